@@ -1,0 +1,109 @@
+"""A configuration becomes the parts of a run, all built and checked: device, data, model, state, population."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.amp import GradScaler
+
+from trainer import build, device
+from trainer.config import PARTS, Config
+from trainer.data import load as data_loading
+from trainer.data.batches import Batches
+from trainer.data.load import Data, Loading
+from trainer.dropout import key_dropout
+from trainer.errors import UserError
+from trainer.metrics import Sums
+from trainer.population import Solo
+from trainer.seeds import derive
+from trainer.state import RunState
+
+EVALUATION_BATCH = 4  # times batch_size: no gradients are kept, so larger batches fit
+
+
+@dataclass
+class Parts:
+    """What a run is made of, built and checked."""
+
+    config: Config
+    device: torch.device
+    threads: int
+    data: Data
+    train: Batches
+    valid: Batches
+    population: Solo
+    loading: Loading
+
+    @property
+    def state(self) -> RunState:
+        return self.population.states[0]
+
+
+def assemble(config: Config, *, trusted: bool = True) -> Parts:
+    """Everything before the first step; nothing is written.
+
+    Raises:
+        UserError: with all that is wrong with targets, arguments and device at once; then data; then shapes.
+    """
+    problems = build.check(config, PARTS, trusted=trusted)
+    try:
+        chosen = device.choose(config.device)
+    except UserError as error:
+        problems += error.problems
+    if problems:
+        raise UserError(*problems)
+    threads = device.set_up(config.threads, config.deterministic)
+    torch.manual_seed(derive(config.seed, "stream"))
+    dtype = torch.float64 if config.precision == "float64" else torch.float32
+    if chosen.type == "mps" and dtype == torch.float64:
+        raise UserError("precision=float64: Apple GPUs have none. Use device=cpu.")
+    data_seed = config.seed if config.data.seed is None else config.data.seed
+    data = data_loading.load(
+        build.source(config.data), valid_fraction=config.data.valid_fraction, test_fraction=config.data.test_fraction,
+        seed=data_seed, relabel=config.data.relabel,
+    )
+    model = build.model(config, data)
+    augment = build.augmentation(config, data)
+    if config.debug.batches:
+        data.limit(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=data_seed)
+    loading = Loading(
+        chosen, dtype, device.free_memory(chosen), config.data.resident, _workers(config.data.workers)
+    )
+    train = data_loading.batches(
+        data, "train", config.batch_size, loading, seed=data_seed, drop_last=config.drop_last, augment=augment
+    )
+    valid = evaluation_batches(config, data, "valid", loading)
+    population = _population(config, model, data, chosen, dtype, len(train))
+    return Parts(config, chosen, threads, data, train, valid, population, loading)
+
+
+def evaluation_batches(config: Config, data: Data, part: str, loading: Loading) -> Batches:
+    """The batches of a part in its own order, never augmented."""
+    return data_loading.batches(data, part, EVALUATION_BATCH * config.batch_size, loading)
+
+
+def _workers(asked: int | None) -> int:
+    return min(4, os.cpu_count() or 1) if asked is None else asked
+
+
+def _population(
+    config: Config, model: nn.Module, data: Data, chosen: torch.device, dtype: torch.dtype, num_batches: int
+) -> Solo:
+    frozen = build.freeze(model, config.freeze)
+    dropouts = key_dropout(model, config.seed)
+    model.to(chosen, dtype)
+    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build.optimizer(config, model, chosen)
+    schedule = build.schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
+    scaler = GradScaler(chosen.type, enabled=config.precision == "float16")
+    state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen))
+    compiled = torch.compile(model) if config.compile else None
+    return Solo(
+        state, build.criterion(config, data, chosen), chosen, precision=config.precision, frozen=frozen,
+        dropouts=dropouts, compiled=compiled,
+    )

@@ -1,0 +1,178 @@
+"""Checkpoints: written so that a crash at any instant leaves a good one, read so that a bad one is noticed."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.config import Duration
+from trainer.errors import RunFailed
+from trainer.state import RunState
+from trainer.step import NonFinite
+
+FORMAT = 1
+AUTO_SHARE = 0.02  # of the time that `every=auto` spends on saving
+BYTES_PER_SECOND = 200e6  # of a first save, before one was measured
+
+
+class Damaged(Exception):
+    """A checkpoint file is not what was written, or is no checkpoint; the text says why."""
+
+
+def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = None) -> None:
+    """Replaces `path` as a whole or not at all, and only returns once it is on the disk.
+
+    Args:
+        keep: what stood at `path` is moved here, once the new file is complete.
+
+    Raises:
+        RunFailed: the disk is full or refuses; what stood at `path` still stands.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunFailed(f"{path}: could not be written ({error.strerror}). What was saved before is untouched.") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def save(path: Path, content: dict[str, Any], keep: Path | None = None) -> None:
+    """Serialises to memory first: a disk that fills up midway must not cost the file that is there."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **content}, buffer)
+    write_atomically(path, buffer.getbuffer(), keep)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; nothing in it is run.
+
+    torch.load checks no sums, so a flipped bit would be a silently wrong weight: the zip's own CRCs are checked first.
+
+    Raises:
+        Damaged: with the reason.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise Damaged("it is compressed, which no checkpoint of this program is")
+            if (bad := archive.testzip()) is not None:
+                raise Damaged(f"the checksum of {bad} is wrong")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Damaged:
+        raise
+    except FileNotFoundError as error:
+        raise Damaged("it is not there") from error
+    except Exception as error:  # whatever a reader of damaged or hostile bytes comes upon
+        raise Damaged(f"it cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise Damaged("it is no checkpoint of this program")
+    if content["format"] > FORMAT:
+        raise Damaged(f"its format {content['format']} is newer than {FORMAT}, the newest this version reads")
+    return content
+
+
+def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The content of `last.pt`, else of `previous.pt`, and a sentence for each that was damaged.
+
+    Returns None for the content where a run was stopped before its first checkpoint.
+
+    Raises:
+        RunFailed: where there are checkpoints and all are damaged.
+    """
+    notes = []
+    for name in ("last.pt", "previous.pt"):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            return load(path), notes
+        except Damaged as damage:
+            notes.append(f"{path} is damaged: {damage}.")
+    if notes:
+        raise RunFailed(" ".join(notes) + " No good checkpoint is left; start the run anew.")
+    return None, notes
+
+
+class Saver:
+    """Writes a run's checkpoints as `every` says.
+
+    Args:
+        about: what else each file holds, so that it alone is enough to predict: configuration, classes, preparation.
+    """
+
+    def __init__(self, folder: Path, every: str, about: dict[str, Any]) -> None:
+        self.folder, self.about = folder, about
+        self.every = None if every == "auto" else Duration.parse(every)
+        self.saved_step, self.saved_best = -1, -1
+        self.started = self.saved_at = time.perf_counter()
+        self.spent, self.last_cost = 0.0, None
+        folder.mkdir(exist_ok=True)
+
+    def due(self, state: RunState) -> bool:
+        if state.step == 0 or state.step == self.saved_step:
+            return False
+        if self.every is None:
+            elapsed = time.perf_counter() - self.started
+            return state.batch == 0 and self.spent + self._expected_cost(state) <= AUTO_SHARE * elapsed
+        if self.every.unit == "min":
+            return time.perf_counter() - self.saved_at >= self.every.amount * 60
+        if self.every.unit == "st":
+            return state.step % self.every.amount == 0
+        return state.batch == 0 and state.epoch % self.every.amount == 0
+
+    def _expected_cost(self, state: RunState) -> float:
+        if self.last_cost is None:
+            size = sum(p.numel() * p.element_size() for p in state.model.parameters())
+            self.last_cost = 0.005 + 4 * size / BYTES_PER_SECOND
+        return self.last_cost
+
+    def save(self, state: RunState) -> None:
+        """Writes `best.pt` if there is a new best, and `last.pt`, which becomes `previous.pt` at the next save.
+
+        Raises:
+            NonFinite: the weights are; nothing is written.
+            RunFailed: the disk refuses; the files of the save before still stand.
+        """
+        if state.step == self.saved_step:
+            return
+        begin = time.perf_counter()
+        # One number per tensor, and one look at the device for all of them.
+        sums = [value.double().sum() if value.device.type != "mps" else value.sum()
+                for value in state.model.state_dict().values() if value.is_floating_point()]
+        if sums and not bool(torch.stack([s.to(sums[0].device) for s in sums]).isfinite().all()):
+            raise NonFinite("the weights are")
+        self._save_best(state)
+        save(self.folder / "last.pt", {**self.about, "run": state.state_dict()}, self.folder / "previous.pt")
+        self.saved_step, self.saved_at = state.step, time.perf_counter()
+        self.last_cost = self.saved_at - begin
+        self.spent += self.last_cost
+
+    def _save_best(self, state: RunState) -> None:
+        if state.best is None or state.best.step == self.saved_best:
+            return
+        best = state.best
+        content = {**self.about, "model": best.weights, "epoch": best.epoch, "step": best.step, "row": best.row}
+        save(self.folder / "best.pt", content)
+        self.saved_best = best.step

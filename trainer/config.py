@@ -1,0 +1,340 @@
+"""Every key that the program itself reads: its type, default, range and meaning. Imports no torch.
+
+A part (model, data, ...) has keys of its own, declared here, and `_target_` with the target's arguments, which only
+the target's signature can judge (`build.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+# The columns of metrics.csv that `monitor` may name, for all tasks at once, and which way is better.
+DIRECTIONS = {
+    f"{part}_{metric}": direction
+    for part in ("train", "valid")
+    for metric, direction in {"loss": "min", "accuracy": "max"}.items()
+}
+DURATION = r"[1-9]\d*(ep|st|min)"
+
+
+def key(default: Any, meaning: str, **limits: Any) -> Any:
+    """A field with its meaning and its limits: ge, gt, lt, le (numbers), choices, pattern with `expected` (text)."""
+    metadata = {"meaning": meaning, **limits}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: default.copy(), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Part:
+    """A plug point: what to construct, and with which arguments."""
+
+    target: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ModelConfig(Part):
+    output: str = key(
+        "logits", "what the model returns", choices=("logits", "probabilities", "log_probabilities")
+    )
+
+
+@dataclass
+class DataConfig(Part):
+    root: str = key("${oc.env:TRAINER_DATA,data}", "folder of the data; default: $TRAINER_DATA, else ./data")
+    valid_fraction: float = key(0.2, "share of the training samples held out for validation", gt=0, lt=1)
+    test_fraction: float = key(0.2, "share of all samples held out for the test where no test set exists", gt=0, lt=1)
+    seed: int | None = key(None, "seed of split, order and augmentation; default: seed", ge=0)
+    resident: str = key(
+        "auto", "whole data set on the device, or streamed; auto: when it fits", choices=("auto", "true", "false")
+    )
+    workers: int | None = key(None, "processes that decode streamed samples; default: one per core, at most 4", ge=0)
+    relabel: dict[str, Any] | None = key(None, "new classes as {name: [old classes]}; `rest` as a value takes the others")
+
+
+@dataclass
+class LossConfig(Part):
+    pass
+
+
+@dataclass
+class OptimConfig(Part):
+    pass
+
+
+@dataclass
+class ScheduleConfig(Part):
+    interval: str = key(
+        "step", "when the learning rate changes: each optimizer step, epoch or validation",
+        choices=("step", "epoch", "validation"),
+    )
+    warmup_epochs: float = key(0.0, "epochs of linear warm-up before the schedule starts", ge=0)
+
+
+@dataclass
+class AugmentConfig(Part):
+    pass
+
+
+@dataclass
+class CheckpointConfig:
+    every: str = key(
+        "auto", "when to save: auto (ends of epochs, under 2 % of the time), or a duration: 1ep, 200st, 5min",
+        pattern=rf"auto|{DURATION}", expected="auto or a duration such as 1ep, 200st or 5min",
+    )
+
+
+@dataclass
+class DebugConfig:
+    batches: int | None = key(None, "use only so many batches of each part of the data", ge=1)
+    overfit: bool = key(False, "train on one batch until accuracy is 1.0 and the loss near 0, and say whether it got there")
+
+
+@dataclass
+class Config:
+    """The whole configuration, typed and in range."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
+
+    epochs: int = key(30, "passes over the training samples, at most", ge=1)
+    batch_size: int = key(64, "samples per forward pass", ge=1)
+    drop_last: bool = key(False, "leave out the last training batch of an epoch when it is not full")
+    accumulate: int = key(1, "batches whose gradients make one optimizer step", ge=1)
+    clip_norm: float | None = key(None, "largest norm of the whole gradient", gt=0)
+    clip_value: float | None = key(None, "largest absolute value of a gradient's element", gt=0)
+    seed: int = key(0, "feeds everything random", ge=0, lt=2**63)
+    device: str = key(
+        "auto", "auto (cuda, else mps, else cpu), cuda, cuda:N, mps or cpu",
+        pattern=r"auto|cuda(:\d+)?|mps|cpu", expected="auto, cuda, cuda:N, mps or cpu",
+    )
+    threads: str = key(
+        "auto", "CPU threads of torch; auto: as torch chooses; the number used is stored",
+        pattern=r"auto|[1-9]\d*", expected="auto or a number from 1",
+    )
+    precision: str = key(
+        "float32", "arithmetic of forward and backward pass; bfloat16 and float16: autocast; float64: everything",
+        choices=("float32", "bfloat16", "float16", "float64"),
+    )
+    compile: bool = key(False, "compile the model with torch.compile")
+    deterministic: bool = key(False, "only deterministic algorithms (torch.use_deterministic_algorithms)")
+    monitor: str = key("valid_loss", "the column of metrics.csv that decides what is best", choices=tuple(DIRECTIONS))
+    patience: int | None = key(10, "stop after so many validations in a row without a new best; null: never", ge=1)
+    min_delta: float = key(0.0, "a new best must be better by more than this", ge=0)
+    validate_every: str = key(
+        "1ep", "validate every so many epochs or steps: 1ep, 200st", pattern=r"[1-9]\d*(ep|st)",
+        expected="a number of epochs or steps such as 1ep or 200st",
+    )
+    baseline: bool = key(False, "evaluate once before training (epoch 0 in metrics.csv)")
+    freeze: list[str] = key([], "hold the parameters whose names match these patterns, such as conv1.*")
+    test: str = key(
+        "auto", "test the best checkpoint at the end; auto: single runs do, jobs of a sweep do not",
+        choices=("auto", "true", "false"),
+    )
+    plots: str = key(
+        "auto", "draw pictures at the end; auto: single runs do, jobs of a sweep do not",
+        choices=("auto", "true", "false"),
+    )
+    max_steps: int | None = key(None, "stop after so many optimizer steps", ge=1)
+    max_minutes: float | None = key(None, "stop after so many minutes of training", gt=0)
+    resume: str | None = key(None, "continue this run folder; latest: the newest unfinished one")
+    resume_force: bool = key(False, "resume although a key that matters has changed")
+    trust: bool = key(False, "a stored configuration may name code and environment variables outside this program")
+    name: str | None = key(
+        None, "name of the run folder, after the time; default: <data>-<model>", pattern=r"[\w.+=-]+",
+        expected="letters, digits and . _ + = -",
+    )
+
+
+PARTS = ("model", "data", "loss", "optim", "schedule", "augment")
+# Keys that may differ between a run and its resumption (DESIGN: "may change freely").
+FREE_ON_RESUME = (
+    "device", "data.root", "data.workers", "data.resident", "name", "plots", "checkpoint", "max_steps", "max_minutes",
+    "trust", "resume", "resume_force",
+)
+
+
+def defaults() -> dict[str, Any]:
+    """All keys with their defaults as a plain tree, for Hydra to compose over."""
+    return _own_keys(Config())
+
+
+def _own_keys(node: Any) -> dict[str, Any]:
+    tree = {}
+    for f in dataclasses.fields(node):
+        if f.name in ("target", "arguments"):
+            continue
+        value = getattr(node, f.name)
+        tree[f.name] = _own_keys(value) if dataclasses.is_dataclass(value) else value
+    return tree
+
+
+def documented_keys(cls: type = Config, prefix: str = "") -> Iterable[tuple[str, dataclasses.Field]]:
+    """(dotted key, field) of everything that a user may set, the loop's own keys last-declared order kept."""
+    hints = typing.get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[f.name]):
+            yield from documented_keys(hints[f.name], f"{prefix}{f.name}.")
+        elif f.name not in ("target", "arguments"):
+            yield prefix + f.name, f
+
+
+def parse(tree: dict[str, Any]) -> tuple[Config, list[str]]:
+    """The typed configuration of a composed, resolved tree, and every problem found in it.
+
+    Unknown keys, wrong types and values out of range are problems; the key's default stands in for what is wrong,
+    so that the search for further problems can go on.
+    """
+    problems: list[str] = []
+    return _parse(Config, tree, "", problems), problems
+
+
+def _parse(cls: type, tree: Any, where: str, problems: list[str]) -> Any:
+    if not isinstance(tree, dict):
+        problems.append(f"{where.rstrip('.')}={tree}: expected keys below it, such as {_example(cls, where)}.")
+        return cls()
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
+    is_part = issubclass(cls, Part)
+    for name, value in tree.items():
+        path = f"{where}{name}"
+        if is_part and name == "_target_":
+            values["target"] = value
+        elif name not in fields or (is_part and name in ("target", "arguments")):
+            if is_part:
+                arguments[name] = value
+                _refuse_non_finite(path, value, problems)
+            else:
+                problems.append(f"{path}: no such key.{did_you_mean(name, fields, where)}")
+        elif dataclasses.is_dataclass(hints[name]):
+            values[name] = _parse(typing.cast(type, hints[name]), value, f"{path}.", problems)
+        else:
+            try:
+                values[name] = convert(value, hints[name], fields[name].metadata)
+            except ValueError as error:
+                near = did_you_mean(show(value), fields[name].metadata.get("choices", ()))
+                problems.append(f"{path}={show(value)}: expected {error}.{near}")
+    if is_part:
+        values["arguments"] = arguments
+    return cls(**values)
+
+
+def _example(cls: type, where: str) -> str:
+    if issubclass(cls, Part):
+        return f"{where}_target_=..."
+    return f"{where}{dataclasses.fields(cls)[0].name}=..."
+
+
+def _refuse_non_finite(path: str, value: Any, problems: list[str]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(f"{path}={show(value)}: expected a finite number.")
+
+
+def show(value: Any) -> str:
+    """A value as a user would type it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def did_you_mean(given: str, known: Iterable[str], prefix: str = "") -> str:
+    """` Did you mean x?` with the nearest known name, or the empty string."""
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {prefix}{near[0]}?" if near else ""
+
+
+def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
+    """`value` as the type `hint`, within `limits`.
+
+    Raises:
+        ValueError: whose text completes the sentence "expected ...".
+    """
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and types.NoneType in options:
+        return None
+    kind = typing.get_origin(options[0]) or options[0]
+    null = " or null" if types.NoneType in options else ""
+    if kind is list:
+        return _patterns(value)
+    if kind is dict:
+        if not isinstance(value, dict):
+            raise ValueError("a mapping {name: [values]}" + null)
+        return value
+    if kind is str:
+        return _text(value, limits, null)
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError("true or false")
+        return value
+    return _number(value, kind, limits, null)
+
+
+def _patterns(value: Any) -> list[str]:
+    if value is None or value == "none":
+        return []
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) for item in items):
+        raise ValueError("a list of patterns such as [conv1.*]")
+    return items
+
+
+def _text(value: Any, limits: typing.Mapping[str, Any], null: str) -> str:
+    if value is None or isinstance(value, (dict, list)):
+        raise ValueError((_one_of(limits["choices"]) if "choices" in limits else "text") + null)
+    text = show(value)
+    if "choices" in limits and text not in limits["choices"]:
+        raise ValueError(_one_of(limits["choices"]) + null)
+    if "pattern" in limits and not re.fullmatch(limits["pattern"], text):
+        raise ValueError(limits["expected"] + null)
+    return text
+
+
+def _one_of(choices: Iterable[str]) -> str:
+    *most, last = choices
+    return f"{', '.join(most)} or {last}"
+
+
+def _number(value: Any, kind: type, limits: typing.Mapping[str, Any], null: str) -> int | float:
+    bounds = {"ge": "from {}", "gt": "above {}", "le": "up to {}", "lt": "below {}"}
+    within = " and ".join(text.format(limits[bound]) for bound, text in bounds.items() if bound in limits)
+    expected = " ".join(filter(None, ["a whole number" if kind is int else "a number", within])) + null
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(expected)
+    if kind is int and value != int(value):
+        raise ValueError(expected)
+    number = kind(value)
+    if not (number >= limits.get("ge", -math.inf) and number > limits.get("gt", -math.inf)
+            and number <= limits.get("le", math.inf) and number < limits.get("lt", math.inf)):
+        raise ValueError(expected)
+    return number
+
+
+@dataclass(frozen=True)
+class Duration:
+    """`1ep`, `200st` or `5min`."""
+
+    amount: int
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> Duration:
+        match = re.fullmatch(r"(\d+)(ep|st|min)", text)
+        assert match, text
+        return cls(int(match[1]), match[2])

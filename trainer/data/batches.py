@@ -1,0 +1,154 @@
+"""Batches of one part of the data on the device: resident (an index into a tensor) or streamed; the same either way."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader
+
+from trainer.data.prepare import Prepare
+from trainer.data.source import Samples
+from trainer.seeds import derive
+
+Batch = tuple[Tensor, Tensor]
+Augment = Callable[[Tensor, Generator], Tensor]
+
+
+class Fetch(Protocol):
+    """Gives the prepared inputs and targets, on the device, of batches of positions in the part."""
+
+    def __call__(self, batches: list[Tensor]) -> Iterable[Batch]: ...
+
+
+class Resident:
+    """A part as tensors on the device; prepared once and for all if `prepared`, else a batch at a time."""
+
+    def __init__(
+        self, samples: Samples, indices: Tensor, prepare: Prepare, device: torch.device, dtype: torch.dtype,
+        *, prepared: bool,
+    ) -> None:
+        self.targets = samples.targets[indices].to(device)
+        self.prepare = None if prepared else (lambda raw: prepare(raw, dtype))
+        if prepared:
+            self.inputs = torch.empty((len(indices), *prepare.output_shape), dtype=dtype, device=device)
+            if self.inputs.ndim == 4:
+                self.inputs = self.inputs.to(memory_format=torch.channels_last)
+            for part, chunk in zip(self.inputs.split(2048), indices.split(2048), strict=True):
+                part.copy_(prepare(samples.take(chunk).to(device), dtype))
+        else:
+            self.inputs = samples.take(indices).to(device)
+
+    def __call__(self, batches: list[Tensor]) -> Iterator[Batch]:
+        for positions in batches:
+            positions = positions.to(self.inputs.device)
+            inputs = _rows(self.inputs, positions)
+            yield (self.prepare(inputs) if self.prepare else inputs), self.targets[positions]
+
+
+def _rows(inputs: Tensor, positions: Tensor) -> Tensor:
+    """inputs[positions]; for images stored channels_last the result is so too, and whole rows are copied."""
+    if inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last):
+        return inputs.permute(0, 2, 3, 1).index_select(0, positions).permute(0, 3, 1, 2)
+    return inputs.index_select(0, positions)
+
+
+class Streamed:
+    """A part that is read and decoded batch by batch, by worker processes if there are any."""
+
+    def __init__(
+        self, samples: Samples, indices: Tensor, prepare: Prepare, device: torch.device, dtype: torch.dtype,
+        *, workers: int,
+    ) -> None:
+        self.indices, self.prepare, self.device, self.dtype = indices, prepare, device, dtype
+        self.pin = device.type == "cuda"
+        self.order = _Order()
+        self.loader = DataLoader(
+            samples, batch_sampler=self.order, num_workers=workers, collate_fn=_as_it_is, pin_memory=self.pin,
+            persistent_workers=workers > 0, worker_init_fn=_ignore_signals, generator=torch.Generator(),
+        )
+
+    def __call__(self, batches: list[Tensor]) -> Iterator[Batch]:
+        self.order.batches = [self.indices[positions].tolist() for positions in batches]
+        for raw, targets in self.loader:
+            inputs = self.prepare(raw.to(self.device, non_blocking=self.pin), self.dtype)
+            if inputs.ndim == 4:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            yield inputs, targets.to(self.device, non_blocking=self.pin)
+
+
+class _Order:
+    """A batch sampler whose batches are set before each pass; skipping ahead is leaving some out."""
+
+    batches: list[list[int]]
+
+    def __init__(self) -> None:
+        self.batches = []
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _ignore_signals(worker: int) -> None:
+    # The main process decides when to stop; a worker that dies of Ctrl-C would take the last checkpoint with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+class Batches:
+    """The batches of a part, epoch by epoch.
+
+    Args:
+        fetch: where the samples come from.
+        num_samples: samples of the part.
+        batch_size: samples per batch. A last batch of a single sample joins the one before: BatchNorm needs two.
+        seed: of order and augmentation; None keeps the order of the part.
+        drop_last: leave out a last batch that is not full.
+        augment: applied to the inputs of each batch.
+    """
+
+    def __init__(
+        self, fetch: Fetch, num_samples: int, batch_size: int, device: torch.device, *,
+        seed: int | None = None, drop_last: bool = False, augment: Augment | None = None,
+    ) -> None:
+        self.fetch, self.num_samples, self.batch_size, self.seed = fetch, num_samples, batch_size, seed
+        self.augment = augment
+        self.generator = Generator(device)
+        full, rest = divmod(num_samples, batch_size)
+        self.sizes = [batch_size] * full
+        if rest == 1 and full:
+            self.sizes[-1] += 1
+        elif rest and not (drop_last and full):
+            self.sizes.append(rest)
+        if drop_last and full:
+            self.sizes = [batch_size] * full
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def order(self, epoch: int) -> list[Tensor]:
+        """Positions of each batch of an epoch."""
+        if self.seed is None:
+            positions = torch.arange(self.num_samples)
+        else:
+            generator = Generator().manual_seed(derive(self.seed, "order", epoch))
+            positions = torch.randperm(self.num_samples, generator=generator)
+        return list(positions[: sum(self.sizes)].split(self.sizes))
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """(inputs, targets) of the batches `start`, `start` + 1, ... of an epoch."""
+        for number, (inputs, targets) in enumerate(self.fetch(self.order(epoch)[start:]), start):
+            if self.augment is not None and self.seed is not None:
+                self.generator.manual_seed(derive(self.seed, "augment", epoch, number))
+                inputs = self.augment(inputs, self.generator)
+            yield inputs, targets

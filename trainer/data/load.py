@@ -1,0 +1,170 @@
+"""A source becomes data to train on: labels checked, parts split off, statistics taken, the way to the device chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.data.batches import Augment, Batches, Fetch, Resident, Streamed
+from trainer.data.prepare import Prepare, channel_statistics
+from trainer.data.source import Items, Samples, Source
+from trainer.data.split import relabelled, stratified
+from trainer.errors import UserError
+from trainer.seeds import derive
+
+STATISTICS_FROM = 10_000  # images; the same ones whether resident or streamed
+PREPARED_SHARE, RAW_SHARE = 0.25, 0.5  # of the device's free memory that the data may take
+
+
+@dataclass
+class Split:
+    """A part of the data: which samples of a source's part."""
+
+    samples: Samples
+    indices: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def targets(self) -> Tensor:
+        return self.samples.targets[self.indices]
+
+
+@dataclass
+class Data:
+    """What a run trains on.
+
+    Attributes:
+        task: `binary` or `multiclass`.
+        classes: names in label order.
+        splits: `train`, `valid` and `test`; no sample is in two.
+        prepare: raw samples to model inputs.
+        fingerprint: changes when samples, labels or their order do.
+        notes: sentences for the header.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    splits: dict[str, Split]
+    prepare: Prepare
+    fingerprint: str
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one raw sample."""
+        return self.prepare.shape
+
+    def fit(self, size: tuple[int, int] | None) -> None:
+        """Brings images to the size that a model needs."""
+        self.prepare = replace(self.prepare, size=size)
+        if note := self.prepare.describe():
+            self.notes.append(f"images {note}")
+
+    def limit(self, samples: int, seed: int, *, overfit: bool = False) -> None:
+        """Keeps at most so many samples of each part, at random; with `overfit`, validation is the training part."""
+        for name, split in self.splits.items():
+            generator = torch.Generator().manual_seed(derive(seed, "limit", name))
+            chosen = torch.randperm(len(split), generator=generator)[:samples]
+            self.splits[name] = Split(split.samples, split.indices[chosen])
+        self.notes.append(f"debug: at most {samples} samples of each part")
+        if overfit:
+            self.splits["valid"] = self.splits["train"]
+
+
+def load(
+    source: Source, *, valid_fraction: float, test_fraction: float, seed: int, relabel: dict[str, Any] | None = None
+) -> Data:
+    """Splits and describes a source.
+
+    Raises:
+        UserError: labels that are no classes, too few samples.
+    """
+    classes, parts = source.classes, source.parts
+    fingerprint = blake2b(digest_size=16)
+    for name, samples in parts.items():
+        fingerprint.update(name.encode() + samples.fingerprint())
+    notes: list[str] = []
+    _check_labels(classes, parts)
+    if relabel:
+        classes, labels = relabelled(classes, relabel)
+        for samples in parts.values():
+            samples.targets = labels[samples.targets]
+    splits = {name: Split(samples, torch.arange(len(samples))) for name, samples in parts.items()}
+    if "test" not in splits:
+        splits["train"], splits["test"] = _hold_out(splits["train"], test_fraction, derive(seed, "split", "test"))
+        notes.append(f"no test part: {test_fraction:.0%} of the samples held out for it")
+    if "valid" not in splits:
+        splits["train"], splits["valid"] = _hold_out(splits["train"], valid_fraction, derive(seed, "split", "valid"))
+    if any(isinstance(s, Items) and not s.repeatable for s in parts.values()):
+        notes.append("samples change from one reading to the next: streamed, and exact to resume only without workers")
+    task = "binary" if len(classes) == 2 else "multiclass"
+    return Data(task, tuple(classes), splits, _statistics(splits["train"]), fingerprint.hexdigest(), notes)
+
+
+def _check_labels(classes: tuple[str, ...], parts: dict[str, Samples]) -> None:
+    for name, samples in parts.items():
+        low, high = int(samples.targets.min()), int(samples.targets.max())
+        if low < 0 or high >= len(classes):
+            wrong = low if low < 0 else high
+            raise UserError(f"data: a label of the {name} part is {wrong}; expected 0 to {len(classes) - 1}.")
+    if len(classes) < 2:
+        raise UserError(f"data: {len(classes)} class; expected two or more.")
+
+
+def _hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    kept, out = stratified(split.targets, fraction, seed)
+    return Split(split.samples, split.indices[kept]), Split(split.samples, split.indices[out])
+
+
+def _statistics(train: Split) -> Prepare:
+    spread = torch.linspace(0, len(train) - 1, min(len(train), STATISTICS_FROM)).long()
+    sample = train.samples.take(train.indices[spread])
+    shape = tuple(sample.shape[1:])
+    if sample.dtype == torch.uint8:
+        return Prepare(shape, *channel_statistics(sample))
+    return Prepare(shape, (0.0,) * shape[0], (1.0,) * shape[0])
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How samples reach the device.
+
+    Attributes:
+        free_memory: bytes free on the device.
+        resident: `auto`, `true` or `false`.
+        workers: processes of a streamed part.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    free_memory: int
+    resident: str = "auto"
+    workers: int = 0
+
+
+def batches(
+    data: Data, part: str, batch_size: int, loading: Loading, *,
+    seed: int | None = None, drop_last: bool = False, augment: Augment | None = None,
+) -> Batches:
+    """The batches of a part, resident or streamed as `loading` says."""
+    split = data.splits[part]
+    fetch = _fetch(data, split, loading)
+    return Batches(fetch, len(split), batch_size, loading.device, seed=seed, drop_last=drop_last, augment=augment)
+
+
+def _fetch(data: Data, split: Split, loading: Loading) -> Fetch:
+    everything = sum(map(len, data.splits.values()))
+    prepared = everything * torch.Size(data.prepare.output_shape).numel() * loading.dtype.itemsize
+    raw = everything * torch.Size(data.shape).numel() * split.samples.take(split.indices[:1]).element_size()
+    fits = raw <= RAW_SHARE * loading.free_memory
+    if split.samples.repeatable and (loading.resident == "true" or (loading.resident == "auto" and fits)):
+        keep = prepared <= PREPARED_SHARE * loading.free_memory
+        return Resident(split.samples, split.indices, data.prepare, loading.device, loading.dtype, prepared=keep)
+    workers = loading.workers if split.samples.repeatable else 0
+    return Streamed(split.samples, split.indices, data.prepare, loading.device, loading.dtype, workers=workers)

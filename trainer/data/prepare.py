@@ -1,0 +1,87 @@
+"""What happens to every sample on its way to the model, training or not: fitted to the size, normalised."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Raw samples to model inputs; kept in checkpoints, so that a file alone can predict.
+
+    Attributes:
+        shape: of a raw sample: (C, H, W) or (F,).
+        mean, std: per channel, in the raw unit (images: 0 to 255).
+        size: height and width that images are brought to: padded evenly when up to 4 pixels are missing, otherwise
+            resized bilinearly; None leaves them.
+    """
+
+    shape: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int] | None = None
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return (self.shape[0], *self.size) if self.size else self.shape
+
+    @property
+    def padding(self) -> tuple[int, int, int, int] | None:
+        """Left, right, top, bottom; None where images are resized or left."""
+        if self.size is None:
+            return None
+        missing = [want - have for want, have in zip(self.size, self.shape[1:], strict=True)]
+        if min(missing) < 0 or max(missing) > 4:
+            return None
+        height, width = missing
+        return width // 2, width - width // 2, height // 2, height - height // 2
+
+    def __call__(self, raw: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[B, *shape] of any dtype and device to [B, *output_shape] of `dtype` on the same device."""
+        inputs = raw.to(dtype)
+        if self.size is not None and self.size != tuple(self.shape[1:]):
+            if self.padding:
+                inputs = F.pad(inputs, self.padding)
+            else:
+                inputs = F.interpolate(inputs, self.size, mode="bilinear", antialias=True)
+        mean = torch.tensor(self.mean, dtype=dtype, device=raw.device)
+        std = torch.tensor(self.std, dtype=dtype, device=raw.device)
+        trailing = (-1,) + (1,) * (len(self.shape) - 1)
+        return (inputs - mean.view(trailing)) / std.view(trailing)
+
+    def describe(self) -> str | None:
+        """What is done to the images' size, for the header; None where nothing is."""
+        if self.size is None or self.size == tuple(self.shape[1:]):
+            return None
+        verb = "padded" if self.padding else "resized"
+        return f"{verb} from {self.shape[1]}x{self.shape[2]} to {self.size[0]}x{self.size[1]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Prepare:
+        size = tuple(stored["size"]) if stored["size"] else None
+        return cls(tuple(stored["shape"]), tuple(stored["mean"]), tuple(stored["std"]), size)
+
+
+def channel_statistics(raw: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of uint8 images [N, C, H, W], exact: from the histogram of bytes.
+
+    A channel that never changes gets a standard deviation of 1.
+    """
+    means, stds = [], []
+    levels = torch.arange(256, dtype=torch.float64)
+    for channel in range(raw.shape[1]):
+        counts = torch.bincount(raw[:, channel].reshape(-1), minlength=256).double()
+        share = counts / counts.sum()
+        mean = float(share @ levels)
+        std = float((share @ (levels - mean).square()).sqrt())
+        means.append(mean)
+        stds.append(std or 1.0)
+    return tuple(means), tuple(stds)

@@ -1,0 +1,155 @@
+"""What a data source gives: the samples of its parts, raw, and the names of the classes."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from trainer.errors import UserError
+
+
+class Samples(Dataset):
+    """Raw samples of one part, in a fixed order.
+
+    Attributes:
+        targets: int64 [N], the class of each sample.
+        repeatable: whether a sample is the same each time it is read; if not, it is streamed, never kept.
+    """
+
+    targets: Tensor
+    repeatable = True
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Raw inputs [len(indices), ...] of these samples, decoded by as many threads as there are cores."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return torch.stack(list(pool.map(self.input, indices.tolist())))
+
+    def input(self, index: int) -> Tensor:
+        raise NotImplementedError
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """A whole batch for a DataLoader: inputs [B, ...], targets [B]."""
+        return torch.stack([self.input(i) for i in indices]), self.targets[list(indices)]
+
+    def fingerprint(self) -> bytes:
+        """Digest that changes when the samples change."""
+        raise NotImplementedError
+
+
+class Arrays(Samples):
+    """Samples in memory: inputs [N, ...] (images: uint8 [N, C, H, W]) and targets [N]."""
+
+    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+        self.inputs, self.targets = inputs, targets.long()
+
+    def take(self, indices: Tensor) -> Tensor:
+        return self.inputs[indices]
+
+    def input(self, index: int) -> Tensor:
+        return self.inputs[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        chosen = torch.as_tensor(indices)
+        return self.inputs[chosen], self.targets[chosen]
+
+    def fingerprint(self) -> bytes:
+        digest = blake2b(str((tuple(self.inputs.shape), self.inputs.dtype)).encode(), digest_size=16)
+        for tensor in (self.inputs, self.targets):
+            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.digest()
+
+
+class Items(Samples):
+    """A map-style data set of somebody else's, with items `(input, target)`; read once for its targets."""
+
+    def __init__(self, dataset: Any, name: str) -> None:
+        self.dataset, self.name = dataset, name
+        targets = []
+        for index in range(len(dataset)):
+            try:
+                targets.append(int(dataset[index][1]))
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    f"data._target_={name}: item {index} is no (input, target) with an integer class: {error}."
+                ) from error
+        self.targets = torch.tensor(targets, dtype=torch.int64)
+        probes = range(min(3, len(dataset)))
+        self.repeatable = all(torch.equal(self.input(i), self.input(i)) for i in probes)
+
+    def input(self, index: int) -> Tensor:
+        return as_tensor(self.dataset[index][0], f"data._target_={self.name}: item {index}")
+
+    def take(self, indices: Tensor) -> Tensor:
+        inputs = [self.input(i) for i in indices.tolist()]  # a stranger's code is not called from several threads
+        shapes = {tuple(x.shape) for x in inputs}
+        if len(shapes) > 1:
+            raise UserError(f"data._target_={self.name}: inputs differ in shape: {sorted(shapes)[:3]}.")
+        return torch.stack(inputs)
+
+    def fingerprint(self) -> bytes:
+        sample = self.input(0).contiguous().view(-1).view(torch.uint8).numpy().data if self.repeatable else b""
+        digest = blake2b(self.name.encode(), digest_size=16)
+        digest.update(self.targets.numpy().data)
+        digest.update(sample)
+        return digest.digest()
+
+
+def as_tensor(value: Any, where: str) -> Tensor:
+    """An item's input as a tensor: images uint8 [C, H, W], anything else as floats."""
+    if isinstance(value, Image.Image):
+        value = np.asarray(value)
+        value = value[None] if value.ndim == 2 else value.transpose(2, 0, 1)
+    tensor = torch.as_tensor(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value)
+    if tensor.ndim == 2 and tensor.dtype == torch.uint8:
+        tensor = tensor[None]
+    if tensor.dtype == torch.uint8 and tensor.ndim == 3:
+        return tensor
+    if tensor.ndim not in (1, 3):
+        raise UserError(f"{where}: an input of shape {list(tensor.shape)}; expected [features] or [channels, h, w].")
+    return tensor.float()
+
+
+@dataclass
+class Source:
+    """Parts by name (`train`, and where they exist `valid` and `test`) and the classes' names in label order."""
+
+    parts: dict[str, Samples]
+    classes: tuple[str, ...]
+
+
+def from_dataset(make: Callable[..., Any], name: str) -> Source:
+    """A source from a user's Dataset: called once per `split` if it takes that argument, and once otherwise.
+
+    Raises:
+        UserError: where it is empty or its items are no `(input, integer class)`.
+    """
+    splits = ("train", "valid", "test") if "split" in inspect.signature(make).parameters else (None,)
+    datasets = {split or "train": make(split=split) if split else make() for split in splits}
+    parts: dict[str, Samples] = {}
+    for split, dataset in datasets.items():
+        if dataset is None:
+            continue
+        if not hasattr(dataset, "__len__") or len(dataset) == 0:
+            raise UserError(f"data._target_={name}: the {split} part has no samples.")
+        parts[split] = Items(dataset, name)
+    if "train" not in parts:
+        raise UserError(f"data._target_={name}: there is no train part.")
+    classes = getattr(datasets["train"], "classes", None)
+    if classes is None:
+        highest = max(int(part.targets.max()) for part in parts.values())
+        classes = range(highest + 1)
+    return Source(parts, tuple(map(str, classes)))

@@ -1,0 +1,71 @@
+"""Which sample belongs to which part: stratified, seeded, never shared; and new labels for old classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.errors import UserError
+
+
+def stratified(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Splits [N] samples into (kept, held out), `fraction` of each class held out, at random by `seed`.
+
+    The held-out counts sum to round(N * fraction); classes get theirs by largest remainder and keep at least one
+    sample. Both results are ascending indices into `targets`.
+
+    Raises:
+        UserError: where a part would be empty.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    counts = torch.bincount(targets)
+    exact = counts.double() * fraction
+    held = exact.floor().long()
+    missing = round(len(targets) * fraction) - int(held.sum())
+    for label in (exact - held).argsort(descending=True, stable=True)[: max(missing, 0)].tolist():
+        held[label] += 1
+    held = torch.minimum(held, (counts - 1).clamp(min=0))
+    out = torch.cat([
+        members[torch.randperm(len(members), generator=generator)[: int(n)]]
+        for label, n in enumerate(held)
+        if len(members := (targets == label).nonzero().flatten())
+    ])
+    if len(out) == 0:
+        raise UserError(f"{len(targets)} samples are too few to hold out {fraction:.0%} of them.")
+    mask = torch.ones(len(targets), dtype=torch.bool)
+    mask[out] = False
+    return mask.nonzero().flatten(), out.sort().values
+
+
+def relabelled(classes: tuple[str, ...], groups: dict[str, Any]) -> tuple[tuple[str, ...], Tensor]:
+    """New class names and, for each old class [C], its new label.
+
+    Args:
+        groups: {new name: [old names] or "rest"}.
+
+    Raises:
+        UserError: an unknown class, one in two groups, or one in none.
+    """
+    labels = torch.full((len(classes),), -1)
+    rest = None
+    for new, (name, members) in enumerate(groups.items()):
+        if members == "rest":
+            rest = new
+            continue
+        for member in members if isinstance(members, list) else [members]:
+            if str(member) not in classes:
+                raise UserError(f"data.relabel: {name} names class {member}; there is {', '.join(classes[:20])}.")
+            old = classes.index(str(member))
+            if labels[old] >= 0:
+                raise UserError(f"data.relabel: class {member} stands in two groups.")
+            labels[old] = new
+    if rest is not None:
+        labels[labels < 0] = rest
+    if (labels < 0).any():
+        left = [name for name, label in zip(classes, labels.tolist(), strict=True) if label < 0]
+        raise UserError(f"data.relabel: {', '.join(left)} stand in no group. `rest` as a group's value takes the others.")
+    if len(set(labels.tolist())) < 2:
+        raise UserError("data.relabel: two groups or more are needed, each with a class.")
+    return tuple(map(str, groups)), labels

@@ -1,0 +1,77 @@
+"""The machine: which device, how many threads, how exact, how much memory is free."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from trainer.errors import UserError
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose(name: str) -> torch.device:
+    """The device that `device=` names; auto takes cuda, then mps, then cpu.
+
+    Raises:
+        UserError: where the device asked for is not there; nothing falls back silently.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            there = f"there are {count} CUDA devices" if count else "torch sees no CUDA device on this machine"
+            raise UserError(f"device={name}: {there}. Use device=auto or device=cpu.")
+        return torch.device("cuda", device.index or 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device=mps: torch sees no Apple GPU on this machine. Use device=auto or device=cpu.")
+    return device
+
+
+def describe(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)
+
+
+def set_up(threads: str, deterministic: bool) -> int:
+    """Sets torch's threads and determinism for this process; returns the number of threads in use."""
+    if threads != "auto":
+        torch.set_num_threads(int(threads))
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+    return torch.get_num_threads()
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes free on the device; half of the machine's memory where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    page = os.sysconf("SC_PAGE_SIZE")
+    if "SC_AVPHYS_PAGES" not in os.sysconf_names:
+        return page * os.sysconf("SC_PHYS_PAGES") // 2
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:  # counts the cache that the kernel would give back
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return page * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """The context of a forward pass: autocast for bfloat16 and float16, nothing otherwise."""
+    if precision not in DTYPES:
+        return nullcontext()
+    return torch.autocast(device.type, DTYPES[precision])
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes that torch held on a CUDA device at most; None elsewhere."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

@@ -1,0 +1,51 @@
+"""Dropout whose masks are a function of (seed, layer, step): nothing is consumed, so nothing is lost on resume."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor, nn
+
+from trainer.seeds import derive
+
+
+class KeyedDropout(nn.Module):
+    """`nn.Dropout` with a mask drawn from a generator seeded by (seed, layer, step, micro-batch).
+
+    The inputs [B, ...] are scaled by 1 / (1 - p), as torch does it.
+    """
+
+    def __init__(self, p: float, seed: int, layer: str) -> None:
+        super().__init__()
+        self.p, self.seed, self.layer = p, seed, layer
+        self.moment: tuple[int, int] = (0, 0)
+        self._generator: Generator | None = None
+
+    @torch.compiler.disable
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return inputs
+        if self._generator is None or self._generator.device != inputs.device:
+            self._generator = Generator(inputs.device)
+        self._generator.manual_seed(derive(self.seed, "dropout", self.layer, *self.moment))
+        keep = torch.empty_like(inputs).bernoulli_(1 - self.p, generator=self._generator)
+        return inputs * keep.div_(1 - self.p) if self.p < 1 else inputs * keep
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+def key_dropout(model: nn.Module, seed: int) -> list[KeyedDropout]:
+    """Replaces every `nn.Dropout` in `model`, which it mutates; layers are named by their path. Returns the new ones.
+
+    Other modules that draw (`F.dropout`, stochastic depth) use torch's own stream, whose state a checkpoint holds.
+    """
+    found = [(path, module) for path, module in model.named_modules() if type(module) is nn.Dropout]
+    keyed = []
+    for path, module in found:
+        replacement = KeyedDropout(module.p, seed, path).train(module.training)
+        parent, _, name = path.rpartition(".")
+        if not path:
+            continue
+        setattr(model.get_submodule(parent), name, replacement)
+        keyed.append(replacement)
+    return keyed

@@ -1,0 +1,17 @@
+"""The two ways in which a run can end badly without being our mistake; anything else shows its traceback."""
+
+
+class UserError(ValueError):
+    """Wrong configuration, data or usage: exit code 2, no traceback.
+
+    Args:
+        problems: one sentence each: where (key or path), what was given, what would be accepted.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(problems))
+
+
+class RunFailed(RuntimeError):
+    """The run itself could not go on (a full disk, damaged checkpoints): exit code 1, one sentence, no traceback."""

@@ -1,0 +1,166 @@
+"""A run folder: never shared by two runs, locked while one runs, readable by people and programs."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from trainer.checkpoint import write_atomically
+from trainer.errors import RunFailed, UserError
+
+OUTPUTS = Path("outputs")
+MAX_CONFIG_BYTES = 1_000_000
+
+
+class RunFolder:
+    """An open run folder; closing it, or the end of the process however it comes, frees the lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = open(path / "run.lock", "a", encoding="ascii")  # noqa: SIM115 held as long as the run
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise UserError(f"{path}: a run is writing to this folder at this moment.") from error
+        self._csv: IO[str] | None = None
+        self._columns: list[str] = []
+
+    @classmethod
+    def create(cls, name: str, outputs: Path = OUTPUTS) -> RunFolder:
+        """A new `<date>/<time>-<name>` below `outputs`, and `latest` pointing at it."""
+        now = time.localtime()
+        day = outputs / time.strftime("%Y-%m-%d", now)
+        day.mkdir(parents=True, exist_ok=True)
+        stem = f"{time.strftime('%H-%M-%S', now)}-{name}"
+        for attempt in range(1, 10_000):
+            path = day / (stem if attempt == 1 else f"{stem}-{attempt}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            _point(outputs / "latest", path)
+            return cls(path)
+        raise RunFailed(f"{day / stem}: no free name in ten thousand.")
+
+    def close(self) -> None:
+        if self._csv is not None:
+            self._csv.close()
+        self._lock.close()
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def write_config(self, tree: dict[str, Any]) -> str:
+        """Writes config.yaml; returns its text."""
+        text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
+        write_atomically(self.path / "config.yaml", text.encode())
+        return text
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.path / "results.json", text.encode())
+
+    def read_results(self) -> dict[str, Any] | None:
+        """None where there are none yet, or none that can be read."""
+        try:
+            return json.loads((self.path / "results.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def start_metrics(self, columns: list[str], history: list[dict[str, Any]]) -> None:
+        """Begins metrics.csv anew with the rows of `history`: rows beyond a checkpoint are written again."""
+        lines = [",".join(columns), *(_line(columns, row) for row in history)]
+        write_atomically(self.path / "metrics.csv", ("\n".join(lines) + "\n").encode())
+        self._columns = columns
+        self._csv = open(self.path / "metrics.csv", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+
+    def add_metrics(self, row: dict[str, Any]) -> None:
+        assert self._csv is not None
+        self._csv.write(_line(self._columns, row) + "\n")
+
+
+def _line(columns: list[str], row: dict[str, Any]) -> str:
+    return ",".join("" if row[name] is None else repr(row[name]) for name in columns)
+
+
+def read_metrics(path: Path) -> list[dict[str, float | None]]:
+    """The rows of a metrics.csv."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def _point(link: Path, target: Path) -> None:
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent))
+    os.replace(temporary, link)
+
+
+def find(name: str, outputs: Path = OUTPUTS) -> Path:
+    """The run folder that `resume=` names: a folder, a checkpoint in one, or `latest`, the newest unfinished one.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name == "latest":
+        for config in sorted(outputs.glob("*/*/config.yaml"), key=lambda p: p.stat().st_mtime, reverse=True):
+            if _unfinished(config.parent):
+                return config.parent
+        raise UserError(f"resume=latest: there is no unfinished run in {outputs.resolve()}.")
+    path = Path(name)
+    if path.suffix == ".pt":
+        path = path.parent.parent
+    if not (path / "config.yaml").is_file():
+        what = "it has no config.yaml" if path.is_dir() else "there is no such folder"
+        raise UserError(f"resume={name}: expected a run folder, and {what}.")
+    return path
+
+
+def _unfinished(path: Path) -> bool:
+    results = path / "results.json"
+    if not results.exists():
+        return True
+    try:
+        return json.loads(results.read_text(encoding="utf-8")).get("status") in ("interrupted", "failed")
+    except ValueError:
+        return True
+
+
+class _NoAliases(yaml.SafeLoader):
+    """YAML without anchors: a few lines of them can stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not accepted in a stored configuration")
+        return super().compose_node(parent, index)
+
+
+def read_config(path: Path, *, trusted: bool) -> dict[str, Any]:
+    """The tree of a run folder's config.yaml; plain values only.
+
+    Raises:
+        UserError: it is no such file, or it reads environment variables and is not trusted.
+    """
+    file = path / "config.yaml"
+    if file.stat().st_size > MAX_CONFIG_BYTES:
+        raise UserError(f"{file}: larger than {MAX_CONFIG_BYTES:,} bytes, which no configuration is.")
+    text = file.read_text(encoding="utf-8")
+    try:
+        tree = yaml.load(text, _NoAliases)  # a SafeLoader
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{file}: not readable: {' '.join(str(error).split())}.") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{file}: expected a configuration, found {type(tree).__name__}.")
+    if re.search(r"\$\{", text) and not trusted:
+        raise UserError(f"{file}: it reads environment variables (${{...}}). If you trust it, add trust=true.")
+    return tree

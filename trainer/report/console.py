@@ -1,0 +1,169 @@
+"""The terminal and train.log: header, progress, a row per validation, the per-class table, what to type next.
+
+Off a terminal, and in the log, everything is plain lines. Results go to stdout, diagnostics to stderr.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from trainer.state import RunState
+
+REDRAW_SECONDS = 0.2
+ROW_SECONDS = 0.1  # rows of epochs shorter than this are thinned out on a terminal; metrics.csv has all
+
+
+class Console:
+    """Tells of one run. With `live`, a progress bar stands below the rows."""
+
+    def __init__(self, log: Path | None = None, live: bool | None = None) -> None:
+        self.out = RichConsole(highlight=False, soft_wrap=True)
+        self.live = self.out.is_terminal if live is None else live
+        self.log: IO[str] | None = open(log, "a", encoding="utf-8") if log else None  # noqa: SIM115
+        self.plain = RichConsole(file=self.log, width=110, highlight=False, color_system=None) if self.log else None
+        self.progress: Progress | None = None
+        self.drawn = self.row_shown = 0.0
+        self.samples, self.since = 0, time.perf_counter()
+        self.has_header = False
+
+    def close(self) -> None:
+        self._end_progress()
+        if self.log:
+            self.log.close()
+            self.log = self.plain = None
+
+    def say(self, text: str = "", style: str | None = None) -> None:
+        """A line of results."""
+        self.out.print(text, style=style, markup=False)
+        self._log(text)
+
+    def note(self, text: str) -> None:
+        """A line of diagnostics."""
+        if self.progress:
+            self.progress.console.print(text, style="yellow", markup=False)
+        else:
+            RichConsole(stderr=True, highlight=False, soft_wrap=True).print(text, style="yellow", markup=False)
+        self._log(text)
+
+    def _log(self, text: str) -> None:
+        if self.log:
+            self.log.write(text + "\n")
+            self.log.flush()
+
+    def header(self, lines: Iterable[tuple[str, str]]) -> None:
+        for name, value in lines:
+            self.out.print(f"[bold]{name:<10}[/] ", end="")
+            self.out.print(value, markup=False)
+            self._log(f"{name:<10} {value}")
+
+    def begin(self, state: RunState, total_batches: int) -> None:
+        """Training starts, `total_batches` in all its epochs together."""
+        self.samples, self.since = 0, time.perf_counter()
+        if self.live:
+            self.progress = Progress(
+                TextColumn("epoch {task.fields[epoch]}"), BarColumn(None), TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True),
+                console=self.out, auto_refresh=False, transient=True,
+            )
+            self.task = self.progress.add_task("", total=total_batches, epoch=state.epoch + 1, rate="")
+            self.per_epoch = total_batches
+            self.progress.start()
+
+    def advance(self, state: RunState, samples: int, batches: int = 1) -> None:
+        """A step is done; draws at most five times a second."""
+        if self.progress is None:
+            return
+        self.samples += samples
+        self.progress.advance(self.task, batches)
+        now = time.perf_counter()
+        if now - self.drawn >= REDRAW_SECONDS:
+            rate = f"{self.samples / (now - self.since):,.0f} samples/s"
+            self.progress.update(self.task, epoch=state.epoch + 1, rate=rate)
+            self.progress.refresh()
+            self.drawn = now
+
+    def row(self, row: dict[str, Any], best: bool) -> None:
+        """A validation is done."""
+        line = _row_text(row, best)
+        if not self.has_header:
+            self.has_header = True
+            self._print_row(_row_header(row))
+        now = time.perf_counter()
+        if not self.live or now - self.row_shown >= ROW_SECONDS:
+            self.row_shown = now
+            self._print_row(line, "bold green" if best else None)
+        elif self.log:
+            self.log.write(line + "\n")
+
+    def _print_row(self, line: str, style: str | None = None) -> None:
+        if self.live:
+            self.out.print(line, style=style, markup=False)
+        else:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        if self.log:
+            self.log.write(line + "\n")
+            self.log.flush()
+
+    def _end_progress(self) -> None:
+        if self.progress:
+            self.progress.stop()
+            self.progress = None
+
+    def end(self, reason: str) -> None:
+        """Training is over."""
+        self._end_progress()
+        self.say(f"stopped    {reason}")
+
+    def test(self, report: dict[str, Any], best_epoch: int) -> None:
+        """The test's figures and the table of classes."""
+        figures = [f"loss {report['loss']:.4f}", f"accuracy {report['accuracy']:.2%}"]
+        figures += [f"{name} {report[name]:.4f}" for name in ("f1", "auroc") if report.get(name) is not None]
+        self.say(f"test       {', '.join(figures)} (weights of epoch {best_epoch})", style="bold")
+        table = Table(box=None, pad_edge=False)
+        table.add_column("class")
+        for name in ("correct", "accuracy", "precision", "recall", "f1"):
+            table.add_column(name, justify="right")
+        for entry in report["per_class"]:
+            if entry["total"]:
+                shares = [f"{entry['accuracy']:.2%}", *(f"{entry[k]:.3f}" for k in ("precision", "recall", "f1"))]
+                table.add_row(entry["class"], f"{entry['correct']}/{entry['total']}", *shares)
+            else:
+                table.add_row(entry["class"], "no samples", "", "", "", "")
+        self.out.print(table)
+        if self.plain:
+            self.plain.print(table)
+
+    def next(self, path: Path, finished: bool) -> None:
+        """Where things are, and what to type."""
+        self.say(f"folder     {path}")
+        if not finished:
+            self.say(f"next       train resume={shlex.quote(str(path))}")
+
+
+def _row_header(row: dict[str, Any]) -> str:
+    names = [("epoch", 6), ("step", 8), ("lr", 9), *((name, 14) for name in _figures(row)), ("seconds", 8)]
+    return " ".join(f"{name:>{width}}" for name, width in names)
+
+
+def _row_text(row: dict[str, Any], best: bool) -> str:
+    cells = [f"{row['epoch']:>6}", f"{row['step']:>8}", f"{row['lr']:>9.3g}"]
+    for name in _figures(row):
+        value = row[name]
+        text = "" if value is None else f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4f}"
+        cells.append(f"{text:>14}")
+    cells.append(f"{row['seconds']:>8.2f}")
+    return " ".join(cells) + (" *" if best else "")
+
+
+def _figures(row: dict[str, Any]) -> list[str]:
+    return [name for name in row if name.startswith(("train_", "valid_"))]

@@ -1,0 +1,89 @@
+"""Pictures of a run: curves, confusion matrix, the most confident mistakes. Drawn without pyplot's global state."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+TRAIN, VALID = "#7f8ea3", "#1f6fd6"
+
+
+def curves(path: Path, history: list[dict[str, Any]], best_epoch: int | None) -> None:
+    """Train against validation, loss and accuracy by epoch, the best one marked."""
+    figure = Figure(figsize=(10, 4), dpi=110, layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for part, colour in (("train", TRAIN), ("valid", VALID)):
+            points = [(row["epoch"], row[f"{part}_{name}"]) for row in history if row[f"{part}_{name}"] is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=colour, label=part, marker="o" if len(points) < 30 else None,
+                          markersize=3, linewidth=1.6)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color="#c0392b", linewidth=1, linestyle=":", label=f"best, epoch {best_epoch}")
+        axes.set(xlabel="epoch", title=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if name == "loss":
+            _log_if_wide(axes, history)
+        _plain(axes)
+        axes.legend(frameon=False)
+    figure.savefig(path)
+
+
+def _log_if_wide(axes: Axes, history: list[dict[str, Any]]) -> None:
+    values = [row[k] for row in history for k in ("train_loss", "valid_loss") if row[k]]
+    if values and min(values) > 0 and max(values) / min(values) > 20:
+        axes.set_yscale("log")
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+
+
+def confusion_matrix(path: Path, matrix: list[list[int]], classes: tuple[str, ...]) -> None:
+    """Rows are the true classes, columns the predicted ones; shade is the share of the row."""
+    counts = torch.tensor(matrix, dtype=torch.float64)
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    n = len(classes)
+    side = min(3.2 + 0.45 * n, 16)
+    figure = Figure(figsize=(side + 0.6, side), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
+    size = 9 if n <= 20 else 5
+    rotation = 90 if max(map(len, classes)) > 3 and n > 3 else 0
+    axes.set_xticks(range(n), classes, rotation=rotation, fontsize=size)
+    axes.set_yticks(range(n), classes, fontsize=size)
+    axes.set(xlabel="predicted", ylabel="true")
+    if n <= 25:
+        for i in range(n):
+            for j in range(n):
+                if counts[i, j]:
+                    colour = "white" if shares[i, j] > 0.5 else "black"
+                    axes.text(j, i, f"{int(counts[i, j])}", ha="center", va="center", color=colour, fontsize=8)
+    figure.savefig(path)
+
+
+def mistakes(path: Path, images: Tensor, captions: list[str]) -> None:
+    """A grid of images (uint8 or float [N, C, H, W]) with their captions."""
+    columns = min(6, len(images))
+    rows = math.ceil(len(images) / columns)
+    figure = Figure(figsize=(1.9 * columns, 2.3 * rows), dpi=110, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, caption in zip(grid.flat, images, captions, strict=False):
+        pixels = image.float()
+        pixels = (pixels - pixels.min()) / (pixels.max() - pixels.min()).clamp(min=1e-9)
+        if image.shape[0] == 3:
+            axes.imshow(pixels.permute(1, 2, 0).numpy())
+        else:
+            axes.imshow(pixels[0].numpy(), cmap="gray_r")
+        axes.set_title(caption, fontsize=8)
+    figure.savefig(path)

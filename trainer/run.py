@@ -1,0 +1,150 @@
+"""One run from its parts to its results: resume, fit, test, files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from trainer import checkpoint, results
+from trainer.assemble import Parts, assemble, evaluation_batches
+from trainer.compose import Job
+from trainer.config import Config
+from trainer.errors import UserError
+from trainer.folder import RunFolder
+from trainer.loop import Fit, Outcome, evaluate
+from trainer.report.console import Console
+from trainer.signals import Interrupted, Signals
+
+COLUMNS = [
+    "epoch", "step", "lr", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "seconds",
+    "samples_per_second",
+]
+EXIT_CODES = {"completed": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
+
+
+def execute(job: Job, resume: Path | None = None, *, command: list[str], started: float) -> int:
+    """Trains, tests and writes a run folder; returns the exit code.
+
+    Args:
+        resume: the folder of the run to continue.
+        started: time.perf_counter() when the program began.
+
+    Raises:
+        UserError: nothing was done and no file left behind.
+        RunFailed: the run could not go on.
+    """
+    config = job.config
+    with Signals() as signals:
+        folder = RunFolder(resume) if resume else None
+        saved, notes = checkpoint.load_newest(folder.checkpoints) if folder else (None, [])
+        parts = assemble(config, trusted=config.trust or resume is None)
+        if saved:
+            _restore(parts, saved, config)
+        signals.check()
+        name = config.name or f"{job.choices.get('data', 'data')}-{job.choices.get('model', 'model')}"
+        folder = folder or RunFolder.create(name)
+        run = Run(job, parts, folder, signals, command=command, started=started, resumed=saved is not None)
+        try:
+            for note in notes:
+                run.console.note(note)
+            return run.run()
+        finally:
+            run.console.close()
+            folder.close()
+
+
+def _restore(parts: Parts, saved: dict[str, Any], config: Config) -> None:
+    if saved["fingerprint"] != parts.data.fingerprint and not config.resume_force:
+        raise UserError(
+            f"data.root={config.data.root}: the data is not what this run was trained on so far. "
+            "Restore it, or add resume_force=true."
+        )
+    parts.state.load_state_dict(saved["run"], schedule=not config.resume_force)
+    if config.resume_force:
+        parts.state.schedule.replay(parts.state.step, parts.state.epoch)
+
+
+class Run:
+    """A prepared run and its folder, from the header to the results."""
+
+    def __init__(
+        self, job: Job, parts: Parts, folder: RunFolder, signals: Signals, *, command: list[str], started: float,
+        resumed: bool,
+    ) -> None:
+        self.job, self.parts, self.folder, self.signals = job, parts, folder, signals
+        self.config, self.command, self.started, self.resumed = job.config, command, started, resumed
+        self.console = Console(folder.path / "train.log")
+        job.stored.update(threads=str(parts.threads), resume=None, resume_force=False)
+        data = parts.data
+        self.about = {
+            "config": folder.write_config(job.stored),
+            "task": data.task,
+            "classes": list(data.classes),
+            "prepare": data.prepare.to_dict(),
+            "fingerprint": data.fingerprint,
+        }
+
+    def run(self) -> int:
+        state = self.parts.state
+        self.console.header(results.header(self.job, self.parts, self.folder.path))
+        if self.resumed:
+            self.console.say(f"resumed    after {state.epoch} epochs and {state.step} steps")
+        setup = time.perf_counter() - self.started
+        outcome, test, testing = Outcome("failed", ""), None, 0.0
+        try:
+            self.folder.start_metrics(COLUMNS, state.history)
+            outcome = self._fit()
+            self.console.end(outcome.reason)
+            begin = time.perf_counter()
+            if outcome.status in ("completed", "early_stopped") and self._tests():
+                test = self._test()
+            testing = time.perf_counter() - begin
+        except Interrupted:
+            outcome = Outcome("interrupted", "interrupted while testing")
+        except BaseException as error:
+            outcome = Outcome("failed", f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            seconds = {"total": setup + state.seconds + testing, "setup": setup, "training": state.seconds,
+                       "testing": testing}
+            self.folder.write_results(
+                results.summary(self.parts, outcome, test, seconds=seconds, command=self.command)
+            )
+        self.console.next(self.folder.path, outcome.status in ("completed", "early_stopped"))
+        return EXIT_CODES.get(outcome.status, self.signals.exit_code)
+
+    def _fit(self) -> Outcome:
+        saver = checkpoint.Saver(self.folder.checkpoints, self.config.checkpoint.every, self.about)
+        journal = Journal(self.console, self.folder)
+        parts = self.parts
+        return Fit(parts.population, parts.train, parts.valid, self.config, saver, journal, self.signals).run()
+
+    def _tests(self) -> bool:
+        return self.config.test != "false" and not self.config.debug.overfit
+
+    def _test(self) -> dict[str, Any]:
+        """Tests the best weights, once, and draws the pictures."""
+        parts, best = self.parts, self.parts.state.best
+        assert best is not None
+        parts.state.model.load_state_dict(best.weights)
+        batches = evaluation_batches(self.config, parts.data, "test", parts.loading)
+        outputs_RNC, targets_N = evaluate(parts.population, batches, self.signals)
+        loss = parts.population.criterion(outputs_RNC[0], targets_N).item()
+        report = results.test_report(outputs_RNC[0], targets_N, loss, parts.data.classes)
+        self.console.test(report, best.epoch)
+        if self.config.plots != "false":
+            results.draw(self.folder.path, parts, report, outputs_RNC[0].cpu())
+        return report
+
+
+class Journal:
+    """What the loop reports goes to the console and to metrics.csv."""
+
+    def __init__(self, console: Console, folder: RunFolder) -> None:
+        self.begin, self.advance = console.begin, console.advance
+        self.console, self.folder = console, folder
+
+    def row(self, row: dict[str, Any], best: bool) -> None:
+        self.folder.add_metrics(row)
+        self.console.row(row, best)
