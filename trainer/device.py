@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from trainer.errors import UserError
-
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose(name: str) -> torch.device:
@@ -63,13 +60,6 @@ def free_memory(device: torch.device) -> int:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return page * os.sysconf("SC_AVPHYS_PAGES")
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """The context of a forward pass: autocast for bfloat16 and float16, nothing otherwise."""
-    if precision not in DTYPES:
-        return nullcontext()
-    return torch.autocast(device.type, DTYPES[precision])
 
 
 def peak_memory(device: torch.device) -> int | None:

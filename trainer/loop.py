@@ -138,14 +138,14 @@ class Fit:
         """Evaluates, judges and reports; mutates the state only once nothing can fail any more."""
         if not self.population.sums.finite():
             raise NonFinite("the training loss is")
-        outputs_RNC, targets_N = evaluate(self.population, self.valid, self.signals)
-        loss = self.population.criterion(outputs_RNC[0], targets_N).item()
+        outputs_NC, targets_N = evaluate(self.population, self.valid, self.signals)
+        loss = self.population.criterion(outputs_NC, targets_N).item()
         if not math.isfinite(loss):
             raise NonFinite("the validation loss is")
         trained = self.population.sums.count
         row = {"epoch": state.epoch, "step": state.step, "lr": state.lr or state.optimizer.param_groups[0]["lr"]}
         row |= {f"train_{name}": value for name, value in self.population.sums.result().items()}
-        row |= {"valid_loss": loss, "valid_accuracy": accuracy(outputs_RNC[0], targets_N)}
+        row |= {"valid_loss": loss, "valid_accuracy": accuracy(outputs_NC, targets_N)}
         self.population.sums.reset()
         state.validated_step = state.step
         is_best = self._judge(state, row)
@@ -215,7 +215,7 @@ def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 
 
 def evaluate(population: Solo, batches: Batches, signals: Signals) -> tuple[Tensor, Tensor]:
-    """Outputs [R, N, C] and targets [N] of a whole part, in eval mode, in the part's order.
+    """Outputs [N, C] and targets [N] of a whole part, in eval mode, in the part's order.
 
     All outputs are kept, so that every figure is computed once over all samples and does not depend on the batches.
 
@@ -226,7 +226,7 @@ def evaluate(population: Solo, batches: Batches, signals: Signals) -> tuple[Tens
     outputs, targets = [], []
     for batch in batches.epoch(0):
         signals.check()
-        outputs_RBC, targets_B = eval_step(population, batch)
-        outputs.append(outputs_RBC)
+        outputs_BC, targets_B = eval_step(population, batch)
+        outputs.append(outputs_BC)
         targets.append(targets_B)
-    return torch.cat(outputs, dim=1), torch.cat(targets)
+    return torch.cat(outputs, dim=-2), torch.cat(targets)

@@ -1,10 +1,11 @@
 """Figures: exact sums on the device while training, and torchmetrics over all outputs of a split at once.
 
-Shape letters: R runs, B samples of a batch, N samples of a split, C outputs.
+Shape letters: R runs (absent where one run trains alone), B samples of a batch, N samples of a split, C outputs.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -33,15 +34,15 @@ class Sums:
         self.count = 0
 
     def add(self, loss_R: Tensor, outputs_RBC: Tensor, targets_B: Tensor) -> None:
-        """Adds a batch; `loss_R` is its mean loss."""
+        """Adds a batch; `loss_R` is its mean loss. Takes what is detached."""
         batch = len(targets_B)
-        self.loss_R.add_(loss_R.detach(), alpha=batch)
-        self.correct_R += (predictions(outputs_RBC.detach()) == targets_B).sum(-1)
+        self.loss_R.add_(loss_R, alpha=batch)
+        self.correct_R.add_((predictions(outputs_RBC) == targets_B).sum(-1))
         self.count += batch
 
     def finite(self) -> bool:
         """Whether all losses so far were finite; waits for the device."""
-        return bool(self.loss_R.isfinite().all())
+        return math.isfinite(self.loss_R.sum().item())
 
     def result(self, run: int = 0) -> dict[str, float | None]:
         if not self.count:

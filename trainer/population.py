@@ -1,4 +1,7 @@
-"""Forward and backward pass for the runs that train together. Shape letters: R runs, B samples, C outputs."""
+"""Forward and backward pass for the runs that train together.
+
+Shape letters: R runs (absent where one run trains alone), B samples, C outputs.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from trainer.device import autocast
 from trainer.dropout import KeyedDropout
 from trainer.state import RunState
 
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -33,9 +36,7 @@ class Solo:
         self.frozen, self.dropouts = frozen, dropouts
         self.call = compiled or state.model
 
-    @property
-    def sums(self):
-        return self.states[0].sums
+        self.sums = state.sums
 
     def train(self) -> None:
         self.states[0].model.train()
@@ -46,21 +47,19 @@ class Solo:
         self.states[0].model.eval()
 
     def forward(self, inputs: Tensor, targets: Tensor, micro: int = 0) -> tuple[Tensor, Tensor]:
-        """Outputs [R, B, C] and mean losses [R] of a training batch, the `micro`-th of its optimizer step."""
+        """Outputs [B, C] and mean loss [] of a training batch, the `micro`-th of its optimizer step."""
         for dropout in self.dropouts:
             dropout.moment = (self.states[0].step, micro)
-        with autocast(self.device, self.precision):
-            outputs = self.call(inputs)
-        # The loss stays in full precision: bfloat16 has three decimal digits.
-        outputs = outputs.float() if self.precision in ("bfloat16", "float16") else outputs
-        return outputs.unsqueeze(0), self.criterion(outputs, targets).unsqueeze(0)
+        outputs = self.outputs(inputs)
+        return outputs, self.criterion(outputs, targets)
 
-    def scaled(self, loss_R: Tensor) -> Tensor:
+    def scaled(self, loss: Tensor) -> Tensor:
         """The scalar to differentiate."""
-        return self.states[0].scaler.scale(loss_R.sum())
+        return self.states[0].scaler.scale(loss)
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Outputs [R, B, C] without a training loss."""
-        with autocast(self.device, self.precision):
-            outputs = self.call(inputs)
-        return (outputs.float() if self.precision in ("bfloat16", "float16") else outputs).unsqueeze(0)
+        """Outputs [B, C], in full precision: bfloat16 has three decimal digits, too few for a loss."""
+        if self.precision not in HALVES:
+            return self.call(inputs)
+        with torch.autocast(self.device.type, HALVES[self.precision]):
+            return self.call(inputs).float()

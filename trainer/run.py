@@ -129,12 +129,12 @@ class Run:
         assert best is not None
         parts.state.model.load_state_dict(best.weights)
         batches = evaluation_batches(self.config, parts.data, "test", parts.loading)
-        outputs_RNC, targets_N = evaluate(parts.population, batches, self.signals)
-        loss = parts.population.criterion(outputs_RNC[0], targets_N).item()
-        report = results.test_report(outputs_RNC[0], targets_N, loss, parts.data.classes)
+        outputs_NC, targets_N = evaluate(parts.population, batches, self.signals)
+        loss = parts.population.criterion(outputs_NC, targets_N).item()
+        report = results.test_report(outputs_NC, targets_N, loss, parts.data.classes)
         self.console.test(report, best.epoch)
         if self.config.plots != "false":
-            results.draw(self.folder.path, parts, report, outputs_RNC[0].cpu())
+            results.draw(self.folder.path, parts, report, outputs_NC.cpu())
         return report
 
 

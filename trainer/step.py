@@ -30,7 +30,7 @@ def train_step(
         outputs_RBC, loss_R = population.forward(inputs, targets, micro)
         share = loss_R if len(batches) == 1 else loss_R * (len(targets) / total)
         population.scaled(share).backward()
-        population.sums.add(loss_R, outputs_RBC, targets)
+        population.sums.add(loss_R.detach(), outputs_RBC.detach(), targets)
     if population.device.type == "cpu" and not population.sums.finite():
         raise NonFinite("the training loss is")
     for state in population.states:
@@ -55,6 +55,6 @@ def _update(state: RunState, clip_norm: float | None, clip_value: float | None) 
 
 @torch.inference_mode()
 def eval_step(population: Solo, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Outputs [R, B, C] and targets [B] of one batch."""
+    """Outputs [R, B, C] and targets [B] of one batch; [B, C] where one run trains alone."""
     inputs, targets = batch
     return population.outputs(inputs), targets

@@ -101,6 +101,7 @@ def load(
         notes.append(f"no test part: {test_fraction:.0%} of the samples held out for it")
     if "valid" not in splits:
         splits["train"], splits["valid"] = _hold_out(splits["train"], valid_fraction, derive(seed, "split", "valid"))
+    splits = {name: splits[name] for name in ("train", "valid", "test")}
     if any(isinstance(s, Items) and not s.repeatable for s in parts.values()):
         notes.append("samples change from one reading to the next: streamed, and exact to resume only without workers")
     task = "binary" if len(classes) == 2 else "multiclass"

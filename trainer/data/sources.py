@@ -42,7 +42,7 @@ def torchvision_dataset(root: str, dataset: str) -> Source:
         images = torch.as_tensor(loaded.data)
         images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
         parts[name] = Arrays(images, torch.as_tensor(loaded.targets))
-    return Source(parts, tuple(str(name) for name in loaded.classes))
+    return Source(parts, tuple(str(name).partition(" - ")[0] for name in loaded.classes))  # MNIST's are "0 - zero"
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,156 @@
+"""Ratios that this project promises, each measured side by side in one run: `python scripts/benchmark.py --help`."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="+", choices=[*BENCHMARKS, "all"])
+    parser.add_argument("--data", default=os.environ.get("TRAINER_DATA", "data"), help="folder that holds MNIST/")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+          f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for name in BENCHMARKS if "all" in arguments.what else arguments.what:
+        print(f"\n{name}: {BENCHMARKS[name].__doc__}")
+        BENCHMARKS[name](arguments)
+
+
+def alternate(candidates: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each candidate, taken in turn so that a change of the machine's speed meets them all."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, run in candidates.items():
+            gc.collect()
+            times[name].append(run())
+    return times
+
+
+def show(times: dict[str, list[float]], base: str) -> None:
+    """A row per candidate; the ratio is the median of the ratios of one round."""
+    print(f"{'':<34}{'minimum':>10}{'median':>10}{'ratio':>8}")
+    for name, seconds in times.items():
+        ratio = statistics.median(a / b for a, b in zip(seconds, times[base], strict=True))
+        print(f"{name:<34}{min(seconds):>9.3f}s{statistics.median(seconds):>9.3f}s{ratio:>8.3f}")
+
+
+class TextbookLeNet(nn.Module):
+    """LeNet-5 as textbooks write it: ReLU before pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5)
+        self.fc1, self.fc2, self.fc3 = nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2).flatten(1)
+        return self.fc3(torch.tanh(self.fc2(torch.tanh(self.fc1(x)))))
+
+
+def mnist(arguments: argparse.Namespace) -> None:
+    """an epoch of LeNet-5 on MNIST (batch 64, AdamW), everything included, against a bare loop; promised: 1.00."""
+    from trainer.data.sources import torchvision_dataset
+
+    source = torchvision_dataset(arguments.data, "MNIST").parts["train"]
+    images = F.pad((source.take(torch.arange(60_000)).float() / 255 - 0.1307) / 0.3081, (2, 2, 2, 2), value=-0.4242)
+    images = images.contiguous(memory_format=torch.channels_last)
+    order = torch.randperm(60_000)
+    train_x, train_y = images[order[:48_000]], source.targets[order[:48_000]]
+    valid_x, valid_y = images[order[48_000:]], source.targets[order[48_000:]]
+
+    def bare() -> Callable[[], float]:
+        model = TextbookLeNet().to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+
+        def epoch() -> float:
+            begin = time.perf_counter()
+            model.train()
+            for batch in torch.randperm(len(train_x)).split(64):
+                optimizer.zero_grad()
+                F.cross_entropy(model(train_x[batch]), train_y[batch]).backward()
+                optimizer.step()
+            model.eval()
+            with torch.inference_mode():
+                right = sum(
+                    (model(x).argmax(1) == y).sum() for x, y in zip(valid_x.split(256), valid_y.split(256), strict=True)
+                )
+            assert float(right) > 0.5 * len(valid_y)
+            return time.perf_counter() - begin
+
+        return epoch
+
+    words = ["data=mnist", f"data.root={arguments.data}", "model=lenet5", "optim=adamw"]
+    bare_epoch = bare()
+    bare_epoch()
+    show(beside_program(words, {"bare loop": bare_epoch}, arguments.repeats), "bare loop")
+
+
+def beside_program(words: list[str], others: dict[str, Callable[[], float]], epochs: int) -> dict[str, list[float]]:
+    """Trains with the program's own loop, files and checkpoints; after each of its epochs, one of each other.
+
+    An epoch of the program lasts from the end of one report to the end of the next, so that everything is in it.
+    """
+    from trainer.assemble import assemble
+    from trainer.checkpoint import Saver
+    from trainer.compose import Composer
+    from trainer.folder import RunFolder
+    from trainer.loop import Fit
+    from trainer.report.console import Console
+    from trainer.run import COLUMNS, Journal
+    from trainer.signals import Signals
+
+    times: dict[str, list[float]] = {name: [] for name in (*others, "trainer")}
+
+    class Interleaved(Journal):
+        since = time.perf_counter()
+
+        def row(self, row, best) -> None:
+            super().row(row, best)
+            mine = time.perf_counter() - self.since
+            if row["epoch"] > 1:  # the first one warms up
+                times["trainer"].append(mine)
+                for name, run in others.items():
+                    gc.collect()
+                    times[name].append(run())
+            self.since = time.perf_counter()
+
+    composer = Composer()
+    job = composer.job(composer.read([*words, f"epochs={epochs + 1}", "patience=null"], sweep=False)[0])
+    parts = assemble(job.config)
+    with tempfile.TemporaryDirectory() as place, open(os.devnull, "w") as nowhere:
+        folder = RunFolder.create("benchmark", Path(place))
+        folder.start_metrics(COLUMNS, [])
+        console = Console(folder.path / "train.log", live=False)
+        stdout, sys.stdout = sys.stdout, nowhere
+        try:
+            saver = Saver(folder.checkpoints, job.config.checkpoint.every, {"config": folder.write_config(job.stored)})
+            Fit(parts.population, parts.train, parts.valid, job.config, saver, Interleaved(console, folder), Signals()).run()
+        finally:
+            sys.stdout = stdout
+            console.close()
+            folder.close()
+    return times
+
+
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {"mnist": mnist}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""`resume=RUN`: the stored configuration, with what may change freely changed and everything else refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from trainer import config, folder
+from trainer.compose import Composer, Job, finish, leaves_of, set_value
+from trainer.errors import UserError
+
+
+def resumed_job(composer: Composer, words: list[str]) -> tuple[Job, Path]:
+    """The job that continues a run, and the run's folder.
+
+    Raises:
+        UserError: no such run, a changed key that matters (unless `resume_force=true`), or whatever else is wrong.
+    """
+    overrides, problems = composer.read(words, sweep=False)
+    given = {o.key_or_group: o for o in overrides}
+    try:
+        path = folder.find(str(given["resume"].value()))
+    except UserError as error:
+        raise UserError(*error.problems, *problems) from error
+    trust, force = (bool(given[k].value()) if k in given else False for k in ("trust", "resume_force"))
+    stored = folder.read_config(path, trusted=trust)
+    tree = OmegaConf.create(stored)
+    groups = [o for o in overrides if o.key_or_group in composer.groups]
+    if groups:
+        chosen = composer.job(groups)
+        problems += chosen.problems
+        for override in groups:
+            OmegaConf.update(tree, override.key_or_group, chosen.stored[override.key_or_group], merge=False)
+    for override in overrides:
+        if override.key_or_group not in composer.groups:
+            set_value(tree, override, composer.groups, problems)
+    job = finish(tree, _choices(path, groups), [o.input_line or "" for o in overrides])
+    problems += job.problems
+    if problems:
+        raise UserError(*problems)
+    if not force:
+        _refuse_changes(path, stored, job)
+    return job, path
+
+
+def _choices(path: Path, groups: list[Any]) -> dict[str, str]:
+    """The folder's name says what was chosen: `<time>-<data>-<model>`."""
+    return {o.key_or_group: str(o.value()) for o in groups}
+
+
+def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
+    before, after = dict(leaves_of(stored)), dict(leaves_of(job.stored))
+    changed = [
+        key for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not _is_free(key)
+    ]
+    if "epochs" in changed:
+        from trainer.build import schedule_depends_on_epochs  # imports torch
+
+        if not schedule_depends_on_epochs(job.config):
+            changed.remove("epochs")
+    if changed:
+        raise UserError(*(
+            f"{key}={config.show(after.get(key))}: the run in {path} has {config.show(before.get(key))}. "
+            "Start a new run, or add resume_force=true."
+            for key in changed
+        ))
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in config.FREE_ON_RESUME)
