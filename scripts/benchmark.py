@@ -6,9 +6,7 @@ import argparse
 import gc
 import os
 import platform
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,8 +24,10 @@ def main() -> None:
     parser.add_argument("--data", default=os.environ.get("TRAINER_DATA", "data"), help="folder that holds MNIST/")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-          f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
     for name in BENCHMARKS if "all" in arguments.what else arguments.what:
         print(f"\n{name}: {BENCHMARKS[name].__doc__}")
         BENCHMARKS[name](arguments)
@@ -141,8 +141,12 @@ def beside_program(words: list[str], others: dict[str, Callable[[], float]], epo
         console = Console(folder.path / "train.log", live=False)
         stdout, sys.stdout = sys.stdout, nowhere
         try:
-            saver = Saver(folder.checkpoints, job.config.checkpoint.every, {"config": folder.write_config(job.stored)})
-            Fit(parts.population, parts.train, parts.valid, job.config, saver, Interleaved(console, folder), Signals()).run()
+            saver = Saver(
+                folder.checkpoints, job.config.checkpoint.every, {"config": folder.write_config(job.stored, {})}
+            )
+            Fit(
+                parts.population, parts.train, parts.valid, job.config, saver, Interleaved(console, folder), Signals()
+            ).run()
         finally:
             sys.stdout = stdout
             console.close()

@@ -63,16 +63,17 @@ def assemble(config: Config, *, trusted: bool = True) -> Parts:
         raise UserError("precision=float64: Apple GPUs have none. Use device=cpu.")
     data_seed = config.seed if config.data.seed is None else config.data.seed
     data = data_loading.load(
-        build.source(config.data), valid_fraction=config.data.valid_fraction, test_fraction=config.data.test_fraction,
-        seed=data_seed, relabel=config.data.relabel,
+        build.source(config.data),
+        valid_fraction=config.data.valid_fraction,
+        test_fraction=config.data.test_fraction,
+        seed=data_seed,
+        relabel=config.data.relabel,
     )
     model = build.model(config, data)
     augment = build.augmentation(config, data)
     if config.debug.batches:
         data.limit(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=data_seed)
-    loading = Loading(
-        chosen, dtype, device.free_memory(chosen), config.data.resident, _workers(config.data.workers)
-    )
+    loading = Loading(chosen, dtype, device.free_memory(chosen), config.data.resident, _workers(config.data.workers))
     train = data_loading.batches(
         data, "train", config.batch_size, loading, seed=data_seed, drop_last=config.drop_last, augment=augment
     )
@@ -97,13 +98,18 @@ def _population(
     dropouts = key_dropout(model, config.seed)
     model.to(chosen, dtype)
     if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     optimizer = build.optimizer(config, model, chosen)
     schedule = build.schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
     scaler = GradScaler(chosen.type, enabled=config.precision == "float16")
     state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen))
     compiled = torch.compile(model) if config.compile else None
     return Solo(
-        state, build.criterion(config, data, chosen), chosen, precision=config.precision, frozen=frozen,
-        dropouts=dropouts, compiled=compiled,
+        state,
+        build.criterion(config, data, chosen),
+        chosen,
+        precision=config.precision,
+        frozen=frozen,
+        dropouts=dropouts,
+        compiled=compiled,
     )

@@ -128,9 +128,12 @@ def _check_arguments(name: str, part: Part, target: Callable[..., Any]) -> list[
         elif key in parameters and isinstance(value, str) and _is_number(parameters[key].default):
             problems.append(f"{name}.{key}={value}: expected a number.")
     required = [
-        p.name for p in parameters.values()
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        and p.name not in part.arguments and p.name not in given
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty
+        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        and p.name not in part.arguments
+        and p.name not in given
     ]
     return problems + [f"{name}.{key}: {part.target} needs it: {name}.{key}=..." for key in required]
 
@@ -236,7 +239,7 @@ def model(config: Config, data: Data) -> nn.Module:
     if images and fixed:
         data.fit(tuple(fixed))
     shape, outputs = data.prepare.output_shape, num_outputs(config, data)
-    given = {"in_features": math.prod(shape), "num_outputs": outputs}
+    given: dict[str, Any] = {"in_features": math.prod(shape), "num_outputs": outputs}
     if images:
         given |= {"in_channels": shape[0], "image_size": shape[1:]}
     with torch.device("meta"):
@@ -279,7 +282,8 @@ def freeze(model: nn.Module, patterns: list[str]) -> list[nn.Module]:
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(f"freeze={','.join(patterns)}: nothing is left to train.")
     return [
-        module for module in model.modules()
+        module
+        for module in model.modules()
         if (held := list(module.parameters())) and not any(p.requires_grad for p in held)
     ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 import zipfile
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from trainer.config import Duration
 from trainer.errors import RunFailed
+from trainer.files import write_atomically
 from trainer.state import RunState
 from trainer.step import NonFinite
 
@@ -23,39 +23,6 @@ BYTES_PER_SECOND = 200e6  # of a first save, before one was measured
 
 class Damaged(Exception):
     """A checkpoint file is not what was written, or is no checkpoint; the text says why."""
-
-
-def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = None) -> None:
-    """Replaces `path` as a whole or not at all, and only returns once it is on the disk.
-
-    Args:
-        keep: what stood at `path` is moved here, once the new file is complete.
-
-    Raises:
-        RunFailed: the disk is full or refuses; what stood at `path` still stands.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            os.replace(path, keep)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunFailed(f"{path}: could not be written ({error.strerror}). What was saved before is untouched.") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def save(path: Path, content: dict[str, Any], keep: Path | None = None) -> None:
@@ -85,7 +52,9 @@ def load(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise Damaged("it is not there") from error
     except Exception as error:  # whatever a reader of damaged or hostile bytes comes upon
-        raise Damaged(f"it cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+        raise Damaged(
+            f"it cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
     if not isinstance(content, dict) or "format" not in content:
         raise Damaged("it is no checkpoint of this program")
     if content["format"] > FORMAT:
@@ -101,7 +70,7 @@ def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     Raises:
         RunFailed: where there are checkpoints and all are damaged.
     """
-    notes = []
+    notes: list[str] = []
     for name in ("last.pt", "previous.pt"):
         path = folder / name
         if not path.exists():
@@ -127,7 +96,8 @@ class Saver:
         self.every = None if every == "auto" else Duration.parse(every)
         self.saved_step, self.saved_best = -1, -1
         self.started = self.saved_at = time.perf_counter()
-        self.spent, self.last_cost = 0.0, None
+        self.spent = 0.0
+        self.last_cost: float | None = None
         folder.mkdir(exist_ok=True)
 
     def due(self, state: RunState) -> bool:
@@ -159,15 +129,18 @@ class Saver:
             return
         begin = time.perf_counter()
         # One number per tensor, and one look at the device for all of them.
-        sums = [value.double().sum() if value.device.type != "mps" else value.sum()
-                for value in state.model.state_dict().values() if value.is_floating_point()]
+        sums = [
+            value.double().sum() if value.device.type != "mps" else value.sum()
+            for value in state.model.state_dict().values()
+            if value.is_floating_point()
+        ]
         if sums and not bool(torch.stack([s.to(sums[0].device) for s in sums]).isfinite().all()):
             raise NonFinite("the weights are")
         self._save_best(state)
         save(self.folder / "last.pt", {**self.about, "run": state.state_dict()}, self.folder / "previous.pt")
         self.saved_step, self.saved_at = state.step, time.perf_counter()
-        self.last_cost = self.saved_at - begin
-        self.spent += self.last_cost
+        cost = self.saved_at - begin
+        self.last_cost, self.spent = cost, self.spent + cost
 
     def _save_best(self, state: RunState) -> None:
         if state.best is None or state.best.step == self.saved_best:

@@ -7,7 +7,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from trainer.compose import Composer, Job
 
 STARTED = time.perf_counter()
 EXIT_USAGE = 2
@@ -54,14 +57,8 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
-def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Flags, which may stand anywhere, and overrides.
-
-    Raises:
-        UserError: a flag that there is none of.
-    """
-    from trainer.errors import UserError
-
+def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+    """Flags, which may stand anywhere, the overrides, and a sentence for each word that is neither."""
     parser = _Parser(prog="train", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--version", action="store_true")
@@ -70,33 +67,24 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--cfg", "-c", choices=["job"])
     parser.add_argument("--shell-completion", "-sc")
     flags, rest = parser.parse_known_args(list(words))
-    unknown = [word for word in rest if word.startswith("-")]
-    problems = []
-    for word in unknown:
+    overrides, problems = [], []
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
         name, _, value = word.lstrip("-").partition("=")
-        follows = rest[rest.index(word) + 1] if rest.index(word) + 1 < len(rest) else ""
-        if not value and follows and not follows.startswith("-") and "=" not in follows:
-            value = follows
-            rest.remove(follows)
-        problems.append(f"{word}: no such flag. Keys are given without dashes: {name.replace('-', '_')}={value or '...'}")
-    if problems:
-        raise UserError(*problems, *_silent_problems([w for w in rest if not w.startswith("-")], flags))
-    return flags, rest
-
-
-def _silent_problems(words: list[str], flags: argparse.Namespace) -> list[str]:
-    """Problems of the other words, so that all are told at once."""
-    from trainer.compose import Composer
-
-    composer = Composer(flags.config_dir)
-    overrides, problems = composer.read(words, sweep=flags.multirun)
-    return problems + (composer.job(overrides).problems if not flags.multirun else [])
+        if not value and rest and not rest[0].startswith("-") and "=" not in rest[0]:
+            value = rest.pop(0)
+        key = name.replace("-", "_")
+        problems.append(f"{word}: no such flag. Keys are given without dashes: {key}={value or '...'}")
+    return flags, overrides, problems
 
 
 def run_train(words: list[str]) -> int:
     """`train` with these arguments; returns the exit code."""
     sys.path.append(os.getcwd())  # a user's own `_target_: mymodule.Net`; last, so that it shadows nothing
-    flags, overrides = _parse(words)
+    flags, overrides, problems = _parse(words)
     if flags.help:
         from trainer.helptext import help_text
 
@@ -110,20 +98,20 @@ def run_train(words: list[str]) -> int:
     if flags.shell_completion:
         from trainer.completion import complete
 
-        return complete(flags.shell_completion)
-    return _run_jobs(flags, overrides, ["train", *words])
+        return complete(flags.shell_completion, flags.config_dir)
+    return _run_jobs(flags, overrides, problems, ["train", *words])
 
 
-def _run_jobs(flags: argparse.Namespace, words: list[str], command: list[str]) -> int:
+def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], command: list[str]) -> int:
     from trainer.compose import Composer
 
     composer = Composer(flags.config_dir)
     if any(word.startswith("resume=") for word in words):
         from trainer.resume import resumed_job
 
-        job, folder = resumed_job(composer, words)
+        job, folder = resumed_job(composer, words, problems)
     else:
-        job, folder = _single_job(composer, words), None
+        job, folder = _new_job(composer, words, problems), None
     if flags.cfg:
         import yaml
 
@@ -134,24 +122,24 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], command: list[str]) -
     return execute(job, folder, command=command, started=STARTED)
 
 
-def _single_job(composer, words: list[str]):
+def _new_job(composer: Composer, words: list[str], problems: list[str]) -> Job:
     """The job of these words.
 
     Raises:
-        UserError: with all problems, those included that only a target's signature or the machine can show, where
-            something stands that only they can judge.
+        UserError: with all problems, `problems` first; those included that only a target's signature or the machine
+            can show, where something stands that only they can judge.
     """
     from trainer.errors import UserError
 
-    overrides, problems = composer.read(words, sweep=False)
+    overrides, found = composer.read(words, sweep=False)
     job = composer.job(overrides)
-    problems += job.problems
-    if problems:
-        raise UserError(*problems, *deep_problems(job))
+    found += job.problems
+    if problems or found:
+        raise UserError(*problems, *found, *_deep_problems(job))
     return job
 
 
-def deep_problems(job) -> list[str]:
+def _deep_problems(job: Job) -> list[str]:
     """What only torch can tell of this job's device and of parts that are not as shipped."""
     asks_device = job.config.device not in ("auto", "cpu")
     if not (job.unusual or asks_device):
@@ -159,7 +147,7 @@ def deep_problems(job) -> list[str]:
     from trainer import build, device
     from trainer.errors import UserError
 
-    problems = build.check(job.config, [part for part in job.unusual if f"{part}._target_" not in " ".join(job.problems)])
+    problems = build.check(job.config, sorted(job.unusual))
     if asks_device:
         try:
             device.choose(job.config.device)

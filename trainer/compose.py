@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
@@ -26,21 +26,14 @@ from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-
 from yaml import YAMLError
 
 from trainer import config
 from trainer.config import Config
 from trainer.errors import UserError
+from trainer.paths import config_folders
 
 ROOT_NAME = "trainer_config"  # lives in Hydra's ConfigStore, so that no user's config.yaml can shadow it
-
-
-def shipped_conf() -> Path:
-    """The folder of the shipped YAML files: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 class _UserConf(SearchPathPlugin):
@@ -78,13 +71,8 @@ class Composer:
     """Hydra's configuration loader over the shipped and the user's folders."""
 
     def __init__(self, config_dir: str | None = None) -> None:
-        self.shipped = shipped_conf()
-        folders = [Path(config_dir).resolve()] if config_dir else []
-        if config_dir and not folders[0].is_dir():
-            raise UserError(f"--config-dir {config_dir}: no such folder.")
-        if Path("conf").is_dir() and Path("conf").resolve() != self.shipped:
-            folders.append(Path("conf").resolve())
-        self.folders = [*folders, self.shipped]
+        self.folders = config_folders(config_dir)
+        *folders, self.shipped = self.folders
         _UserConf.folders = tuple(f"file://{folder}" for folder in folders)
         Plugins.instance().register(_UserConf)
         root = OmegaConf.load(self.shipped / "config.yaml")
@@ -164,7 +152,9 @@ class Composer:
 
     def _file_of(self, group: str, option: str) -> Path | None:
         """The YAML that a choice comes from; None for an empty choice."""
-        return next((f / group / f"{option}.yaml" for f in self.folders if (f / group / f"{option}.yaml").is_file()), None)
+        return next(
+            (f / group / f"{option}.yaml" for f in self.folders if (f / group / f"{option}.yaml").is_file()), None
+        )
 
     def _placed(self, problem: str, typed: set[str], choices: dict[str, str]) -> str:
         """The problem with the YAML file that it stands in, if it was not typed."""
@@ -172,21 +162,23 @@ class Composer:
         if name in typed:
             return problem
         leaf = re.escape(name.rpartition(".")[2])
-        for group, option in choices.items():
-            path = self._file_of(group, option)
-            if path and re.search(rf"^\s*{leaf}\s*:", path.read_text(encoding="utf-8"), re.MULTILINE):
+        for group in (name.partition(".")[0], "debug", "experiment"):
+            path = self._file_of(group, choices.get(group, ""))
+            if path and re.search(rf"^\s*{leaf}\s*:(?!\s*\?\?\?)", path.read_text(encoding="utf-8"), re.MULTILINE):
                 return f"{path}: {problem}"
         return problem
 
     def _unusual(self, base: DictConfig, tree: dict[str, Any], choices: dict[str, str]) -> set[str]:
         foreign = {
-            group for group, option in choices.items()
+            group
+            for group, option in choices.items()
             if (path := self._file_of(group, option)) and not path.is_relative_to(self.shipped)
         }
         if foreign & {"experiment", "debug"}:
             return set(config.PARTS)
         changed = {
-            part for part in config.PARTS
+            part
+            for part in config.PARTS
             if isinstance(tree.get(part), dict)
             and (set(tree[part]) - set(base[part]) or tree[part].get("_target_") != base[part].get("_target_"))
         }
@@ -208,8 +200,7 @@ def first_sentence(error: Exception) -> str:
 def set_value(tree: DictConfig, override: Override, groups: Iterable[str], problems: list[str]) -> None:
     """Sets or deletes one typed value in `tree`; below a part any key may be new, elsewhere it must be there."""
     path, word = override.key_or_group, override.input_line or ""
-    known = OmegaConf.to_container(tree, resolve=False)
-    assert isinstance(known, dict)
+    known = plain(tree, resolve=False)
     parent, _, leaf = path.rpartition(".")
     present = _find(known, path) is not _ABSENT
     if override.is_delete():
@@ -253,6 +244,11 @@ def leaves_of(tree: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
+def plain(tree: DictConfig, *, resolve: bool) -> dict[str, Any]:
+    """A tree as dicts, lists and values."""
+    return cast(dict[str, Any], OmegaConf.to_container(tree, resolve=resolve))
+
+
 def finish(tree: DictConfig, choices: dict[str, str], overrides: list[str]) -> Job:
     """Resolves interpolations and checks types and ranges.
 
@@ -263,12 +259,11 @@ def finish(tree: DictConfig, choices: dict[str, str], overrides: list[str]) -> J
     for missing in sorted(OmegaConf.missing_keys(tree)):
         problems.append(f"{missing}: a value is needed: {missing}=...")
         OmegaConf.update(tree, missing, None)
-    raw = OmegaConf.to_container(tree, resolve=False)
+    raw = plain(tree, resolve=False)
     try:
-        resolved = OmegaConf.to_container(tree, resolve=True)
+        resolved = plain(tree, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(first_sentence(error)) from error
-    assert isinstance(resolved, dict)
     parsed, found = config.parse(resolved)
     parsed.data.root = os.path.abspath(os.path.expanduser(parsed.data.root))
     stored = _keep_environment(raw, resolved)

@@ -43,9 +43,7 @@ class Part:
 
 @dataclass
 class ModelConfig(Part):
-    output: str = key(
-        "logits", "what the model returns", choices=("logits", "probabilities", "log_probabilities")
-    )
+    pass
 
 
 @dataclass
@@ -58,7 +56,9 @@ class DataConfig(Part):
         "auto", "whole data set on the device, or streamed; auto: when it fits", choices=("auto", "true", "false")
     )
     workers: int | None = key(None, "processes that decode streamed samples; default: one per core, at most 4", ge=0)
-    relabel: dict[str, Any] | None = key(None, "new classes as {name: [old classes]}; `rest` as a value takes the others")
+    relabel: dict[str, Any] | None = key(
+        None, "new classes as {name: [old classes]}; `rest` as a value takes the others"
+    )
 
 
 @dataclass
@@ -74,7 +74,8 @@ class OptimConfig(Part):
 @dataclass
 class ScheduleConfig(Part):
     interval: str = key(
-        "step", "when the learning rate changes: each optimizer step, epoch or validation",
+        "step",
+        "when the learning rate changes: each optimizer step, epoch or validation",
         choices=("step", "epoch", "validation"),
     )
     warmup_epochs: float = key(0.0, "epochs of linear warm-up before the schedule starts", ge=0)
@@ -88,15 +89,19 @@ class AugmentConfig(Part):
 @dataclass
 class CheckpointConfig:
     every: str = key(
-        "auto", "when to save: auto (ends of epochs, under 2 % of the time), or a duration: 1ep, 200st, 5min",
-        pattern=rf"auto|{DURATION}", expected="auto or a duration such as 1ep, 200st or 5min",
+        "auto",
+        "when to save: auto (ends of epochs, under 2 % of the time), or a duration: 1ep, 200st, 5min",
+        pattern=rf"auto|{DURATION}",
+        expected="auto or a duration such as 1ep, 200st or 5min",
     )
 
 
 @dataclass
 class DebugConfig:
     batches: int | None = key(None, "use only so many batches of each part of the data", ge=1)
-    overfit: bool = key(False, "train on one batch until accuracy is 1.0 and the loss near 0, and say whether it got there")
+    overfit: bool = key(
+        False, "train on one batch until accuracy is 1.0 and the loss near 0, and say whether it got there"
+    )
 
 
 @dataclass
@@ -120,15 +125,20 @@ class Config:
     clip_value: float | None = key(None, "largest absolute value of a gradient's element", gt=0)
     seed: int = key(0, "feeds everything random", ge=0, lt=2**63)
     device: str = key(
-        "auto", "auto (cuda, else mps, else cpu), cuda, cuda:N, mps or cpu",
-        pattern=r"auto|cuda(:\d+)?|mps|cpu", expected="auto, cuda, cuda:N, mps or cpu",
+        "auto",
+        "auto (cuda, else mps, else cpu), cuda, cuda:N, mps or cpu",
+        pattern=r"auto|cuda(:\d+)?|mps|cpu",
+        expected="auto, cuda, cuda:N, mps or cpu",
     )
     threads: str = key(
-        "auto", "CPU threads of torch; auto: as torch chooses; the number used is stored",
-        pattern=r"auto|[1-9]\d*", expected="auto or a number from 1",
+        "auto",
+        "CPU threads of torch; auto: as torch chooses; the number used is stored",
+        pattern=r"auto|[1-9]\d*",
+        expected="auto or a number from 1",
     )
     precision: str = key(
-        "float32", "arithmetic of forward and backward pass; bfloat16 and float16: autocast; float64: everything",
+        "float32",
+        "arithmetic of forward and backward pass; bfloat16 and float16: autocast; float64: everything",
         choices=("float32", "bfloat16", "float16", "float64"),
     )
     compile: bool = key(False, "compile the model with torch.compile")
@@ -137,17 +147,21 @@ class Config:
     patience: int | None = key(10, "stop after so many validations in a row without a new best; null: never", ge=1)
     min_delta: float = key(0.0, "a new best must be better by more than this", ge=0)
     validate_every: str = key(
-        "1ep", "validate every so many epochs or steps: 1ep, 200st", pattern=r"[1-9]\d*(ep|st)",
+        "1ep",
+        "validate every so many epochs or steps: 1ep, 200st",
+        pattern=r"[1-9]\d*(ep|st)",
         expected="a number of epochs or steps such as 1ep or 200st",
     )
     baseline: bool = key(False, "evaluate once before training (epoch 0 in metrics.csv)")
     freeze: list[str] = key([], "hold the parameters whose names match these patterns, such as conv1.*")
     test: str = key(
-        "auto", "test the best checkpoint at the end; auto: single runs do, jobs of a sweep do not",
+        "auto",
+        "test the best checkpoint at the end; auto: single runs do, jobs of a sweep do not",
         choices=("auto", "true", "false"),
     )
     plots: str = key(
-        "auto", "draw pictures at the end; auto: single runs do, jobs of a sweep do not",
+        "auto",
+        "draw pictures at the end; auto: single runs do, jobs of a sweep do not",
         choices=("auto", "true", "false"),
     )
     max_steps: int | None = key(None, "stop after so many optimizer steps", ge=1)
@@ -156,7 +170,9 @@ class Config:
     resume_force: bool = key(False, "resume although a key that matters has changed")
     trust: bool = key(False, "a stored configuration may name code and environment variables outside this program")
     name: str | None = key(
-        None, "name of the run folder, after the time; default: <data>-<model>", pattern=r"[\w.+=-]+",
+        None,
+        "name of the run folder, after the time; default: <data>-<model>",
+        pattern=r"[\w.+=-]+",
         expected="letters, digits and . _ + = -",
     )
 
@@ -164,8 +180,18 @@ class Config:
 PARTS = ("model", "data", "loss", "optim", "schedule", "augment")
 # Keys that may differ between a run and its resumption (DESIGN: "may change freely").
 FREE_ON_RESUME = (
-    "device", "data.root", "data.workers", "data.resident", "name", "plots", "checkpoint", "max_steps", "max_minutes",
-    "trust", "resume", "resume_force",
+    "device",
+    "data.root",
+    "data.workers",
+    "data.resident",
+    "name",
+    "plots",
+    "checkpoint",
+    "max_steps",
+    "max_minutes",
+    "trust",
+    "resume",
+    "resume_force",
 )
 
 
@@ -236,7 +262,7 @@ def _parse(cls: type, tree: Any, where: str, problems: list[str]) -> Any:
     return cls(**values)
 
 
-def _example(cls: type, where: str) -> str:
+def _example(cls: Any, where: str) -> str:
     if issubclass(cls, Part):
         return f"{where}_target_=..."
     return f"{where}{dataclasses.fields(cls)[0].name}=..."
@@ -320,8 +346,12 @@ def _number(value: Any, kind: type, limits: typing.Mapping[str, Any], null: str)
     if kind is int and value != int(value):
         raise ValueError(expected)
     number = kind(value)
-    if not (number >= limits.get("ge", -math.inf) and number > limits.get("gt", -math.inf)
-            and number <= limits.get("le", math.inf) and number < limits.get("lt", math.inf)):
+    if not (
+        number >= limits.get("ge", -math.inf)
+        and number > limits.get("gt", -math.inf)
+        and number <= limits.get("le", math.inf)
+        and number < limits.get("lt", math.inf)
+    ):
         raise ValueError(expected)
     return number
 

@@ -13,11 +13,12 @@ from typing import IO, Any
 
 import yaml
 
-from trainer.checkpoint import write_atomically
 from trainer.errors import RunFailed, UserError
+from trainer.files import write_atomically
 
 OUTPUTS = Path("outputs")
 MAX_CONFIG_BYTES = 1_000_000
+CHOICES = "# chosen: "
 
 
 class RunFolder:
@@ -60,9 +61,10 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def write_config(self, tree: dict[str, Any]) -> str:
-        """Writes config.yaml; returns its text."""
-        text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
+    def write_config(self, tree: dict[str, Any], choices: dict[str, str]) -> str:
+        """Writes config.yaml, headed by the options that were chosen; returns its text."""
+        text = CHOICES + " ".join(f"{group}={option}" for group, option in choices.items()) + "\n"
+        text += yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
         write_atomically(self.path / "config.yaml", text.encode())
         return text
 
@@ -134,6 +136,15 @@ def _unfinished(path: Path) -> bool:
         return json.loads(results.read_text(encoding="utf-8")).get("status") in ("interrupted", "failed")
     except ValueError:
         return True
+
+
+def read_choices(path: Path) -> dict[str, str]:
+    """The options that config.yaml says were chosen; for people's eyes only, nothing is looked up by them."""
+    with open(path / "config.yaml", encoding="utf-8") as file:
+        first = file.readline(10_000)
+    if not first.startswith(CHOICES):
+        return {}
+    return dict(re.findall(r"(\w+)=([\w.-]+)", first))
 
 
 class _NoAliases(yaml.SafeLoader):

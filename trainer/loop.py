@@ -54,7 +54,13 @@ class Fit:
     """
 
     def __init__(
-        self, population: Solo, train: Batches, valid: Batches, config: Config, saver: Saver, report: Report,
+        self,
+        population: Solo,
+        train: Batches,
+        valid: Batches,
+        config: Config,
+        saver: Saver,
+        report: Report,
         signals: Signals,
     ) -> None:
         self.population, self.train, self.valid, self.config = population, train, valid, config
@@ -170,7 +176,9 @@ class Fit:
     def _stop(self, state: RunState) -> Outcome | None:
         limit = self.config
         if limit.debug.overfit and _learned(state):
-            return Outcome("completed", f"the batch is learned: accuracy 1.0, loss {state.history[-1]['valid_loss']:.4f}")
+            return Outcome(
+                "completed", f"the batch is learned: accuracy 1.0, loss {state.history[-1]['valid_loss']:.4f}"
+            )
         if limit.patience is not None and state.waits >= limit.patience and state.best:
             return Outcome(
                 "early_stopped",

@@ -106,7 +106,9 @@ def test_report(outputs_NC: Tensor, targets_N: Tensor, loss: float, classes: tup
         report["auroc"] = tm.binary_auroc(probabilities(outputs_NC)[:, 1], targets_N).item() if both else None
     report["per_class"] = [
         {
-            "class": name, "correct": correct[i], "total": totals[i],
+            "class": name,
+            "correct": correct[i],
+            "total": totals[i],
             "accuracy": correct[i] / totals[i] if totals[i] else None,
             **{metric: values[i].item() if totals[i] else None for metric, values in per_class.items()},
         }

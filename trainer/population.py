@@ -27,8 +27,14 @@ class Solo:
     """
 
     def __init__(
-        self, state: RunState, criterion: Criterion, device: torch.device, *, precision: str = "float32",
-        frozen: Sequence[nn.Module] = (), dropouts: Sequence[KeyedDropout] = (),
+        self,
+        state: RunState,
+        criterion: Criterion,
+        device: torch.device,
+        *,
+        precision: str = "float32",
+        frozen: Sequence[nn.Module] = (),
+        dropouts: Sequence[KeyedDropout] = (),
         compiled: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.states = [state]

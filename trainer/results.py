@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from trainer import __version__, device
@@ -83,7 +82,8 @@ def summary(
         "threads": parts.threads,
         "peak_memory_bytes": device.peak_memory(parts.device),
         "versions": {
-            "trainer": __version__, "python": platform.python_version(),
+            "trainer": __version__,
+            "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in LIBRARIES},
         },
         "seed": parts.config.seed,

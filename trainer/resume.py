@@ -12,13 +12,17 @@ from trainer.compose import Composer, Job, finish, leaves_of, set_value
 from trainer.errors import UserError
 
 
-def resumed_job(composer: Composer, words: list[str]) -> tuple[Job, Path]:
+def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tuple[Job, Path]:
     """The job that continues a run, and the run's folder.
+
+    Args:
+        problems: already found in the command line.
 
     Raises:
         UserError: no such run, a changed key that matters (unless `resume_force=true`), or whatever else is wrong.
     """
-    overrides, problems = composer.read(words, sweep=False)
+    overrides, found = composer.read(words, sweep=False)
+    problems = problems + found
     given = {o.key_or_group: o for o in overrides}
     try:
         path = folder.find(str(given["resume"].value()))
@@ -26,6 +30,8 @@ def resumed_job(composer: Composer, words: list[str]) -> tuple[Job, Path]:
         raise UserError(*error.problems, *problems) from error
     trust, force = (bool(given[k].value()) if k in given else False for k in ("trust", "resume_force"))
     stored = folder.read_config(path, trusted=trust)
+    if tree_problems := config.parse(stored)[1]:
+        raise UserError(*(f"{path / 'config.yaml'}: {problem}" for problem in tree_problems))
     tree = OmegaConf.create(stored)
     groups = [o for o in overrides if o.key_or_group in composer.groups]
     if groups:
@@ -36,7 +42,8 @@ def resumed_job(composer: Composer, words: list[str]) -> tuple[Job, Path]:
     for override in overrides:
         if override.key_or_group not in composer.groups:
             set_value(tree, override, composer.groups, problems)
-    job = finish(tree, _choices(path, groups), [o.input_line or "" for o in overrides])
+    choices = folder.read_choices(path) | {o.key_or_group: str(o.value()) for o in groups}
+    job = finish(tree, choices, [o.input_line or "" for o in overrides])
     problems += job.problems
     if problems:
         raise UserError(*problems)
@@ -45,16 +52,10 @@ def resumed_job(composer: Composer, words: list[str]) -> tuple[Job, Path]:
     return job, path
 
 
-def _choices(path: Path, groups: list[Any]) -> dict[str, str]:
-    """The folder's name says what was chosen: `<time>-<data>-<model>`."""
-    return {o.key_or_group: str(o.value()) for o in groups}
-
-
 def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
     before, after = dict(leaves_of(stored)), dict(leaves_of(job.stored))
     changed = [
-        key for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not _is_free(key)
+        key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key) and not _is_free(key)
     ]
     if "epochs" in changed:
         from trainer.build import schedule_depends_on_epochs  # imports torch
@@ -62,11 +63,13 @@ def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
         if not schedule_depends_on_epochs(job.config):
             changed.remove("epochs")
     if changed:
-        raise UserError(*(
-            f"{key}={config.show(after.get(key))}: the run in {path} has {config.show(before.get(key))}. "
-            "Start a new run, or add resume_force=true."
-            for key in changed
-        ))
+        raise UserError(
+            *(
+                f"{key}={config.show(after.get(key))}: the run in {path} has {config.show(before.get(key))}. "
+                "Start a new run, or add resume_force=true."
+                for key in changed
+            )
+        )
 
 
 def _is_free(key: str) -> bool:

@@ -17,7 +17,14 @@ from trainer.report.console import Console
 from trainer.signals import Interrupted, Signals
 
 COLUMNS = [
-    "epoch", "step", "lr", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "seconds",
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "valid_loss",
+    "valid_accuracy",
+    "seconds",
     "samples_per_second",
 ]
 EXIT_CODES = {"completed": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
@@ -69,7 +76,14 @@ class Run:
     """A prepared run and its folder, from the header to the results."""
 
     def __init__(
-        self, job: Job, parts: Parts, folder: RunFolder, signals: Signals, *, command: list[str], started: float,
+        self,
+        job: Job,
+        parts: Parts,
+        folder: RunFolder,
+        signals: Signals,
+        *,
+        command: list[str],
+        started: float,
         resumed: bool,
     ) -> None:
         self.job, self.parts, self.folder, self.signals = job, parts, folder, signals
@@ -78,7 +92,7 @@ class Run:
         job.stored.update(threads=str(parts.threads), resume=None, resume_force=False)
         data = parts.data
         self.about = {
-            "config": folder.write_config(job.stored),
+            "config": folder.write_config(job.stored, job.choices),
             "task": data.task,
             "classes": list(data.classes),
             "prepare": data.prepare.to_dict(),
@@ -106,11 +120,13 @@ class Run:
             outcome = Outcome("failed", f"{type(error).__name__}: {error}")
             raise
         finally:
-            seconds = {"total": setup + state.seconds + testing, "setup": setup, "training": state.seconds,
-                       "testing": testing}
-            self.folder.write_results(
-                results.summary(self.parts, outcome, test, seconds=seconds, command=self.command)
-            )
+            seconds = {
+                "total": setup + state.seconds + testing,
+                "setup": setup,
+                "training": state.seconds,
+                "testing": testing,
+            }
+            self.folder.write_results(results.summary(self.parts, outcome, test, seconds=seconds, command=self.command))
         self.console.next(self.folder.path, outcome.status in ("completed", "early_stopped"))
         return EXIT_CODES.get(outcome.status, self.signals.exit_code)
 

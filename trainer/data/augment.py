@@ -49,9 +49,9 @@ class RandomAffine(Augmentation):
         height, width = images.shape[-2:]
         cos, sin = torch.cos(angle) * window, torch.sin(angle) * window
         # Coordinates run from -1 to 1 on both axes whatever the sides, so a rotation needs the aspect ratio.
-        theta = torch.stack(
-            [cos, -sin * height / width, shift_x, sin * width / height, cos, shift_y], dim=1
-        ).view(-1, 2, 3)
+        theta = torch.stack([cos, -sin * height / width, shift_x, sin * width / height, cos, shift_y], dim=1).view(
+            -1, 2, 3
+        )
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
@@ -78,6 +78,6 @@ class FlipCrop(Augmentation):
             columns = torch.where(mirrored, width - 1 - columns, columns)
         columns = starts[1] + columns
         padded = F.pad(images, (self.padding,) * 4, mode="replicate") if self.padding else images
-        return padded[torch.arange(batch, device=device)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(
-            0, 3, 1, 2
-        )
+        return padded[
+            torch.arange(batch, device=device)[:, None, None], :, rows[:, :, None], columns[:, None, :]
+        ].permute(0, 3, 1, 2)

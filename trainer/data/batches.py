@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -28,8 +28,14 @@ class Resident:
     """A part as tensors on the device; prepared once and for all if `prepared`, else a batch at a time."""
 
     def __init__(
-        self, samples: Samples, indices: Tensor, prepare: Prepare, device: torch.device, dtype: torch.dtype,
-        *, prepared: bool,
+        self,
+        samples: Samples,
+        indices: Tensor,
+        prepare: Prepare,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        prepared: bool,
     ) -> None:
         self.targets = samples.targets[indices].to(device)
         self.prepare = None if prepared else (lambda raw: prepare(raw, dtype))
@@ -60,15 +66,27 @@ class Streamed:
     """A part that is read and decoded batch by batch, by worker processes if there are any."""
 
     def __init__(
-        self, samples: Samples, indices: Tensor, prepare: Prepare, device: torch.device, dtype: torch.dtype,
-        *, workers: int,
+        self,
+        samples: Samples,
+        indices: Tensor,
+        prepare: Prepare,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        workers: int,
     ) -> None:
         self.indices, self.prepare, self.device, self.dtype = indices, prepare, device, dtype
         self.pin = device.type == "cuda"
         self.order = _Order()
         self.loader = DataLoader(
-            samples, batch_sampler=self.order, num_workers=workers, collate_fn=_as_it_is, pin_memory=self.pin,
-            persistent_workers=workers > 0, worker_init_fn=_ignore_signals, generator=torch.Generator(),
+            samples,
+            batch_sampler=self.order,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=self.pin,
+            persistent_workers=workers > 0,
+            worker_init_fn=_ignore_signals,
+            generator=torch.Generator(),
         )
 
     def __call__(self, batches: list[Tensor]) -> Iterator[Batch]:
@@ -95,7 +113,7 @@ class _Order:
         return len(self.batches)
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Batch:
     return batch
 
 
@@ -118,8 +136,15 @@ class Batches:
     """
 
     def __init__(
-        self, fetch: Fetch, num_samples: int, batch_size: int, device: torch.device, *,
-        seed: int | None = None, drop_last: bool = False, augment: Augment | None = None,
+        self,
+        fetch: Fetch,
+        num_samples: int,
+        batch_size: int,
+        device: torch.device,
+        *,
+        seed: int | None = None,
+        drop_last: bool = False,
+        augment: Augment | None = None,
     ) -> None:
         self.fetch, self.num_samples, self.batch_size, self.seed = fetch, num_samples, batch_size, seed
         self.augment = augment

@@ -77,13 +77,17 @@ def image_folder(root: str, size: int | None = None) -> Source:
         raise UserError(f"data.size={size}: expected a number of pixels from 1.")
     folders = {PART_NAMES[f.name]: f for f in _folders(top) if f.name in PART_NAMES}
     if folders and "train" not in folders:
-        raise UserError(f"data.root={root}: there is {', '.join(f.name for f in folders.values())} but no train folder.")
+        raise UserError(
+            f"data.root={root}: there is {', '.join(f.name for f in folders.values())} but no train folder."
+        )
     found = {part: _class_files(folder) for part, folder in (folders or {"train": top}).items()}
     classes = tuple(found["train"])
     for part, files in found.items():
         if tuple(files) != classes:
             odd = sorted(set(files) ^ set(classes))
-            raise UserError(f"{folders[part]}: its classes are not those of {folders['train']}: {', '.join(odd)} differ.")
+            raise UserError(
+                f"{folders[part]}: its classes are not those of {folders['train']}: {', '.join(odd)} differ."
+            )
     parts: dict[str, Samples] = {}
     for part, files in found.items():
         pairs = [(path, label) for label, name in enumerate(classes) for path in files[name]]
@@ -104,5 +108,7 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
             raise UserError(f"{class_folder}: no images in this class folder.")
         found[class_folder.name] = files
     if len(found) < 2:
-        raise UserError(f"{folder}: {len(found)} class folders; expected a folder of images for each of two classes or more.")
+        raise UserError(
+            f"{folder}: {len(found)} class folders; expected a folder of images for each of two classes or more."
+        )
     return found

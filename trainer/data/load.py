@@ -150,8 +150,14 @@ class Loading:
 
 
 def batches(
-    data: Data, part: str, batch_size: int, loading: Loading, *,
-    seed: int | None = None, drop_last: bool = False, augment: Augment | None = None,
+    data: Data,
+    part: str,
+    batch_size: int,
+    loading: Loading,
+    *,
+    seed: int | None = None,
+    drop_last: bool = False,
+    augment: Augment | None = None,
 ) -> Batches:
     """The batches of a part, resident or streamed as `loading` says."""
     split = data.splits[part]

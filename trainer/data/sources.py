@@ -8,7 +8,7 @@ from urllib.error import URLError
 import numpy as np
 import torch
 
-from trainer.data.source import Arrays, Source
+from trainer.data.source import Arrays, Samples, Source
 from trainer.errors import UserError
 
 
@@ -30,7 +30,7 @@ def torchvision_dataset(root: str, dataset: str) -> Source:
     known = ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100")
     if dataset not in known:
         raise UserError(f"data.dataset={dataset}: expected one of {', '.join(known)}.")
-    parts = {}
+    parts: dict[str, Samples] = {}
     for name in ("train", "test"):
         try:
             loaded = getattr(datasets, dataset)(root, train=name == "train", download=True)
@@ -46,4 +46,4 @@ def torchvision_dataset(root: str, dataset: str) -> Source:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__

@@ -27,13 +27,15 @@ def stratified(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Ten
     for label in (exact - held).argsort(descending=True, stable=True)[: max(missing, 0)].tolist():
         held[label] += 1
     held = torch.minimum(held, (counts - 1).clamp(min=0))
-    out = torch.cat([
-        members[torch.randperm(len(members), generator=generator)[: int(n)]]
-        for label, n in enumerate(held)
-        if len(members := (targets == label).nonzero().flatten())
-    ])
+    out = torch.cat(
+        [
+            members[torch.randperm(len(members), generator=generator)[: int(n)]]
+            for label, n in enumerate(held)
+            if len(members := (targets == label).nonzero().flatten())
+        ]
+    )
     if len(out) == 0:
-        raise UserError(f"{len(targets)} samples are too few to hold out {fraction:.0%} of them.")
+        raise UserError(f"{len(targets)} samples are too few to hold out {fraction:g} of them.")
     mask = torch.ones(len(targets), dtype=torch.bool)
     mask[out] = False
     return mask.nonzero().flatten(), out.sort().values
@@ -65,7 +67,9 @@ def relabelled(classes: tuple[str, ...], groups: dict[str, Any]) -> tuple[tuple[
         labels[labels < 0] = rest
     if (labels < 0).any():
         left = [name for name, label in zip(classes, labels.tolist(), strict=True) if label < 0]
-        raise UserError(f"data.relabel: {', '.join(left)} stand in no group. `rest` as a group's value takes the others.")
+        raise UserError(
+            f"data.relabel: {', '.join(left)} stand in no group. `rest` as a group's value takes the others."
+        )
     if len(set(labels.tolist())) < 2:
         raise UserError("data.relabel: two groups or more are needed, each with a class.")
     return tuple(map(str, groups)), labels

@@ -70,9 +70,14 @@ class Console:
         self.samples, self.since = 0, time.perf_counter()
         if self.live:
             self.progress = Progress(
-                TextColumn("epoch {task.fields[epoch]}"), BarColumn(None), TextColumn("{task.percentage:>3.0f}%"),
-                TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True),
-                console=self.out, auto_refresh=False, transient=True,
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(None),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(compact=True),
+                console=self.out,
+                auto_refresh=False,
+                transient=True,
             )
             self.task = self.progress.add_task("", total=total_batches, epoch=state.epoch + 1, rate="")
             self.per_epoch = total_batches

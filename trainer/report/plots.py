@@ -22,8 +22,14 @@ def curves(path: Path, history: list[dict[str, Any]], best_epoch: int | None) ->
         for part, colour in (("train", TRAIN), ("valid", VALID)):
             points = [(row["epoch"], row[f"{part}_{name}"]) for row in history if row[f"{part}_{name}"] is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), color=colour, label=part, marker="o" if len(points) < 30 else None,
-                          markersize=3, linewidth=1.6)
+                axes.plot(
+                    *zip(*points, strict=True),
+                    color=colour,
+                    label=part,
+                    marker="o" if len(points) < 30 else None,
+                    markersize=3,
+                    linewidth=1.6,
+                )
         if best_epoch is not None:
             axes.axvline(best_epoch, color="#c0392b", linewidth=1, linestyle=":", label=f"best, epoch {best_epoch}")
         axes.set(xlabel="epoch", title=name)

@@ -1,0 +1,43 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from trainer.errors import RunFailed
+
+
+def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = None) -> None:
+    """Replaces `path` as a whole or not at all, and only returns once it is on the disk.
+
+    Args:
+        keep: what stood at `path` is moved here, once the new file is complete.
+
+    Raises:
+        RunFailed: the disk is full or refuses; what stood at `path` still stands.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunFailed(
+            f"{path}: could not be written ({error.strerror}). What was saved before is untouched."
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
