@@ -1,4 +1,4 @@
-"""From configuration to objects: the only place that resolves a `_target_`, and it decides by kind what may stand there."""
+"""From configuration to objects: the only place that resolves a `_target_`, judging by kind what may stand there."""
 
 from __future__ import annotations
 

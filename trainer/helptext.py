@@ -1,4 +1,4 @@
-"""`train --help`: examples first, then the groups with their options, then every key. Imports neither torch nor Hydra."""
+"""`train --help`: examples, then the groups with their options, then every key. Imports neither torch nor Hydra."""
 
 from __future__ import annotations
 

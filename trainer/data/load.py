@@ -1,4 +1,4 @@
-"""A source becomes data to train on: labels checked, parts split off, statistics taken, the way to the device chosen."""
+"""A source becomes data to train on: labels checked, parts split off, statistics taken, brought to the device."""
 
 from __future__ import annotations
 
