@@ -107,9 +107,12 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
 
     composer = Composer(flags.config_dir)
     if any(word.startswith("resume=") for word in words):
-        from trainer.resume import resumed_job
+        from trainer.resume import is_finished, resumed_job
 
         job, folder = resumed_job(composer, words, problems)
+        if is_finished(folder, job):
+            print(f"{folder}: the run is finished, nothing is left to do. More epochs: train resume={folder} epochs=N")
+            return 0
     else:
         job, folder = _new_job(composer, words, problems), None
     if flags.cfg:

@@ -72,13 +72,6 @@ class RunFolder:
         text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.path / "results.json", text.encode())
 
-    def read_results(self) -> dict[str, Any] | None:
-        """None where there are none yet, or none that can be read."""
-        try:
-            return json.loads((self.path / "results.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return None
-
     def start_metrics(self, columns: list[str], history: list[dict[str, Any]]) -> None:
         """Begins metrics.csv anew with the rows of `history`: rows beyond a checkpoint are written again."""
         lines = [",".join(columns), *(_line(columns, row) for row in history)]
@@ -93,6 +86,14 @@ class RunFolder:
 
 def _line(columns: list[str], row: dict[str, Any]) -> str:
     return ",".join("" if row[name] is None else repr(row[name]) for name in columns)
+
+
+def read_results(path: Path) -> dict[str, Any] | None:
+    """results.json of a run folder; None where there is none yet, or none that can be read."""
+    try:
+        return json.loads((path / "results.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def read_metrics(path: Path) -> list[dict[str, float | None]]:
@@ -129,13 +130,8 @@ def find(name: str, outputs: Path = OUTPUTS) -> Path:
 
 
 def _unfinished(path: Path) -> bool:
-    results = path / "results.json"
-    if not results.exists():
-        return True
-    try:
-        return json.loads(results.read_text(encoding="utf-8")).get("status") in ("interrupted", "failed")
-    except ValueError:
-        return True
+    results = read_results(path)
+    return results is None or results["status"] in ("interrupted", "failed")
 
 
 def read_choices(path: Path) -> dict[str, str]:

@@ -52,10 +52,23 @@ def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tu
     return job, path
 
 
+def is_finished(path: Path, job: Job) -> bool:
+    """Whether a run has trained all it may under this configuration and was tested if it is to be."""
+    results = folder.read_results(path)
+    if results is None or job.config.resume_force:
+        return False
+    trained = results["status"] == "early_stopped" or (
+        results["status"] == "completed" and results["epochs"] >= job.config.epochs
+    )
+    return trained and (results["test"] is not None or job.config.test == "false" or job.config.debug.overfit)
+
+
 def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
     before, after = dict(leaves_of(stored)), dict(leaves_of(job.stored))
     changed = [
-        key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key) and not _is_free(key)
+        key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)
+        and config.show(before.get(key)) != config.show(after.get(key))  # threads: "1" and 1
+        and not _is_free(key)
     ]
     if "epochs" in changed:
         from trainer.build import schedule_depends_on_epochs  # imports torch

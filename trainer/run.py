@@ -89,7 +89,7 @@ class Run:
         self.job, self.parts, self.folder, self.signals = job, parts, folder, signals
         self.config, self.command, self.started, self.resumed = job.config, command, started, resumed
         self.console = Console(folder.path / "train.log")
-        job.stored.update(threads=str(parts.threads), resume=None, resume_force=False)
+        job.stored.update(threads=parts.threads, resume=None, resume_force=False)
         data = parts.data
         self.about = {
             "config": folder.write_config(job.stored, job.choices),

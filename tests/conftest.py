@@ -1,0 +1,121 @@
+"""Shared helpers: run the program in this process or in one of its own, in an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainer import cli
+from trainer.compose import Composer, Job
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REAL_DATA = Path(os.environ.get("TRAINER_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@dataclass
+class Done:
+    """A finished run: its exit code, what it printed, and its folder (None where it left none)."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path | None
+
+    @property
+    def results(self) -> dict[str, Any]:
+        assert self.folder is not None
+        return json.loads((self.folder / "results.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test runs in a folder of its own, on one thread, and leaves torch as it was."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TRAINER_DATA", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def train(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs `train` in this process; without pictures unless asked for."""
+
+    def run(*words: str) -> Done:
+        before = set(Path("outputs").glob("*/*"))
+        resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
+        words = words if any(word.startswith(("plots=", "resume=")) for word in words) else (*words, "plots=false")
+        code = cli.guarded(lambda: cli.run_train(list(words)))
+        out, err = capfd.readouterr()
+        new = sorted(set(Path("outputs").glob("*/*")) - before)
+        folder = (
+            new[0].resolve() if new else Path(resumed[0]).resolve() if resumed and Path(resumed[0]).exists() else None
+        )
+        return Done(code, out, err, folder)
+
+    return run
+
+
+@pytest.fixture
+def train_process() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python -m trainer` in a process of its own."""
+
+    def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **options.pop("env", {})}
+        return subprocess.run(
+            [sys.executable, "-m", "trainer", *words],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=environment,
+            **options,
+        )
+
+    return run
+
+
+@pytest.fixture
+def job() -> Callable[..., Job]:
+    """Composes one job and refuses problems."""
+
+    def compose(*words: str) -> Job:
+        composer = Composer()
+        overrides, problems = composer.read(words, sweep=False)
+        composed = composer.job(overrides)
+        assert not problems + composed.problems
+        return composed
+
+    return compose
+
+
+@pytest.fixture
+def mnist_root() -> str:
+    if not (REAL_DATA / "MNIST" / "raw").is_dir():
+        pytest.skip(f"no MNIST in {REAL_DATA}; TRAINER_TEST_DATA names another folder")
+    return str(REAL_DATA)
+
+
+@pytest.fixture
+def photo_root() -> str:
+    if not (REAL_DATA / "cifar10-jpeg").is_dir():
+        pytest.skip(f"no cifar10-jpeg in {REAL_DATA}; TRAINER_TEST_DATA names another folder")
+    return str(REAL_DATA / "cifar10-jpeg")
+
+
+def same_tree(a: Any, b: Any) -> bool:
+    """Whether two nested structures are equal, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_tree(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same_tree, a, b))
+    return a == b
