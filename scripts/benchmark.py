@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,7 +23,12 @@ from torch.nn import functional as F
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="+", choices=[*BENCHMARKS, "all"])
-    parser.add_argument("--data", default=os.environ.get("TRAINER_DATA", "data"), help="folder that holds MNIST/")
+    parser.add_argument(
+        "--data",
+        default=os.environ.get("TRAINER_DATA", "data"),
+        type=os.path.abspath,
+        help="folder that holds MNIST/ and, for stream, cifar10-jpeg/",
+    )
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     print(
@@ -154,7 +161,83 @@ def beside_program(words: list[str], others: dict[str, Callable[[], float]], epo
     return times
 
 
-BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {"mnist": mnist}
+def stream(arguments: argparse.Namespace) -> None:
+    """streamed batches, prepared and on the device, against what their DataLoader alone delivers; promised: 0.9."""
+    from trainer.data.batches import Streamed
+    from trainer.data.images import image_folder
+    from trainer.data.prepare import Prepare
+
+    samples = image_folder(f"{arguments.data}/cifar10-jpeg").parts["train"]
+    prepare = Prepare((3, 32, 32), (125.0,) * 3, (63.0,) * 3)
+    order = list(torch.randperm(len(samples)).split(64))
+    everything, workers = torch.arange(len(samples)), os.cpu_count() or 1
+    streamed = Streamed(samples, everything, prepare, torch.device("cpu"), torch.float32, workers=workers)
+
+    def whole() -> float:
+        begin = time.perf_counter()
+        assert sum(len(targets) for _, targets in streamed(order)) == len(samples)
+        return time.perf_counter() - begin
+
+    def loader_alone() -> float:
+        streamed.order.batches = [positions.tolist() for positions in order]
+        begin = time.perf_counter()
+        assert sum(len(targets) for _, targets in streamed.loader) == len(samples)
+        return time.perf_counter() - begin
+
+    whole(), loader_alone()
+    times = alternate({"its DataLoader alone": loader_alone, "streamed": whole}, arguments.repeats)
+    show(times, "its DataLoader alone")
+    print(f"share of the DataLoader's speed: {min(times['its DataLoader alone']) / min(times['streamed']):.3f}")
+
+
+IMPORTS = "import torch, torchvision, torchmetrics"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+
+
+def startup(arguments: argparse.Namespace) -> None:
+    """the default run without its training loop against the imports alone (promised: 1.5); --help (promised: 0.6 s)."""
+    with tempfile.TemporaryDirectory() as place:
+
+        def timed(*words: str) -> float:
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, *words], cwd=place, check=True, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+            return time.perf_counter() - begin
+
+        def outside_the_loop() -> float:
+            total = timed("-m", "trainer")
+            results = json.loads((Path(place) / "outputs" / "latest" / "results.json").read_text())
+            return total - results["seconds"]["training"]
+
+        candidates = {
+            "imports": lambda: timed("-c", IMPORTS),
+            "default run outside its loop": outside_the_loop,
+            "train --help": lambda: timed("-m", "trainer", "--help"),
+        }
+        show(alternate(candidates, arguments.repeats), "imports")
+
+
+def memory(arguments: argparse.Namespace) -> None:
+    """peak memory of a run on MNIST above the imports; promised: uint8 data + one normalised copy + 300 MB."""
+
+    def peak(*words: str) -> float:
+        with tempfile.TemporaryDirectory() as place:
+            command = [sys.executable, *words]
+            child = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+            return os.wait4(child.pid, 0)[2].ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+    imports = peak("-c", IMPORTS)
+    run = peak("-m", "trainer", "data=mnist", f"data.root={arguments.data}", "max_steps=200")
+    data, copy = 70_000 * 28 * 28 / 1e6, 70_000 * 32 * 32 * 4 / 1e6
+    promised = f"promised {data + copy + 300:.0f} MB ({data:.0f} + {copy:.0f} + 300)"
+    print(f"imports {imports:.0f} MB, run {run:.0f} MB: {run - imports:.0f} MB above; {promised}")
+
+
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "mnist": mnist,
+    "stream": stream,
+    "startup": startup,
+    "memory": memory,
+}
 
 if __name__ == "__main__":
     main()

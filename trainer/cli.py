@@ -106,6 +106,10 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
     from trainer.compose import Composer
 
     composer = Composer(flags.config_dir)
+    if flags.multirun:
+        from trainer.sweep import compose_jobs, run_sweep
+
+        return run_sweep(compose_jobs(composer, words, problems), command, STARTED)
     if any(word.startswith("resume=") for word in words):
         from trainer.resume import is_finished, resumed_job
 

@@ -79,7 +79,7 @@ class Composer:
         ConfigStore.instance().store(name=ROOT_NAME, node=OmegaConf.merge(root, OmegaConf.create(config.defaults())))
         GlobalHydra.instance().clear()
         initialize_config_dir(str(self.shipped), version_base="1.3")
-        loader = GlobalHydra.instance().config_loader()
+        self.loader = loader = GlobalHydra.instance().config_loader()
         self.groups = {
             group: sorted(loader.get_group_options(group)) for group in loader.list_groups("") if group != "hydra"
         }
@@ -90,7 +90,7 @@ class Composer:
         overrides, problems = [], []
         for word in words:
             try:
-                override = OverridesParser.create().parse_override(word)
+                override = OverridesParser.create(self.loader).parse_override(word)
             except HydraException:
                 problems.append(_unreadable(word))
                 continue

@@ -38,19 +38,7 @@ class RunFolder:
     @classmethod
     def create(cls, name: str, outputs: Path = OUTPUTS) -> RunFolder:
         """A new `<date>/<time>-<name>` below `outputs`, and `latest` pointing at it."""
-        now = time.localtime()
-        day = outputs / time.strftime("%Y-%m-%d", now)
-        day.mkdir(parents=True, exist_ok=True)
-        stem = f"{time.strftime('%H-%M-%S', now)}-{name}"
-        for attempt in range(1, 10_000):
-            path = day / (stem if attempt == 1 else f"{stem}-{attempt}")
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            _point(outputs / "latest", path)
-            return cls(path)
-        raise RunFailed(f"{day / stem}: no free name in ten thousand.")
+        return cls(new_folder(name, outputs))
 
     def close(self) -> None:
         if self._csv is not None:
@@ -82,6 +70,23 @@ class RunFolder:
     def add_metrics(self, row: dict[str, Any]) -> None:
         assert self._csv is not None
         self._csv.write(_line(self._columns, row) + "\n")
+
+
+def new_folder(name: str, outputs: Path) -> Path:
+    """Makes `<date>/<time>-<name>` below `outputs`, numbered where that is taken, and points `latest` at it."""
+    now = time.localtime()
+    day = outputs / time.strftime("%Y-%m-%d", now)
+    day.mkdir(parents=True, exist_ok=True)
+    stem = f"{time.strftime('%H-%M-%S', now)}-{name}"
+    for attempt in range(1, 10_000):
+        path = day / (stem if attempt == 1 else f"{stem}-{attempt}")
+        try:
+            path.mkdir()  # exclusive: of two runs that start in the same instant one comes second
+        except FileExistsError:
+            continue
+        _point(outputs / "latest", path)
+        return path
+    raise RunFailed(f"{day / stem}: no free name in ten thousand.")
 
 
 def _line(columns: list[str], row: dict[str, Any]) -> str:

@@ -66,7 +66,9 @@ def is_finished(path: Path, job: Job) -> bool:
 def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
     before, after = dict(leaves_of(stored)), dict(leaves_of(job.stored))
     changed = [
-        key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)
+        key
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
         and config.show(before.get(key)) != config.show(after.get(key))  # threads: "1" and 1
         and not _is_free(key)
     ]

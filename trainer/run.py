@@ -30,11 +30,14 @@ COLUMNS = [
 EXIT_CODES = {"completed": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
 
 
-def execute(job: Job, resume: Path | None = None, *, command: list[str], started: float) -> int:
+def execute(
+    job: Job, resume: Path | None = None, *, place: Path | None = None, command: list[str], started: float
+) -> int:
     """Trains, tests and writes a run folder; returns the exit code.
 
     Args:
         resume: the folder of the run to continue.
+        place: the folder of a new run, made here; default: a new one below ./outputs.
         started: time.perf_counter() when the program began.
 
     Raises:
@@ -50,6 +53,9 @@ def execute(job: Job, resume: Path | None = None, *, command: list[str], started
             _restore(parts, saved, config)
         signals.check()
         name = config.name or f"{job.choices.get('data', 'data')}-{job.choices.get('model', 'model')}"
+        if folder is None and place is not None:
+            place.mkdir()
+            folder = RunFolder(place)
         folder = folder or RunFolder.create(name)
         run = Run(job, parts, folder, signals, command=command, started=started, resumed=saved is not None)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -49,10 +50,8 @@ class Prepare:
                 inputs = F.pad(inputs, self.padding)
             else:
                 inputs = F.interpolate(inputs, self.size, mode="bilinear", antialias=True)
-        mean = torch.tensor(self.mean, dtype=dtype, device=raw.device)
-        std = torch.tensor(self.std, dtype=dtype, device=raw.device)
-        trailing = (-1,) + (1,) * (len(self.shape) - 1)
-        return (inputs - mean.view(trailing)) / std.view(trailing)
+        mean, std = _per_channel(self, dtype, raw.device)
+        return (inputs - mean).div_(std)
 
     def describe(self) -> str | None:
         """What is done to the images' size, for the header; None where nothing is."""
@@ -68,6 +67,13 @@ class Prepare:
     def from_dict(cls, stored: dict[str, Any]) -> Prepare:
         size = tuple(stored["size"]) if stored["size"] else None
         return cls(tuple(stored["shape"]), tuple(stored["mean"]), tuple(stored["std"]), size)
+
+
+@lru_cache(maxsize=16)
+def _per_channel(prepare: Prepare, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    trailing = (-1,) + (1,) * (len(prepare.shape) - 1)
+    mean, std = (torch.tensor(values, dtype=dtype, device=device) for values in (prepare.mean, prepare.std))
+    return mean.view(trailing), std.view(trailing)
 
 
 def channel_statistics(raw: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
