@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.amp import GradScaler
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainer import build, device
 from trainer.config import PARTS, Config
@@ -77,6 +78,8 @@ def assemble(config: Config, *, trusted: bool = True) -> Parts:
     train = data_loading.batches(
         data, "train", config.batch_size, loading, seed=data_seed, drop_last=config.drop_last, augment=augment
     )
+    if min(train.sizes) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
+        raise UserError(f"batch_size={config.batch_size}: BatchNorm needs two samples or more in every training batch.")
     valid = evaluation_batches(config, data, "valid", loading)
     population = _population(config, model, data, chosen, dtype, len(train))
     return Parts(config, chosen, threads, data, train, valid, population, loading)

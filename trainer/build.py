@@ -108,11 +108,21 @@ def check(config: Config, parts: Iterable[str], *, trusted: bool = True) -> list
         except UserError as error:
             problems += error.problems
     if not problems and "optim" in parts and config.optim.target:
-        try:
-            _call("optim", config.optim, [nn.Parameter(torch.zeros(1))])
-        except UserError as error:
-            problems += error.problems
+        problems += _try_optimizer(config.optim)
     return problems
+
+
+def _try_optimizer(part: Part) -> list[str]:
+    try:
+        trial = _call("optim", part, [nn.Parameter(torch.zeros(1))])
+    except UserError as error:
+        return error.problems
+    closure = inspect.signature(type(trial).step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        return [
+            f"optim._target_={part.target}: it evaluates the loss several times a step, which this loop does not do."
+        ]
+    return []
 
 
 def _check_arguments(name: str, part: Part, target: Callable[..., Any]) -> list[str]:

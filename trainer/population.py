@@ -40,7 +40,7 @@ class Solo:
         self.states = [state]
         self.criterion, self.device, self.precision = criterion, device, precision
         self.frozen, self.dropouts = frozen, dropouts
-        self.call = compiled or state.model
+        self.call = state.model if compiled is None else compiled
 
         self.sums = state.sums
 
