@@ -121,7 +121,7 @@ def beside_program(words: list[str], others: dict[str, Callable[[], float]], epo
     from trainer.folder import RunFolder
     from trainer.loop import Fit
     from trainer.report.console import Console
-    from trainer.run import COLUMNS, Journal
+    from trainer.run import Journal, columns
     from trainer.signals import Signals
 
     times: dict[str, list[float]] = {name: [] for name in (*others, "trainer")}
@@ -144,7 +144,7 @@ def beside_program(words: list[str], others: dict[str, Callable[[], float]], epo
     parts = assemble(job.config)
     with tempfile.TemporaryDirectory() as place, open(os.devnull, "w") as nowhere:
         folder = RunFolder.create("benchmark", Path(place))
-        folder.start_metrics(COLUMNS, [])
+        folder.start_metrics(columns(parts.data.task), [])
         console = Console(folder.path / "train.log", live=False)
         stdout, sys.stdout = sys.stdout, nowhere
         try:

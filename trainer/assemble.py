@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ from trainer.metrics import Sums
 from trainer.population import Solo
 from trainer.seeds import derive
 from trainer.state import RunState
+from trainer.targets import check
+from trainer.tasks import Classification, Task
 
 EVALUATION_BATCH = 4  # times batch_size: no gradients are kept, so larger batches fit
 
@@ -50,7 +52,7 @@ def assemble(config: Config, *, trusted: bool = True) -> Parts:
     Raises:
         UserError: with all that is wrong with targets, arguments and device at once; then data; then shapes.
     """
-    problems = build.check(config, PARTS, trusted=trusted)
+    problems = check(config, PARTS, trusted=trusted)
     try:
         chosen = device.choose(config.device)
     except UserError as error:
@@ -70,6 +72,7 @@ def assemble(config: Config, *, trusted: bool = True) -> Parts:
         seed=data_seed,
         relabel=config.data.relabel,
     )
+    data.task = _with_monitor(data.task, config)
     model = build.model(config, data)
     augment = build.augmentation(config, data)
     if config.debug.batches:
@@ -83,6 +86,23 @@ def assemble(config: Config, *, trusted: bool = True) -> Parts:
     valid = evaluation_batches(config, data, "valid", loading)
     population = _population(config, model, data, chosen, dtype, len(train))
     return Parts(config, chosen, threads, data, train, valid, population, loading)
+
+
+def _with_monitor(task: Task, config: Config) -> Task:
+    """The task with what validation must compute besides its usual figures.
+
+    Raises:
+        UserError: the monitored column does not exist for this task.
+    """
+    name = config.monitor.removeprefix("valid_")
+    if isinstance(task, Classification):
+        task = replace(task, output=config.model.output, extra=(name,) if name in task.EXTRAS else ())
+    if config.monitor not in task.columns:
+        columns = [*task.columns, *(f"valid_{extra}" for extra in task.EXTRAS)]
+        raise UserError(
+            f"monitor={config.monitor}: the task is {task.name}; expected one of {', '.join(dict.fromkeys(columns))}."
+        )
+    return task
 
 
 def evaluation_batches(config: Config, data: Data, part: str, loading: Loading) -> Batches:
@@ -105,7 +125,7 @@ def _population(
     optimizer = build.optimizer(config, model, chosen)
     schedule = build.schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
     scaler = GradScaler(chosen.type, enabled=config.precision == "float16")
-    state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen))
+    state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen, data.task))
     compiled = torch.compile(model) if config.compile else None
     return Solo(
         state,

@@ -1,232 +1,103 @@
-"""From configuration to objects: the only place that resolves a `_target_`, judging by kind what may stand there."""
+"""From configuration to objects: source, model, loss, optimizer, schedule, augmentation."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 import typing
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import warnings
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LinearLR, LRScheduler
-from torch.utils.data import Dataset
+from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau
 
-from trainer.config import Config, DataConfig, Duration, Part, did_you_mean, show
+from trainer.config import DIRECTIONS, Config, DataConfig, Duration, Part
+from trainer.convert import did_you_mean, show
+from trainer.criterion import Criterion, Fits, automatic, class_weights, fitting, weighted
 from trainer.data.augment import Augmentation
+from trainer.data.batches import targets_on
 from trainer.data.load import Data
 from trainer.data.source import Source, from_dataset
 from trainer.errors import UserError
 from trainer.schedule import Schedule
 from trainer.seeds import derive
-
-OUR_MODULES = ("trainer", "torch", "torchvision")
-SCHEDULE_LENGTHS = ("T_max", "total_steps")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What may stand at a plug point: a subclass of `base`, or a function annotated to return `result`."""
-
-    base: type
-    words: str
-    result: type | None = None
-    given: tuple[str, ...] = ()  # arguments that this program passes
-
-
-KINDS = {
-    "model": Kind(
-        nn.Module, "a torch.nn.Module", nn.Module, ("in_channels", "image_size", "in_features", "num_outputs")
-    ),
-    "data": Kind(Dataset, "a torch.utils.data.Dataset", Source, ("root", "split")),
-    "loss": Kind(nn.Module, "a loss from torch.nn"),
-    "optim": Kind(Optimizer, "a torch.optim.Optimizer", given=("params",)),
-    "schedule": Kind(
-        LRScheduler, "a scheduler from torch.optim.lr_scheduler", given=("optimizer", "max_lr", *SCHEDULE_LENGTHS)
-    ),
-    "augment": Kind(Augmentation, "a trainer.data.augment.Augmentation"),
-}
-
-
-def resolve(target: str, kind_name: str, *, trusted: bool = True) -> Callable[..., Any]:
-    """The class or function that `_target_` names, if it is of the kind.
-
-    Args:
-        trusted: False for configuration read back from a file, which may name only this program, torch, torchvision.
-
-    Raises:
-        UserError: it is not there, or not of the kind, or not to be trusted.
-    """
-    kind, where = KINDS[kind_name], f"{kind_name}._target_={target}"
-    module_name, _, name = target.rpartition(".")
-    if not module_name:
-        raise UserError(f"{where}: expected module.name, such as mymodule.{target or 'Name'}.")
-    if not trusted and module_name.partition(".")[0] not in OUR_MODULES:
-        raise UserError(f"{where}: a stored configuration names code of its own. If you trust it, add trust=true.")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and not module_name.startswith(error.name):
-            raise
-        raise UserError(f"{where}: there is no module {error.name}, also not in the current folder.") from error
-    found = getattr(module, name, None)
-    if found is None:
-        raise UserError(f"{where}: {module_name} has no {name}.{did_you_mean(name, vars(module), module_name + '.')}")
-    if not _is_of_kind(found, kind):
-        raise UserError(f"{where}: it is not {kind.words}.")
-    return found
-
-
-def _is_of_kind(found: Any, kind: Kind) -> bool:
-    if inspect.isclass(found):
-        return issubclass(found, kind.base)
-    if kind.result is None or not inspect.isfunction(found):
-        return False
-    try:
-        returned = typing.get_type_hints(found).get("return")
-    except NameError:
-        return False
-    return inspect.isclass(returned) and issubclass(returned, kind.result)
-
-
-def check(config: Config, parts: Iterable[str], *, trusted: bool = True) -> list[str]:
-    """What is wrong with the targets of these parts and their arguments, before anything is built."""
-    problems: list[str] = []
-    for name in parts:
-        part = getattr(config, name)
-        if part.target is None:
-            problems += [f"{name}.{key}: no such key: {name} has no _target_ that takes it." for key in part.arguments]
-            continue
-        try:
-            target = resolve(part.target, name, trusted=trusted)
-            problems += _check_arguments(name, part, target)
-        except UserError as error:
-            problems += error.problems
-    if not problems and "optim" in parts and config.optim.target:
-        problems += _try_optimizer(config.optim)
-    return problems
-
-
-def _try_optimizer(part: Part) -> list[str]:
-    try:
-        trial = _call("optim", part, [nn.Parameter(torch.zeros(1))])
-    except UserError as error:
-        return error.problems
-    closure = inspect.signature(type(trial).step).parameters.get("closure")
-    if closure is not None and closure.default is closure.empty:
-        return [
-            f"optim._target_={part.target}: it evaluates the loss several times a step, which this loop does not do."
-        ]
-    return []
-
-
-def _check_arguments(name: str, part: Part, target: Callable[..., Any]) -> list[str]:
-    parameters = inspect.signature(target).parameters
-    given, problems = KINDS[name].given, []
-    names = [p.name for p in parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    open_ended = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
-    for key, value in part.arguments.items():
-        if key not in names and not open_ended:
-            own = [n for n in names if n not in given] or names
-            near = did_you_mean(key, own, f"{name}.") or f" It takes {', '.join(own) or 'none'}."
-            problems.append(f"{name}.{key}: {part.target} has no such argument.{near}")
-        elif key in parameters and isinstance(value, str) and _is_number(parameters[key].default):
-            problems.append(f"{name}.{key}={value}: expected a number.")
-    required = [
-        p.name
-        for p in parameters.values()
-        if p.default is p.empty
-        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        and p.name not in part.arguments
-        and p.name not in given
-    ]
-    return problems + [f"{name}.{key}: {part.target} needs it: {name}.{key}=..." for key in required]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _call(name: str, part: Part, *positional: Any, **given: Any) -> Any:
-    """Constructs a part; what its constructor refuses becomes a sentence."""
-    assert part.target is not None
-    target = resolve(part.target, name)
-    parameters = inspect.signature(target).parameters
-    passed = {k: v for k, v in given.items() if k in parameters and part.arguments.get(k) is None}
-    try:
-        return target(*positional, **{**part.arguments, **passed})
-    except UserError:
-        raise
-    except (ValueError, TypeError) as error:
-        typed = " ".join(f"{name}.{k}={show(v)}" for k, v in part.arguments.items())
-        raise UserError(f"{name}: {part.target} refuses {typed or 'its arguments'}: {error}.") from error
+from trainer.targets import SCHEDULE_LENGTHS, call, resolve
+from trainer.tasks import Regression
 
 
 def source(config: DataConfig) -> Source:
-    """
+    """The data source.
+
     Raises:
         UserError: as the source does, where data is absent or damaged.
     """
     assert config.target is not None
     target = resolve(config.target, "data")
     if not inspect.isclass(target):
-        return _call("data", config, root=config.root)
+        return call("data", config, root=config.root)
     given = {"root": config.root} if "root" in inspect.signature(target).parameters else {}
 
     def make(**split: str) -> Any:
-        return _call("data", config, **given, **split)
+        return call("data", config, **given, **split)
 
     if "split" in inspect.signature(target).parameters and "split" not in config.arguments:
         return from_dataset(lambda split: make(split=split), config.target)
     return from_dataset(lambda: make(), config.target)
 
 
+def loss_class(config: Config, data: Data) -> type[nn.Module]:
+    """The loss that is named, or the one that `loss=auto` stands for."""
+    if config.loss.target is None:
+        return automatic(data.task, config.model.output)
+    return typing.cast(type[nn.Module], resolve(config.loss.target, "loss"))
+
+
 def num_outputs(config: Config, data: Data) -> int:
-    """One logit for a binary task, unless the loss wants one per class.
+    """One, or one per class, as the loss wants it.
 
     Raises:
-        UserError: where the loss does not fit the task.
+        UserError: where the loss does not fit the task or the model's output.
     """
-    classes = len(data.classes)
-    if config.loss.target is None:
-        return 1 if data.task == "binary" else classes
-    if issubclass(typing.cast(type, resolve(config.loss.target, "loss")), nn.BCEWithLogitsLoss):
-        if data.task != "binary":
-            raise UserError(
-                f"loss={_short(config.loss)} fits two classes, and the data has {classes}: use loss=cross_entropy."
-            )
-        return 1
-    return classes
-
-
-def _short(part: Part) -> str:
-    return {"torch.nn.BCEWithLogitsLoss": "bce_with_logits", "torch.nn.CrossEntropyLoss": "cross_entropy"}.get(
-        part.target or "", part.target or "auto"
-    )
-
-
-class Criterion:
-    """Mean loss of outputs [B, C] and class indices [B]; one output is a logit for class 1."""
-
-    def __init__(self, loss: nn.Module, outputs: int) -> None:
-        self.loss, self.single = loss, outputs == 1
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        if self.single:  # [B, 1] against [B] would broadcast silently in some losses
-            return self.loss(outputs.squeeze(-1), targets.to(outputs.dtype))
-        return self.loss(outputs, targets)
+    fits = fitting(loss_class(config, data), data.task, config.model.output)
+    return 1 if fits.single else len(data.task.classes)
 
 
 def criterion(config: Config, data: Data, device: torch.device) -> Criterion:
-    outputs = num_outputs(config, data)
+    """The loss with its class weights, fed as the task wants it.
+
+    Raises:
+        UserError: where it does not fit, or takes no weights.
+    """
+    chosen = loss_class(config, data)
+    fits = fitting(chosen, data.task, config.model.output)
+    given: dict[str, Tensor] = {}
+    if config.loss.weight is not None:
+        given = weighted(chosen, class_weights(config.loss.weight, data.task, data.splits["train"].targets))
     if config.loss.target is None:
-        return Criterion(nn.BCEWithLogitsLoss() if outputs == 1 else nn.CrossEntropyLoss(), outputs)
-    return Criterion(_call("loss", config.loss).to(device), outputs)
+        loss = chosen(**given, **config.loss.arguments)
+    else:
+        loss = call("loss", config.loss, **given)
+    if getattr(loss, "reduction", "mean") != "mean":
+        raise UserError(f"loss.reduction={loss.reduction}: expected mean; sums over batches are kept by the loop.")
+    scale = (data.task.mean, data.task.std) if isinstance(data.task, Regression) else (0.0, 1.0)
+    made = Criterion(loss.to(device), fits, config.model.output, *scale)
+    _try_loss(made, fits, data, device)
+    return made
+
+
+def _try_loss(made: Criterion, fits: Fits, data: Data, device: torch.device) -> None:
+    """One loss of two samples: is it a number?"""
+    targets = targets_on(data.splits["train"].targets[:2], device)
+    outputs = torch.full((len(targets), 1 if fits.single else len(data.task.classes)), 0.5, device=device)
+    try:
+        found = list(made(outputs, targets).shape)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise UserError(f"loss={fits.name}: it does not take outputs of {list(outputs.shape)}: {error}.") from error
+    if found:
+        raise UserError(f"loss={fits.name}: it gives a tensor of {found}; expected one number, the mean of the batch.")
 
 
 def model(config: Config, data: Data) -> nn.Module:
@@ -244,7 +115,8 @@ def model(config: Config, data: Data) -> nn.Module:
     parameters = inspect.signature(target).parameters
     if not images and (fixed or "in_channels" in parameters):
         raise UserError(
-            f"model._target_={config.model.target} takes images [channels, h, w]; the data has {list(data.shape)}."
+            f"model._target_={config.model.target} takes images [channels, h, w]; the data has {list(data.shape)}: "
+            "use model=mlp."
         )
     if images and fixed:
         data.fit(tuple(fixed))
@@ -253,11 +125,11 @@ def model(config: Config, data: Data) -> nn.Module:
     if images:
         given |= {"in_channels": shape[0], "image_size": shape[1:]}
     with torch.device("meta"):
-        trial = _call("model", config.model, **given)
+        trial = call("model", config.model, **given)
     _try(trial, config.model.target, shape, outputs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(config.seed, "init"))
-        return _call("model", config.model, **given)
+        return call("model", config.model, **given)
 
 
 def _try(trial: nn.Module, name: str, shape: tuple[int, ...], outputs: int) -> None:
@@ -265,9 +137,10 @@ def _try(trial: nn.Module, name: str, shape: tuple[int, ...], outputs: int) -> N
     try:
         result = trial.eval()(torch.empty((2, *shape), device="meta"))
     except (RuntimeError, ValueError, IndexError) as error:
-        raise UserError(
-            f"model._target_={name} cannot take inputs of {list(shape)}: {str(error).splitlines()[0]}."
-        ) from error
+        first = next((m for m in trial.modules() if isinstance(m, nn.Conv2d)), None)
+        wants = f"; its first convolution takes {first.in_channels} channels" if first is not None else ""
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"model._target_={name} cannot take inputs of {list(shape)}{wants}: {reason}.") from error
     found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
     if found != (2, outputs):
         raise UserError(
@@ -303,7 +176,7 @@ def optimizer(config: Config, model: nn.Module, device: torch.device) -> Optimiz
     trained = [p for p in model.parameters() if p.requires_grad]
     choices = {"fused", "foreach", "differentiable", "capturable"} & set(config.optim.arguments)
     fused = {} if choices or device.type not in ("cpu", "cuda", "mps") else {"fused": True}
-    return _call("optim", config.optim, trained, **fused)
+    return call("optim", config.optim, trained, **fused)
 
 
 def schedule_depends_on_epochs(config: Config) -> bool:
@@ -315,7 +188,8 @@ def schedule_depends_on_epochs(config: Config) -> bool:
 
 
 def schedule(config: Config, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
-    """
+    """The schedule over the whole run.
+
     Raises:
         UserError: a warm-up before a schedule that has its own, or one as long as the run.
     """
@@ -326,21 +200,44 @@ def schedule(config: Config, optimizer: Optimizer, steps_per_epoch: int) -> Sche
         raise UserError(f"schedule.warmup_epochs={part.warmup_epochs:g}: expected less than epochs={config.epochs}.")
     if warmup_steps and part.target and part.target.endswith((".OneCycleLR", ".CyclicLR")):
         raise UserError("schedule.warmup_epochs: one_cycle has its own warm-up, schedule.pct_start.")
-    warmup = None
-    if warmup_steps:
-        warmup = LinearLR(optimizer, start_factor=1 / (warmup_steps + 1), total_iters=warmup_steps)
     if part.target is None:
-        return Schedule(None, part.interval, warmup, warmup_steps)
+        return Schedule(None, part.interval, _warmup(optimizer, warmup_steps), warmup_steps)
     validate = Duration.parse(config.validate_every)
     every = validate.amount * (steps_per_epoch if validate.unit == "ep" else 1)
     length = {"step": total - warmup_steps, "epoch": config.epochs, "validation": max(total // every, 1)}[part.interval]
     max_lr = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
-    main = _call("schedule", part, optimizer, max_lr=max_lr, T_max=length, total_steps=length)
-    return Schedule(main, part.interval, warmup, warmup_steps)
+    better = {"mode": DIRECTIONS[config.monitor]} if part.target.endswith(".ReduceLROnPlateau") else {}
+    lengths = {"max_lr": max_lr, **better, **dict.fromkeys(SCHEDULE_LENGTHS, length)}
+    _try_schedule(part, lengths | {"max_lr": max_lr[0]})
+    main = call("schedule", part, optimizer, **lengths)
+    return Schedule(main, part.interval, _warmup(optimizer, warmup_steps), warmup_steps)
+
+
+def _warmup(optimizer: Optimizer, steps: int) -> LinearLR | None:
+    """Comes after the main scheduler is made: some set the rates when they are."""
+    if not steps:
+        return None
+    for group in optimizer.param_groups:
+        group["lr"] = group.get("initial_lr", group["lr"])
+    return LinearLR(optimizer, start_factor=1 / (steps + 1), total_iters=steps)
+
+
+def _try_schedule(part: Part, given: dict[str, Any]) -> None:
+    """Some schedulers take what only their first steps refuse, such as a step_size of 0."""
+    trial = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    scheduler = call("schedule", part, trial, **given)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # no optimizer step comes before
+            scheduler.step(*([1.0] if isinstance(scheduler, ReduceLROnPlateau) else []))
+    except (ZeroDivisionError, ValueError, TypeError) as error:
+        typed = " ".join(f"schedule.{key}={show(value)}" for key, value in part.arguments.items())
+        raise UserError(f"schedule: {part.target} refuses {typed}: {error}.") from error
 
 
 def augmentation(config: Config, data: Data) -> Augmentation | None:
-    """
+    """The augmentation, or None.
+
     Raises:
         UserError: where there are no images to augment.
     """
@@ -348,4 +245,4 @@ def augmentation(config: Config, data: Data) -> Augmentation | None:
         return None
     if len(data.shape) != 3:
         raise UserError(f"augment: the data has no images but {list(data.shape)}. Use augment=none.")
-    return _call("augment", config.augment)
+    return call("augment", config.augment)

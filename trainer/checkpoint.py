@@ -57,6 +57,8 @@ def load(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or "format" not in content:
         raise Damaged("it is no checkpoint of this program")
+    if not isinstance(content["format"], int):
+        raise Damaged("its format is no number")
     if content["format"] > FORMAT:
         raise Damaged(f"its format {content['format']} is newer than {FORMAT}, the newest this version reads")
     return content

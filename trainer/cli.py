@@ -151,10 +151,11 @@ def _deep_problems(job: Job) -> list[str]:
     asks_device = job.config.device not in ("auto", "cpu")
     if not (job.unusual or asks_device):
         return []
-    from trainer import build, device
+    from trainer import device
     from trainer.errors import UserError
+    from trainer.targets import check
 
-    problems = build.check(job.config, sorted(job.unusual))
+    problems = check(job.config, sorted(job.unusual))
     if asks_device:
         try:
             device.choose(job.config.device)

@@ -7,13 +7,12 @@ are composed by Hydra; and values are set on copies of the result, as Hydra woul
 from __future__ import annotations
 
 import copy
-import difflib
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
@@ -30,10 +29,13 @@ from yaml import YAMLError
 
 from trainer import config
 from trainer.config import Config
+from trainer.convert import did_you_mean
 from trainer.errors import UserError
 from trainer.paths import config_folders
+from trainer.tree import plain, set_value
 
-ROOT_NAME = "trainer_config"  # lives in Hydra's ConfigStore, so that no user's config.yaml can shadow it
+ENVIRONMENT = re.compile(r"\$\{\s*oc\.env")
+ROOT_NAME = "_root_of_trainer_"  # lives in Hydra's ConfigStore, so that no user's config.yaml can shadow it
 
 
 class _UserConf(SearchPathPlugin):
@@ -115,7 +117,7 @@ class Composer:
         for value in map(str, override.sweep_string_iterator() if swept else [override.value()]):
             empty = value == "None" and name in ("experiment", "debug")
             if not empty and value not in self.groups[name]:
-                near = config.did_you_mean(value, self.groups[name], f"{name}=")
+                near = did_you_mean(value, self.groups[name], f"{name}=")
                 return f"{name}={value}: no such {name}.{near} There is: {', '.join(self.groups[name])}."
         return None
 
@@ -143,12 +145,24 @@ class Composer:
             try:
                 composed = compose(ROOT_NAME, overrides=list(grouped), return_hydra_config=True)
             except (HydraException, OmegaConfBaseException, YAMLError) as error:
-                raise UserError(first_sentence(error)) from error
+                raise UserError(self._unreadable_file(grouped) or first_sentence(error)) from error
             chosen = {str(k): str(v) for k, v in composed.hydra.runtime.choices.items() if str(k) in self.groups}
             OmegaConf.set_struct(composed, False)
             del composed["hydra"]
             self._composed[grouped] = (composed, chosen)
         return self._composed[grouped]
+
+    def _unreadable_file(self, grouped: tuple[str, ...]) -> str | None:
+        """A sentence on the chosen YAML that is not readable at all; Hydra's own does not name it."""
+        for word in grouped:
+            group, _, option = word.partition("=")
+            path = self._file_of(group, option)
+            try:
+                if path is not None:
+                    OmegaConf.load(path)
+            except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError) as error:
+                return f"{path}: {first_sentence(error)}"
+        return None
 
     def _file_of(self, group: str, option: str) -> Path | None:
         """The YAML that a choice comes from; None for an empty choice."""
@@ -193,60 +207,7 @@ def _unreadable(word: str) -> str:
 
 def first_sentence(error: Exception) -> str:
     """The gist of a library's message of several lines."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]).rstrip(".") + "."
-
-
-def set_value(tree: DictConfig, override: Override, groups: Iterable[str], problems: list[str]) -> None:
-    """Sets or deletes one typed value in `tree`; below a part any key may be new, elsewhere it must be there."""
-    path, word = override.key_or_group, override.input_line or ""
-    known = plain(tree, resolve=False)
-    parent, _, leaf = path.rpartition(".")
-    present = _find(known, path) is not _ABSENT
-    if override.is_delete():
-        if present:
-            del (OmegaConf.select(tree, parent) if parent else tree)[leaf]
-        else:
-            problems.append(f"{word}: no such key.{_nearest(path, known, groups, '')}")
-    elif parent and not isinstance(_find(known, parent), dict) and _find(known, parent) is not _ABSENT:
-        problems.append(f"{word}: {parent} has no keys below it.")
-    elif not present and not (parent and path.partition(".")[0] in config.PARTS):
-        problems.append(f"{path}: no such key.{_nearest(path, known, groups, word.partition('=')[2])}")
-    else:
-        OmegaConf.update(tree, path, override.value(), merge=False)
-
-
-_ABSENT = object()
-
-
-def _find(tree: Any, path: str) -> Any:
-    for name in path.split("."):
-        if not isinstance(tree, dict) or name not in tree:
-            return _ABSENT
-        tree = tree[name]
-    return tree
-
-
-def _nearest(path: str, known: dict[str, Any], groups: Iterable[str], value: str) -> str:
-    """Where a key stands that is spelt like this, in any part."""
-    leaves = [key for key, _ in leaves_of(known)]
-    same_name = [leaf for leaf in leaves if leaf.rpartition(".")[2] == path.rpartition(".")[2]]
-    near = same_name[:1] or difflib.get_close_matches(path, [*groups, *leaves], n=1)
-    return f" Did you mean {near[0]}={value}?" if near else " All keys: train --help"
-
-
-def leaves_of(tree: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """(dotted key, value) of everything in a tree that is no mapping with entries."""
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from leaves_of(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def plain(tree: DictConfig, *, resolve: bool) -> dict[str, Any]:
-    """A tree as dicts, lists and values."""
-    return cast(dict[str, Any], OmegaConf.to_container(tree, resolve=resolve))
+    return " ".join(str(error).split())[:400].rstrip(".") + "."
 
 
 def finish(tree: DictConfig, choices: dict[str, str], overrides: list[str]) -> Job:
@@ -256,26 +217,38 @@ def finish(tree: DictConfig, choices: dict[str, str], overrides: list[str]) -> J
         UserError: where an interpolation cannot be resolved.
     """
     problems = []
-    for missing in sorted(OmegaConf.missing_keys(tree)):
-        problems.append(f"{missing}: a value is needed: {missing}=...")
-        OmegaConf.update(tree, missing, None)
-    raw = plain(tree, resolve=False)
     try:
+        for missing in sorted(OmegaConf.missing_keys(tree)):
+            problems.append(f"{missing}: a value is needed: {missing}=...")
+            OmegaConf.update(tree, missing, None)
+        raw = plain(tree, resolve=False)
         resolved = plain(tree, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(first_sentence(error)) from error
     parsed, found = config.parse(resolved)
     parsed.data.root = os.path.abspath(os.path.expanduser(parsed.data.root))
-    stored = _keep_environment(raw, resolved)
+    secrets = {value for text, value in zip(_texts(raw), _texts(resolved), strict=True) if ENVIRONMENT.search(text)}
+    stored = _keep_environment(raw, resolved, secrets - {""})
     if isinstance(stored.get("data"), dict):
         stored["data"]["root"] = parsed.data.root
     return Job(parsed, stored, choices, overrides, problems + found)
 
 
-def _keep_environment(raw: Any, resolved: Any) -> Any:
-    """`resolved`, but with the text of a user's `${oc.env:...}` where `raw` has one: run folders hold no secrets."""
+def _texts(tree: Any) -> list[str]:
+    """All leaves as text, in order; of a tree and of its resolved copy they correspond."""
+    if isinstance(tree, dict):
+        return [text for value in tree.values() for text in _texts(value)]
+    if isinstance(tree, list):
+        return [text for value in tree for text in _texts(value)]
+    return [str(tree)]
+
+
+def _keep_environment(raw: Any, resolved: Any, secrets: set[str]) -> Any:
+    """`resolved`, but with the text of every `${...}` by which an environment variable comes in, directly or not."""
     if isinstance(raw, dict):
-        return {k: _keep_environment(raw[k], resolved[k]) for k in raw}
+        return {k: _keep_environment(raw[k], resolved[k], secrets) for k in raw}
     if isinstance(raw, list):
-        return [_keep_environment(a, b) for a, b in zip(raw, resolved, strict=True)]
-    return raw if isinstance(raw, str) and re.search(r"\$\{\s*oc\.env", raw) else resolved
+        return [_keep_environment(a, b, secrets) for a, b in zip(raw, resolved, strict=True)]
+    if isinstance(raw, str) and "${" in raw and any(secret in str(resolved) for secret in secrets):
+        return raw
+    return resolved

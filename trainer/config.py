@@ -7,20 +7,21 @@ the target's signature can judge (`build.py`).
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import re
-import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainer.convert import convert, did_you_mean, show
+
 # The columns of metrics.csv that `monitor` may name, for all tasks at once, and which way is better.
 DIRECTIONS = {
-    f"{part}_{metric}": direction
-    for part in ("train", "valid")
-    for metric, direction in {"loss": "min", "accuracy": "max"}.items()
+    **{f"{part}_loss": "min" for part in ("train", "valid")},
+    **{f"{part}_accuracy": "max" for part in ("train", "valid")},
+    **{f"valid_{metric}": "max" for metric in ("f1", "auroc", "balanced_accuracy", "r2")},
+    **{f"valid_{metric}": "min" for metric in ("mae", "rmse")},
 }
 DURATION = r"[1-9]\d*(ep|st|min)"
 
@@ -43,11 +44,15 @@ class Part:
 
 @dataclass
 class ModelConfig(Part):
-    pass
+    """What is trained."""
+
+    output: str = key("logits", "what the model returns", choices=("logits", "probabilities", "log_probabilities"))
 
 
 @dataclass
 class DataConfig(Part):
+    """What it is trained on: the source, and how its samples are split, labelled and brought to the device."""
+
     root: str = key("${oc.env:TRAINER_DATA,data}", "folder of the data; default: $TRAINER_DATA, else ./data")
     valid_fraction: float = key(0.2, "share of the training samples held out for validation", gt=0, lt=1)
     test_fraction: float = key(0.2, "share of all samples held out for the test where no test set exists", gt=0, lt=1)
@@ -63,16 +68,20 @@ class DataConfig(Part):
 
 @dataclass
 class LossConfig(Part):
-    pass
+    """What is made small."""
+
+    weight: Any = key(None, "weight of each class: balanced, or a list in the order of the classes")
 
 
 @dataclass
 class OptimConfig(Part):
-    pass
+    """How the weights are moved."""
 
 
 @dataclass
 class ScheduleConfig(Part):
+    """How the learning rate changes."""
+
     interval: str = key(
         "step",
         "when the learning rate changes: each optimizer step, epoch or validation",
@@ -83,11 +92,13 @@ class ScheduleConfig(Part):
 
 @dataclass
 class AugmentConfig(Part):
-    pass
+    """How training images are varied."""
 
 
 @dataclass
 class CheckpointConfig:
+    """When a run is saved."""
+
     every: str = key(
         "auto",
         "when to save: auto (ends of epochs, under 2 % of the time), or a duration: 1ep, 200st, 5min",
@@ -98,6 +109,8 @@ class CheckpointConfig:
 
 @dataclass
 class DebugConfig:
+    """What `debug=` switches on."""
+
     batches: int | None = key(None, "use only so many batches of each part of the data", ge=1)
     overfit: bool = key(
         False, "train on one batch until accuracy is 1.0 and the loss near 0, and say whether it got there"
@@ -271,89 +284,6 @@ def _example(cls: Any, where: str) -> str:
 def _refuse_non_finite(path: str, value: Any, problems: list[str]) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         problems.append(f"{path}={show(value)}: expected a finite number.")
-
-
-def show(value: Any) -> str:
-    """A value as a user would type it."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def did_you_mean(given: str, known: Iterable[str], prefix: str = "") -> str:
-    """` Did you mean x?` with the nearest known name, or the empty string."""
-    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {prefix}{near[0]}?" if near else ""
-
-
-def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
-    """`value` as the type `hint`, within `limits`.
-
-    Raises:
-        ValueError: whose text completes the sentence "expected ...".
-    """
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and types.NoneType in options:
-        return None
-    kind = typing.get_origin(options[0]) or options[0]
-    null = " or null" if types.NoneType in options else ""
-    if kind is list:
-        return _patterns(value)
-    if kind is dict:
-        if not isinstance(value, dict):
-            raise ValueError("a mapping {name: [values]}" + null)
-        return value
-    if kind is str:
-        return _text(value, limits, null)
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise ValueError("true or false")
-        return value
-    return _number(value, kind, limits, null)
-
-
-def _patterns(value: Any) -> list[str]:
-    if value is None or value == "none":
-        return []
-    items = value if isinstance(value, list) else [value]
-    if not all(isinstance(item, str) for item in items):
-        raise ValueError("a list of patterns such as [conv1.*]")
-    return items
-
-
-def _text(value: Any, limits: typing.Mapping[str, Any], null: str) -> str:
-    if value is None or isinstance(value, (dict, list)):
-        raise ValueError((_one_of(limits["choices"]) if "choices" in limits else "text") + null)
-    text = show(value)
-    if "choices" in limits and text not in limits["choices"]:
-        raise ValueError(_one_of(limits["choices"]) + null)
-    if "pattern" in limits and not re.fullmatch(limits["pattern"], text):
-        raise ValueError(limits["expected"] + null)
-    return text
-
-
-def _one_of(choices: Iterable[str]) -> str:
-    *most, last = choices
-    return f"{', '.join(most)} or {last}"
-
-
-def _number(value: Any, kind: type, limits: typing.Mapping[str, Any], null: str) -> int | float:
-    bounds = {"ge": "from {}", "gt": "above {}", "le": "up to {}", "lt": "below {}"}
-    within = " and ".join(text.format(limits[bound]) for bound, text in bounds.items() if bound in limits)
-    expected = " ".join(filter(None, ["a whole number" if kind is int else "a number", within])) + null
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(expected)
-    if kind is int and value != int(value):
-        raise ValueError(expected)
-    number = kind(value)
-    if not (
-        number >= limits.get("ge", -math.inf)
-        and number > limits.get("gt", -math.inf)
-        and number <= limits.get("le", math.inf)
-        and number < limits.get("lt", math.inf)
-    ):
-        raise ValueError(expected)
-    return number
 
 
 @dataclass(frozen=True)

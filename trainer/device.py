@@ -32,6 +32,7 @@ def choose(name: str) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
+    """As the header names it, a GPU with its product name."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)

@@ -9,7 +9,7 @@ from trainer.seeds import derive
 
 
 class KeyedDropout(nn.Module):
-    """`nn.Dropout` with a mask drawn from a generator seeded by (seed, layer, step, micro-batch).
+    """`nn.Dropout` with a mask drawn from a generator seeded by (seed, layer, step, micro-batch, call).
 
     The inputs [B, ...] are scaled by 1 / (1 - p), as torch does it.
     """
@@ -17,8 +17,17 @@ class KeyedDropout(nn.Module):
     def __init__(self, p: float, seed: int, layer: str) -> None:
         super().__init__()
         self.p, self.seed, self.layer = p, seed, layer
-        self.moment: tuple[int, int] = (0, 0)
+        self.moment = (0, 0)
         self._generator: Generator | None = None
+
+    @property
+    def moment(self) -> tuple[int, int]:
+        """Optimizer step and micro-batch; setting it begins a forward pass."""
+        return self._moment
+
+    @moment.setter
+    def moment(self, moment: tuple[int, int]) -> None:
+        self._moment, self._calls = moment, 0
 
     @torch.compiler.disable
     def forward(self, inputs: Tensor) -> Tensor:
@@ -26,7 +35,9 @@ class KeyedDropout(nn.Module):
             return inputs
         if self._generator is None or self._generator.device != inputs.device:
             self._generator = Generator(inputs.device)
-        self._generator.manual_seed(derive(self.seed, "dropout", self.layer, *self.moment))
+        # A layer that is used twice in one pass draws twice.
+        self._generator.manual_seed(derive(self.seed, "dropout", self.layer, *self._moment, self._calls))
+        self._calls += 1
         keep = torch.empty_like(inputs).bernoulli_(1 - self.p, generator=self._generator)
         return inputs * keep.div_(1 - self.p) if self.p < 1 else inputs * keep
 

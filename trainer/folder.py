@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
+import math
 import os
 import re
 import time
@@ -136,7 +137,15 @@ def find(name: str, outputs: Path = OUTPUTS) -> Path:
 
 def _unfinished(path: Path) -> bool:
     results = read_results(path)
-    return results is None or results["status"] in ("interrupted", "failed")
+    if results is None or results["status"] in ("interrupted", "failed"):
+        return True
+    if results["status"] != "completed":
+        return False
+    try:  # a time limit ends a run before its epochs are done
+        stored = read_config(path, trusted=True)
+    except UserError:
+        return False
+    return stored.get("max_steps") is None and results.get("epochs", math.inf) < stored.get("epochs", 0)
 
 
 def read_choices(path: Path) -> dict[str, str]:
@@ -166,10 +175,10 @@ def read_config(path: Path, *, trusted: bool) -> dict[str, Any]:
     file = path / "config.yaml"
     if file.stat().st_size > MAX_CONFIG_BYTES:
         raise UserError(f"{file}: larger than {MAX_CONFIG_BYTES:,} bytes, which no configuration is.")
-    text = file.read_text(encoding="utf-8")
     try:
+        text = file.read_text(encoding="utf-8")
         tree = yaml.load(text, _NoAliases)  # a SafeLoader
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: not readable: {' '.join(str(error).split())}.") from error
     if not isinstance(tree, dict):
         raise UserError(f"{file}: expected a configuration, found {type(tree).__name__}.")

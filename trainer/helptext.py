@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 from trainer import config
+from trainer.convert import show
 from trainer.paths import config_folders
 
 EXAMPLES = """\
@@ -62,7 +63,7 @@ def _entry(name: str, text: str, width: int) -> str:
 
 def _default(field) -> str:
     value = field.default_factory() if callable(field.default_factory) else field.default
-    return "$TRAINER_DATA" if str(value).startswith("${oc.env") else config.show(value)
+    return "$TRAINER_DATA" if str(value).startswith("${oc.env") else show(value)
 
 
 def _groups(folders: list[Path]) -> dict[str, list[tuple[str, Path]]]:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from trainer.config import DIRECTIONS, Config, Duration
 from trainer.data.batches import Batch, Batches
-from trainer.metrics import accuracy
 from trainer.population import Solo
 from trainer.signals import Interrupted, Signals
 from trainer.state import Best, RunState
@@ -106,10 +105,11 @@ class Fit:
             self._validate(state)
         if self.config.debug.overfit and not _learned(state):
             last = state.history[-1]
+            accuracy = f"accuracy {last['valid_accuracy']:.3f}, " if "valid_accuracy" in last else ""
             outcome = Outcome(
                 "failed",
-                f"one batch was not learned in {state.epoch} epochs: accuracy {last['valid_accuracy']:.3f}, "
-                f"loss {last['valid_loss']:.4f}. Model, loss or learning rate do not fit the data.",
+                f"one batch was not learned in {state.epoch} epochs: {accuracy}loss {last['valid_loss']:.4f}. "
+                "Model, loss or learning rate do not fit the data.",
             )
         return outcome
 
@@ -150,8 +150,9 @@ class Fit:
             raise NonFinite("the validation loss is")
         trained = self.population.sums.count
         row = {"epoch": state.epoch, "step": state.step, "lr": state.lr or state.optimizer.param_groups[0]["lr"]}
-        row |= {f"train_{name}": value for name, value in self.population.sums.result().items()}
-        row |= {"valid_loss": loss, "valid_accuracy": accuracy(outputs_NC, targets_N)}
+        row |= self.population.sums.result()
+        figures = self.population.sums.task.figures(outputs_NC, targets_N)
+        row |= {"valid_loss": loss, **{f"valid_{name}": value for name, value in figures.items()}}
         self.population.sums.reset()
         state.validated_step = state.step
         is_best = self._judge(state, row)
@@ -163,7 +164,7 @@ class Fit:
 
     def _judge(self, state: RunState, row: dict[str, Any]) -> bool:
         value = row[self.config.monitor]
-        if value is None:  # training figures before training
+        if value is None:  # training figures before training, or a figure that these samples do not define
             return False
         state.schedule.after_validation(value)
         sign = 1 if DIRECTIONS[self.config.monitor] == "max" else -1
@@ -176,9 +177,8 @@ class Fit:
     def _stop(self, state: RunState) -> Outcome | None:
         limit = self.config
         if limit.debug.overfit and _learned(state):
-            return Outcome(
-                "completed", f"the batch is learned: accuracy 1.0, loss {state.history[-1]['valid_loss']:.4f}"
-            )
+            accuracy = "accuracy 1.0, " if "valid_accuracy" in state.history[-1] else ""
+            return Outcome("completed", f"the batch is learned: {accuracy}loss {state.history[-1]['valid_loss']:.4f}")
         if limit.patience is not None and state.waits >= limit.patience and state.best:
             return Outcome(
                 "early_stopped",
@@ -198,14 +198,14 @@ class Fit:
 
 def _learned(state: RunState) -> bool:
     last = state.history[-1] if state.history else None
-    return last is not None and last["valid_accuracy"] == 1.0 and last["valid_loss"] < OVERFIT_LOSS
+    return last is not None and last.get("valid_accuracy", 1.0) == 1.0 and last["valid_loss"] < OVERFIT_LOSS
 
 
 def _diverged(state: RunState, what: NonFinite) -> Outcome:
-    epoch = state.epoch + (state.batch > 0 or state.validated_step == state.step)
+    epoch = state.epoch + 1 if state.batch else max(state.epoch, 1)
     return Outcome(
         "diverged",
-        f"{what} not finite: epoch {max(epoch, 1)}, step {state.step + (state.batch < 0)}, learning rate "
+        f"{what} not finite: epoch {epoch}, after step {state.step}, learning rate "
         f"{state.optimizer.param_groups[0]['lr']:g}. Try a lower optim.lr, or clip_norm=1.",
     )
 

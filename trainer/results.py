@@ -13,17 +13,17 @@ from torch import Tensor
 from trainer import __version__, device
 from trainer.assemble import Parts
 from trainer.compose import Job
-from trainer.config import Part, show
+from trainer.convert import show
+from trainer.data.load import Split
 from trainer.loop import Outcome
-from trainer.metrics import predictions, probabilities, test_report
-
-__all__ = ["draw", "header", "summary", "test_report"]
+from trainer.tasks import Classification, Regression
 
 MISTAKES = 24
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
 
 def count_parameters(parts: Parts) -> dict[str, int]:
+    """All elements, and those that the optimizer moves."""
     parameters = list(parts.state.model.parameters())
     return {
         "total": sum(p.numel() for p in parameters),
@@ -35,26 +35,25 @@ def header(job: Job, parts: Parts, folder: Path) -> list[tuple[str, str]]:
     """(name, text) of each line above the rows."""
     config, data, counts = job.config, parts.data, count_parameters(parts)
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    shape = "x".join(map(str, data.shape))
+    shape = "x".join(map(str, data.shape)) if len(data.shape) > 1 else f"{data.shape[0]} columns"
+    kind = f"{len(data.task.classes)} classes" if data.task.classes else data.task.name
     lines = [
         ("run", str(folder)),
-        ("data", f"{job.choices.get('data', _describe(config.data))}: {sizes}; {len(data.classes)} classes; {shape}"),
+        ("data", f"{job.choices.get('data', 'data')}: {sizes}; {kind}; {shape}"),
         *(("", note) for note in data.notes),
         ("model", f"{job.choices.get('model', '')}: {counts['total']:,} parameters, {counts['trainable']:,} trained"),
-        ("optimizer", _describe(config.optim)),
+        ("optimizer", _describe(job.stored["optim"])),
     ]
-    if config.schedule.target:
-        lines.append(("schedule", _describe(config.schedule)))
-    if config.augment.target:
-        lines.append(("augment", _describe(config.augment)))
+    lines += [(name, _describe(job.stored[name])) for name in ("schedule", "augment") if job.stored[name]["_target_"]]
     threads = f", {parts.threads} threads" if parts.device.type == "cpu" else ""
     lines += [("device", f"{device.describe(parts.device)}{threads}, {config.precision}"), ("seed", str(config.seed))]
     return lines
 
 
-def _describe(part: Part) -> str:
-    name = (part.target or "none").rpartition(".")[2]
-    return " ".join([name, *(f"{key}={show(value)}" for key, value in part.arguments.items())])
+def _describe(stored: dict[str, Any]) -> str:
+    """A part as it is stored, so that what a user took from the environment is not shown."""
+    name = stored["_target_"].rpartition(".")[2]
+    return " ".join([name, *(f"{key}={show(value)}" for key, value in stored.items() if key != "_target_")])
 
 
 def summary(
@@ -67,13 +66,13 @@ def summary(
     return {
         "status": outcome.status,
         "reason": outcome.reason,
-        "task": parts.data.task,
+        "task": parts.data.task.name,
         "epochs": state.epoch,
         "steps": state.step,
         "best_epoch": best.epoch if best else None,
         "monitor": parts.config.monitor,
-        "train": row and {"loss": row["train_loss"], "accuracy": row["train_accuracy"]},
-        "valid": row and {"loss": row["valid_loss"], "accuracy": row["valid_accuracy"]},
+        "train": row and _figures(row, "train_"),
+        "valid": row and _figures(row, "valid_"),
         "test": test,
         "parameters": count_parameters(parts),
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
@@ -94,6 +93,10 @@ def summary(
     }
 
 
+def _figures(row: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+
+
 def _git_commit() -> str | None:
     """Of the folder that the run was started in; None outside a repository or without git."""
     try:
@@ -104,22 +107,30 @@ def _git_commit() -> str | None:
 
 
 def draw(folder: Path, parts: Parts, test: dict[str, Any], outputs_NC: Tensor) -> None:
-    """curves.png, confusion_matrix.png and, for images with mistakes among them, mistakes.png."""
+    """curves.png, and for classes confusion_matrix.png and mistakes.png, for numbers predictions.png."""
     from trainer.report import plots
 
-    state, classes = parts.state, parts.data.classes
+    state, task, split = parts.state, parts.data.task, parts.data.splits["test"]
     plots.curves(folder / "curves.png", state.history, state.best.epoch if state.best else None)
-    plots.confusion_matrix(folder / "confusion_matrix.png", test["confusion_matrix"], classes)
-    split = parts.data.splits["test"]
-    predicted_N = predictions(outputs_NC)
-    wrong = (predicted_N != split.targets).nonzero().flatten()
-    if len(parts.data.shape) != 3 or len(wrong) == 0:
+    if isinstance(task, Regression):
+        plots.predictions(folder / "predictions.png", split.targets, task.values(outputs_NC))
         return
-    confidence = probabilities(outputs_NC)[wrong, predicted_N[wrong]]
-    order = wrong[confidence.argsort(descending=True)][:MISTAKES]
+    plots.confusion_matrix(folder / "confusion_matrix.png", test["confusion_matrix"], task.classes)
+    if len(parts.data.shape) == 3:
+        _draw_mistakes(folder / "mistakes.png", task, split, outputs_NC)
+
+
+def _draw_mistakes(path: Path, task: Classification, split: Split, outputs_NC: Tensor) -> None:
+    """The wrong answers that the model was surest of; no picture where there are none."""
+    from trainer.report import plots
+
+    predicted_N, chances_NC = task.predictions(outputs_NC), task.probabilities(outputs_NC)
+    wrong = (predicted_N != split.targets).nonzero().flatten()
+    if len(wrong) == 0:
+        return
+    order = wrong[chances_NC[wrong, predicted_N[wrong]].argsort(descending=True)][:MISTAKES]
     captions = [
-        f"{classes[predicted_N[i]]} ({probabilities(outputs_NC[i : i + 1])[0, predicted_N[i]]:.0%})\n"
-        f"true: {classes[split.targets[i]]}"
+        f"{task.classes[predicted_N[i]]} ({chances_NC[i, predicted_N[i]]:.0%})\ntrue: {task.classes[split.targets[i]]}"
         for i in order.tolist()
     ]
-    plots.mistakes(folder / "mistakes.png", split.samples.take(split.indices[order]), captions)
+    plots.mistakes(path, split.samples.take(split.indices[order]), captions)

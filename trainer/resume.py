@@ -8,8 +8,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from trainer import config, folder
-from trainer.compose import Composer, Job, finish, leaves_of, set_value
+from trainer.compose import Composer, Job, finish
+from trainer.convert import show
 from trainer.errors import UserError
+from trainer.tree import leaves_of, set_value
 
 
 def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tuple[Job, Path]:
@@ -30,6 +32,9 @@ def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tu
         raise UserError(*error.problems, *problems) from error
     trust, force = (bool(given[k].value()) if k in given else False for k in ("trust", "resume_force"))
     stored = folder.read_config(path, trusted=trust)
+    missing = [key for key in config.defaults() if key not in stored]
+    if missing:
+        raise UserError(f"{path / 'config.yaml'}: not whole: it has no {', '.join(missing[:5])}.")
     if tree_problems := config.parse(stored)[1]:
         raise UserError(*(f"{path / 'config.yaml'}: {problem}" for problem in tree_problems))
     tree = OmegaConf.create(stored)
@@ -69,7 +74,7 @@ def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
         key
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
-        and config.show(before.get(key)) != config.show(after.get(key))  # threads: "1" and 1
+        and show(before.get(key)) != show(after.get(key))  # threads: "1" and 1
         and not _is_free(key)
     ]
     if "epochs" in changed:
@@ -80,7 +85,7 @@ def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
     if changed:
         raise UserError(
             *(
-                f"{key}={config.show(after.get(key))}: the run in {path} has {config.show(before.get(key))}. "
+                f"{key}={show(after.get(key))}: the run in {path} has {show(before.get(key))}. "
                 "Start a new run, or add resume_force=true."
                 for key in changed
             )

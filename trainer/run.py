@@ -15,19 +15,14 @@ from trainer.folder import RunFolder
 from trainer.loop import Fit, Outcome, evaluate
 from trainer.report.console import Console
 from trainer.signals import Interrupted, Signals
+from trainer.tasks import Regression, Task
 
-COLUMNS = [
-    "epoch",
-    "step",
-    "lr",
-    "train_loss",
-    "train_accuracy",
-    "valid_loss",
-    "valid_accuracy",
-    "seconds",
-    "samples_per_second",
-]
 EXIT_CODES = {"completed": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
+
+
+def columns(task: Task) -> list[str]:
+    """Of metrics.csv."""
+    return ["epoch", "step", "lr", *task.columns, "seconds", "samples_per_second"]
 
 
 def execute(
@@ -99,8 +94,10 @@ class Run:
         data = parts.data
         self.about = {
             "config": folder.write_config(job.stored, job.choices),
-            "task": data.task,
-            "classes": list(data.classes),
+            "task": data.task.name,
+            "classes": list(data.task.classes),
+            "target_scale": [data.task.mean, data.task.std] if isinstance(data.task, Regression) else None,
+            "output": data.task.output,
             "prepare": data.prepare.to_dict(),
             "fingerprint": data.fingerprint,
         }
@@ -113,7 +110,7 @@ class Run:
         setup = time.perf_counter() - self.started
         outcome, test, testing = Outcome("failed", ""), None, 0.0
         try:
-            self.folder.start_metrics(COLUMNS, state.history)
+            self.folder.start_metrics(columns(self.parts.data.task), state.history)
             outcome = self._fit()
             self.console.end(outcome.reason)
             begin = time.perf_counter()
@@ -153,7 +150,7 @@ class Run:
         batches = evaluation_batches(self.config, parts.data, "test", parts.loading)
         outputs_NC, targets_N = evaluate(parts.population, batches, self.signals)
         loss = parts.population.criterion(outputs_NC, targets_N).item()
-        report = results.test_report(outputs_NC, targets_N, loss, parts.data.classes)
+        report = parts.data.task.report(outputs_NC, targets_N, loss)
         self.console.test(report, best.epoch)
         if self.config.plots != "false":
             results.draw(self.folder.path, parts, report, outputs_NC.cpu())

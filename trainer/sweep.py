@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from trainer.compose import Composer, Job
 from trainer.config import DIRECTIONS
 from trainer.errors import RunFailed, UserError
 from trainer.files import write_atomically
 from trainer.folder import OUTPUTS, new_folder, read_results
+from trainer.report.leaderboard import print_table
 from trainer.report.messages import print_problems
 
 
@@ -73,12 +71,12 @@ def run_sweep(jobs: list[Job], command: list[str], started: float) -> int:
 
     A job that fails is told at once, and the others go on.
     """
-    from trainer import build
     from trainer.config import PARTS
+    from trainer.targets import check
 
     problems: list[str] = []
     for job in jobs:
-        problems += [problem for problem in build.check(job.config, PARTS) if problem not in problems]
+        problems += [problem for problem in check(job.config, PARTS) if problem not in problems]
     if problems:
         raise UserError(*problems)
     folder = new_folder("sweep", OUTPUTS)
@@ -165,18 +163,12 @@ def _cell(value: Any) -> str:
 
 
 def _show(entries: list[Entry]) -> None:
-    monitor = entries[0].job.config.monitor
     keys = list(dict.fromkeys(key for entry in entries for key in entry.varies))
-    table = Table(box=None, pad_edge=False)
-    table.add_column("rank", justify="right")
-    for name in (*keys, monitor, "epoch", "test", "status"):
-        table.add_column(name, justify="right")
+    rows = []
     for rank, entry in enumerate(_ranked(entries), 1):
         results = entry.results or {}
-        test = results.get("test")
-        table.add_row(
-            str(rank), *(entry.varies.get(key, "") for key in keys),
-            "" if entry.value is None else f"{entry.value:.4f}", str(results.get("best_epoch") or ""),
-            f"{test['accuracy']:.2%}" if test else "", results.get("status", "failed"),
-        )  # fmt: skip
-    Console(highlight=False, soft_wrap=True).print(table)
+        test = results.get("test") or {}
+        figures = [entry.value, results.get("best_epoch"), test.get("accuracy")]
+        rows.append([rank, *(entry.varies.get(key) for key in keys), *figures, results.get("status", "failed")])
+    monitor = entries[0].job.config.monitor
+    print_table(["rank", *keys, monitor, "best_epoch", "test_accuracy", "status"], rows)

@@ -8,10 +8,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from trainer.data.prepare import Prepare
 from trainer.data.source import Samples
+from trainer.data.table_prepare import TablePrepare
+from trainer.errors import UserError
 from trainer.seeds import derive
 
 Batch = tuple[Tensor, Tensor]
@@ -31,13 +33,13 @@ class Resident:
         self,
         samples: Samples,
         indices: Tensor,
-        prepare: Prepare,
+        prepare: Prepare | TablePrepare,
         device: torch.device,
         dtype: torch.dtype,
         *,
         prepared: bool,
     ) -> None:
-        self.targets = samples.targets[indices].to(device)
+        self.targets = targets_on(samples.targets[indices], device)
         self.prepare = None if prepared else (lambda raw: prepare(raw, dtype))
         if prepared:
             self.inputs = torch.empty((len(indices), *prepare.output_shape), dtype=dtype, device=device)
@@ -62,6 +64,13 @@ def _rows(inputs: Tensor, positions: Tensor) -> Tensor:
     return inputs.index_select(0, positions)
 
 
+def targets_on(targets: Tensor, device: torch.device, *, non_blocking: bool = False) -> Tensor:
+    """Targets on the device; Apple's GPUs have no float64."""
+    if device.type == "mps" and targets.dtype == torch.float64:
+        targets = targets.float()
+    return targets.to(device, non_blocking=non_blocking)
+
+
 class Streamed:
     """A part that is read and decoded batch by batch, by worker processes if there are any."""
 
@@ -69,7 +78,7 @@ class Streamed:
         self,
         samples: Samples,
         indices: Tensor,
-        prepare: Prepare,
+        prepare: Prepare | TablePrepare,
         device: torch.device,
         dtype: torch.dtype,
         *,
@@ -79,7 +88,7 @@ class Streamed:
         self.pin = device.type == "cuda"
         self.order = _Order()
         self.loader = DataLoader(
-            samples,
+            _Guarded(samples),
             batch_sampler=self.order,
             num_workers=workers,
             collate_fn=_as_it_is,
@@ -91,11 +100,42 @@ class Streamed:
 
     def __call__(self, batches: list[Tensor]) -> Iterator[Batch]:
         self.order.batches = [self.indices[positions].tolist() for positions in batches]
-        for raw, targets in self.loader:
-            inputs = self.prepare(raw.to(self.device, non_blocking=self.pin), self.dtype)
-            if inputs.ndim == 4:
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
-            yield inputs, targets.to(self.device, non_blocking=self.pin)
+        try:
+            for batch in self.loader:
+                if isinstance(batch, UserError):
+                    raise batch
+                yield self._ready(*batch)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the worker processes; the next pass starts new ones.
+
+        torch has no public way, and at exit it would wait for ever for workers that ignore SIGTERM.
+        """
+        iterator, self.loader._iterator = self.loader._iterator, None
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
+
+    def _ready(self, raw: Tensor, targets: Tensor) -> Batch:
+        inputs = self.prepare(raw.to(self.device, non_blocking=self.pin), self.dtype)
+        if inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return inputs, targets_on(targets, self.device, non_blocking=self.pin)
+
+
+class _Guarded(Dataset):
+    """Samples whose mistakes travel as values: torch would wrap what a worker raises into a traceback in a text."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __getitems__(self, indices: list[int]) -> Batch | UserError:
+        try:
+            return self.samples.__getitems__(indices)
+        except UserError as error:
+            return error
 
 
 class _Order:

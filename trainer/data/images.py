@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from hashlib import blake2b
 from pathlib import Path
 
@@ -75,6 +76,9 @@ def image_folder(root: str, size: int | None = None) -> Source:
         raise UserError(f"data.root={root}: no such folder.")
     if size is not None and (not isinstance(size, int) or size < 1):
         raise UserError(f"data.size={size}: expected a number of pixels from 1.")
+    twice = Counter(PART_NAMES[f.name] for f in _folders(top) if f.name in PART_NAMES)
+    if any(count > 1 for count in twice.values()):
+        raise UserError(f"data.root={root}: more than one folder for the validation part; keep one of val and valid.")
     folders = {PART_NAMES[f.name]: f for f in _folders(top) if f.name in PART_NAMES}
     if folders and "train" not in folders:
         raise UserError(

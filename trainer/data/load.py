@@ -13,8 +13,11 @@ from trainer.data.batches import Augment, Batches, Fetch, Resident, Streamed
 from trainer.data.prepare import Prepare, channel_statistics
 from trainer.data.source import Items, Samples, Source
 from trainer.data.split import relabelled, stratified
+from trainer.data.table_prepare import TablePrepare
+from trainer.data.table_prepare import fit as fit_table
 from trainer.errors import UserError
 from trainer.seeds import derive
+from trainer.tasks import Classification, Regression, Task
 
 STATISTICS_FROM = 10_000  # images; the same ones whether resident or streamed
 PREPARED_SHARE, RAW_SHARE = 0.25, 0.5  # of the device's free memory that the data may take
@@ -40,18 +43,16 @@ class Data:
     """What a run trains on.
 
     Attributes:
-        task: `binary` or `multiclass`.
-        classes: names in label order.
+        task: what is asked for, with the names of the classes.
         splits: `train`, `valid` and `test`; no sample is in two.
         prepare: raw samples to model inputs.
         fingerprint: changes when samples, labels or their order do.
         notes: sentences for the header.
     """
 
-    task: str
-    classes: tuple[str, ...]
+    task: Task
     splits: dict[str, Split]
-    prepare: Prepare
+    prepare: Prepare | TablePrepare
     fingerprint: str
     notes: list[str] = field(default_factory=list)
 
@@ -62,6 +63,7 @@ class Data:
 
     def fit(self, size: tuple[int, int] | None) -> None:
         """Brings images to the size that a model needs."""
+        assert isinstance(self.prepare, Prepare)
         self.prepare = replace(self.prepare, size=size)
         if note := self.prepare.describe():
             self.notes.append(f"images {note}")
@@ -89,23 +91,35 @@ def load(
     fingerprint = blake2b(digest_size=16)
     for name, samples in parts.items():
         fingerprint.update(name.encode() + samples.fingerprint())
-    notes: list[str] = []
-    _check_labels(classes, parts)
+    notes = list(source.notes)
+    regression = source.task == "regression"
+    if not regression:
+        _check_labels(classes, parts)
+    if relabel and regression:
+        raise UserError("data.relabel: the data has no classes to give other names to.")
     if relabel:
         classes, labels = relabelled(classes, relabel)
         for samples in parts.values():
             samples.targets = labels[samples.targets]
     splits = {name: Split(samples, torch.arange(len(samples))) for name, samples in parts.items()}
     if "test" not in splits:
-        splits["train"], splits["test"] = _hold_out(splits["train"], test_fraction, derive(seed, "split", "test"))
+        splits["train"], splits["test"] = _hold_out(splits["train"], test_fraction, seed, "test")
         notes.append(f"no test part: {test_fraction:.0%} of the samples held out for it")
     if "valid" not in splits:
-        splits["train"], splits["valid"] = _hold_out(splits["train"], valid_fraction, derive(seed, "split", "valid"))
+        splits["train"], splits["valid"] = _hold_out(splits["train"], valid_fraction, seed, "valid")
     splits = {name: splits[name] for name in ("train", "valid", "test")}
     if any(isinstance(s, Items) and not s.repeatable for s in parts.values()):
         notes.append("samples change from one reading to the next: streamed, and exact to resume only without workers")
-    task = "binary" if len(classes) == 2 else "multiclass"
-    return Data(task, tuple(classes), splits, _statistics(splits["train"]), fingerprint.hexdigest(), notes)
+    task: Task = _scale(splits["train"]) if regression else Classification(tuple(classes))
+    prepare = _statistics(splits["train"], source)
+    if source.columns and (note := prepare.describe()):
+        notes.append(note)
+    return Data(task, splits, prepare, fingerprint.hexdigest(), notes)
+
+
+def _scale(train: Split) -> Regression:
+    """The training targets' mean and standard deviation: the model learns them scaled."""
+    return Regression(float(train.targets.mean()), float(train.targets.std(correction=0)) or 1.0)
 
 
 def _check_labels(classes: tuple[str, ...], parts: dict[str, Samples]) -> None:
@@ -118,12 +132,15 @@ def _check_labels(classes: tuple[str, ...], parts: dict[str, Samples]) -> None:
         raise UserError(f"data: {len(classes)} class; expected two or more.")
 
 
-def _hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    kept, out = stratified(split.targets, fraction, seed)
+def _hold_out(split: Split, fraction: float, seed: int, part: str) -> tuple[Split, Split]:
+    key = f"data.{part}_fraction"
+    kept, out = stratified(split.targets, fraction, derive(seed, "split", part), key)
     return Split(split.samples, split.indices[kept]), Split(split.samples, split.indices[out])
 
 
-def _statistics(train: Split) -> Prepare:
+def _statistics(train: Split, source: Source) -> Prepare | TablePrepare:
+    if source.columns:
+        return fit_table(source.columns, train.samples.take(train.indices), source.missing)
     spread = torch.linspace(0, len(train) - 1, min(len(train), STATISTICS_FROM)).long()
     sample = train.samples.take(train.indices[spread])
     shape = tuple(sample.shape[1:])

@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from trainer.data.table_prepare import Column
 from trainer.errors import UserError
 
 
@@ -23,7 +24,7 @@ class Samples(Dataset):
     """Raw samples of one part, in a fixed order.
 
     Attributes:
-        targets: int64 [N], the class of each sample.
+        targets: int64 [N], the class of each sample, or float64 [N] for a regression.
         repeatable: whether a sample is the same each time it is read; if not, it is streamed, never kept.
     """
 
@@ -51,10 +52,11 @@ class Samples(Dataset):
 
 
 class Arrays(Samples):
-    """Samples in memory: inputs [N, ...] (images: uint8 [N, C, H, W]) and targets [N]."""
+    """Samples in memory: inputs [N, ...] (images: uint8 [N, C, H, W]; tables: float64 [N, K]) and targets [N]."""
 
     def __init__(self, inputs: Tensor, targets: Tensor) -> None:
-        self.inputs, self.targets = inputs, targets.long()
+        self.inputs = inputs
+        self.targets = targets if targets.is_floating_point() else targets.long()
 
     def take(self, indices: Tensor) -> Tensor:
         return self.inputs[indices]
@@ -81,12 +83,17 @@ class Items(Samples):
         targets = []
         for index in range(len(dataset)):
             try:
-                targets.append(int(dataset[index][1]))
-            except (TypeError, ValueError) as error:
+                target = torch.as_tensor(dataset[index][1])
+                targets.append(target.item())
+            except (TypeError, ValueError, IndexError, RuntimeError) as error:
                 raise UserError(
-                    f"data._target_={name}: item {index} is no (input, target) with an integer class: {error}."
+                    f"data._target_={name}: item {index} is no (input, target) with a class or a number: {error}."
                 ) from error
-        self.targets = torch.tensor(targets, dtype=torch.int64)
+        kinds = {type(target) for target in targets}
+        if kinds not in ({int}, {float}, {bool}):
+            words = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise UserError(f"data._target_={name}: targets are {words}; expected all int (classes) or all float.")
+        self.targets = torch.tensor(targets, dtype=torch.float64 if kinds == {float} else torch.int64)
         probes = range(min(3, len(dataset)))
         self.repeatable = all(torch.equal(self.input(i), self.input(i)) for i in probes)
 
@@ -111,7 +118,7 @@ class Items(Samples):
 def as_tensor(value: Any, where: str) -> Tensor:
     """An item's input as a tensor: images uint8 [C, H, W], anything else as floats."""
     if isinstance(value, Image.Image):
-        value = np.asarray(value)
+        value = np.array(value)
         value = value[None] if value.ndim == 2 else value.transpose(2, 0, 1)
     tensor = torch.as_tensor(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value)
     if tensor.ndim == 2 and tensor.dtype == torch.uint8:
@@ -129,6 +136,10 @@ class Source:
 
     parts: dict[str, Samples]
     classes: tuple[str, ...]
+    task: str = "classification"  # or "regression"
+    columns: tuple[Column, ...] = ()  # of a table
+    missing: str | None = None  # how a table's missing values are filled: mean, median
+    notes: list[str] = field(default_factory=list)
 
 
 def from_dataset(make: Callable[..., Any], name: str) -> Source:
@@ -148,6 +159,8 @@ def from_dataset(make: Callable[..., Any], name: str) -> Source:
         parts[split] = Items(dataset, name)
     if "train" not in parts:
         raise UserError(f"data._target_={name}: there is no train part.")
+    if parts["train"].targets.is_floating_point():
+        return Source(parts, (), task="regression")
     classes = getattr(datasets["train"], "classes", None)
     if classes is None:
         highest = max(int(part.targets.max()) for part in parts.values())

@@ -10,7 +10,7 @@ from torch import Tensor
 from trainer.errors import UserError
 
 
-def stratified(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def stratified(targets: Tensor, fraction: float, seed: int, key: str = "fraction") -> tuple[Tensor, Tensor]:
     """Splits [N] samples into (kept, held out), `fraction` of each class held out, at random by `seed`.
 
     The held-out counts sum to round(N * fraction); classes get theirs by largest remainder and keep at least one
@@ -20,6 +20,8 @@ def stratified(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Ten
         UserError: where a part would be empty.
     """
     generator = torch.Generator().manual_seed(seed)
+    if targets.is_floating_point():  # a regression has no classes: any sample, equally likely
+        targets = torch.zeros(len(targets), dtype=torch.int64)
     counts = torch.bincount(targets)
     exact = counts.double() * fraction
     held = exact.floor().long()
@@ -35,7 +37,7 @@ def stratified(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Ten
         ]
     )
     if len(out) == 0:
-        raise UserError(f"{len(targets)} samples are too few to hold out {fraction:g} of them.")
+        raise UserError(f"{key}={fraction:g}: of {len(targets)} samples none would be held out.")
     mask = torch.ones(len(targets), dtype=torch.bool)
     mask[out] = False
     return mask.nonzero().flatten(), out.sort().values

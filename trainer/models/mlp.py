@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -43,3 +45,82 @@ class MNISTClassifier(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = self.norm1(F.relu(self.layer1(inputs.flatten(1))))
         return self.output(self.norm2(F.relu(self.layer2(hidden))))
+
+
+class Perceptron(nn.Module):
+    """One neuron with a sigmoid: `[B, ...] -> [B, 1]`, the probability of class 1."""
+
+    def __init__(self, in_features: int = 2, num_outputs: int = 1) -> None:
+        super().__init__()
+        if num_outputs != 1:
+            raise ValueError(f"a perceptron has one output, and the task needs {num_outputs}")
+        self.neuron = nn.Linear(in_features, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.neuron(inputs.flatten(1)).sigmoid()
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "none": nn.Identity,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "selu": nn.SELU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
+NORMS: dict[str, type[nn.Module] | None] = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+FINALS: dict[str, nn.Module | None] = {
+    "none": None,
+    "sigmoid": nn.Sigmoid(),
+    "softmax": nn.Softmax(dim=1),
+    "log_softmax": nn.LogSoftmax(dim=1),
+}
+
+
+class MLP(nn.Sequential):
+    """Any number of hidden layers, each linear, norm, activation, dropout; then a linear one: `[B, ...] -> [B, C]`.
+
+    Args:
+        in_features: numbers per sample once flattened.
+        hidden: width of each hidden layer.
+        activation: one of `ACTIVATIONS`; none makes the whole network linear.
+        slope: of leaky_relu below 0.
+        norm: none, batch or layer, before the activation.
+        final: sigmoid, softmax or log_softmax on the output; the YAML's `output` must say so.
+    """
+
+    def __init__(
+        self,
+        in_features: int = 2,
+        num_outputs: int = 1,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "relu",
+        slope: float = 0.01,
+        norm: str = "none",
+        dropout: float = 0.0,
+        final: str = "none",
+    ) -> None:
+        for name, value, known in (
+            ("activation", activation, ACTIVATIONS),
+            ("norm", norm, NORMS),
+            ("final", final, FINALS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name}={value}: expected one of {', '.join(known)}")
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = in_features
+        for units in hidden:
+            layers.append(nn.Linear(width, units))
+            if (kind := NORMS[norm]) is not None:
+                layers.append(kind(units))
+            layers.append(nn.LeakyReLU(slope) if activation == "leaky_relu" else ACTIVATIONS[activation]())
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            width = units
+        layers.append(nn.Linear(width, num_outputs))
+        if (last := FINALS[final]) is not None:
+            layers.append(last)
+        super().__init__(*layers)

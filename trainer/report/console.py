@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console as RichConsole
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -131,9 +132,14 @@ class Console:
 
     def test(self, report: dict[str, Any], best_epoch: int) -> None:
         """The test's figures and the table of classes."""
-        figures = [f"loss {report['loss']:.4f}", f"accuracy {report['accuracy']:.2%}"]
-        figures += [f"{name} {report[name]:.4f}" for name in ("f1", "auroc") if report.get(name) is not None]
+        figures = [f"loss {report['loss']:.4f}"]
+        if "accuracy" in report:
+            figures.append(f"accuracy {report['accuracy']:.2%}")
+        names = ("f1", "auroc", "mae", "rmse", "r2")
+        figures += [f"{name} {report[name]:.4g}" for name in names if report.get(name) is not None]
         self.say(f"test       {', '.join(figures)} (weights of epoch {best_epoch})", style="bold")
+        if "per_class" not in report:
+            return
         table = Table(box=None, pad_edge=False)
         table.add_column("class")
         for name in ("correct", "accuracy", "precision", "recall", "f1"):
@@ -141,9 +147,9 @@ class Console:
         for entry in report["per_class"]:
             if entry["total"]:
                 shares = [f"{entry['accuracy']:.2%}", *(f"{entry[k]:.3f}" for k in ("precision", "recall", "f1"))]
-                table.add_row(entry["class"], f"{entry['correct']}/{entry['total']}", *shares)
+                table.add_row(escape(entry["class"]), f"{entry['correct']}/{entry['total']}", *shares)
             else:
-                table.add_row(entry["class"], "no samples", "", "", "", "")
+                table.add_row(escape(entry["class"]), "no samples", "", "", "", "")
         self.out.print(table)
         if self.plain:
             self.plain.print(table)

@@ -16,20 +16,17 @@ TRAIN, VALID = "#7f8ea3", "#1f6fd6"
 
 
 def curves(path: Path, history: list[dict[str, Any]], best_epoch: int | None) -> None:
-    """Train against validation, loss and accuracy by epoch, the best one marked."""
+    """Train against validation by epoch: the loss, and accuracy or R2; the best one marked."""
     figure = Figure(figsize=(10, 4), dpi=110, layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    second = "accuracy" if "valid_accuracy" in history[0] else "r2"
+    for axes, name in zip(figure.subplots(1, 2), ("loss", second), strict=True):
         for part, colour in (("train", TRAIN), ("valid", VALID)):
-            points = [(row["epoch"], row[f"{part}_{name}"]) for row in history if row[f"{part}_{name}"] is not None]
+            values = [(row["epoch"], row.get(f"{part}_{name}")) for row in history]
+            points = [(epoch, value) for epoch, value in values if value is not None]
             if points:
-                axes.plot(
-                    *zip(*points, strict=True),
-                    color=colour,
-                    label=part,
-                    marker="o" if len(points) < 30 else None,
-                    markersize=3,
-                    linewidth=1.6,
-                )
+                marker = "o" if len(points) < 30 else None
+                x, y = zip(*points, strict=True)
+                axes.plot(x, y, color=colour, label=part, marker=marker, markersize=3, linewidth=1.6)
         if best_epoch is not None:
             axes.axvline(best_epoch, color="#c0392b", linewidth=1, linestyle=":", label=f"best, epoch {best_epoch}")
         axes.set(xlabel="epoch", title=name)
@@ -38,6 +35,22 @@ def curves(path: Path, history: list[dict[str, Any]], best_epoch: int | None) ->
             _log_if_wide(axes, history)
         _plain(axes)
         axes.legend(frameon=False)
+    figure.savefig(path)
+
+
+def predictions(path: Path, targets: Tensor, predicted: Tensor) -> None:
+    """Predicted against true values [N], and the residuals against the predicted ones."""
+    figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    low, high = float(min(targets.min(), predicted.min())), float(max(targets.max(), predicted.max()))
+    left.plot([low, high], [low, high], color=TRAIN, linewidth=1)
+    left.scatter(targets, predicted, s=14, color=VALID, alpha=0.6, linewidths=0)
+    left.set(xlabel="true", ylabel="predicted", title="predicted against true")
+    right.axhline(0, color=TRAIN, linewidth=1)
+    right.scatter(predicted, predicted - targets, s=14, color=VALID, alpha=0.6, linewidths=0)
+    right.set(xlabel="predicted", ylabel="predicted - true", title="residuals")
+    for axes in (left, right):
+        _plain(axes)
     figure.savefig(path)
 
 
@@ -64,8 +77,8 @@ def confusion_matrix(path: Path, matrix: list[list[int]], classes: tuple[str, ..
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
     size = 9 if n <= 20 else 5
     rotation = 90 if max(map(len, classes)) > 3 and n > 3 else 0
-    axes.set_xticks(range(n), classes, rotation=rotation, fontsize=size)
-    axes.set_yticks(range(n), classes, fontsize=size)
+    axes.set_xticks(range(n), classes, rotation=rotation, fontsize=size, parse_math=False)
+    axes.set_yticks(range(n), classes, fontsize=size, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
     if n <= 25:
         for i in range(n):
@@ -91,5 +104,5 @@ def mistakes(path: Path, images: Tensor, captions: list[str]) -> None:
             axes.imshow(pixels.permute(1, 2, 0).numpy())
         else:
             axes.imshow(pixels[0].numpy(), cmap="gray_r")
-        axes.set_title(caption, fontsize=8)
+        axes.set_title(caption, fontsize=8, parse_math=False)
     figure.savefig(path)

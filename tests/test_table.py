@@ -1,0 +1,149 @@
+"""Tables: read as they come, fitted on the training part only, and every fault named by file, row and column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn import datasets
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from trainer.data.load import load
+from trainer.data.table import bundled_table, csv_table
+from trainer.data.table_prepare import TablePrepare
+from trainer.errors import UserError
+
+FRACTIONS = {"valid_fraction": 0.2, "test_fraction": 0.2, "seed": 0}
+
+
+def write(text: str, name: str = "table.csv", encoding: str = "utf-8") -> str:
+    Path(name).write_bytes(text.encode(encoding))
+    return name
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "loader"),
+    [
+        ("iris", "species", datasets.load_iris),
+        ("wine", "cultivar", datasets.load_wine),
+        ("breast_cancer", "diagnosis", datasets.load_breast_cancer),
+        ("diabetes", "progression", lambda: datasets.load_diabetes(scaled=False)),
+    ],
+)
+def test_bundled_tables_are_scikit_learns(name: str, target: str, loader) -> None:
+    source, known = bundled_table(name, target), loader()
+    part = source.parts["train"]
+    np.testing.assert_allclose(part.inputs.numpy(), known.data)
+    if source.task == "regression":
+        np.testing.assert_array_equal(part.targets.numpy(), known.target)
+    else:
+        names = np.array(source.classes)[part.targets.numpy()]
+        np.testing.assert_array_equal(names, known.target_names[known.target])
+
+
+def test_any_dialect_gives_the_same_table() -> None:
+    rows = [("1.5", "a b", "yes"), ("-2e3", "c", "no"), ("3", "a b", "yes"), ("4", "c", "no")]
+    header = ("size [cm]", "kind, of", "answer")
+    plain = write("\n".join(",".join(f'"{cell}"' for cell in row) for row in (header, *rows)) + "\n", "a.csv")
+    bom = write("﻿" + "\r\n".join(";".join(row) for row in (header, *rows)), "b.csv")
+    tabs = write("\n".join("\t".join(f" {cell} " for cell in row) for row in (header, *rows)), "c.tsv")
+    first, *others = (csv_table(path, "answer") for path in (plain, bom, tabs))
+    assert first.classes == ("no", "yes")
+    assert [column.name for column in first.columns] == ["size [cm]", "kind, of"]
+    for other in others:
+        assert other.columns == first.columns
+        assert torch.equal(other.parts["train"].inputs, first.parts["train"].inputs)
+        assert torch.equal(other.parts["train"].targets, first.parts["train"].targets)
+
+
+def mixed_table(rows: int = 120) -> str:
+    rng = np.random.default_rng(0)
+    lines = ["weight,colour,height,y"]
+    for i in range(rows):
+        weight = "" if i % 17 == 3 else f"{rng.normal(70, 12):.3f}"
+        colour = ["red", "green", "blue", "rare"][3 if i == 50 else i % 3]
+        lines.append(f"{weight},{colour},{rng.normal(1.7, 0.1):.4f},{'ab'[i % 2]}")
+    return write("\n".join(lines))
+
+
+@pytest.mark.parametrize("strategy", ["mean", "median"])
+def test_filling_scaling_and_encoding_are_scikit_learns_fitted_on_the_training_part(strategy: str) -> None:
+    data = load(csv_table(mixed_table(), "y", missing=strategy), **FRACTIONS)
+    raw = {name: split.samples.take(split.indices).numpy() for name, split in data.splits.items()}
+    imputer = SimpleImputer(strategy=strategy).fit(raw["train"][:, [0, 2]])
+    scaler = StandardScaler().fit(imputer.transform(raw["train"][:, [0, 2]]))
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(raw["train"][:, [1]])
+    for part in raw.values():
+        numbers = scaler.transform(imputer.transform(part[:, [0, 2]]))
+        expected = np.hstack([numbers[:, :1], encoder.transform(part[:, [1]]), numbers[:, 1:]])
+        found = data.prepare(torch.from_numpy(part), torch.float64).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert TablePrepare.from_dict(data.prepare.to_dict()) == data.prepare
+
+
+def test_rows_with_missing_values_can_be_left_out() -> None:
+    assert len(csv_table(mixed_table(), "y", missing="drop").parts["train"]) == 120 - 7
+
+
+GOOD = "a,b,y\n" + "".join(f"{i},{i % 3},{'uv'[i % 2]}\n" for i in range(30))
+FAULTS = {
+    "no such file": (None, {}, ["data.path=table.csv: no such file"]),
+    "no target": (GOOD, {"target": "z"}, ["data.target=z", "There is: a, b, y"]),
+    "near target": (GOOD.replace("y\n", "label\n", 1), {"target": "lable"}, ["Did you mean label?"]),
+    "only a header": ("a,b,y\n", {}, ["expected a header and a row"]),
+    "doubled": (GOOD.replace("a,b", "a,a", 1), {}, ["names a more than once"]),
+    "short row": (GOOD + "1,2\n", {}, ["table.csv, row 32: 2 cells, where the header has 3"]),
+    "bad cell": (GOOD.replace("\n7,1", "\n7x,1"), {}, ["table.csv, row 9, column a: '7x' is no finite number"]),
+    "infinity": (GOOD.replace("\n7,1", "\ninf,1"), {}, ["row 9, column a: 'inf'"]),
+    "missing": (GOOD.replace("\n7,1", "\n,1").replace("\n8,2", "\nNA,?"), {}, ["a 2, b 1", "data.missing=mean"]),
+    "missing target": (
+        GOOD.replace("\n7,1,v", "\n7,1,"),
+        {"missing": "mean"},
+        ["1 rows have no y", "data.missing=drop"],
+    ),
+    "constant": ("a,b,y\n" + "1,2,u\n1,3,v\n" * 9, {}, ["column a is constant", "data.drop=[a]"]),
+    "names": (
+        "id,b,y\n" + "".join(f"person{i},{i % 3},{'uv'[i % 2]}\n" for i in range(30)),
+        {},
+        ["column id has 30 different texts", "data.drop=[id]"],
+    ),
+    "one class": (GOOD.replace("v", "u"), {}, ["all rows of table.csv are of one class, u"]),
+    "not binary": (GOOD.replace("29,2,v", "29,2,w"), {"task": "binary"}, ["y has 3 classes"]),
+    "not a number": (GOOD, {"task": "regression"}, ["row 2, column y: 'u' is no finite number"]),
+    "unknown feature": (GOOD, {"features": ["a", "bb"]}, ["data.features", "no column bb"]),
+    "nothing left": (GOOD, {"drop": ["a", "b"]}, ["no column is left"]),
+    "odd choice": (GOOD, {"missing": "zero"}, ["data.missing=zero: expected mean, median, drop"]),
+    "not text": ("\udcff", {}, ["not UTF-8 text"]),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_one_sentence_that_says_where(name: str) -> None:
+    text, words, expected = FAULTS[name]
+    if text is not None:
+        Path("table.csv").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError) as raised:
+        csv_table("table.csv", **{"target": "y", **words})
+    for fragment in expected:
+        assert fragment in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [("u v", "binary"), ("u v w", "multiclass"), ("0 1", "binary"), ("1 2 3", "multiclass"), ("0.5 1.5", "regression")],
+)
+def test_the_task_follows_from_the_target(values: str, task: str) -> None:
+    cells = values.split()
+    path = write("a,y\n" + "".join(f"{i},{cells[i % len(cells)]}\n" for i in range(30)))
+    data = load(csv_table(path, "y"), **FRACTIONS)
+    assert data.task.name == task
+    assert any(task in note for note in data.notes)
+
+
+def test_many_whole_numbers_are_a_regression_unless_said_otherwise() -> None:
+    path = write("a,y\n" + "".join(f"{i % 9},{i % 40}\n" for i in range(200)))
+    assert csv_table(path, "y").task == "regression"
+    assert len(csv_table(path, "y", task="multiclass").classes) == 40

@@ -1,0 +1,131 @@
+"""Regression figures in the target's own unit, and losses that fit the task or are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn import metrics as sk
+from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
+from torch.nn import functional as F
+
+from trainer import checkpoint, folder
+from trainer.criterion import KNOWN, Criterion, class_weights, fitting, weighted
+from trainer.data.prepare import Prepare
+from trainer.data.table import bundled_table
+from trainer.errors import UserError
+from trainer.tasks import Classification, Regression
+
+TWO, TEN, NUMBER = Classification(("no", "yes")), Classification(tuple("0123456789")), Regression(5.0, 2.0)
+
+
+def test_regression_figures_are_scikit_learns_in_the_targets_unit() -> None:
+    torch.manual_seed(0)
+    outputs, targets = torch.randn(50, 1), torch.randn(50, dtype=torch.float64) * 3 + 4
+    predicted = outputs[:, 0].double() * 2.0 + 5.0
+    found = NUMBER.figures(outputs, targets)
+    assert found["mae"] == pytest.approx(sk.mean_absolute_error(targets, predicted), rel=1e-12)
+    assert found["rmse"] == pytest.approx(sk.root_mean_squared_error(targets, predicted), rel=1e-12)
+    assert found["r2"] == pytest.approx(sk.r2_score(targets, predicted), rel=1e-12)
+
+
+def test_a_regression_run_has_no_accuracy_and_its_test_is_that_of_its_checkpoint(train) -> None:
+    done = train("data=diabetes", "model=mlp", "epochs=3", "plots=true")
+    assert done.code == 0, done.err
+    rows = folder.read_metrics(done.folder / "metrics.csv")
+    assert not any("accuracy" in name for name in rows[0])
+    test = done.results["test"]
+    assert test.keys() == {"loss", "mae", "rmse", "r2"}
+    assert (done.folder / "predictions.png").exists()
+    assert not (done.folder / "confusion_matrix.png").exists()
+    best = checkpoint.load(done.folder / "checkpoints" / "best.pt")
+    mean, std = best["target_scale"]
+    assert best["task"] == "regression"
+    targets = bundled_table("diabetes", "progression").parts["train"].targets
+    assert abs(mean - targets.mean()) < 0.2 * targets.std()
+    assert test["rmse"] < targets.std()  # better than always saying the mean
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss, nn.L1Loss, nn.HuberLoss])
+def test_numbers_never_broadcast(loss: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    outputs, targets = torch.randn(8, 1), torch.randn(8, dtype=torch.float64)
+    criterion = Criterion(loss(), KNOWN[loss], "logits", NUMBER.mean, NUMBER.std)
+    assert criterion(outputs, targets) == loss()(outputs[:, 0], ((targets - 5) / 2).float())
+
+
+def test_index_one_hot_and_probability_targets_agree() -> None:
+    outputs, classes = torch.tensor([[-0.1211, 0.1059]], dtype=torch.float64), torch.tensor([0])
+    criterion = Criterion(nn.CrossEntropyLoss(), KNOWN[nn.CrossEntropyLoss], "logits")
+    for targets in (classes, F.one_hot(classes, 2).double()):
+        assert criterion(outputs, targets).item() == pytest.approx(0.8131, abs=5e-5)
+
+
+def test_probabilities_and_logits_of_one_model_give_the_same_loss() -> None:
+    torch.manual_seed(0)
+    logits, targets = torch.randn(9, 4, dtype=torch.float64), torch.randint(0, 4, (9,))
+    expected = F.cross_entropy(logits, targets)
+    fits = KNOWN[nn.NLLLoss]
+    torch.testing.assert_close(Criterion(nn.NLLLoss(), fits, "probabilities")(logits.softmax(1), targets), expected)
+    torch.testing.assert_close(
+        Criterion(nn.NLLLoss(), fits, "log_probabilities")(logits.log_softmax(1), targets), expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "task", "output", "sentence"),
+    [
+        (nn.BCEWithLogitsLoss, TEN, "logits", "loss=bce_with_logits fits two classes, and the data has 10 classes: use loss=cross_entropy"),
+        (nn.CrossEntropyLoss, NUMBER, "logits", "loss=cross_entropy fits classes, and the data has a number as its target: use loss=mse"),
+        (nn.CrossEntropyLoss, TEN, "probabilities", "needs a model that returns logits, and model.output=probabilities: use loss=nll"),
+        (nn.BCELoss, TWO, "logits", "needs a model that returns probabilities, and model.output=logits: use loss=bce_with_logits"),
+        (nn.MSELoss, TEN, "logits", "use loss=cross_entropy"),
+    ],
+)  # fmt: skip
+def test_a_loss_that_does_not_fit_is_refused_with_one_that_does(loss, task, output: str, sentence: str) -> None:
+    with pytest.raises(UserError) as raised:
+        fitting(loss, task, output)
+    assert sentence in str(raised.value)
+
+
+def test_balanced_weights_are_scikit_learns() -> None:
+    targets = torch.tensor([0] * 30 + [1] * 5 + [2] * 15)
+    task = Classification(("a", "b", "c"))
+    expected = compute_class_weight("balanced", classes=[0, 1, 2], y=targets.numpy())
+    torch.testing.assert_close(class_weights("balanced", task, targets), torch.from_numpy(expected))
+    assert weighted(nn.BCEWithLogitsLoss, torch.tensor([0.5, 2.0]))["pos_weight"] == 4
+    with pytest.raises(UserError, match="takes no class weights"):
+        weighted(nn.MSELoss, torch.ones(2))
+    with pytest.raises(UserError, match="3 positive numbers"):
+        class_weights([1.0, 2.0], task, targets)
+
+
+def test_predictions_and_probabilities_follow_what_the_model_returns() -> None:
+    logits = torch.randn(20, 1)
+    both = Classification(("no", "yes"), output="probabilities")
+    assert torch.equal(TWO.predictions(logits), both.predictions(logits.sigmoid()))
+    torch.testing.assert_close(TWO.probabilities(logits), both.probabilities(logits.sigmoid()))
+    many = torch.randn(20, 10)
+    logs = Classification(TEN.classes, output="log_probabilities")
+    torch.testing.assert_close(logs.probabilities(many.log_softmax(1)), many.softmax(1))
+
+
+@pytest.mark.parametrize("figure", ["f1", "auroc", "balanced_accuracy"])
+def test_a_costlier_figure_is_a_column_when_it_is_monitored(figure: str, train) -> None:
+    done = train("data=wine", "model=mlp", f"monitor=valid_{figure}", "epochs=2")
+    assert done.code == 0, done.err
+    rows = folder.read_metrics(done.folder / "metrics.csv")
+    assert done.results["valid"][figure] == max(row[f"valid_{figure}"] for row in rows)
+
+
+def test_a_monitor_of_another_task_is_refused(train) -> None:
+    done = train("data=diabetes", "model=mlp", "monitor=valid_accuracy")
+    assert done.code == 2
+    assert "the task is regression; expected one of train_loss, valid_loss, valid_mae" in done.err
+
+
+def test_preparations_are_kept_apart() -> None:
+    # The cache of per-channel tensors is keyed by value: two preparations must not share one entry.
+    raw = torch.full((1, 1, 2, 2), 10, dtype=torch.uint8)
+    assert Prepare((1, 2, 2), (10.0,), (1.0,))(raw).sum() == 0
+    assert Prepare((1, 2, 2), (9.0,), (1.0,))(raw).sum() == 4

@@ -1,0 +1,130 @@
+"""Which loss fits which task and which kind of model output, and how outputs and targets meet in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainer.errors import UserError
+from trainer.tasks import Classification, Task
+
+
+@dataclass(frozen=True)
+class Fits:
+    """What a loss is for.
+
+    Attributes:
+        name: as in `loss=`.
+        tasks: names of tasks.
+        single: one output per sample instead of one per class.
+        output: what the model must return.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    single: bool
+    output: tuple[str, ...]
+
+
+CLASSES = ("binary", "multiclass")
+KNOWN: dict[type[nn.Module], Fits] = {
+    nn.CrossEntropyLoss: Fits("cross_entropy", CLASSES, False, ("logits",)),
+    nn.NLLLoss: Fits("nll", CLASSES, False, ("log_probabilities", "probabilities")),
+    nn.BCEWithLogitsLoss: Fits("bce_with_logits", ("binary",), True, ("logits",)),
+    nn.BCELoss: Fits("bce", ("binary",), True, ("probabilities",)),
+    nn.MSELoss: Fits("mse", ("binary", "regression"), True, ("logits", "probabilities")),
+    nn.L1Loss: Fits("l1", ("binary", "regression"), True, ("logits", "probabilities")),
+    nn.HuberLoss: Fits("huber", ("binary", "regression"), True, ("logits", "probabilities")),
+}
+
+
+def automatic(task: Task, output: str) -> type[nn.Module]:
+    """The loss of `loss=auto`.
+
+    Raises:
+        UserError: a regression from a model that returns probabilities.
+    """
+    if task.name == "regression":
+        if output != "logits":
+            raise UserError(f"model.output={output}: the task is a regression, which needs model.output=logits.")
+        return nn.MSELoss
+    if task.name == "binary" and output != "log_probabilities":
+        return nn.BCELoss if output == "probabilities" else nn.BCEWithLogitsLoss
+    return nn.CrossEntropyLoss if output == "logits" else nn.NLLLoss
+
+
+def fitting(loss: type[nn.Module], task: Task, output: str) -> Fits:
+    """How this loss is used; one that is not known here is a user's: called with outputs [B, C] and targets [B].
+
+    Raises:
+        UserError: it does not fit the task or the model's output; the message names one that would.
+    """
+    fits = next((fits for known, fits in KNOWN.items() if issubclass(loss, known)), None)
+    if fits is None:
+        return Fits(loss.__name__, (task.name,), task.name == "regression", (output,))
+    better = KNOWN[automatic(task, output)].name
+    if task.name not in fits.tasks:
+        has = f"{len(task.classes)} classes" if task.classes else "a number as its target"
+        wants = {"binary": "two classes", "regression": "a number"}.get(fits.tasks[-1], "classes")
+        wants = "two classes" if fits.tasks == ("binary",) else "classes" if fits.tasks == CLASSES else wants
+        raise UserError(f"loss={fits.name} fits {wants}, and the data has {has}: use loss={better}.")
+    if output not in fits.output:
+        raise UserError(
+            f"loss={fits.name} needs a model that returns {' or '.join(fits.output)}, and model.output={output}: "
+            f"use loss={better}."
+        )
+    return fits
+
+
+class Criterion:
+    """Mean loss of outputs [B, C] and targets [B]: class indices, class probabilities [B, C], or numbers.
+
+    Args:
+        mean, std: a regression's targets are scaled by them before they meet the outputs.
+    """
+
+    def __init__(self, loss: nn.Module, fits: Fits, output: str, mean: float = 0.0, std: float = 1.0) -> None:
+        self.loss, self.single, self.mean, self.std = loss, fits.single, mean, std
+        self.to_log = output == "probabilities" and isinstance(loss, nn.NLLLoss)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.single:  # [B, 1] against [B] would broadcast silently in some losses
+            scaled = (targets - self.mean) / self.std
+            return self.loss(outputs.squeeze(-1), scaled.to(outputs.dtype))
+        if self.to_log:
+            outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
+        return self.loss(outputs, targets)
+
+
+def class_weights(weight: str | list[float], task: Task, targets: Tensor) -> Tensor:
+    """[C]: as given, or `balanced`: samples / (classes * samples of the class), as scikit-learn has it.
+
+    Raises:
+        UserError: not one positive number per class, or no classes.
+    """
+    if not isinstance(task, Classification):
+        raise UserError("loss.weight: the task is a regression; there are no classes to weigh.")
+    if weight == "balanced":
+        counts = torch.bincount(targets, minlength=len(task.classes)).double()
+        return len(targets) / (len(task.classes) * counts.clamp(min=1))
+    good = isinstance(weight, list) and all(isinstance(w, (int, float)) and w > 0 for w in weight)
+    if not good or len(weight) != len(task.classes):
+        raise UserError(
+            f"loss.weight={weight}: expected balanced or {len(task.classes)} positive numbers, one for each class."
+        )
+    return torch.tensor(weight, dtype=torch.float64)
+
+
+def weighted(loss: type[nn.Module], weights: Tensor) -> dict[str, Tensor]:
+    """The argument by which a loss takes class weights [C].
+
+    Raises:
+        UserError: it takes none.
+    """
+    if issubclass(loss, (nn.CrossEntropyLoss, nn.NLLLoss)):
+        return {"weight": weights.float()}
+    if issubclass(loss, nn.BCEWithLogitsLoss):
+        return {"pos_weight": (weights[1] / weights[0]).float()}
+    raise UserError(f"loss.weight: {loss.__name__} takes no class weights; use cross_entropy, nll or bce_with_logits.")

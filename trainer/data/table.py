@@ -1,0 +1,225 @@
+"""Tables: any delimited file becomes numbers and categories, or a sentence that names the cell that will not."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.convert import did_you_mean
+from trainer.data.source import Arrays, Source
+from trainer.data.table_prepare import Column
+from trainer.errors import UserError
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+NUMERIC_SHARE = 0.9  # of a column's cells: one that is numeric up to a few cells has bad cells, it is no category
+MAX_CATEGORIES = 50
+MAX_NUMBER_CLASSES = 20  # more distinct whole numbers than this in a target, and it is a regression
+
+Cells = list[list[str]]
+
+
+def bundled_table(dataset: str, target: str, task: str | None = None) -> Source:
+    """One of the tables in trainer/data/bundled."""
+    path = files("trainer.data").joinpath(f"bundled/{dataset}.csv")
+    return csv_table(str(path), target, task=task)
+
+
+def csv_table(
+    path: str,
+    target: str,
+    features: list[str] | None = None,
+    drop: list[str] | None = None,
+    task: str | None = None,
+    separator: str | None = None,
+    missing: str | None = None,
+) -> Source:
+    """A delimited text file with a header line, read with the standard library's csv module.
+
+    Args:
+        target: the column to predict.
+        features: the columns to predict from; default: all others, less `drop`.
+        task: `binary`, `multiclass` or `regression`; default: as the target's values suggest.
+        separator: default: found in the header line.
+        missing: `mean`, `median` (fitted later on the training part) or `drop` (the row); default: refused.
+
+    Raises:
+        UserError: what cannot be used, with file, row and column.
+    """
+    _check_choices(task, missing)
+    header, rows = read(path, separator)
+    where = f"data.path={path}"
+    if target not in header:
+        raise UserError(f"data.target={target}: {path} has no such column.{did_you_mean(target, header)} "
+                        f"There is: {', '.join(header)}.")  # fmt: skip
+    for key, names in (("features", features), ("drop", drop)):
+        for name in names or []:
+            if name not in header:
+                raise UserError(f"data.{key}: {path} has no column {name}.{did_you_mean(name, header)}")
+    chosen = [n for n in (features or header) if n != target and n not in (drop or [])]
+    if not chosen:
+        raise UserError(f"{where}: no column is left to predict from.")
+    columns = {name: [row[header.index(name)].strip() for row in rows] for name in [*chosen, target]}
+    kept = _keep(columns, target, missing, where)
+    columns = {name: [cells[i] for i in kept] for name, cells in columns.items()}
+    lines = [i + 2 for i in kept]  # line numbers as an editor shows them, where no cell holds a line break
+    problems: list[str] = []
+    parsed = [_column(name, columns[name], lines, path, problems) for name in chosen]
+    if problems:
+        raise UserError(*problems)
+    inputs = torch.tensor([values for _, values in parsed], dtype=torch.float64).T.contiguous()
+    task, classes, targets, note = _targets(target, columns[target], lines, task, path)
+    specs = tuple(column for column, _ in parsed)
+    return Source({"train": Arrays(inputs, targets)}, classes, task=task, columns=specs, missing=missing, notes=[note])
+
+
+def _check_choices(task: str | None, missing: str | None) -> None:
+    for key, value, choices in (
+        ("task", task, ("binary", "multiclass", "regression")),
+        ("missing", missing, ("mean", "median", "drop")),
+    ):
+        if value is not None and value not in choices:
+            raise UserError(f"data.{key}={value}: expected {', '.join(choices)}.{did_you_mean(value, choices)}")
+
+
+def read(path: str, separator: str | None) -> tuple[list[str], Cells]:
+    """Header and rows of a delimited file as text.
+
+    Raises:
+        UserError: no such file, no rows, duplicate columns, a row of another length.
+    """
+    where = f"data.path={path}"
+    if not Path(path).is_file():
+        raise UserError(f"{where}: no such file.")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            rows = [row for row in csv.reader(file, delimiter=separator or _separator(first), strict=True) if any(row)]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8 text ({error}). Convert it first.") from error
+    except (csv.Error, TypeError) as error:
+        raise UserError(f"{where}: not a delimited file: {error}.") from error
+    if len(rows) < 2:
+        raise UserError(f"{where}: {len(rows)} lines; expected a header and a row for each sample.")
+    header = [name.strip() for name in rows[0]]
+    doubled = [name for name, count in Counter(header).items() if count > 1]
+    if doubled:
+        raise UserError(f"{where}: the header names {', '.join(doubled)} more than once.")
+    for line, row in enumerate(rows[1:], 2):
+        if len(row) != len(header):
+            raise UserError(f"{path}, row {line}: {len(row)} cells, where the header has {len(header)}.")
+    return header, rows[1:]
+
+
+def _separator(first: str) -> str:
+    """The separator that stands most often in the header outside quotes."""
+    outside = "".join(first.split('"')[::2])
+    return max(",;\t|", key=outside.count)
+
+
+def _is_missing(cell: str) -> bool:
+    return cell.lower() in MISSING
+
+
+def _keep(columns: dict[str, list[str]], target: str, missing: str | None, where: str) -> list[int]:
+    """Indices of the rows to use.
+
+    Raises:
+        UserError: missing values, counted by column, without a choice of what to do.
+    """
+    counts = {name: sum(map(_is_missing, cells)) for name, cells in columns.items()}
+    total = len(columns[target])
+    if missing == "drop":
+        kept = [i for i in range(total) if not any(_is_missing(cells[i]) for cells in columns.values())]
+        if not kept:
+            raise UserError(f"{where}: every row has a missing value. Drop columns instead: data.drop=[...]")
+        return kept
+    if counts[target]:
+        raise UserError(
+            f"{where}: {counts[target]} rows have no {target}, the target. Leave them out: data.missing=drop"
+        )
+    counts = {name: count for name, count in counts.items() if count}
+    if counts and missing is None:
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise UserError(f"{where}: missing values: {told}. Say what to do: data.missing=mean, median or drop.")
+    return list(range(total))
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _column(
+    name: str, cells: list[str], lines: list[int], path: str, problems: list[str]
+) -> tuple[Column, list[float]]:
+    """A column's specification and its values: numbers, or codes of its categories; NaN where missing."""
+    numbers = [math.nan if _is_missing(cell) else _number(cell) for cell in cells]
+    good = sum(number is not None for number in numbers)
+    present = [cell for cell in cells if not _is_missing(cell)]
+    if len(set(present)) <= 1:
+        problems.append(f"{path}: column {name} is constant and tells nothing. Leave it out: data.drop=[{name}]")
+        return Column(name), []
+    if good < NUMERIC_SHARE * len(cells):
+        return _categories(name, cells, path, problems)
+    for number, cell, line in zip(numbers, cells, lines, strict=True):
+        if number is None or math.isinf(number):
+            problems.append(f"{path}, row {line}, column {name}: {cell!r} is no finite number.")
+            return Column(name), []
+    return Column(name), [number for number in numbers if number is not None]
+
+
+def _categories(name: str, cells: list[str], path: str, problems: list[str]) -> tuple[Column, list[float]]:
+    known = sorted({cell for cell in cells if not _is_missing(cell)})
+    if len(known) > MAX_CATEGORIES or len(known) > max(len(cells) // 2, 2):
+        problems.append(
+            f"{path}: column {name} has {len(known)} different texts in {len(cells)} rows, like names or numbers "
+            f"of things. Leave it out: data.drop=[{name}]"
+        )
+        return Column(name), []
+    code = {text: float(i) for i, text in enumerate(known)}
+    return Column(name, categories=tuple(known)), [code.get(cell, math.nan) for cell in cells]
+
+
+def _targets(
+    name: str, cells: list[str], lines: list[int], task: str | None, path: str
+) -> tuple[str, tuple[str, ...], torch.Tensor, str]:
+    """The task, the classes' names, the targets, and a sentence on how the task was found."""
+    numbers = [_number(cell) for cell in cells]
+    distinct = set(cells)
+    numeric = all(number is not None and math.isfinite(number) for number in numbers)
+    whole = numeric and all(number == int(number) for number in numbers if number is not None)
+    found = task or ("multiclass" if not numeric or (whole and len(distinct) <= MAX_NUMBER_CLASSES) else "regression")
+    if found == "regression":
+        for number, cell, line in zip(numbers, cells, lines, strict=True):
+            if number is None or not math.isfinite(number):
+                raise UserError(f"{path}, row {line}, column {name}: {cell!r} is no finite number.")
+        values = torch.tensor(numbers, dtype=torch.float64)
+        return "regression", (), values, _how(name, "regression", task, len(distinct))
+    classes = sorted(distinct, key=float) if numeric else sorted(distinct)
+    if len(classes) < 2:
+        raise UserError(f"data.target={name}: all rows of {path} are of one class, {classes[0]}.")
+    if task == "binary" and len(classes) != 2:
+        raise UserError(f"data.task=binary: {name} has {len(classes)} classes: {', '.join(classes[:10])}.")
+    found = "binary" if len(classes) == 2 else "multiclass"
+    code = {text: i for i, text in enumerate(classes)}
+    labels = torch.tensor([code[cell] for cell in cells])
+    return found, tuple(classes), labels, _how(name, found, task, len(classes))
+
+
+def _how(name: str, found: str, asked: str | None, distinct: int) -> str:
+    reason = "as asked for" if asked else f"{distinct} different values; data.task says otherwise"
+    return f"predicts {name}: {found} ({reason})"
+
+
+def columns_to_text(columns: tuple[Column, ...]) -> list[dict[str, Any]]:
+    """For a checkpoint: names and categories in order."""
+    return [{"name": column.name, "categories": list(column.categories)} for column in columns]

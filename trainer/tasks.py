@@ -1,0 +1,174 @@
+"""What a data set asks for: two classes, several classes, or a number; and the figures that say how well it was done.
+
+Shape letters: R runs (absent where one run trains alone), B samples of a batch, N samples of a split, C outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+TOP_K = 5
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Classes by index.
+
+    Attributes:
+        classes: names in label order; two make the task binary, with class 1 as the positive one.
+        extra: figures of validation beyond accuracy, costlier, computed only when monitored.
+        output: what the model returns: logits, probabilities or log_probabilities.
+    """
+
+    classes: tuple[str, ...]
+    extra: tuple[str, ...] = ()
+    output: str = "logits"
+
+    EXTRAS = ("f1", "auroc", "balanced_accuracy")
+
+    @property
+    def name(self) -> str:
+        return "binary" if len(self.classes) == 2 else "multiclass"
+
+    @property
+    def columns(self) -> list[str]:
+        """Of metrics.csv, between learning rate and seconds."""
+        extra = [f"valid_{name}" for name in self.extra]
+        return ["train_loss", "train_accuracy", "valid_loss", "valid_accuracy", *extra]
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """Class index [...] of outputs [..., C]; with one output, 1 where the probability is above 0.5."""
+        if outputs.shape[-1] == 1:
+            return (outputs[..., 0] > (0.5 if self.output == "probabilities" else 0.0)).long()
+        return outputs.argmax(-1)
+
+    def probabilities(self, outputs_NC: Tensor) -> Tensor:
+        """[N, classes]; one output gives both classes."""
+        outputs_NC = outputs_NC.float()
+        if outputs_NC.shape[1] == 1:
+            positive = outputs_NC if self.output == "probabilities" else outputs_NC.sigmoid()
+            return torch.cat([1 - positive, positive], dim=1)
+        if self.output == "logits":
+            return outputs_NC.softmax(dim=1)
+        return outputs_NC.exp() if self.output == "log_probabilities" else outputs_NC
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Right answers among outputs [..., B, C] and class indices [B]: a count of shape [...]."""
+        return (self.predictions(outputs) == targets).sum(-1)
+
+    def figures(self, outputs_NC: Tensor, targets_N: Tensor) -> dict[str, float | None]:
+        """Of a whole split, loss left out."""
+        found: dict[str, float | None] = {"accuracy": self.correct(outputs_NC, targets_N).item() / len(targets_N)}
+        if self.extra:
+            report = self.report(outputs_NC, targets_N, 0.0)
+            found |= {name: report[name] for name in self.extra}
+        return found
+
+    def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float) -> dict[str, Any]:
+        """The `test` block of results.json; shares are fractions, and null where a class has no sample.
+
+        `precision`, `recall` and `f1` are means over the classes that have samples; so is `auroc`, one against rest.
+        """
+        from torchmetrics.functional import classification as tm
+
+        num_classes = len(self.classes)
+        outputs_NC, targets_N = outputs_NC.cpu(), targets_N.cpu()
+        predicted_N = self.predictions(outputs_NC)
+        confusion = tm.multiclass_confusion_matrix(predicted_N, targets_N, num_classes)
+        totals, correct = confusion.sum(1).tolist(), confusion.diag().tolist()
+        report: dict[str, Any] = {"loss": loss, "accuracy": sum(correct) / len(targets_N)}
+        if num_classes > 2 * TOP_K:
+            top = outputs_NC.topk(TOP_K, dim=1).indices
+            report[f"top{TOP_K}_accuracy"] = (top == targets_N[:, None]).any(1).sum().item() / len(targets_N)
+        per_class = {
+            "precision": tm.multiclass_precision(predicted_N, targets_N, num_classes, average="none"),
+            "recall": tm.multiclass_recall(predicted_N, targets_N, num_classes, average="none"),
+            "f1": tm.multiclass_f1_score(predicted_N, targets_N, num_classes, average="none"),
+        }
+        present = torch.tensor(totals) > 0
+        for name, values in per_class.items():
+            report[name] = values[present].double().mean().item()
+        report["balanced_accuracy"] = report["recall"]
+        if num_classes == 2:
+            report["threshold"] = 0.5
+        report["auroc"] = self._auroc(outputs_NC, targets_N) if bool(present.all()) else None
+        report["per_class"] = [
+            {
+                "class": name,
+                "correct": correct[i],
+                "total": totals[i],
+                "accuracy": correct[i] / totals[i] if totals[i] else None,
+                **{metric: values[i].item() if totals[i] else None for metric, values in per_class.items()},
+            }
+            for i, name in enumerate(self.classes)
+        ]
+        report["confusion_matrix"] = confusion.tolist()
+        return report
+
+    def _auroc(self, outputs_NC: Tensor, targets_N: Tensor) -> float:
+        """Of ranks: probabilities of a confident model saturate, and what differed becomes a tie."""
+        from torchmetrics.functional import classification as tm
+
+        scores_NC = outputs_NC.double()
+        if len(self.classes) == 2:
+            score_N = scores_NC[:, 0] if scores_NC.shape[1] == 1 else scores_NC[:, 1] - scores_NC[:, 0]
+            return tm.binary_auroc(_ranks(score_N), targets_N).item()
+        if self.output == "logits":
+            scores_NC = scores_NC.log_softmax(dim=1)
+        ranks_NC = torch.stack([_ranks(column) for column in scores_NC.T], dim=1)
+        present = targets_N.unique()
+        each = [tm.binary_auroc(ranks_NC[:, c], (targets_N == c).long()) for c in present.tolist()]
+        return torch.stack(each).double().mean().item()
+
+
+def _ranks(scores: Tensor) -> Tensor:
+    """Scores [N] in the same order between 0 and 1, ties kept."""
+    distinct, rank = scores.unique(return_inverse=True)
+    return rank.double() / max(len(distinct) - 1, 1)
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A number per sample; the model learns it scaled, the figures are in its own unit.
+
+    Attributes:
+        mean, std: of the training part's targets.
+    """
+
+    mean: float
+    std: float
+    classes: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    output: str = "logits"
+
+    EXTRAS = ("mae", "rmse", "r2")
+    name = "regression"
+    columns: ClassVar = ["train_loss", "valid_loss", "valid_mae", "valid_rmse", "valid_r2"]
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> None:
+        """No answer is right or wrong here."""
+
+    def values(self, outputs_NC: Tensor) -> Tensor:
+        """Outputs [N, 1] in the target's unit, [N]."""
+        return outputs_NC[:, 0].double() * self.std + self.mean
+
+    def figures(self, outputs_NC: Tensor, targets_N: Tensor) -> dict[str, float | None]:
+        """Mean absolute and root mean squared error in the target's unit; R2, null where the targets do not vary."""
+        errors = self.values(outputs_NC.cpu()) - targets_N.cpu().double()
+        spread = (targets_N.cpu().double() - targets_N.cpu().double().mean()).square().sum()
+        return {
+            "mae": errors.abs().mean().item(),
+            "rmse": errors.square().mean().sqrt().item(),
+            "r2": (1 - errors.square().sum() / spread).item() if spread > 0 else None,
+        }
+
+    def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float) -> dict[str, Any]:
+        """The `test` block of results.json."""
+        return {"loss": loss, **self.figures(outputs_NC, targets_N)}
+
+
+Task = Classification | Regression
