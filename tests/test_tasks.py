@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sk
@@ -39,7 +40,7 @@ def test_a_regression_run_has_no_accuracy_and_its_test_is_that_of_its_checkpoint
     assert (done.folder / "predictions.png").exists()
     assert not (done.folder / "confusion_matrix.png").exists()
     best = checkpoint.load(done.folder / "checkpoints" / "best.pt")
-    mean, std = best["target_scale"]
+    mean, _ = best["target_scale"]
     assert best["task"] == "regression"
     targets = bundled_table("diabetes", "progression").parts["train"].targets
     assert abs(mean - targets.mean()) < 0.2 * targets.std()
@@ -66,19 +67,17 @@ def test_probabilities_and_logits_of_one_model_give_the_same_loss() -> None:
     logits, targets = torch.randn(9, 4, dtype=torch.float64), torch.randint(0, 4, (9,))
     expected = F.cross_entropy(logits, targets)
     fits = KNOWN[nn.NLLLoss]
-    torch.testing.assert_close(Criterion(nn.NLLLoss(), fits, "probabilities")(logits.softmax(1), targets), expected)
-    torch.testing.assert_close(
-        Criterion(nn.NLLLoss(), fits, "log_probabilities")(logits.log_softmax(1), targets), expected
-    )
+    for output, outputs in (("probabilities", logits.softmax(1)), ("log_probabilities", logits.log_softmax(1))):
+        torch.testing.assert_close(Criterion(nn.NLLLoss(), fits, output)(outputs, targets), expected)
 
 
 @pytest.mark.parametrize(
     ("loss", "task", "output", "sentence"),
     [
-        (nn.BCEWithLogitsLoss, TEN, "logits", "loss=bce_with_logits fits two classes, and the data has 10 classes: use loss=cross_entropy"),
-        (nn.CrossEntropyLoss, NUMBER, "logits", "loss=cross_entropy fits classes, and the data has a number as its target: use loss=mse"),
-        (nn.CrossEntropyLoss, TEN, "probabilities", "needs a model that returns logits, and model.output=probabilities: use loss=nll"),
-        (nn.BCELoss, TWO, "logits", "needs a model that returns probabilities, and model.output=logits: use loss=bce_with_logits"),
+        (nn.BCEWithLogitsLoss, TEN, "logits", "fits two classes, and the data has 10 classes: use loss=cross_entropy"),
+        (nn.CrossEntropyLoss, NUMBER, "logits", "fits classes, and the data has a number as its target: use loss=mse"),
+        (nn.CrossEntropyLoss, TEN, "probabilities", "returns logits, and model.output=probabilities: use loss=nll"),
+        (nn.BCELoss, TWO, "logits", "returns probabilities, and model.output=logits: use loss=bce_with_logits"),
         (nn.MSELoss, TEN, "logits", "use loss=cross_entropy"),
     ],
 )  # fmt: skip
@@ -91,7 +90,7 @@ def test_a_loss_that_does_not_fit_is_refused_with_one_that_does(loss, task, outp
 def test_balanced_weights_are_scikit_learns() -> None:
     targets = torch.tensor([0] * 30 + [1] * 5 + [2] * 15)
     task = Classification(("a", "b", "c"))
-    expected = compute_class_weight("balanced", classes=[0, 1, 2], y=targets.numpy())
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=targets.numpy())
     torch.testing.assert_close(class_weights("balanced", task, targets), torch.from_numpy(expected))
     assert weighted(nn.BCEWithLogitsLoss, torch.tensor([0.5, 2.0]))["pos_weight"] == 4
     with pytest.raises(UserError, match="takes no class weights"):

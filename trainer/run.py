@@ -46,7 +46,8 @@ def execute(
         parts = assemble(config, trusted=config.trust or resume is None)
         if saved:
             _restore(parts, saved, config)
-        signals.check()
+        if signals.received is not None:  # before there was anything to save
+            return signals.exit_code
         name = config.name or f"{job.choices.get('data', 'data')}-{job.choices.get('model', 'model')}"
         if folder is None and place is not None:
             place.mkdir()

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from trainer.data.prepare import Prepare
 from trainer.data.source import Samples
@@ -115,7 +116,7 @@ class Streamed:
         torch has no public way, and at exit it would wait for ever for workers that ignore SIGTERM.
         """
         iterator, self.loader._iterator = self.loader._iterator, None
-        if hasattr(iterator, "_shutdown_workers"):
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
             iterator._shutdown_workers()
 
     def _ready(self, raw: Tensor, targets: Tensor) -> Batch:
