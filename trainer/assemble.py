@@ -25,7 +25,7 @@ from trainer.state import RunState
 from trainer.targets import check
 from trainer.tasks import Classification, Task
 
-EVALUATION_BATCH = 4  # times batch_size: no gradients are kept, so larger batches fit
+EVALUATION_BATCH = 8  # times batch_size: no gradients are kept, so larger batches fit
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -71,12 +72,15 @@ class Fit:
         """Trains until a reason to stop; saves at the end, also when interrupted, but never what is not finite."""
         state = self.population.states[0]
         self.report.begin(state, self.config.epochs * len(self.train))
+        gc.freeze()  # what the imports made is here to stay: not to be looked through at every collection
         try:
             outcome = self._epochs(state)
         except NonFinite as what:
             return _diverged(state, what)
         except Interrupted:
             outcome = Outcome("interrupted", "interrupted")
+        finally:
+            gc.unfreeze()
         self._count_time(state)
         if state.step:
             try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -18,13 +20,14 @@ from trainer.errors import UserError
 from trainer.seeds import derive
 
 Batch = tuple[Tensor, Tensor]
+Positions = Tensor | slice  # a slice is a view, where an index is a copy
 Augment = Callable[[Tensor, Generator], Tensor]
 
 
 class Fetch(Protocol):
     """Gives the prepared inputs and targets, on the device, of batches of positions in the part."""
 
-    def __call__(self, batches: list[Tensor]) -> Iterable[Batch]: ...
+    def __call__(self, batches: Sequence[Positions]) -> Iterable[Batch]: ...
 
 
 class Resident:
@@ -51,11 +54,14 @@ class Resident:
         else:
             self.inputs = samples.take(indices).to(device)
 
-    def __call__(self, batches: list[Tensor]) -> Iterator[Batch]:
+    def __call__(self, batches: Sequence[Positions]) -> Iterator[Batch]:
         for positions in batches:
-            positions = positions.to(self.inputs.device)
-            inputs = _rows(self.inputs, positions)
-            yield (self.prepare(inputs) if self.prepare else inputs), self.targets[positions]
+            if isinstance(positions, slice):
+                inputs, targets = self.inputs[positions], self.targets[positions]
+            else:
+                positions = positions.to(self.inputs.device)
+                inputs, targets = _rows(self.inputs, positions), self.targets[positions]
+            yield (self.prepare(inputs) if self.prepare else inputs), targets
 
 
 def _rows(inputs: Tensor, positions: Tensor) -> Tensor:
@@ -88,8 +94,11 @@ class Streamed:
         self.indices, self.prepare, self.device, self.dtype = indices, prepare, device, dtype
         self.pin = device.type == "cuda"
         self.order = _Order()
+        # On a CPU the workers prepare too: threads of this process would wait for cores that the workers have.
+        self.in_workers = workers > 0 and device.type == "cpu"
+        finish = partial(_prepared, prepare=prepare, dtype=dtype) if self.in_workers else None
         self.loader = DataLoader(
-            _Guarded(samples),
+            _Guarded(samples, finish),
             batch_sampler=self.order,
             num_workers=workers,
             collate_fn=_as_it_is,
@@ -99,7 +108,7 @@ class Streamed:
             generator=torch.Generator(),
         )
 
-    def __call__(self, batches: list[Tensor]) -> Iterator[Batch]:
+    def __call__(self, batches: Sequence[Positions]) -> Iterator[Batch]:
         self.order.batches = [self.indices[positions].tolist() for positions in batches]
         try:
             for batch in self.loader:
@@ -119,22 +128,30 @@ class Streamed:
         if isinstance(iterator, _MultiProcessingDataLoaderIter):
             iterator._shutdown_workers()
 
-    def _ready(self, raw: Tensor, targets: Tensor) -> Batch:
-        inputs = self.prepare(raw.to(self.device, non_blocking=self.pin), self.dtype)
-        if inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+    def _ready(self, inputs: Tensor, targets: Tensor) -> Batch:
+        inputs = inputs.to(self.device, non_blocking=self.pin)
+        inputs = inputs if self.in_workers else _prepared(inputs, self.prepare, self.dtype)
         return inputs, targets_on(targets, self.device, non_blocking=self.pin)
+
+
+def _prepared(raw: Tensor, prepare: Prepare | TablePrepare, dtype: torch.dtype) -> Tensor:
+    """A raw batch as the model takes it; images channels_last, reordered while they are still bytes."""
+    if raw.ndim == 4:
+        raw = raw.contiguous(memory_format=torch.channels_last)
+    inputs = prepare(raw, dtype)
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
 
 class _Guarded(Dataset):
     """Samples whose mistakes travel as values: torch would wrap what a worker raises into a traceback in a text."""
 
-    def __init__(self, samples: Samples) -> None:
-        self.samples = samples
+    def __init__(self, samples: Samples, finish: Callable[[Tensor], Tensor] | None) -> None:
+        self.samples, self.finish = samples, finish
 
     def __getitems__(self, indices: list[int]) -> Batch | UserError:
         try:
-            return self.samples.__getitems__(indices)
+            inputs, targets = self.samples.__getitems__(indices)
+            return (self.finish(inputs) if self.finish else inputs), targets
         except UserError as error:
             return error
 
@@ -202,13 +219,13 @@ class Batches:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def order(self, epoch: int) -> list[Tensor]:
+    def order(self, epoch: int) -> list[Positions]:
         """Positions of each batch of an epoch."""
         if self.seed is None:
-            positions = torch.arange(self.num_samples)
-        else:
-            generator = Generator().manual_seed(derive(self.seed, "order", epoch))
-            positions = torch.randperm(self.num_samples, generator=generator)
+            ends = list(itertools.accumulate(self.sizes))
+            return [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
+        generator = Generator().manual_seed(derive(self.seed, "order", epoch))
+        positions = torch.randperm(self.num_samples, generator=generator)
         return list(positions[: sum(self.sizes)].split(self.sizes))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
