@@ -19,8 +19,8 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 
 # From the ground up: a module may use those of the layers below its own, and, inside a package, its neighbours.
 LAYERS = [
-    "errors seeds signals convert tasks models.* report.messages report.leaderboard",
-    "config criterion files paths device dropout metrics schedule data.* report.plots",
+    "errors seeds signals convert keys tasks models.* report.messages report.leaderboard",
+    "config criterion files paths device dropout init metrics schedule data.* report.plots",
     "tree targets folder state",
     "compose",
     "population report.console",
@@ -34,7 +34,7 @@ LAYERS = [
     "__main__",
 ]
 LEAVES = {
-    "config": {"convert"},
+    "config": {"convert", "keys"},
     "convert": set(),
     "tasks": set(),
     "device": {"errors"},

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau
 
-from trainer.config import DIRECTIONS, Config, DataConfig, Duration, Part
+from trainer.config import DIRECTIONS, Config, Duration
 from trainer.convert import did_you_mean, show
 from trainer.criterion import Criterion, Fits, automatic, class_weights, fitting, weighted
 from trainer.data.augment import Augmentation
@@ -22,6 +22,8 @@ from trainer.data.batches import targets_on
 from trainer.data.load import Data
 from trainer.data.source import Source, from_dataset
 from trainer.errors import UserError
+from trainer.init import initialise
+from trainer.keys import DataConfig, Part
 from trainer.schedule import Schedule
 from trainer.seeds import derive
 from trainer.targets import SCHEDULE_LENGTHS, call, resolve
@@ -129,7 +131,12 @@ def model(config: Config, data: Data) -> nn.Module:
     _try(trial, config.model.target, shape, outputs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(config.seed, "init"))
-        return call("model", config.model, **given)
+        made = call("model", config.model, **given)
+        activation = config.init.activation
+        if activation == "auto":
+            activation = config.model.arguments.get("activation") or "relu"
+        initialise(made, config.init.name, activation, config.init.bound)
+        return made
 
 
 def _try(trial: nn.Module, name: str, shape: tuple[int, ...], outputs: int) -> None:

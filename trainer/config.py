@@ -1,7 +1,7 @@
-"""Every key that the program itself reads: its type, default, range and meaning. Imports no torch.
+"""The whole configuration, typed and in range: the keys of the loop here, those of its parts in keys.py. No torch.
 
 A part (model, data, ...) has keys of its own, declared here, and `_target_` with the target's arguments, which only
-the target's signature can judge (`build.py`).
+the target's signature can judge (`targets.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainer.convert import convert, did_you_mean, show
+from trainer.keys import (
+    AugmentConfig,
+    CheckpointConfig,
+    DataConfig,
+    DebugConfig,
+    InitConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    Part,
+    ScheduleConfig,
+    key,
+)
 
 # The columns of metrics.csv that `monitor` may name, for all tasks at once, and which way is better.
 DIRECTIONS = {
@@ -23,98 +36,6 @@ DIRECTIONS = {
     **{f"valid_{metric}": "max" for metric in ("f1", "auroc", "balanced_accuracy", "r2")},
     **{f"valid_{metric}": "min" for metric in ("mae", "rmse")},
 }
-DURATION = r"[1-9]\d*(ep|st|min)"
-
-
-def key(default: Any, meaning: str, **limits: Any) -> Any:
-    """A field with its meaning and its limits: ge, gt, lt, le (numbers), choices, pattern with `expected` (text)."""
-    metadata = {"meaning": meaning, **limits}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: default.copy(), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-@dataclass
-class Part:
-    """A plug point: what to construct, and with which arguments."""
-
-    target: str | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class ModelConfig(Part):
-    """What is trained."""
-
-    output: str = key("logits", "what the model returns", choices=("logits", "probabilities", "log_probabilities"))
-
-
-@dataclass
-class DataConfig(Part):
-    """What it is trained on: the source, and how its samples are split, labelled and brought to the device."""
-
-    root: str = key("${oc.env:TRAINER_DATA,data}", "folder of the data; default: $TRAINER_DATA, else ./data")
-    valid_fraction: float = key(0.2, "share of the training samples held out for validation", gt=0, lt=1)
-    test_fraction: float = key(0.2, "share of all samples held out for the test where no test set exists", gt=0, lt=1)
-    seed: int | None = key(None, "seed of split, order and augmentation; default: seed", ge=0)
-    resident: str = key(
-        "auto", "whole data set on the device, or streamed; auto: when it fits", choices=("auto", "true", "false")
-    )
-    workers: int | None = key(None, "processes that decode streamed samples; default: one per core, at most 4", ge=0)
-    relabel: dict[str, Any] | None = key(
-        None, "new classes as {name: [old classes]}; `rest` as a value takes the others"
-    )
-
-
-@dataclass
-class LossConfig(Part):
-    """What is made small."""
-
-    weight: Any = key(None, "weight of each class: balanced, or a list in the order of the classes")
-
-
-@dataclass
-class OptimConfig(Part):
-    """How the weights are moved."""
-
-
-@dataclass
-class ScheduleConfig(Part):
-    """How the learning rate changes."""
-
-    interval: str = key(
-        "step",
-        "when the learning rate changes: each optimizer step, epoch or validation",
-        choices=("step", "epoch", "validation"),
-    )
-    warmup_epochs: float = key(0.0, "epochs of linear warm-up before the schedule starts", ge=0)
-
-
-@dataclass
-class AugmentConfig(Part):
-    """How training images are varied."""
-
-
-@dataclass
-class CheckpointConfig:
-    """When a run is saved."""
-
-    every: str = key(
-        "auto",
-        "when to save: auto (ends of epochs, under 2 % of the time), or a duration: 1ep, 200st, 5min",
-        pattern=rf"auto|{DURATION}",
-        expected="auto or a duration such as 1ep, 200st or 5min",
-    )
-
-
-@dataclass
-class DebugConfig:
-    """What `debug=` switches on."""
-
-    batches: int | None = key(None, "use only so many batches of each part of the data", ge=1)
-    overfit: bool = key(
-        False, "train on one batch until accuracy is 1.0 and the loss near 0, and say whether it got there"
-    )
 
 
 @dataclass
@@ -127,6 +48,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
 

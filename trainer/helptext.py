@@ -71,7 +71,7 @@ def _groups(folders: list[Path]) -> dict[str, list[tuple[str, Path]]]:
     for folder in folders:  # the first folder wins
         for path in sorted(folder.glob("*/*.yaml")):
             found.setdefault(path.parent.name, {})[path.stem] = path
-    order = ["model", "data", "loss", "optim", "schedule", "augment", "experiment", "debug"]
+    order = ["model", "data", "loss", "optim", "schedule", "augment", "init", "experiment", "debug"]
     names = sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))
     return {name: sorted(found[name].items()) for name in names}
 

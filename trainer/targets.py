@@ -16,11 +16,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
-from trainer.config import Config, Part
+from trainer.config import Config
 from trainer.convert import did_you_mean, show
 from trainer.data.augment import Augmentation
 from trainer.data.source import Source
 from trainer.errors import UserError
+from trainer.keys import Part
 
 OUR_MODULES = ("trainer", "torch", "torchvision")
 SCHEDULE_LENGTHS = ("T_max", "total_steps")

@@ -1,0 +1,125 @@
+"""The keys of each part of a configuration: their types, defaults, ranges and meanings. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+DURATION = r"[1-9]\d*(ep|st|min)"
+
+
+def key(default: Any, meaning: str, **limits: Any) -> Any:
+    """A field with its meaning and its limits: ge, gt, lt, le (numbers), choices, pattern with `expected` (text)."""
+    metadata = {"meaning": meaning, **limits}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: default.copy(), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Part:
+    """A plug point: what to construct, and with which arguments."""
+
+    target: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ModelConfig(Part):
+    """What is trained."""
+
+    output: str = key("logits", "what the model returns", choices=("logits", "probabilities", "log_probabilities"))
+
+
+@dataclass
+class DataConfig(Part):
+    """What it is trained on: the source, and how its samples are split, labelled and brought to the device."""
+
+    root: str = key("${oc.env:TRAINER_DATA,data}", "folder of the data; default: $TRAINER_DATA, else ./data")
+    valid_fraction: float = key(0.2, "share of the training samples held out for validation", gt=0, lt=1)
+    test_fraction: float = key(0.2, "share of all samples held out for the test where no test set exists", gt=0, lt=1)
+    seed: int | None = key(None, "seed of split, order and augmentation; default: seed", ge=0)
+    resident: str = key(
+        "auto", "whole data set on the device, or streamed; auto: when it fits", choices=("auto", "true", "false")
+    )
+    workers: int | None = key(None, "processes that decode streamed samples; default: one per core, at most 4", ge=0)
+    relabel: dict[str, Any] | None = key(
+        None, "new classes as {name: [old classes]}; `rest` as a value takes the others"
+    )
+
+
+@dataclass
+class LossConfig(Part):
+    """What is made small."""
+
+    weight: Any = key(None, "weight of each class: balanced, or a list in the order of the classes")
+
+
+@dataclass
+class OptimConfig(Part):
+    """How the weights are moved."""
+
+
+@dataclass
+class ScheduleConfig(Part):
+    """How the learning rate changes."""
+
+    interval: str = key(
+        "step",
+        "when the learning rate changes: each optimizer step, epoch or validation",
+        choices=("step", "epoch", "validation"),
+    )
+    warmup_epochs: float = key(0.0, "epochs of linear warm-up before the schedule starts", ge=0)
+
+
+@dataclass
+class AugmentConfig(Part):
+    """How training images are varied."""
+
+
+@dataclass
+class InitConfig:
+    """How the weights begin."""
+
+    name: str = key(
+        "default",
+        "scheme of all linear and convolutional layers",
+        choices=(
+            "default",
+            "xavier_uniform",
+            "xavier_normal",
+            "kaiming_uniform",
+            "kaiming_normal",
+            "lecun_normal",
+            "orthogonal",
+            "uniform",
+        ),
+    )
+    activation: str = key(
+        "auto",
+        "what the gain is for; auto: model.activation, else relu",
+        choices=("auto", "none", "relu", "leaky_relu", "elu", "silu", "gelu", "selu", "sigmoid", "tanh"),
+    )
+    bound: float = key(0.05, "of init=uniform: weights lie between -bound and bound", gt=0)
+
+
+@dataclass
+class CheckpointConfig:
+    """When a run is saved."""
+
+    every: str = key(
+        "auto",
+        "when to save: auto (ends of epochs, under 2 % of the time), or a duration: 1ep, 200st, 5min",
+        pattern=rf"auto|{DURATION}",
+        expected="auto or a duration such as 1ep, 200st or 5min",
+    )
+
+
+@dataclass
+class DebugConfig:
+    """What `debug=` switches on."""
+
+    batches: int | None = key(None, "use only so many batches of each part of the data", ge=1)
+    overfit: bool = key(
+        False, "train on one batch until accuracy is 1.0 and the loss near 0, and say whether it got there"
+    )
