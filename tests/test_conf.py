@@ -134,9 +134,13 @@ def test_mnist_trains(name: str, classes: int, train, mnist_root: str) -> None:
 
 @pytest.mark.parametrize("name", [name.partition("/")[2] for name in OPTIONS if name.startswith("experiment/")])
 def test_an_experiment_trains(name: str, train, mnist_root: str) -> None:
-    done = train(f"experiment={name}", f"data.root={mnist_root}", "debug=fast")
+    words = [f"data.root={mnist_root}"]
+    if "cifar" in name:  # whose files cannot be had here: photos of the same size stand in
+        write_photos(Path("photos"))
+        words = ["data=image_folder", "data.root=photos"]
+    done = train(f"experiment={name}", *words, "debug=fast")
     assert done.code == 0, done.err
-    assert done.results["steps"] == 6
+    assert done.results["epochs"] == 2
 
 
 def test_every_data_set_is_tried_here() -> None:
