@@ -30,7 +30,7 @@ def epoch_rows(text: str) -> list[str]:
     lines = text.splitlines()
     first = next(i for i, line in enumerate(lines) if line.split()[:3] == ["epoch", "step", "lr"])
     last = next(i for i, line in enumerate(lines) if line.startswith("stopped "))
-    return lines[first + 1 : last]
+    return [line for line in lines[first + 1 : last] if line]
 
 
 @pytest.mark.parametrize("words", [["--version"], ["train", "--version"]])

@@ -131,7 +131,7 @@ class Run:
                 "testing": testing,
             }
             self.folder.write_results(results.summary(self.parts, outcome, test, seconds=seconds, command=self.command))
-        self.console.next(self.folder.path, outcome.status in ("completed", "early_stopped"))
+        self.console.next(self.folder.path, outcome.status)
         return EXIT_CODES.get(outcome.status, self.signals.exit_code)
 
     def _fit(self) -> Outcome:

@@ -65,6 +65,7 @@ class Console:
             self.out.print(f"[bold]{name:<10}[/] ", end="")
             self.out.print(value, markup=False)
             self._log(f"{name:<10} {value}")
+        self.say()
 
     def begin(self, state: RunState, total_batches: int) -> None:
         """Training starts, `total_batches` in all its epochs together."""
@@ -128,6 +129,7 @@ class Console:
     def end(self, reason: str) -> None:
         """Training is over."""
         self._end_progress()
+        self.say()
         self.say(f"stopped    {reason}")
 
     def test(self, report: dict[str, Any], best_epoch: int) -> None:
@@ -150,15 +152,19 @@ class Console:
                 table.add_row(escape(entry["class"]), f"{entry['correct']}/{entry['total']}", *shares)
             else:
                 table.add_row(escape(entry["class"]), "no samples", "", "", "", "")
-        self.out.print(table)
-        if self.plain:
-            self.plain.print(table)
+        for console in filter(None, (self.out, self.plain)):
+            console.print()
+            console.print(table)
+            console.print()
 
-    def next(self, path: Path, finished: bool) -> None:
+    def next(self, path: Path, status: str) -> None:
         """Where things are, and what to type."""
-        self.say(f"folder     {path}")
-        if not finished:
+        pictures = ", ".join(sorted(file.name for file in path.glob("*.png")))
+        self.say(f"folder     {path}{f': {pictures}' if pictures else ''}")
+        if status == "interrupted":
             self.say(f"next       train resume={shlex.quote(str(path))}")
+        elif status in ("completed", "early_stopped"):
+            self.say(f"weights    {path / 'checkpoints' / 'best.pt'}")
 
 
 def _row_header(row: dict[str, Any]) -> str:
