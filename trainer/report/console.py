@@ -137,8 +137,8 @@ class Console:
         figures = [f"loss {report['loss']:.4f}"]
         if "accuracy" in report:
             figures.append(f"accuracy {report['accuracy']:.2%}")
-        names = ("f1", "auroc", "mae", "rmse", "r2")
-        figures += [f"{name} {report[name]:.4g}" for name in names if report.get(name) is not None]
+        formats = {"f1": ".4f", "auroc": ".4f", "mae": ".4g", "rmse": ".4g", "r2": ".4f"}
+        figures += [f"{name} {report[name]:{form}}" for name, form in formats.items() if report.get(name) is not None]
         self.say(f"test       {', '.join(figures)} (weights of epoch {best_epoch})", style="bold")
         if "per_class" not in report:
             return
