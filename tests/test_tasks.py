@@ -123,6 +123,18 @@ def test_a_monitor_of_another_task_is_refused(train) -> None:
     assert "the task is regression; expected one of train_loss, valid_loss, valid_mae" in done.err
 
 
+@pytest.mark.parametrize(
+    ("final", "output"),
+    [("softmax", "probabilities"), ("log_softmax", "log_probabilities"), ("sigmoid", "probabilities")],
+)
+def test_what_a_model_ends_in_must_be_said(final: str, output: str, train) -> None:
+    data = "breast_cancer" if final == "sigmoid" else "iris"
+    done = train(f"data={data}", "model=mlp", f"model.final={final}")
+    assert done.code == 2
+    assert f"Say model.output={output}" in done.err
+    assert train(f"data={data}", "model=mlp", f"model.final={final}", f"model.output={output}", "epochs=1").code == 0
+
+
 def test_preparations_are_kept_apart() -> None:
     # The cache of per-channel tensors is keyed by value: two preparations must not share one entry.
     raw = torch.full((1, 1, 2, 2), 10, dtype=torch.uint8)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.amp import GradScaler
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainer import build, device
 from trainer.config import PARTS, Config
@@ -79,7 +80,14 @@ def assemble(config: Config, *, trusted: bool = True) -> Parts:
         data.limit(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=data_seed)
     loading = Loading(chosen, dtype, device.free_memory(chosen), config.data.resident, _workers(config.data.workers))
     train = data_loading.batches(
-        data, "train", config.batch_size, loading, seed=data_seed, drop_last=config.drop_last, augment=augment
+        data,
+        "train",
+        config.batch_size,
+        loading,
+        seed=data_seed,
+        drop_last=config.drop_last,
+        augment=augment,
+        balanced=config.data.balance == "sampler",
     )
     if min(train.sizes) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
         raise UserError(f"batch_size={config.batch_size}: BatchNorm needs two samples or more in every training batch.")
@@ -126,6 +134,8 @@ def _population(
     schedule = build.schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
     scaler = GradScaler(chosen.type, enabled=config.precision == "float16")
     state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen, data.task))
+    if config.ema.decay is not None:
+        state.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema.decay), use_buffers=True)
     compiled = torch.compile(model) if config.compile else None
     return Solo(
         state,

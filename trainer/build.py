@@ -76,8 +76,9 @@ def criterion(config: Config, data: Data, device: torch.device) -> Criterion:
     chosen = loss_class(config, data)
     fits = fitting(chosen, data.task, config.model.output)
     given: dict[str, Tensor] = {}
-    if config.loss.weight is not None:
-        given = weighted(chosen, class_weights(config.loss.weight, data.task, data.splits["train"].targets))
+    weight = "balanced" if config.data.balance == "loss" else config.loss.weight
+    if weight is not None:
+        given = weighted(chosen, class_weights(weight, data.task, data.splits["train"].targets))
     if config.loss.target is None:
         loss = chosen(**given, **config.loss.arguments)
     else:
@@ -128,6 +129,7 @@ def model(config: Config, data: Data) -> nn.Module:
         given |= {"in_channels": shape[0], "image_size": shape[1:]}
     with torch.device("meta"):
         trial = call("model", config.model, **given)
+    _check_ending(trial, config.model.output)
     _try(trial, config.model.target, shape, outputs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(config.seed, "init"))
@@ -137,6 +139,19 @@ def model(config: Config, data: Data) -> nn.Module:
             activation = config.model.arguments.get("activation") or "relu"
         initialise(made, config.init.name, activation, config.init.bound)
         return made
+
+
+ENDINGS = {nn.Softmax: "probabilities", nn.Sigmoid: "probabilities", nn.LogSoftmax: "log_probabilities"}
+
+
+def _check_ending(trial: nn.Module, output: str) -> None:
+    """A softmax before a loss that has its own trains badly and silently, so it must be said to be there."""
+    last = trial
+    while isinstance(last, nn.Sequential) and len(last):
+        last = last[-1]
+    found = ENDINGS.get(type(last))
+    if found is not None and found != output:
+        raise UserError(f"model.output={output}: the model ends in {type(last).__name__}. Say model.output={found}.")
 
 
 def _try(trial: nn.Module, name: str, shape: tuple[int, ...], outputs: int) -> None:
@@ -180,7 +195,11 @@ def freeze(model: nn.Module, patterns: list[str]) -> list[nn.Module]:
 
 def optimizer(config: Config, model: nn.Module, device: torch.device) -> Optimizer:
     """Over the parameters that are trained; torch's fused kernel where it has one and the YAML does not choose."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained: Any = [p for p in model.parameters() if p.requires_grad]
+    if not config.optim.decay_all:
+        matrices = [p for p in trained if p.ndim >= 2]
+        others = [p for p in trained if p.ndim < 2]
+        trained = [{"params": matrices}, {"params": others, "weight_decay": 0.0}] if others else trained
     choices = {"fused", "foreach", "differentiable", "capturable"} & set(config.optim.arguments)
     fused = {} if choices or device.type not in ("cpu", "cuda", "mps") else {"fused": True}
     return call("optim", config.optim, trained, **fused)

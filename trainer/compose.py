@@ -227,27 +227,26 @@ def finish(tree: DictConfig, choices: dict[str, str], overrides: list[str]) -> J
         raise UserError(first_sentence(error)) from error
     parsed, found = config.parse(resolved)
     parsed.data.root = os.path.abspath(os.path.expanduser(parsed.data.root))
-    secrets = {value for text, value in zip(_texts(raw), _texts(resolved), strict=True) if ENVIRONMENT.search(text)}
-    stored = _keep_environment(raw, resolved, secrets - {""})
+    stored = _keep_environment(raw, resolved, _secrets(raw, resolved) - {""})
     if isinstance(stored.get("data"), dict):
         stored["data"]["root"] = parsed.data.root
     return Job(parsed, stored, choices, overrides, problems + found)
 
 
-def _texts(tree: Any) -> list[str]:
-    """All leaves as text, in order; of a tree and of its resolved copy they correspond."""
-    if isinstance(tree, dict):
-        return [text for value in tree.values() for text in _texts(value)]
-    if isinstance(tree, list):
-        return [text for value in tree for text in _texts(value)]
-    return [str(tree)]
+def _secrets(raw: Any, resolved: Any) -> set[str]:
+    """What environment variables gave, as text."""
+    if isinstance(raw, dict) and isinstance(resolved, dict):
+        return {secret for name in raw for secret in _secrets(raw[name], resolved[name])}
+    if isinstance(raw, list) and isinstance(resolved, list):
+        return {secret for pair in zip(raw, resolved, strict=True) for secret in _secrets(*pair)}
+    return {str(resolved)} if isinstance(raw, str) and ENVIRONMENT.search(raw) else set()
 
 
 def _keep_environment(raw: Any, resolved: Any, secrets: set[str]) -> Any:
     """`resolved`, but with the text of every `${...}` by which an environment variable comes in, directly or not."""
-    if isinstance(raw, dict):
-        return {k: _keep_environment(raw[k], resolved[k], secrets) for k in raw}
-    if isinstance(raw, list):
+    if isinstance(raw, dict) and isinstance(resolved, dict):
+        return {name: _keep_environment(raw[name], resolved[name], secrets) for name in raw}
+    if isinstance(raw, list) and isinstance(resolved, list):
         return [_keep_environment(a, b, secrets) for a, b in zip(raw, resolved, strict=True)]
     if isinstance(raw, str) and "${" in raw and any(secret in str(resolved) for secret in secrets):
         return raw

@@ -20,6 +20,7 @@ from trainer.keys import (
     CheckpointConfig,
     DataConfig,
     DebugConfig,
+    EmaConfig,
     InitConfig,
     LossConfig,
     ModelConfig,
@@ -48,6 +49,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
     init: InitConfig = field(default_factory=InitConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)

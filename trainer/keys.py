@@ -43,6 +43,11 @@ class DataConfig(Part):
         "auto", "whole data set on the device, or streamed; auto: when it fits", choices=("auto", "true", "false")
     )
     workers: int | None = key(None, "processes that decode streamed samples; default: one per core, at most 4", ge=0)
+    balance: str = key(
+        "none",
+        "classes of different size: sampler draws each equally often (with replacement), loss weighs them",
+        choices=("none", "sampler", "loss"),
+    )
     relabel: dict[str, Any] | None = key(
         None, "new classes as {name: [old classes]}; `rest` as a value takes the others"
     )
@@ -58,6 +63,8 @@ class LossConfig(Part):
 @dataclass
 class OptimConfig(Part):
     """How the weights are moved."""
+
+    decay_all: bool = key(True, "weight decay also for biases and norms; false: only for weights of two dimensions up")
 
 
 @dataclass
@@ -101,6 +108,13 @@ class InitConfig:
         choices=("auto", "none", "relu", "leaky_relu", "elu", "silu", "gelu", "selu", "sigmoid", "tanh"),
     )
     bound: float = key(0.05, "of init=uniform: weights lie between -bound and bound", gt=0)
+
+
+@dataclass
+class EmaConfig:
+    """A moving average of the weights, evaluated and kept in place of the raw ones."""
+
+    decay: float | None = key(None, "share of the average that stays each step, such as 0.999; null: none", gt=0, lt=1)
 
 
 @dataclass

@@ -33,8 +33,8 @@ class Saver(Protocol):
 class Report(Protocol):
     """What the loop tells about itself."""
 
-    def begin(self, state: RunState, total_batches: int) -> None: ...
-    def advance(self, state: RunState, samples: int) -> None: ...
+    def begin(self, state: RunState, done: int, total: int) -> None: ...
+    def advance(self, state: RunState, batches: int, samples: int) -> None: ...
     def row(self, row: dict[str, Any], best: bool) -> None: ...
 
 
@@ -71,7 +71,8 @@ class Fit:
     def run(self) -> Outcome:
         """Trains until a reason to stop; saves at the end, also when interrupted, but never what is not finite."""
         state = self.population.states[0]
-        self.report.begin(state, self.config.epochs * len(self.train))
+        per_epoch = len(self.train)
+        self.report.begin(state, state.epoch * per_epoch + state.batch, self.config.epochs * per_epoch)
         gc.freeze()  # what the imports made is here to stay: not to be looked through at every collection
         try:
             outcome = self._epochs(state)
@@ -121,7 +122,7 @@ class Fit:
         state.batch += len(batches)
         if state.step % LOOK_EVERY == 0 and not self.population.sums.finite():
             raise NonFinite("the training loss is")
-        self.report.advance(state, sum(len(targets) for _, targets in batches))
+        self.report.advance(state, len(batches), sum(len(targets) for _, targets in batches))
         if state.batch >= len(self.train):
             state.epoch, state.batch = state.epoch + 1, 0
             state.schedule.after_epoch()

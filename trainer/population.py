@@ -40,17 +40,23 @@ class Solo:
         self.states = [state]
         self.criterion, self.device, self.precision = criterion, device, precision
         self.frozen, self.dropouts = frozen, dropouts
-        self.call = state.model if compiled is None else compiled
+        self.trained = state.model if compiled is None else compiled
+        self.call = self.trained
 
         self.sums = state.sums
 
     def train(self) -> None:
+        """Training mode, frozen modules excepted."""
+        self.call = self.trained
         self.states[0].model.train()
         for module in self.frozen:
             module.eval()
 
     def eval(self) -> None:
-        self.states[0].model.eval()
+        """Evaluation mode, of the averaged weights where there are any."""
+        state = self.states[0]
+        self.call = self.trained if state.average is None else state.average.module
+        state.evaluated.eval()
 
     def forward(self, inputs: Tensor, targets: Tensor, micro: int = 0) -> tuple[Tensor, Tensor]:
         """Outputs [B, C] and mean loss [] of a training batch, the `micro`-th of its optimizer step."""

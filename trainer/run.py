@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ def execute(
         RunFailed: the run could not go on.
     """
     config = job.config
-    with Signals() as signals:
-        folder = RunFolder(resume) if resume else None
+    with Signals() as signals, ExitStack() as stack:
+        folder = stack.enter_context(closing(RunFolder(resume))) if resume else None
         saved, notes = checkpoint.load_newest(folder.checkpoints) if folder else (None, [])
         parts = assemble(config, trusted=config.trust or resume is None)
         if saved:
@@ -51,16 +52,13 @@ def execute(
         name = config.name or f"{job.choices.get('data', 'data')}-{job.choices.get('model', 'model')}"
         if folder is None and place is not None:
             place.mkdir()
-            folder = RunFolder(place)
-        folder = folder or RunFolder.create(name)
+        if folder is None:
+            folder = stack.enter_context(closing(RunFolder(place) if place else RunFolder.create(name)))
         run = Run(job, parts, folder, signals, command=command, started=started, resumed=saved is not None)
-        try:
-            for note in notes:
-                run.console.note(note)
-            return run.run()
-        finally:
-            run.console.close()
-            folder.close()
+        stack.enter_context(closing(run.console))
+        for note in notes:
+            run.console.note(note)
+        return run.run()
 
 
 def _restore(parts: Parts, saved: dict[str, Any], config: Config) -> None:
@@ -147,7 +145,7 @@ class Run:
         """Tests the best weights, once, and draws the pictures."""
         parts, best = self.parts, self.parts.state.best
         assert best is not None
-        parts.state.model.load_state_dict(best.weights)
+        parts.state.evaluated.load_state_dict(best.weights)
         batches = evaluation_batches(self.config, parts.data, "test", parts.loading)
         outputs_NC, targets_N = evaluate(parts.population, batches, self.signals)
         loss = parts.population.criterion(outputs_NC, targets_N).item()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from trainer.metrics import Sums
 from trainer.schedule import Schedule
@@ -37,6 +38,7 @@ class RunState:
     """One run.
 
     Attributes:
+        average: a moving average of the weights; where there is one, it is what is evaluated and kept as the best.
         epoch: finished epochs.
         batch: finished batches of the epoch under way.
         step: finished optimizer steps.
@@ -52,6 +54,7 @@ class RunState:
     schedule: Schedule
     scaler: GradScaler
     sums: Sums
+    average: AveragedModel | None = None
     epoch: int = 0
     batch: int = 0
     step: int = 0
@@ -69,9 +72,11 @@ class RunState:
 
         Tensors are not copied, except that best weights equal to the present ones are stored once.
         """
-        best = self.best and {**vars(self.best), "weights": None if self.best.step == self.step else self.best.weights}
+        same = self.best is not None and self.best.step == self.step and self.average is None
+        best = self.best and {**vars(self.best), "weights": None if same else self.best.weights}
         return {
             "model": self.model.state_dict(),
+            "average": self.average and self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -85,6 +90,8 @@ class RunState:
     def load_state_dict(self, saved: dict[str, Any], *, schedule: bool = True) -> None:
         """Takes over everything that `state_dict` gave; `schedule=False` leaves the schedule and the rates alone."""
         self.model.load_state_dict(saved["model"])
+        if self.average is not None and saved["average"] is not None:
+            self.average.load_state_dict(saved["average"])
         rates = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(saved["optimizer"])
         if schedule:
@@ -102,9 +109,14 @@ class RunState:
             self.best = Best(**{**saved["best"], "weights": weights})
         _restore_random(saved["random"])
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """What validation judges: the average of the weights if there is one, else the model."""
+        return self.model if self.average is None else self.average.module
+
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the model's state dict, on the CPU."""
-        return {name: value.detach().to("cpu", copy=True) for name, value in self.model.state_dict().items()}
+        """A copy of the state dict of what is evaluated, on the CPU."""
+        return {name: value.detach().to("cpu", copy=True) for name, value in self.evaluated.state_dict().items()}
 
 
 def _random_state() -> dict[str, Any]:

@@ -49,6 +49,8 @@ def _update(state: RunState, clip_norm: float | None, clip_value: float | None) 
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad()
+    if state.average is not None:
+        state.average.update_parameters(state.model)
     state.step += 1
     state.schedule.after_step(state.step)
 

@@ -24,21 +24,23 @@ class Augmentation(ABC):
 
 @dataclass
 class RandomAffine(Augmentation):
-    """Rotation, shift and scaling around the centre; what comes in from outside repeats the border.
+    """Rotation, shift, scaling and shear around the centre; what comes in from outside repeats the border.
 
     Args:
         degrees: largest angle either way.
         translate: largest shift, as a share of the image's side.
         scale: sizes from 1 - scale to 1 + scale.
+        shear: largest angle by which upright lines lean, either way, in degrees.
     """
 
     degrees: float = 10.0
     translate: float = 0.08
     scale: float = 0.1
+    shear: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.degrees <= 180 and 0 <= self.translate <= 1 and 0 <= self.scale < 1):
-            raise ValueError("degrees must be from 0 to 180, translate from 0 to 1, scale from 0 and below 1")
+        if not (0 <= self.degrees <= 180 and 0 <= self.translate <= 1 and 0 <= self.scale < 1 and 0 <= self.shear < 90):
+            raise ValueError("degrees must be from 0 to 180, translate and scale from 0 to 1, shear from 0 to 90")
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         draws = torch.rand(4, len(images), generator=generator, device=images.device, dtype=images.dtype) * 2 - 1
@@ -49,9 +51,12 @@ class RandomAffine(Augmentation):
         height, width = images.shape[-2:]
         cos, sin = torch.cos(angle) * window, torch.sin(angle) * window
         # Coordinates run from -1 to 1 on both axes whatever the sides, so a rotation needs the aspect ratio.
-        theta = torch.stack([cos, -sin * height / width, shift_x, sin * width / height, cos, shift_y], dim=1).view(
-            -1, 2, 3
-        )
+        left, right, low, high = cos, -sin * height / width, sin * width / height, cos
+        if self.shear:
+            lean = torch.rand(len(images), generator=generator, device=images.device, dtype=images.dtype) * 2 - 1
+            slope = torch.tan(lean * math.radians(self.shear)) * height / width
+            right, high = right + left * slope, high + low * slope
+        theta = torch.stack([left, right, shift_x, low, high, shift_y], dim=1).view(-1, 2, 3)
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
@@ -81,3 +86,58 @@ class FlipCrop(Augmentation):
         return padded[
             torch.arange(batch, device=device)[:, None, None], :, rows[:, :, None], columns[:, None, :]
         ].permute(0, 3, 1, 2)
+
+
+@dataclass
+class Strong(Augmentation):
+    """Everything at once: affine, colour (of three channels), and a rectangle erased.
+
+    Args:
+        degrees, translate, scale, shear: see RandomAffine.
+        colour: contrast, brightness and saturation change by up to this share.
+        erase: probability of erasing a rectangle (Zhong et al. 2020).
+        erase_area: largest share of the image that it takes.
+    """
+
+    degrees: float = 15.0
+    translate: float = 0.1
+    scale: float = 0.15
+    shear: float = 10.0
+    colour: float = 0.3
+    erase: float = 0.25
+    erase_area: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.colour < 1 and 0 <= self.erase <= 1 and 0 < self.erase_area <= 1):
+            raise ValueError("colour goes from 0 to below 1, erase from 0 to 1, erase_area from above 0 to 1")
+        self.affine = RandomAffine(self.degrees, self.translate, self.scale, self.shear)
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        images = self.affine(images, generator)
+        if images.shape[1] == 3 and self.colour:
+            images = _recolour(images, self.colour, generator)
+        return _erase(images, self.erase, self.erase_area, generator) if self.erase else images
+
+
+def _recolour(images: Tensor, strength: float, generator: Generator) -> Tensor:
+    """Contrast around each image's mean, brightness, and distance from grey, each by 1 +- strength."""
+    draws = torch.rand(3, len(images), 1, 1, 1, generator=generator, device=images.device, dtype=images.dtype)
+    contrast, brightness, saturation = 1 + (draws * 2 - 1) * strength
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = (images - mean) * contrast + mean + (brightness - 1)
+    grey = images.mean(dim=1, keepdim=True)
+    return (images - grey) * saturation + grey
+
+
+def _erase(images: Tensor, probability: float, largest: float, generator: Generator) -> Tensor:
+    """Sets a rectangle of some images to 0, the mean of normalised images; its sides' ratio is from 0.3 to 3.3."""
+    batch, _, height, width = images.shape
+    device, dtype = images.device, images.dtype
+    draws = torch.rand(5, batch, 1, 1, 1, generator=generator, device=device, dtype=dtype)
+    area, ratio = largest * draws[1], torch.exp((draws[2] * 2 - 1) * math.log(3.3))
+    tall, wide = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    rows = torch.linspace(0, 1, height, device=device, dtype=dtype).view(1, 1, height, 1)
+    columns = torch.linspace(0, 1, width, device=device, dtype=dtype).view(1, 1, 1, width)
+    top, left = draws[3] * (1 - tall), draws[4] * (1 - wide)
+    inside = (rows >= top) & (rows <= top + tall) & (columns >= left) & (columns <= left + wide)
+    return images.masked_fill(inside & (draws[0] < probability), 0)

@@ -191,6 +191,7 @@ class Batches:
         seed: of order and augmentation; None keeps the order of the part.
         drop_last: leave out a last batch that is not full.
         augment: applied to the inputs of each batch.
+        weights: [num_samples], how often each sample is drawn, with replacement; None takes each once.
     """
 
     def __init__(
@@ -203,7 +204,9 @@ class Batches:
         seed: int | None = None,
         drop_last: bool = False,
         augment: Augment | None = None,
+        weights: Tensor | None = None,
     ) -> None:
+        self.weights = weights
         self.fetch, self.num_samples, self.batch_size, self.seed = fetch, num_samples, batch_size, seed
         self.augment = augment
         self.generator = Generator(device)
@@ -225,7 +228,10 @@ class Batches:
             ends = list(itertools.accumulate(self.sizes))
             return [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
         generator = Generator().manual_seed(derive(self.seed, "order", epoch))
-        positions = torch.randperm(self.num_samples, generator=generator)
+        if self.weights is None:
+            positions = torch.randperm(self.num_samples, generator=generator)
+        else:
+            positions = torch.multinomial(self.weights, self.num_samples, replacement=True, generator=generator)
         return list(positions[: sum(self.sizes)].split(self.sizes))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:

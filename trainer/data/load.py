@@ -175,11 +175,33 @@ def batches(
     seed: int | None = None,
     drop_last: bool = False,
     augment: Augment | None = None,
+    balanced: bool = False,
 ) -> Batches:
-    """The batches of a part, resident or streamed as `loading` says."""
+    """The batches of a part, resident or streamed as `loading` says.
+
+    Args:
+        balanced: every class is drawn equally often.
+
+    Raises:
+        UserError: `balanced`, and there are no classes.
+    """
     split = data.splits[part]
     fetch = _fetch(data, split, loading)
-    return Batches(fetch, len(split), batch_size, loading.device, seed=seed, drop_last=drop_last, augment=augment)
+    weights = None
+    if balanced:
+        if not isinstance(data.task, Classification):
+            raise UserError("data.balance=sampler: the task is a regression; there are no classes to balance.")
+        weights = (1 / torch.bincount(split.targets).double())[split.targets]
+    return Batches(
+        fetch,
+        len(split),
+        batch_size,
+        loading.device,
+        seed=seed,
+        drop_last=drop_last,
+        augment=augment,
+        weights=weights,
+    )
 
 
 def _fetch(data: Data, split: Split, loading: Loading) -> Fetch:

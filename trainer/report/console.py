@@ -61,14 +61,15 @@ class Console:
             self.log.flush()
 
     def header(self, lines: Iterable[tuple[str, str]]) -> None:
+        """What is trained on what, by which means: (name, text) of each line."""
         for name, value in lines:
             self.out.print(f"[bold]{name:<10}[/] ", end="")
             self.out.print(value, markup=False)
             self._log(f"{name:<10} {value}")
         self.say()
 
-    def begin(self, state: RunState, total_batches: int) -> None:
-        """Training starts, `total_batches` in all its epochs together."""
+    def begin(self, state: RunState, done: int, total: int) -> None:
+        """Training starts, with `done` of `total` batches behind it."""
         self.samples, self.since = 0, time.perf_counter()
         if self.live:
             self.progress = Progress(
@@ -81,11 +82,10 @@ class Console:
                 auto_refresh=False,
                 transient=True,
             )
-            self.task = self.progress.add_task("", total=total_batches, epoch=state.epoch + 1, rate="")
-            self.per_epoch = total_batches
+            self.task = self.progress.add_task("", total=total, completed=done, epoch=state.epoch + 1, rate="")
             self.progress.start()
 
-    def advance(self, state: RunState, samples: int, batches: int = 1) -> None:
+    def advance(self, state: RunState, batches: int, samples: int) -> None:
         """A step is done; draws at most five times a second."""
         if self.progress is None:
             return
