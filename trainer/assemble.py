@@ -88,6 +88,7 @@ def assemble(config: Config, *, trusted: bool = True) -> Parts:
         drop_last=config.drop_last,
         augment=augment,
         balanced=config.data.balance == "sampler",
+        mix=build.mix(config, data),
     )
     if min(train.sizes) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
         raise UserError(f"batch_size={config.batch_size}: BatchNorm needs two samples or more in every training batch.")

@@ -20,6 +20,7 @@ from trainer.criterion import Criterion, Fits, automatic, class_weights, fitting
 from trainer.data.augment import Augmentation
 from trainer.data.batches import targets_on
 from trainer.data.load import Data
+from trainer.data.mix import Mix
 from trainer.data.source import Source, from_dataset
 from trainer.errors import UserError
 from trainer.init import initialise
@@ -272,3 +273,22 @@ def augmentation(config: Config, data: Data) -> Augmentation | None:
     if len(data.shape) != 3:
         raise UserError(f"augment: the data has no images but {list(data.shape)}. Use augment=none.")
     return call("augment", config.augment)
+
+
+def mix(config: Config, data: Data) -> Mix | None:
+    """mixup and cutmix, or None.
+
+    Raises:
+        UserError: a regression, a table for cutmix, or a loss that takes no class probabilities.
+    """
+    for name in ("mixup", "cutmix"):
+        if getattr(config.augment, name) and isinstance(data.task, Regression):
+            raise UserError(f"augment.{name}: the task is a regression; only classes are mixed.")
+    if not (config.augment.mixup or config.augment.cutmix):
+        return None
+    if config.augment.cutmix and len(data.shape) != 3:
+        raise UserError(f"augment.cutmix: the data has no images but {list(data.shape)}. Use augment.mixup.")
+    chosen = loss_class(config, data)
+    if issubclass(chosen, nn.NLLLoss):
+        raise UserError("loss=nll takes classes, and augment.mixup gives class probabilities: use cross_entropy.")
+    return Mix(len(data.task.classes), config.augment.mixup, config.augment.cutmix)

@@ -91,6 +91,7 @@ class Criterion:
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.single:  # [B, 1] against [B] would broadcast silently in some losses
+            targets = targets[:, 1] if targets.ndim == 2 else targets
             scaled = (targets - self.mean) / self.std
             return self.loss(outputs.squeeze(-1), scaled.to(outputs.dtype))
         if self.to_log:

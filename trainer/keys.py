@@ -81,7 +81,10 @@ class ScheduleConfig(Part):
 
 @dataclass
 class AugmentConfig(Part):
-    """How training images are varied."""
+    """How training samples are varied."""
+
+    mixup: float = key(0.0, "mix pairs of samples, their shares from Beta(mixup, mixup); 0: not", ge=0)
+    cutmix: float = key(0.0, "paste a rectangle of another image, its share from Beta(cutmix, cutmix); 0: not", ge=0)
 
 
 @dataclass

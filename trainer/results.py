@@ -44,7 +44,9 @@ def header(job: Job, parts: Parts, folder: Path) -> list[tuple[str, str]]:
         ("model", f"{job.choices.get('model', '')}: {counts['total']:,} parameters, {counts['trainable']:,} trained"),
         ("optimizer", _describe(job.stored["optim"])),
     ]
-    lines += [(name, _describe(job.stored[name])) for name in ("schedule", "augment") if job.stored[name]["_target_"]]
+    mixes = config.augment.mixup or config.augment.cutmix
+    chosen = {"schedule": config.schedule.target, "augment": config.augment.target or mixes}
+    lines += [(name, _describe(job.stored[name])) for name, used in chosen.items() if used]
     threads = f", {parts.threads} threads" if parts.device.type == "cpu" else ""
     lines += [("device", f"{device.describe(parts.device)}{threads}, {config.precision}"), ("seed", str(config.seed))]
     return lines
@@ -52,7 +54,7 @@ def header(job: Job, parts: Parts, folder: Path) -> list[tuple[str, str]]:
 
 def _describe(stored: dict[str, Any]) -> str:
     """A part as it is stored, so that what a user took from the environment is not shown."""
-    name = stored["_target_"].rpartition(".")[2]
+    name = (stored["_target_"] or "none").rpartition(".")[2]
     return " ".join([name, *(f"{key}={show(value)}" for key, value in stored.items() if key != "_target_")])
 
 

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from trainer.data.mix import Mix
 from trainer.data.prepare import Prepare
 from trainer.data.source import Samples
 from trainer.data.table_prepare import TablePrepare
@@ -191,6 +192,7 @@ class Batches:
         seed: of order and augmentation; None keeps the order of the part.
         drop_last: leave out a last batch that is not full.
         augment: applied to the inputs of each batch.
+        mix: makes one sample of two, and targets of class probabilities.
         weights: [num_samples], how often each sample is drawn, with replacement; None takes each once.
     """
 
@@ -205,8 +207,9 @@ class Batches:
         drop_last: bool = False,
         augment: Augment | None = None,
         weights: Tensor | None = None,
+        mix: Mix | None = None,
     ) -> None:
-        self.weights = weights
+        self.weights, self.mix = weights, mix
         self.fetch, self.num_samples, self.batch_size, self.seed = fetch, num_samples, batch_size, seed
         self.augment = augment
         self.generator = Generator(device)
@@ -240,4 +243,6 @@ class Batches:
             if self.augment is not None and self.seed is not None:
                 self.generator.manual_seed(derive(self.seed, "augment", epoch, number))
                 inputs = self.augment(inputs, self.generator)
+            if self.mix is not None and self.seed is not None:
+                inputs, targets = self.mix(inputs, targets, derive(self.seed, "mix", epoch, number))
             yield inputs, targets

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.data.batches import Augment, Batches, Fetch, Resident, Streamed
+from trainer.data.mix import Mix
 from trainer.data.prepare import Prepare, channel_statistics
 from trainer.data.source import Items, Samples, Source
 from trainer.data.split import relabelled, stratified
@@ -176,6 +177,7 @@ def batches(
     drop_last: bool = False,
     augment: Augment | None = None,
     balanced: bool = False,
+    mix: Mix | None = None,
 ) -> Batches:
     """The batches of a part, resident or streamed as `loading` says.
 
@@ -201,6 +203,7 @@ def batches(
         drop_last=drop_last,
         augment=augment,
         weights=weights,
+        mix=mix,
     )
 
 
