@@ -87,13 +87,15 @@ class Criterion:
 
     def __init__(self, loss: nn.Module, fits: Fits, output: str, mean: float = 0.0, std: float = 1.0) -> None:
         self.loss, self.single, self.mean, self.std = loss, fits.single, mean, std
+        self.scaled = (mean, std) != (0.0, 1.0)
         self.to_log = output == "probabilities" and isinstance(loss, nn.NLLLoss)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.single:  # [B, 1] against [B] would broadcast silently in some losses
             targets = targets[:, 1] if targets.ndim == 2 else targets
-            scaled = (targets - self.mean) / self.std
-            return self.loss(outputs.squeeze(-1), scaled.to(outputs.dtype))
+            if self.scaled:
+                targets = (targets - self.mean) / self.std
+            return self.loss(outputs.squeeze(-1), targets.to(outputs.dtype))
         if self.to_log:
             outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
         return self.loss(outputs, targets)

@@ -13,6 +13,7 @@ from torch import Tensor
 from trainer import __version__, device
 from trainer.assemble import Parts
 from trainer.compose import Job
+from trainer.config import defaults
 from trainer.convert import show
 from trainer.data.load import Split
 from trainer.loop import Outcome
@@ -42,20 +43,22 @@ def header(job: Job, parts: Parts, folder: Path) -> list[tuple[str, str]]:
         ("data", f"{job.choices.get('data', 'data')}: {sizes}; {kind}; {shape}"),
         *(("", note) for note in data.notes),
         ("model", f"{job.choices.get('model', '')}: {counts['total']:,} parameters, {counts['trainable']:,} trained"),
-        ("optimizer", _describe(job.stored["optim"])),
+        ("optimizer", _describe(job, "optim")),
     ]
     mixes = config.augment.mixup or config.augment.cutmix
     chosen = {"schedule": config.schedule.target, "augment": config.augment.target or mixes}
-    lines += [(name, _describe(job.stored[name])) for name, used in chosen.items() if used]
+    lines += [(name, _describe(job, name)) for name, used in chosen.items() if used]
     threads = f", {parts.threads} threads" if parts.device.type == "cpu" else ""
     lines += [("device", f"{device.describe(parts.device)}{threads}, {config.precision}"), ("seed", str(config.seed))]
     return lines
 
 
-def _describe(stored: dict[str, Any]) -> str:
-    """A part as it is stored, so that what a user took from the environment is not shown."""
-    name = (stored["_target_"] or "none").rpartition(".")[2]
-    return " ".join([name, *(f"{key}={show(value)}" for key, value in stored.items() if key != "_target_")])
+def _describe(job: Job, part: str) -> str:
+    """A part as it is stored, so that what a user took from the environment is not shown; usual values left out."""
+    stored, usual = job.stored[part], defaults()[part]
+    name = (stored["_target_"] or "").rpartition(".")[2]
+    told = {key: value for key, value in stored.items() if key != "_target_" and (key, value) not in usual.items()}
+    return " ".join([name, *(f"{key}={show(value)}" for key, value in told.items())]).strip()
 
 
 def summary(
