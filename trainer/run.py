@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from trainer import checkpoint, results
 from trainer.assemble import Parts, assemble, evaluation_batches
+from trainer.build import schedule_depends_on_epochs
 from trainer.compose import Job
 from trainer.config import Config
 from trainer.errors import UserError
@@ -55,6 +57,7 @@ def execute(
         if folder is None:
             folder = stack.enter_context(closing(RunFolder(place) if place else RunFolder.create(name)))
         run = Run(job, parts, folder, signals, command=command, started=started, resumed=saved is not None)
+        run.in_sweep = place is not None
         stack.enter_context(closing(run.console))
         for note in notes:
             run.console.note(note)
@@ -88,6 +91,7 @@ class Run:
     ) -> None:
         self.job, self.parts, self.folder, self.signals = job, parts, folder, signals
         self.config, self.command, self.started, self.resumed = job.config, command, started, resumed
+        self.in_sweep = False
         self.console = Console(folder.path / "train.log")
         job.stored.update(threads=parts.threads, resume=None, resume_force=False)
         data = parts.data
@@ -129,8 +133,23 @@ class Run:
                 "testing": testing,
             }
             self.folder.write_results(results.summary(self.parts, outcome, test, seconds=seconds, command=self.command))
-        self.console.next(self.folder.path, outcome.status)
+        has_weights = (self.folder.checkpoints / "best.pt").exists()
+        self.console.next(self.folder.path, has_weights, self._next_command(outcome))
         return EXIT_CODES.get(outcome.status, self.signals.exit_code)
+
+    def _next_command(self, outcome: Outcome) -> str | None:
+        """What the user may want to type after this outcome."""
+        resume = f"train resume={shlex.quote(str(self.folder.path))}"
+        if outcome.status == "interrupted" or not outcome.final:
+            return resume
+        if self.resumed or self.in_sweep or self.config.debug.overfit:
+            return None
+        if outcome.status == "completed" and not schedule_depends_on_epochs(self.config):
+            return f"{resume} epochs={2 * self.config.epochs}"
+        if outcome.status in ("completed", "early_stopped"):
+            words = [word for word in self.job.overrides if not word.startswith(("seed=", "resume="))]
+            return f"{shlex.join(['train', *words, f'seed={self.config.seed + 1}'])}   (how much of it is chance?)"
+        return None
 
     def _fit(self) -> Outcome:
         saver = checkpoint.Saver(self.folder.checkpoints, self.config.checkpoint.every, self.about)

@@ -5,7 +5,6 @@ Off a terminal, and in the log, everything is plain lines. Results go to stdout,
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Iterable
@@ -157,14 +156,14 @@ class Console:
             console.print(table)
             console.print()
 
-    def next(self, path: Path, status: str) -> None:
+    def next(self, path: Path, has_weights: bool, command: str | None) -> None:
         """Where things are, and what to type."""
         pictures = ", ".join(sorted(file.name for file in path.glob("*.png")))
         self.say(f"folder     {path}{f': {pictures}' if pictures else ''}")
-        if status == "interrupted":
-            self.say(f"next       train resume={shlex.quote(str(path))}")
-        elif status in ("completed", "early_stopped"):
+        if has_weights:
             self.say(f"weights    {path / 'checkpoints' / 'best.pt'}")
+        if command:
+            self.say(f"next       {command}")
 
 
 def _row_header(row: dict[str, Any]) -> str:
