@@ -1,4 +1,4 @@
-"""scikit-learn's multilayer perceptrons on the bundled tables, same test part, five seeds: what the presets are held to.
+"""scikit-learn's multilayer perceptrons on the bundled tables, same test part, five seeds, beside our presets.
 
 They train on the training and the validation part together; this program keeps the latter for validation.
 """
