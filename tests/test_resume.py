@@ -152,7 +152,7 @@ def test_signals_save_at_once_and_lose_nothing(number: int, code: int, forks: Fo
     words = [*SETTINGS["lenet5"][:-1], "checkpoint.every=100ep", "epochs=4"]
     assert forks.run(words) == 0
     expected = essence(newest())
-    path, wait = None, 0.5
+    path, wait = None, 0.2
     while path is None or not (path / "checkpoints" / "last.pt").exists():  # until the signal met a step
         os.unlink("outputs/latest")
         assert forks.run(words, wait, number) in (code, -number)
