@@ -233,3 +233,11 @@ def test_the_chosen_options_come_back() -> None:
     run.close()
     assert folder.read_choices(run.path) == choices
     assert folder.read_config(run.path, trusted=False) == {"epochs": 1}
+
+
+def test_resume_latest_leaves_a_running_run_alone() -> None:
+    older = stored_run("10-00-00-a", "interrupted", age=400)
+    running = folder.RunFolder(stored_run("11-00-00-a", None, age=300))
+    assert folder.find("latest") == older
+    running.close()
+    assert folder.find("latest") == running.path

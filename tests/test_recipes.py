@@ -89,6 +89,13 @@ def test_the_balanced_loss_is_the_weighted_one(job) -> None:
     assert a.population.criterion(outputs, targets) == b.population.criterion(outputs, targets)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+def test_weights_of_classes_go_with_every_precision(precision: str, train) -> None:
+    uneven_table()
+    done = train(*WORDS, "data.balance=loss", f"precision={precision}", "epochs=1")
+    assert done.code == 0, done.err
+
+
 def test_a_regression_has_nothing_to_balance(train) -> None:
     done = train("data=diabetes", "model=mlp", "data.balance=sampler")
     assert done.code == 2

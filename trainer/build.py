@@ -87,15 +87,15 @@ def criterion(config: Config, data: Data, device: torch.device) -> Criterion:
     if getattr(loss, "reduction", "mean") != "mean":
         raise UserError(f"loss.reduction={loss.reduction}: expected mean; sums over batches are kept by the loop.")
     scale = (data.task.mean, data.task.std) if isinstance(data.task, Regression) else (0.0, 1.0)
-    made = Criterion(loss.to(device), fits, config.model.output, *scale)
-    _try_loss(made, fits, data, device)
+    dtype = torch.float64 if config.precision == "float64" else torch.float32
+    made = Criterion(loss.to(device, dtype), fits, config.model.output, *scale)
+    outputs = torch.full((2, 1 if fits.single else len(data.task.classes)), 0.5, dtype=dtype, device=device)
+    _try_loss(made, fits, outputs, targets_on(data.splits["train"].targets[:2], device))
     return made
 
 
-def _try_loss(made: Criterion, fits: Fits, data: Data, device: torch.device) -> None:
+def _try_loss(made: Criterion, fits: Fits, outputs: Tensor, targets: Tensor) -> None:
     """One loss of two samples: is it a number?"""
-    targets = targets_on(data.splits["train"].targets[:2], device)
-    outputs = torch.full((len(targets), 1 if fits.single else len(data.task.classes)), 0.5, device=device)
     try:
         found = list(made(outputs, targets).shape)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:

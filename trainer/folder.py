@@ -123,7 +123,7 @@ def find(name: str, outputs: Path = OUTPUTS) -> Path:
     """
     if name == "latest":
         for config in sorted(outputs.glob("*/*/config.yaml"), key=lambda p: p.stat().st_mtime, reverse=True):
-            if _unfinished(config.parent):
+            if _unfinished(config.parent) and not _running(config.parent):
                 return config.parent
         raise UserError(f"resume=latest: there is no unfinished run in {outputs.resolve()}.")
     path = Path(name)
@@ -133,6 +133,18 @@ def find(name: str, outputs: Path = OUTPUTS) -> Path:
         what = "it has no config.yaml" if path.is_dir() else "there is no such folder"
         raise UserError(f"resume={name}: expected a run folder, and {what}.")
     return path
+
+
+def _running(path: Path) -> bool:
+    """Whether a process holds the folder's lock at this moment."""
+    try:
+        with open(path / "run.lock", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def _unfinished(path: Path) -> bool:
