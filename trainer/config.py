@@ -148,7 +148,7 @@ def _own_keys(node: Any) -> dict[str, Any]:
 
 
 def documented_keys(cls: type = Config, prefix: str = "") -> Iterable[tuple[str, dataclasses.Field]]:
-    """(dotted key, field) of everything that a user may set, the loop's own keys last-declared order kept."""
+    """(dotted key, field) of everything that a user may set, in the order of declaration."""
     hints = typing.get_type_hints(cls)
     for f in dataclasses.fields(cls):
         if dataclasses.is_dataclass(hints[f.name]):

@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -218,8 +217,3 @@ def _targets(
 def _how(name: str, found: str, asked: str | None, distinct: int) -> str:
     reason = "as asked for" if asked else f"{distinct} different values; data.task says otherwise"
     return f"predicts {name}: {found} ({reason})"
-
-
-def columns_to_text(columns: tuple[Column, ...]) -> list[dict[str, Any]]:
-    """For a checkpoint: names and categories in order."""
-    return [{"name": column.name, "categories": list(column.categories)} for column in columns]
