@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from trainer import checkpoint, folder
+from trainer.assemble import assemble
 from trainer.criterion import KNOWN, Criterion, class_weights, fitting, weighted
 from trainer.data.prepare import Prepare
 from trainer.data.table import bundled_table
@@ -140,3 +144,54 @@ def test_preparations_are_kept_apart() -> None:
     raw = torch.full((1, 1, 2, 2), 10, dtype=torch.uint8)
     assert Prepare((1, 2, 2), (10.0,), (1.0,))(raw).sum() == 0
     assert Prepare((1, 2, 2), (9.0,), (1.0,))(raw).sum() == 4
+
+
+SOFT = """
+import torch
+
+class Soft(torch.utils.data.Dataset):
+    def __init__(self, kind="soft", bad=0.0):
+        self.kind, self.bad = kind, bad
+    def __len__(self):
+        return 60
+    def __getitem__(self, i):
+        inputs = torch.full((4,), float(i % 3))
+        row = [0.0, 0.0, 0.0, 0.0]
+        row[i % 3] = 1.0
+        if self.kind == "soft":
+            row[i % 3], row[3] = 0.7, 0.3 + self.bad
+        return inputs, torch.tensor(row if self.kind != "whole" else [int(x) for x in row])
+"""
+
+
+@pytest.mark.parametrize("kind", ["soft", "hot", "whole"])
+def test_targets_may_be_one_hot_or_probabilities(kind: str, train) -> None:
+    Path("soft_data.py").write_text(SOFT)
+    words = ["data=custom", "data._target_=soft_data.Soft", f"data.kind={kind}", "model=mlp", "model.hidden=[8]"]
+    done = train(*words, "loss=cross_entropy", "epochs=150", "patience=null", "optim.lr=0.03", "batch_size=16")
+    assert done.code == 0, done.err
+    assert len(done.results["test"]["per_class"]) == 4  # also the class that is nobody's likeliest
+    assert done.results["test"]["accuracy"] == 1.0
+    # The least loss there can be is the entropy of the targets.
+    entropy = -(0.7 * math.log(0.7) + 0.3 * math.log(0.3)) if kind == "soft" else 0.0
+    assert done.results["test"]["loss"] == pytest.approx(entropy, abs=0.02)
+
+
+def test_soft_targets_meet_the_loss_as_torch_has_it(job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("soft_data.py").write_text(SOFT)
+    words = ["data=custom", "data._target_=soft_data.Soft", "model=mlp", "batch_size=60", "loss=cross_entropy"]
+    for precision, dtype in (("float32", torch.float32), ("float64", torch.float64)):
+        parts = assemble(job(*words, f"precision={precision}").config)
+        _, targets = next(iter(parts.valid.epoch(0)))
+        outputs = torch.randn(len(targets), 4, dtype=dtype)
+        by_hand = -(targets.double() * outputs.double().log_softmax(1)).sum(1).mean()
+        assert parts.population.criterion(outputs, targets).item() == pytest.approx(by_hand.item(), rel=1e-6)
+
+
+def test_a_target_that_is_no_distribution_is_named(train) -> None:
+    Path("soft_data.py").write_text(SOFT)
+    done = train("data=custom", "data._target_=soft_data.Soft", "data.bad=0.5", "model=mlp")
+    assert done.code == 2
+    assert "the target of item 0 is" in done.err
+    assert "sum to 1" in done.err

@@ -90,7 +90,7 @@ def criterion(config: Config, data: Data, device: torch.device) -> Criterion:
     dtype = torch.float64 if config.precision == "float64" else torch.float32
     made = Criterion(loss.to(device, dtype), fits, config.model.output, *scale)
     outputs = torch.full((2, 1 if fits.single else len(data.task.classes)), 0.5, dtype=dtype, device=device)
-    _try_loss(made, fits, outputs, targets_on(data.splits["train"].targets[:2], device))
+    _try_loss(made, fits, outputs, targets_on(data.splits["train"].loss_targets[:2], device))
     return made
 
 

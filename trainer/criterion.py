@@ -98,7 +98,7 @@ class Criterion:
             return self.loss(outputs.squeeze(-1), targets.to(outputs.dtype))
         if self.to_log:
             outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
-        return self.loss(outputs, targets)
+        return self.loss(outputs, targets.to(outputs.dtype) if targets.ndim == 2 else targets)
 
 
 def class_weights(weight: str | list[float], task: Task, targets: Tensor) -> Tensor:

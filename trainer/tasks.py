@@ -76,12 +76,16 @@ class Classification:
     def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float) -> dict[str, Any]:
         """The `test` block of results.json; shares are fractions, and null where a class has no sample.
 
+        Targets may be class probabilities [N, C]: the likeliest class is the right one.
+
         `precision`, `recall` and `f1` are means over the classes that have samples; so is `auroc`, one against rest.
         """
         from torchmetrics.functional import classification as tm
 
         num_classes = len(self.classes)
         outputs_NC, targets_N = outputs_NC.cpu(), targets_N.cpu()
+        if targets_N.ndim == 2:
+            targets_N = targets_N.argmax(1)
         predicted_N = self.predictions(outputs_NC)
         confusion = tm.multiclass_confusion_matrix(predicted_N, targets_N, num_classes)
         totals, correct = confusion.sum(1).tolist(), confusion.diag().tolist()

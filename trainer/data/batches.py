@@ -44,7 +44,7 @@ class Resident:
         *,
         prepared: bool,
     ) -> None:
-        self.targets = targets_on(samples.targets[indices], device)
+        self.targets = targets_on(samples.loss_targets[indices], device)
         self.prepare = None if prepared else (lambda raw: prepare(raw, dtype))
         if prepared:
             self.inputs = torch.empty((len(indices), *prepare.output_shape), dtype=dtype, device=device)

@@ -38,6 +38,10 @@ class Split:
     def targets(self) -> Tensor:
         return self.samples.targets[self.indices]
 
+    @property
+    def loss_targets(self) -> Tensor:
+        return self.samples.loss_targets[self.indices]
+
 
 @dataclass
 class Data:
@@ -102,6 +106,9 @@ def load(
         classes, labels = relabelled(classes, relabel)
         for samples in parts.values():
             samples.targets = labels[samples.targets]
+            if samples.probabilities is not None:
+                empty_NC = torch.zeros(len(samples), len(classes))
+                samples.probabilities = empty_NC.index_add_(1, labels, samples.probabilities)
     splits = {name: Split(samples, torch.arange(len(samples))) for name, samples in parts.items()}
     if "test" not in splits:
         splits["train"], splits["test"] = _hold_out(splits["train"], test_fraction, seed, "test")

@@ -27,7 +27,7 @@ class Mix:
     cutmix: float = 0.0
 
     def __call__(self, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Inputs [B, ...] and classes [B] to new inputs and class probabilities [B, C]."""
+        """Inputs [B, ...] and classes [B] or [B, C] to new inputs and class probabilities [B, C]."""
         random = np.random.default_rng(seed)
         cut = self.cutmix > 0 and (self.mixup == 0 or random.random() < 0.5)
         alpha = self.cutmix if cut else self.mixup
@@ -38,8 +38,9 @@ class Mix:
         else:
             first = share.view(-1, *[1] * (inputs.ndim - 1))
             inputs = inputs * first + inputs[partner] * (1 - first)
-        hard = F.one_hot(targets, self.num_classes).to(inputs.dtype)
-        return inputs, hard * share[:, None] + hard[partner] * (1 - share[:, None])
+        whole = targets if targets.ndim == 2 else F.one_hot(targets, self.num_classes)
+        whole = whole.to(inputs.dtype)
+        return inputs, whole * share[:, None] + whole[partner] * (1 - share[:, None])
 
     @staticmethod
     def _paste(inputs: Tensor, partner: Tensor, share: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:

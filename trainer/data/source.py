@@ -25,11 +25,18 @@ class Samples(Dataset):
 
     Attributes:
         targets: int64 [N], the class of each sample, or float64 [N] for a regression.
+        probabilities: [N, C], where a sample belongs to several classes in part; `targets` has the likeliest.
         repeatable: whether a sample is the same each time it is read; if not, it is streamed, never kept.
     """
 
     targets: Tensor
+    probabilities: Tensor | None = None
     repeatable = True
+
+    @property
+    def loss_targets(self) -> Tensor:
+        """[N] or [N, C]: what the loss is given."""
+        return self.targets if self.probabilities is None else self.probabilities
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -44,7 +51,7 @@ class Samples(Dataset):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """A whole batch for a DataLoader: inputs [B, ...], targets [B]."""
-        return torch.stack([self.input(i) for i in indices]), self.targets[list(indices)]
+        return torch.stack([self.input(i) for i in indices]), self.loss_targets[list(indices)]
 
     def fingerprint(self) -> bytes:
         """Digest that changes when the samples change."""
@@ -76,24 +83,35 @@ class Arrays(Samples):
 
 
 class Items(Samples):
-    """A map-style data set of somebody else's, with items `(input, target)`; read once for its targets."""
+    """A map-style data set of somebody else's, with items `(input, target)`; read once for its targets.
+
+    A target is a class (int), a number (float), or one number for each class: one-hot or probabilities.
+    """
 
     def __init__(self, dataset: Any, name: str) -> None:
         self.dataset, self.name = dataset, name
-        targets = []
+        targets: list[Any] = []
         for index in range(len(dataset)):
             try:
                 target = torch.as_tensor(dataset[index][1])
-                targets.append(target.item())
+                targets.append(target.tolist() if target.ndim == 1 and len(target) > 1 else target.item())
             except (TypeError, ValueError, IndexError, RuntimeError) as error:
                 raise UserError(
                     f"data._target_={name}: item {index} is no (input, target) with a class or a number: {error}."
                 ) from error
         kinds = {type(target) for target in targets}
-        if kinds not in ({int}, {float}, {bool}):
+        if kinds not in ({int}, {float}, {bool}, {list}):
             words = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise UserError(f"data._target_={name}: targets are {words}; expected all int (classes) or all float.")
-        self.targets = torch.tensor(targets, dtype=torch.float64 if kinds == {float} else torch.int64)
+            raise UserError(
+                f"data._target_={name}: targets are {words}; expected all int (classes), all float, or all one number "
+                "for each class."
+            )
+        if kinds == {list}:
+            self.targets, self.probabilities = _distributions(targets, f"data._target_={name}")
+            self.num_classes = len(targets[0])
+        else:
+            self.targets = torch.tensor(targets, dtype=torch.float64 if kinds == {float} else torch.int64)
+            self.num_classes = int(self.targets.max()) + 1
         probes = range(min(3, len(dataset)))
         self.repeatable = all(torch.equal(self.input(i), self.input(i)) for i in probes)
 
@@ -110,9 +128,27 @@ class Items(Samples):
     def fingerprint(self) -> bytes:
         sample = self.input(0).contiguous().view(-1).view(torch.uint8).numpy().data if self.repeatable else b""
         digest = blake2b(self.name.encode(), digest_size=16)
-        digest.update(self.targets.numpy().data)
+        digest.update(self.loss_targets.numpy().data)
         digest.update(sample)
         return digest.digest()
+
+
+def _distributions(rows: list[list[float]], where: str) -> tuple[Tensor, Tensor | None]:
+    """The likeliest class of each sample [N] and the probabilities [N, C]; None for these where all are one-hot.
+
+    Raises:
+        UserError: rows of different length, or one that is no distribution.
+    """
+    lengths = sorted(set(map(len, rows)))
+    if len(lengths) > 1:
+        raise UserError(f"{where}: targets have {lengths[0]} to {lengths[-1]} numbers; expected one for each class.")
+    table_NC = torch.tensor(rows, dtype=torch.float64)
+    wrong_N = (table_NC < 0).any(1) | ((table_NC.sum(1) - 1).abs() > 1e-3) | table_NC.isnan().any(1)
+    if wrong_N.any():
+        first = int(wrong_N.nonzero()[0])
+        raise UserError(f"{where}: the target of item {first} is {rows[first]}; expected probabilities that sum to 1.")
+    one_hot = bool(((table_NC == 0) | (table_NC == 1)).all())
+    return table_NC.argmax(1), None if one_hot else table_NC.float()
 
 
 def as_tensor(value: Any, where: str) -> Tensor:
@@ -150,7 +186,7 @@ def from_dataset(make: Callable[..., Any], name: str) -> Source:
     """
     splits = ("train", "valid", "test") if "split" in inspect.signature(make).parameters else (None,)
     datasets = {split or "train": make(split=split) if split else make() for split in splits}
-    parts: dict[str, Samples] = {}
+    parts: dict[str, Items] = {}
     for split, dataset in datasets.items():
         if dataset is None:
             continue
@@ -160,9 +196,8 @@ def from_dataset(make: Callable[..., Any], name: str) -> Source:
     if "train" not in parts:
         raise UserError(f"data._target_={name}: there is no train part.")
     if parts["train"].targets.is_floating_point():
-        return Source(parts, (), task="regression")
+        return Source(dict(parts), (), task="regression")
     classes = getattr(datasets["train"], "classes", None)
     if classes is None:
-        highest = max(int(part.targets.max()) for part in parts.values())
-        classes = range(highest + 1)
-    return Source(parts, tuple(map(str, classes)))
+        classes = range(max(part.num_classes for part in parts.values()))
+    return Source(dict(parts), tuple(map(str, classes)))
