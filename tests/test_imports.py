@@ -20,12 +20,14 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # From the ground up: a module may use those of the layers below its own, and, inside a package, its neighbours.
 LAYERS = [
     "errors seeds signals convert keys tasks models.* report.messages report.leaderboard",
-    "config criterion files paths device dropout init metrics schedule data.* report.plots",
+    "config criterion files freeze paths device dropout init metrics schedule data.* report.plots",
     "tree targets folder state",
     "compose",
     "population report.console",
     "step",
-    "checkpoint build loop",
+    "checkpoint loop",
+    "pretrained optimize features",
+    "build",
     "assemble",
     "results",
     "run",

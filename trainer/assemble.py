@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,21 +14,27 @@ from torch.amp import GradScaler
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trainer import build, device
+from trainer import build, device, optimize, pretrained
 from trainer.config import PARTS, Config
 from trainer.data import load as data_loading
-from trainer.data.batches import Batches
+from trainer.data.batches import Batches, Draw, Fetch
 from trainer.data.load import Data, Loading
+from trainer.data.source import Arrays
 from trainer.dropout import key_dropout
 from trainer.errors import UserError
+from trainer.features import Kept, separable_head
+from trainer.freeze import freeze
 from trainer.metrics import Sums
 from trainer.population import Solo
+from trainer.pretrained import Preprocessing
 from trainer.seeds import derive
+from trainer.signals import Signals
 from trainer.state import RunState
 from trainer.targets import check
 from trainer.tasks import Classification, Task
 
-EVALUATION_BATCH = 8  # times batch_size: no gradients are kept, so larger batches fit
+EVALUATION_BATCH = 8  # times batch_size: no gradients are kept, so larger batches fit,
+EVALUATION_NUMBERS = 2**24  # but only so many numbers at a time
 
 
 @dataclass
@@ -41,14 +49,34 @@ class Parts:
     valid: Batches
     population: Solo
     loading: Loading
+    wanted: Preprocessing
+    kept: dict[str, Kept] = field(default_factory=dict)
 
     @property
     def state(self) -> RunState:
         return self.population.states[0]
 
+    def keep_features(self, names: Sequence[str], signals: Signals) -> None:
+        """Computes the features of these parts where they are kept.
 
-def assemble(config: Config, *, trusted: bool = True) -> Parts:
+        Raises:
+            Interrupted: within a batch of a signal.
+        """
+        for name in filter(self.kept.__contains__, names):
+            split = self.data.splits[name]
+            # Each sample is read once: nothing need be kept of it.
+            workers = 0 if isinstance(split.samples, Arrays) else self.loading.workers
+            once = replace(self.loading, resident="false", workers=workers)
+            batches = evaluation_batches(self.config, self.data, name, once)
+            self.kept[name].fill(self.population, batches, split.loss_targets, signals)
+
+
+def assemble(config: Config, *, trusted: bool = True, saved: dict[str, Any] | None = None) -> Parts:
     """Everything before the first step; nothing is written.
+
+    Args:
+        trusted: whether the configuration may name code of others.
+        saved: the checkpoint that is to be restored, so that `model.weights` need not be there any more.
 
     Raises:
         UserError: with all that is wrong with targets, arguments and device at once; then data; then shapes.
@@ -66,35 +94,35 @@ def assemble(config: Config, *, trusted: bool = True) -> Parts:
     if chosen.type == "mps" and dtype == torch.float64:
         raise UserError("precision=float64: Apple GPUs have none. Use device=cpu.")
     data_seed = config.seed if config.data.seed is None else config.data.seed
+    known = saved and saved.get("wanted")
+    wanted = Preprocessing(**known) if known else pretrained.preprocessing(config)
     data = data_loading.load(
-        build.source(config.data),
+        build.source(config.data, wanted),
         valid_fraction=config.data.valid_fraction,
         test_fraction=config.data.test_fraction,
         seed=data_seed,
         relabel=config.data.relabel,
     )
     data.task = _with_monitor(data.task, config)
-    model = build.model(config, data)
+    if config.data.per_class is not None:
+        data.thin(config.data.per_class, data_seed)
+    model = build.model(config, data, wanted)
+    if saved is None:
+        data.notes += pretrained.load(model, config)
     augment = build.augmentation(config, data)
     if config.debug.batches:
         data.limit(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=data_seed)
     loading = Loading(chosen, dtype, device.free_memory(chosen), config.data.resident, _workers(config.data.workers))
-    train = data_loading.batches(
-        data,
-        "train",
-        config.batch_size,
-        loading,
-        seed=data_seed,
-        drop_last=config.drop_last,
-        augment=augment,
-        balanced=config.data.balance == "sampler",
-        mix=build.mix(config, data),
-    )
+    head = separable_head(config, model, data)
+    weights = data_loading.balancing(data) if config.data.balance == "sampler" else None
+    draw = Draw(data_seed, config.drop_last, augment, weights, build.mix(config, data))
+    kept = {part: Kept() for part in data.splits if head}
+    train = data_loading.batches(data, "train", config.batch_size, loading, draw, kept.get("train"))
     if min(train.sizes) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
         raise UserError(f"batch_size={config.batch_size}: BatchNorm needs two samples or more in every training batch.")
-    valid = evaluation_batches(config, data, "valid", loading)
-    population = _population(config, model, data, chosen, dtype, len(train))
-    return Parts(config, chosen, threads, data, train, valid, population, loading)
+    valid = evaluation_batches(config, data, "valid", loading, kept.get("valid"))
+    population = _population(config, model, data, loading, len(train), head)
+    return Parts(config, chosen, threads, data, train, valid, population, loading, wanted, kept)
 
 
 def _with_monitor(task: Task, config: Config) -> Task:
@@ -114,25 +142,30 @@ def _with_monitor(task: Task, config: Config) -> Task:
     return task
 
 
-def evaluation_batches(config: Config, data: Data, part: str, loading: Loading) -> Batches:
+def evaluation_batches(config: Config, data: Data, part: str, loading: Loading, fetch: Fetch | None = None) -> Batches:
     """The batches of a part in its own order, never augmented."""
-    return data_loading.batches(data, part, EVALUATION_BATCH * config.batch_size, loading)
+    fitting = EVALUATION_NUMBERS // math.prod(data.prepare.output_shape)
+    size = max(config.batch_size, min(EVALUATION_BATCH * config.batch_size, fitting))
+    return data_loading.batches(data, part, size, loading, fetch=fetch)
 
 
 def _workers(asked: int | None) -> int:
     return min(4, os.cpu_count() or 1) if asked is None else asked
 
 
-def _population(
-    config: Config, model: nn.Module, data: Data, chosen: torch.device, dtype: torch.dtype, num_batches: int
-) -> Solo:
-    frozen = build.freeze(model, config.freeze)
+def _population(config: Config, model: nn.Module, data: Data, loading: Loading, num_batches: int, head: str) -> Solo:
+    chosen = loading.device
+    frozen = freeze(model, config.freeze)
+    if config.unfreeze_at is not None and not frozen.parameters:
+        raise UserError(f"unfreeze_at={config.unfreeze_at}: nothing is frozen. Add freeze=backbone.")
+    if config.unfreeze_at is not None and config.unfreeze_at >= config.epochs:
+        raise UserError(f"unfreeze_at={config.unfreeze_at}: expected less than epochs={config.epochs}.")
     dropouts = key_dropout(model, config.seed)
-    model.to(chosen, dtype)
+    model.to(chosen, loading.dtype)
     if any(isinstance(module, nn.Conv2d) for module in model.modules()):
         model.to(memory_format=torch.channels_last)
-    optimizer = build.optimizer(config, model, chosen)
-    schedule = build.schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
+    optimizer = optimize.optimizer(config, model, chosen)
+    schedule = optimize.schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
     scaler = GradScaler(chosen.type, enabled=config.precision == "float16")
     state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen, data.task))
     if config.ema.decay is not None:
@@ -146,4 +179,5 @@ def _population(
         frozen=frozen,
         dropouts=dropouts,
         compiled=compiled,
+        head=head,
     )

@@ -5,17 +5,12 @@ from __future__ import annotations
 import inspect
 import math
 import typing
-import warnings
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau
 
-from trainer.config import DIRECTIONS, Config, Duration
-from trainer.convert import did_you_mean, show
+from trainer.config import Config
 from trainer.criterion import Criterion, Fits, automatic, class_weights, fitting, weighted
 from trainer.data.augment import Augmentation
 from trainer.data.batches import targets_on
@@ -24,15 +19,16 @@ from trainer.data.mix import Mix
 from trainer.data.source import Source, from_dataset
 from trainer.errors import UserError
 from trainer.init import initialise
-from trainer.keys import DataConfig, Part
-from trainer.schedule import Schedule
+from trainer.keys import DataConfig
+from trainer.models import vision
+from trainer.pretrained import ANY, Preprocessing, preprocessing
 from trainer.seeds import derive
-from trainer.targets import SCHEDULE_LENGTHS, call, resolve
+from trainer.targets import call, resolve
 from trainer.tasks import Regression
 
 
-def source(config: DataConfig) -> Source:
-    """The data source.
+def source(config: DataConfig, wanted: Preprocessing = ANY) -> Source:
+    """The data source; images are read in the form that is wanted, where the configuration leaves it open.
 
     Raises:
         UserError: as the source does, where data is absent or damaged.
@@ -40,7 +36,10 @@ def source(config: DataConfig) -> Source:
     assert config.target is not None
     target = resolve(config.target, "data")
     if not inspect.isclass(target):
-        return call("data", config, root=config.root)
+        given: dict[str, Any] = {"root": config.root}
+        if "resize" in inspect.signature(target).parameters and wanted.size:
+            given |= {"size": wanted.size, "resize": wanted.resize}
+        return call("data", config, **given)
     given = {"root": config.root} if "root" in inspect.signature(target).parameters else {}
 
     def make(**split: str) -> Any:
@@ -104,32 +103,34 @@ def _try_loss(made: Criterion, fits: Fits, outputs: Tensor, targets: Tensor) -> 
         raise UserError(f"loss={fits.name}: it gives a tensor of {found}; expected one number, the mean of the batch.")
 
 
-def model(config: Config, data: Data) -> nn.Module:
+def model(config: Config, data: Data, wanted: Preprocessing | None = None) -> nn.Module:
     """The model for this data, its weights drawn from `seed`; sizes that the YAML leaves open come from the data.
 
-    Also fits the images to a model of fixed size (`data.fit`), and tries one forward pass on shapes.
+    Also brings the images to what the model wants, and tries one forward pass on shapes.
 
     Raises:
         UserError: where model and data do not fit, with both shapes.
     """
     assert config.model.target is not None
     target = resolve(config.model.target, "model")
-    images = len(data.shape) == 3
-    fixed = getattr(target, "image_size", None)
+    wanted = wanted or preprocessing(config)
     parameters = inspect.signature(target).parameters
-    if not images and (fixed or "in_channels" in parameters):
+    takes_images = getattr(target, "image_size", None) or "in_channels" in parameters or "image_size" in parameters
+    images = len(data.shape) == 3
+    if not images and takes_images:
         raise UserError(
             f"model._target_={config.model.target} takes images [channels, h, w]; the data has {list(data.shape)}: "
             "use model=mlp."
         )
-    if images and fixed:
-        data.fit(tuple(fixed))
+    if images:
+        _fit(data, wanted, vision.CHANNELS if target in vision.BUILDERS else None)
     shape, outputs = data.prepare.output_shape, num_outputs(config, data)
     given: dict[str, Any] = {"in_features": math.prod(shape), "num_outputs": outputs}
+    if target in vision.BUILDERS:
+        given |= {"output": config.model.output, "pretrained": wanted.published}
     if images:
         given |= {"in_channels": shape[0], "image_size": shape[1:]}
-    with torch.device("meta"):
-        trial = call("model", config.model, **given)
+    trial = _on_meta(config, given)
     _check_ending(trial, config.model.output)
     _try(trial, config.model.target, shape, outputs)
     with torch.random.fork_rng(devices=[]):
@@ -140,6 +141,25 @@ def model(config: Config, data: Data) -> nn.Module:
             activation = config.model.arguments.get("activation") or "relu"
         initialise(made, config.init.name, activation, config.init.bound)
         return made
+
+
+def _fit(data: Data, wanted: Preprocessing, channels: int | None) -> None:
+    side = wanted.size
+    if side and tuple(data.shape[1:]) != (side, side):
+        data.fit((side, side), channels)
+    elif channels and data.shape[0] != channels:
+        data.fit(None, channels)
+    if wanted.mean and wanted.std and len(wanted.mean) == data.prepare.output_shape[0]:
+        data.normalise(wanted.mean, wanted.std)
+
+
+def _on_meta(config: Config, given: dict[str, Any]) -> nn.Module:
+    """The model without memory or arithmetic; some need real numbers while they are made."""
+    try:
+        with torch.device("meta"):
+            return call("model", config.model, **given)
+    except NotImplementedError:
+        return call("model", config.model, **given).to("meta")
 
 
 ENDINGS = {nn.Softmax: "probabilities", nn.Sigmoid: "probabilities", nn.LogSoftmax: "log_probabilities"}
@@ -169,97 +189,6 @@ def _try(trial: nn.Module, name: str, shape: tuple[int, ...], outputs: int) -> N
         raise UserError(
             f"model._target_={name} gives {found} for two samples of {list(shape)}; the task needs (2, {outputs})."
         )
-
-
-def freeze(model: nn.Module, patterns: list[str]) -> list[nn.Module]:
-    """Holds the parameters whose names match; returns the modules that are wholly held and must stay in eval mode.
-
-    Raises:
-        UserError: a pattern that matches nothing, or nothing left to train.
-    """
-    names = [name for name, _ in model.named_parameters()]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            near = did_you_mean(pattern, names)
-            raise UserError(f"freeze={pattern}: no parameter has such a name.{near} There is: {', '.join(names[:12])}.")
-    for name, parameter in model.named_parameters():
-        if any(fnmatchcase(name, pattern) for pattern in patterns):
-            parameter.requires_grad_(False)
-    if not any(p.requires_grad for p in model.parameters()):
-        raise UserError(f"freeze={','.join(patterns)}: nothing is left to train.")
-    return [
-        module
-        for module in model.modules()
-        if (held := list(module.parameters())) and not any(p.requires_grad for p in held)
-    ]
-
-
-def optimizer(config: Config, model: nn.Module, device: torch.device) -> Optimizer:
-    """Over the parameters that are trained; torch's fused kernel where it has one and the YAML does not choose."""
-    trained: Any = [p for p in model.parameters() if p.requires_grad]
-    if not config.optim.decay_all:
-        matrices = [p for p in trained if p.ndim >= 2]
-        others = [p for p in trained if p.ndim < 2]
-        trained = [{"params": matrices}, {"params": others, "weight_decay": 0.0}] if others else trained
-    choices = {"fused", "foreach", "differentiable", "capturable"} & set(config.optim.arguments)
-    fused = {} if choices or device.type not in ("cpu", "cuda", "mps") else {"fused": True}
-    return call("optim", config.optim, trained, **fused)
-
-
-def schedule_depends_on_epochs(config: Config) -> bool:
-    """Whether the learning rate at a step would be another if `epochs` were."""
-    if config.schedule.target is None:
-        return False
-    parameters = inspect.signature(resolve(config.schedule.target, "schedule")).parameters
-    return any(name in parameters and config.schedule.arguments.get(name) is None for name in SCHEDULE_LENGTHS)
-
-
-def schedule(config: Config, optimizer: Optimizer, steps_per_epoch: int) -> Schedule:
-    """The schedule over the whole run.
-
-    Raises:
-        UserError: a warm-up before a schedule that has its own, or one as long as the run.
-    """
-    part = config.schedule
-    warmup_steps = round(part.warmup_epochs * steps_per_epoch)
-    total = config.epochs * steps_per_epoch
-    if warmup_steps >= total:
-        raise UserError(f"schedule.warmup_epochs={part.warmup_epochs:g}: expected less than epochs={config.epochs}.")
-    if warmup_steps and part.target and part.target.endswith((".OneCycleLR", ".CyclicLR")):
-        raise UserError("schedule.warmup_epochs: one_cycle has its own warm-up, schedule.pct_start.")
-    if part.target is None:
-        return Schedule(None, part.interval, _warmup(optimizer, warmup_steps), warmup_steps)
-    validate = Duration.parse(config.validate_every)
-    every = validate.amount * (steps_per_epoch if validate.unit == "ep" else 1)
-    length = {"step": total - warmup_steps, "epoch": config.epochs, "validation": max(total // every, 1)}[part.interval]
-    max_lr = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
-    better = {"mode": DIRECTIONS[config.monitor]} if part.target.endswith(".ReduceLROnPlateau") else {}
-    lengths = {"max_lr": max_lr, **better, **dict.fromkeys(SCHEDULE_LENGTHS, length)}
-    _try_schedule(part, lengths | {"max_lr": max_lr[0]})
-    main = call("schedule", part, optimizer, **lengths)
-    return Schedule(main, part.interval, _warmup(optimizer, warmup_steps), warmup_steps)
-
-
-def _warmup(optimizer: Optimizer, steps: int) -> LinearLR | None:
-    """Comes after the main scheduler is made: some set the rates when they are."""
-    if not steps:
-        return None
-    for group in optimizer.param_groups:
-        group["lr"] = group.get("initial_lr", group["lr"])
-    return LinearLR(optimizer, start_factor=1 / (steps + 1), total_iters=steps)
-
-
-def _try_schedule(part: Part, given: dict[str, Any]) -> None:
-    """Some schedulers take what only their first steps refuse, such as a step_size of 0."""
-    trial = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
-    scheduler = call("schedule", part, trial, **given)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # no optimizer step comes before
-            scheduler.step(*([1.0] if isinstance(scheduler, ReduceLROnPlateau) else []))
-    except (ZeroDivisionError, ValueError, TypeError) as error:
-        typed = " ".join(f"schedule.{key}={show(value)}" for key, value in part.arguments.items())
-        raise UserError(f"schedule: {part.target} refuses {typed}: {error}.") from error
 
 
 def augmentation(config: Config, data: Data) -> Augmentation | None:

@@ -32,8 +32,8 @@ def save(path: Path, content: dict[str, Any], keep: Path | None = None) -> None:
     write_atomically(path, buffer.getbuffer(), keep)
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU; nothing in it is run.
+def read(path: Path) -> Any:
+    """Whatever a file of torch's holds, on the CPU; nothing in it is run.
 
     torch.load checks no sums, so a flipped bit would be a silently wrong weight: the zip's own CRCs are checked first.
 
@@ -41,12 +41,13 @@ def load(path: Path) -> dict[str, Any]:
         Damaged: with the reason.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise Damaged("it is compressed, which no checkpoint of this program is")
-            if (bad := archive.testzip()) is not None:
-                raise Damaged(f"the checksum of {bad} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):  # older files than torch 1.6 are none
+            with zipfile.ZipFile(path) as archive:
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                    raise Damaged("it is compressed, which no checkpoint of torch is")
+                if (bad := archive.testzip()) is not None:
+                    raise Damaged(f"the checksum of {bad} is wrong")
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Damaged:
         raise
     except FileNotFoundError as error:
@@ -55,6 +56,15 @@ def load(path: Path) -> dict[str, Any]:
         raise Damaged(
             f"it cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint of this program, on the CPU; nothing in it is run.
+
+    Raises:
+        Damaged: with the reason.
+    """
+    content = read(path)
     if not isinstance(content, dict) or "format" not in content:
         raise Damaged("it is no checkpoint of this program")
     if not isinstance(content["format"], int):

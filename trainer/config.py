@@ -90,7 +90,10 @@ class Config:
         expected="a number of epochs or steps such as 1ep or 200st",
     )
     baseline: bool = key(False, "evaluate once before training (epoch 0 in metrics.csv)")
-    freeze: list[str] = key([], "hold the parameters whose names match these patterns, such as conv1.*")
+    freeze: list[str] = key(
+        [], "hold the parameters whose names match these patterns, such as conv1.*; backbone: all but the head"
+    )
+    unfreeze_at: int | None = key(None, "train what is frozen from this epoch on, counted from 0", ge=1)
     test: str = key(
         "auto",
         "test the best checkpoint at the end; auto: single runs do, jobs of a sweep do not",

@@ -29,6 +29,14 @@ class ModelConfig(Part):
     """What is trained."""
 
     output: str = key("logits", "what the model returns", choices=("logits", "probabilities", "log_probabilities"))
+    weights: str | None = key(
+        "none", "to start from: none, default or a name (torchvision's published ones), a file, or a run's folder"
+    )
+    cache_features: str = key(
+        "auto",
+        "keep the outputs of the frozen part and train on them; auto: where they are the same in every epoch",
+        choices=("auto", "false"),
+    )
 
 
 @dataclass
@@ -43,6 +51,7 @@ class DataConfig(Part):
         "auto", "whole data set on the device, or streamed; auto: when it fits", choices=("auto", "true", "false")
     )
     workers: int | None = key(None, "processes that decode streamed samples; default: one per core, at most 4", ge=0)
+    per_class: int | None = key(None, "keep at most so many training samples of each class", ge=1)
     balance: str = key(
         "none",
         "classes of different size: sampler draws each equally often (with replacement), loss weighs them",
@@ -64,6 +73,10 @@ class LossConfig(Part):
 class OptimConfig(Part):
     """How the weights are moved."""
 
+    backbone_lr: float | None = key(None, "learning rate of all but the model's last layer; null: the same", gt=0)
+    layer_decay: float | None = key(
+        None, "each layer's learning rate as a share of the next one's, such as 0.8; null: all the same", gt=0, le=1
+    )
     decay_all: bool = key(True, "weight decay also for biases and norms; false: only for weights of two dimensions up")
 
 

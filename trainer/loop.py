@@ -97,6 +97,8 @@ class Fit:
         for epoch in range(state.epoch, self.config.epochs):
             if outcome:
                 break
+            if self.config.unfreeze_at is not None and epoch >= self.config.unfreeze_at:
+                self.population.release()
             for batches in grouped(self.train.epoch(epoch, state.batch), self.config.accumulate):
                 self.signals.check()
                 train_step(self.population, batches, self.config.clip_norm, self.config.clip_value)

@@ -78,7 +78,7 @@ def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
         and not _is_free(key)
     ]
     if "epochs" in changed:
-        from trainer.build import schedule_depends_on_epochs  # imports torch
+        from trainer.optimize import schedule_depends_on_epochs  # imports torch
 
         if not schedule_depends_on_epochs(job.config):
             changed.remove("epochs")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import shlex
 import time
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from trainer import checkpoint, results
 from trainer.assemble import Parts, assemble, evaluation_batches
-from trainer.build import schedule_depends_on_epochs
 from trainer.compose import Job
 from trainer.config import Config
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.loop import Fit, Outcome, evaluate
+from trainer.optimize import schedule_depends_on_epochs
 from trainer.report.console import Console
 from trainer.signals import Interrupted, Signals
 from trainer.tasks import Regression, Task
@@ -46,7 +47,7 @@ def execute(
     with Signals() as signals, ExitStack() as stack:
         folder = stack.enter_context(closing(RunFolder(resume))) if resume else None
         saved, notes = checkpoint.load_newest(folder.checkpoints) if folder else (None, [])
-        parts = assemble(config, trusted=config.trust or resume is None)
+        parts = assemble(config, trusted=config.trust or resume is None, saved=saved)
         if saved:
             _restore(parts, saved, config)
         if signals.received is not None:  # before there was anything to save
@@ -102,6 +103,7 @@ class Run:
             "target_scale": [data.task.mean, data.task.std] if isinstance(data.task, Regression) else None,
             "output": data.task.output,
             "prepare": data.prepare.to_dict(),
+            "wanted": asdict(parts.wanted),
             "fingerprint": data.fingerprint,
         }
 
@@ -155,6 +157,7 @@ class Run:
         saver = checkpoint.Saver(self.folder.checkpoints, self.config.checkpoint.every, self.about)
         journal = Journal(self.console, self.folder)
         parts = self.parts
+        parts.keep_features(("train", "valid"), self.signals)
         return Fit(parts.population, parts.train, parts.valid, self.config, saver, journal, self.signals).run()
 
     def _tests(self) -> bool:
@@ -165,7 +168,8 @@ class Run:
         parts, best = self.parts, self.parts.state.best
         assert best is not None
         parts.state.evaluated.load_state_dict(best.weights)
-        batches = evaluation_batches(self.config, parts.data, "test", parts.loading)
+        parts.keep_features(("test",), self.signals)
+        batches = evaluation_batches(self.config, parts.data, "test", parts.loading, parts.kept.get("test"))
         outputs_NC, targets_N = evaluate(parts.population, batches, self.signals)
         loss = parts.population.criterion(outputs_NC, targets_N).item()
         report = parts.data.task.report(outputs_NC, targets_N, loss)

@@ -40,9 +40,12 @@ class Kind:
 
 KINDS = {
     "model": Kind(
-        nn.Module, "a torch.nn.Module", nn.Module, ("in_channels", "image_size", "in_features", "num_outputs")
+        nn.Module,
+        "a torch.nn.Module",
+        nn.Module,
+        ("in_channels", "image_size", "in_features", "num_outputs"),
     ),
-    "data": Kind(Dataset, "a torch.utils.data.Dataset", Source, ("root", "split")),
+    "data": Kind(Dataset, "a torch.utils.data.Dataset", Source, ("root", "split", "size", "resize")),
     "loss": Kind(nn.Module, "a loss from torch.nn"),
     "optim": Kind(Optimizer, "a torch.optim.Optimizer", given=("params",)),
     "schedule": Kind(
@@ -165,7 +168,7 @@ def call(name: str, part: Part, *positional: Any, **given: Any) -> Any:
     passed = {k: v for k, v in given.items() if k in parameters and part.arguments.get(k) is None}
     try:
         return target(*positional, **{**part.arguments, **passed})
-    except UserError:
+    except (UserError, NotImplementedError):
         raise
     except (ValueError, TypeError, RuntimeError) as error:
         typed = " ".join(f"{name}.{k}={show(v)}" for k, v in part.arguments.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -31,7 +32,28 @@ class Fetch(Protocol):
     def __call__(self, batches: Sequence[Positions]) -> Iterable[Batch]: ...
 
 
-class Resident:
+class Tensors:
+    """Inputs and targets on the device; a batch is an index.
+
+    Attributes:
+        prepare: applied to the inputs of each batch; None where they are ready.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    prepare: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, batches: Sequence[Positions]) -> Iterator[Batch]:
+        for positions in batches:
+            if isinstance(positions, slice):
+                inputs, targets = self.inputs[positions], self.targets[positions]
+            else:
+                positions = positions.to(self.inputs.device)
+                inputs, targets = _rows(self.inputs, positions), self.targets[positions]
+            yield (self.prepare(inputs) if self.prepare else inputs), targets
+
+
+class Resident(Tensors):
     """A part as tensors on the device; prepared once and for all if `prepared`, else a batch at a time."""
 
     def __init__(
@@ -54,15 +76,6 @@ class Resident:
                 part.copy_(prepare(samples.take(chunk).to(device), dtype))
         else:
             self.inputs = samples.take(indices).to(device)
-
-    def __call__(self, batches: Sequence[Positions]) -> Iterator[Batch]:
-        for positions in batches:
-            if isinstance(positions, slice):
-                inputs, targets = self.inputs[positions], self.targets[positions]
-            else:
-                positions = positions.to(self.inputs.device)
-                inputs, targets = _rows(self.inputs, positions), self.targets[positions]
-            yield (self.prepare(inputs) if self.prepare else inputs), targets
 
 
 def _rows(inputs: Tensor, positions: Tensor) -> Tensor:
@@ -182,6 +195,25 @@ def _ignore_signals(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """How a training part is drawn.
+
+    Attributes:
+        seed: of order, augmentation and mixing.
+        drop_last: leave out a last batch that is not full.
+        augment: applied to the inputs of each batch.
+        weights: [num_samples], how often each sample is drawn, with replacement; None takes each once.
+        mix: makes one sample of two, and targets of class probabilities.
+    """
+
+    seed: int
+    drop_last: bool = False
+    augment: Augment | None = None
+    weights: Tensor | None = None
+    mix: Mix | None = None
+
+
 class Batches:
     """The batches of a part, epoch by epoch.
 
@@ -189,30 +221,15 @@ class Batches:
         fetch: where the samples come from.
         num_samples: samples of the part.
         batch_size: samples per batch. A last batch of a single sample joins the one before: BatchNorm needs two.
-        seed: of order and augmentation; None keeps the order of the part.
-        drop_last: leave out a last batch that is not full.
-        augment: applied to the inputs of each batch.
-        mix: makes one sample of two, and targets of class probabilities.
-        weights: [num_samples], how often each sample is drawn, with replacement; None takes each once.
+        draw: None keeps the part's order and the samples as they are.
     """
 
     def __init__(
-        self,
-        fetch: Fetch,
-        num_samples: int,
-        batch_size: int,
-        device: torch.device,
-        *,
-        seed: int | None = None,
-        drop_last: bool = False,
-        augment: Augment | None = None,
-        weights: Tensor | None = None,
-        mix: Mix | None = None,
+        self, fetch: Fetch, num_samples: int, batch_size: int, device: torch.device, draw: Draw | None = None
     ) -> None:
-        self.weights, self.mix = weights, mix
-        self.fetch, self.num_samples, self.batch_size, self.seed = fetch, num_samples, batch_size, seed
-        self.augment = augment
-        self.generator = Generator(device)
+        self.fetch, self.num_samples, self.batch_size, self.draw = fetch, num_samples, batch_size, draw
+        drop_last = draw is not None and draw.drop_last
+        self.device, self.generator = device, Generator(device)
         full, rest = divmod(num_samples, batch_size)
         self.sizes = [batch_size] * full
         if rest == 1 and full:
@@ -227,22 +244,23 @@ class Batches:
 
     def order(self, epoch: int) -> list[Positions]:
         """Positions of each batch of an epoch."""
-        if self.seed is None:
+        if self.draw is None:
             ends = list(itertools.accumulate(self.sizes))
             return [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
-        generator = Generator().manual_seed(derive(self.seed, "order", epoch))
-        if self.weights is None:
+        generator = Generator().manual_seed(derive(self.draw.seed, "order", epoch))
+        if self.draw.weights is None:
             positions = torch.randperm(self.num_samples, generator=generator)
         else:
-            positions = torch.multinomial(self.weights, self.num_samples, replacement=True, generator=generator)
+            positions = torch.multinomial(self.draw.weights, self.num_samples, replacement=True, generator=generator)
         return list(positions[: sum(self.sizes)].split(self.sizes))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """(inputs, targets) of the batches `start`, `start` + 1, ... of an epoch."""
+        draw = self.draw
         for number, (inputs, targets) in enumerate(self.fetch(self.order(epoch)[start:]), start):
-            if self.augment is not None and self.seed is not None:
-                self.generator.manual_seed(derive(self.seed, "augment", epoch, number))
-                inputs = self.augment(inputs, self.generator)
-            if self.mix is not None and self.seed is not None:
-                inputs, targets = self.mix(inputs, targets, derive(self.seed, "mix", epoch, number))
+            if draw is not None and draw.augment is not None:
+                self.generator.manual_seed(derive(draw.seed, "augment", epoch, number))
+                inputs = draw.augment(inputs, self.generator)
+            if draw is not None and draw.mix is not None:
+                inputs, targets = draw.mix(inputs, targets, derive(draw.seed, "mix", epoch, number))
             yield inputs, targets

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.data.batches import Augment, Batches, Fetch, Resident, Streamed
-from trainer.data.mix import Mix
+from trainer.data.batches import Batches, Draw, Fetch, Resident, Streamed
 from trainer.data.prepare import Prepare, channel_statistics
 from trainer.data.source import Items, Samples, Source
 from trainer.data.split import relabelled, stratified
@@ -66,12 +65,29 @@ class Data:
         """Of one raw sample."""
         return self.prepare.shape
 
-    def fit(self, size: tuple[int, int] | None) -> None:
-        """Brings images to the size that a model needs."""
+    def fit(self, size: tuple[int, int] | None, channels: int | None = None) -> None:
+        """Brings images to the size and the channels that a model needs."""
         assert isinstance(self.prepare, Prepare)
-        self.prepare = replace(self.prepare, size=size)
+        grey = channels is not None and self.shape[0] == 1
+        self.prepare = replace(self.prepare, size=size, channels=channels if grey else None)
         if note := self.prepare.describe():
             self.notes.append(f"images {note}")
+
+    def normalise(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """Takes these statistics, one per channel from 0 to 255, in place of the data's own; floats stay as is."""
+        first = self.splits["train"]
+        if isinstance(self.prepare, Prepare) and first.samples.take(first.indices[:1]).dtype == torch.uint8:
+            self.prepare = replace(self.prepare, mean=mean, std=std)
+
+    def thin(self, per_class: int, seed: int) -> None:
+        """Keeps at most so many training samples of each class, at random."""
+        split = self.splits["train"]
+        generator = torch.Generator().manual_seed(derive(seed, "per_class"))
+        order = torch.randperm(len(split), generator=generator)
+        labels = split.targets[order]
+        kept = [order[labels == label][:per_class] for label in range(len(self.task.classes))]
+        self.splits["train"] = Split(split.samples, split.indices[torch.cat(kept).sort().values])
+        self.notes.append(f"at most {per_class} training samples of each class")
 
     def limit(self, samples: int, seed: int, *, overfit: bool = False) -> None:
         """Keeps at most so many samples of each part, at random; with `overfit`, validation is the training part."""
@@ -175,43 +191,23 @@ class Loading:
 
 
 def batches(
-    data: Data,
-    part: str,
-    batch_size: int,
-    loading: Loading,
-    *,
-    seed: int | None = None,
-    drop_last: bool = False,
-    augment: Augment | None = None,
-    balanced: bool = False,
-    mix: Mix | None = None,
+    data: Data, part: str, batch_size: int, loading: Loading, draw: Draw | None = None, fetch: Fetch | None = None
 ) -> Batches:
-    """The batches of a part, resident or streamed as `loading` says.
+    """The batches of a part, resident or streamed as `loading` says, unless `fetch` has the samples."""
+    split = data.splits[part]
+    return Batches(fetch or _fetch(data, split, loading), len(split), batch_size, loading.device, draw)
 
-    Args:
-        balanced: every class is drawn equally often.
+
+def balancing(data: Data) -> Tensor:
+    """[training samples], the weights by which every class is drawn equally often.
 
     Raises:
-        UserError: `balanced`, and there are no classes.
+        UserError: there are no classes.
     """
-    split = data.splits[part]
-    fetch = _fetch(data, split, loading)
-    weights = None
-    if balanced:
-        if not isinstance(data.task, Classification):
-            raise UserError("data.balance=sampler: the task is a regression; there are no classes to balance.")
-        weights = (1 / torch.bincount(split.targets).double())[split.targets]
-    return Batches(
-        fetch,
-        len(split),
-        batch_size,
-        loading.device,
-        seed=seed,
-        drop_last=drop_last,
-        augment=augment,
-        weights=weights,
-        mix=mix,
-    )
+    if not isinstance(data.task, Classification):
+        raise UserError("data.balance=sampler: the task is a regression; there are no classes to balance.")
+    targets = data.splits["train"].targets
+    return (1 / torch.bincount(targets).double())[targets]
 
 
 def _fetch(data: Data, split: Split, loading: Loading) -> Fetch:

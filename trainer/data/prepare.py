@@ -20,16 +20,18 @@ class Prepare:
         mean, std: per channel, in the raw unit (images: 0 to 255).
         size: height and width that images are brought to: padded evenly when up to 4 pixels are missing, otherwise
             resized bilinearly; None leaves them.
+        channels: grey images are repeated to so many, for models trained on colour; None leaves them.
     """
 
     shape: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: tuple[int, int] | None = None
+    channels: int | None = None
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        return (self.shape[0], *self.size) if self.size else self.shape
+        return (self.channels or self.shape[0], *(self.size or self.shape[1:]))
 
     @property
     def padding(self) -> tuple[int, int, int, int] | None:
@@ -45,6 +47,8 @@ class Prepare:
     def __call__(self, raw: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """[B, *shape] of any dtype and device to [B, *output_shape] of `dtype` on the same device."""
         mean, std = _per_channel(self, dtype, raw.device)
+        if self.channels and raw.shape[1] != self.channels:
+            raw = raw.expand(-1, self.channels, -1, -1)
         if self.size is None or self.size == tuple(self.shape[1:]):
             # Bytes become numbers in the subtraction: one pass over memory instead of two.
             return torch.sub(raw if raw.dtype == torch.uint8 else raw.to(dtype), mean).div_(std)
@@ -56,11 +60,14 @@ class Prepare:
         return inputs.sub_(mean).div_(std)
 
     def describe(self) -> str | None:
-        """What is done to the images' size, for the header; None where nothing is."""
-        if self.size is None or self.size == tuple(self.shape[1:]):
-            return None
-        verb = "padded" if self.padding else "resized"
-        return f"{verb} from {self.shape[1]}x{self.shape[2]} to {self.size[0]}x{self.size[1]}"
+        """What is done to the images' form, for the header; None where nothing is."""
+        told = []
+        if self.size is not None and self.size != tuple(self.shape[1:]):
+            verb = "padded" if self.padding else "resized"
+            told.append(f"{verb} from {self.shape[1]}x{self.shape[2]} to {self.size[0]}x{self.size[1]}")
+        if self.channels and self.channels != self.shape[0]:
+            told.append(f"repeated from {self.shape[0]} to {self.channels} channels")
+        return " and ".join(told) or None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -68,7 +75,7 @@ class Prepare:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Prepare:
         size = tuple(stored["size"]) if stored["size"] else None
-        return cls(tuple(stored["shape"]), tuple(stored["mean"]), tuple(stored["std"]), size)
+        return cls(tuple(stored["shape"]), tuple(stored["mean"]), tuple(stored["std"]), size, stored.get("channels"))
 
 
 @lru_cache(maxsize=16)

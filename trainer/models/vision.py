@@ -1,0 +1,139 @@
+"""torchvision's and timm's classifiers, with as many outputs as are asked for and a head of one's own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from trainer.models.heads import ENDINGS, last_layer, mlp_head, replace_head
+
+# What a builder calls the image's side where its model is made for one; other models take any size.
+SIDES = {"vit": "image_size", "maxvit": "input_size"}
+NATURAL_SIZE = {"vit": 224, "maxvit": 224, "inception": 299}
+AUXILIARY = {"inception_v3": ("AuxLogits.fc", 0.4), "googlenet": ("aux1.fc2", 0.3)}  # weight as in the papers
+
+
+def torchvision_model(
+    name: str,
+    num_outputs: int,
+    *,
+    head: str = "linear",
+    hidden: int | Sequence[int] = 256,
+    dropout: float | Sequence[float] = 0.0,
+    image_size: int | Sequence[int] | None = None,
+    output: str = "logits",
+    pretrained: bool = False,
+    **arguments: Any,
+) -> nn.Module:
+    """A classifier by its name in torchvision, its weights still random.
+
+    Args:
+        head: `linear` replaces the last layer, `mlp` the whole classifier by Linear-ReLU-...-Linear.
+        hidden, dropout: of the mlp; see `mlp_head`.
+        image_size: of models made for one size (vision transformers).
+        output: log_probabilities or probabilities end the model in a LogSoftmax or Softmax.
+        pretrained: published weights will be loaded, and they want what these were trained with.
+        arguments: passed on to torchvision.
+
+    Raises:
+        ValueError: no such model or head.
+    """
+    _check(name, torchvision.models.list_models(module=torchvision.models), "torchvision")
+    family = name.partition("_")[0]
+    if family in SIDES and image_size is not None:
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if height != width:
+            raise ValueError(f"{name} takes square images, not {height}x{width}")
+        arguments[SIDES[family]] = (height, width) if family == "maxvit" else height
+    if name in AUXILIARY:
+        arguments = {"init_weights": not pretrained, "transform_input": pretrained, **arguments}
+    model = torchvision.models.get_model(name, num_classes=num_outputs, **arguments)
+    if name in AUXILIARY:
+        model.auxiliary_weight = AUXILIARY[name][1]
+    return _with_head(model, num_outputs, head, hidden, dropout, output)
+
+
+def timm_model(
+    name: str,
+    num_outputs: int,
+    *,
+    head: str = "linear",
+    hidden: int | Sequence[int] = 256,
+    dropout: float | Sequence[float] = 0.0,
+    output: str = "logits",
+    pretrained: bool = False,
+    **arguments: Any,
+) -> nn.Module:
+    """A classifier by its name in timm (the extra `timm`), its weights still random; arguments as above.
+
+    Raises:
+        ValueError: timm is not installed, or has no such model.
+    """
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ValueError("timm is not installed: pip install 'trainer-cli[timm]'") from error
+    _check(name, timm.list_models(), "timm")
+    return _with_head(
+        timm.create_model(name, num_classes=num_outputs, **arguments), num_outputs, head, hidden, dropout, output
+    )
+
+
+def natural_size(name: str) -> int | None:
+    """The side of the images that a torchvision model was made for; None where any will do."""
+    return NATURAL_SIZE.get(name.partition("_")[0])
+
+
+def _check(name: str, known: Iterable[str], library: str) -> None:
+    names = list(known)
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.4)
+        raise ValueError(f"{library} has no classifier {name}; the nearest are {', '.join(near) or 'none'}")
+
+
+def _with_head(
+    model: nn.Module,
+    num_outputs: int,
+    head: str,
+    hidden: int | Sequence[int],
+    dropout: float | Sequence[float],
+    output: str,
+) -> nn.Module:
+    if head not in ("linear", "mlp"):
+        raise ValueError(f"head={head}: expected linear or mlp")
+    path = last_layer(model)
+    replaced: nn.Module = model.get_submodule(path)
+    if head == "mlp":
+        path = path.partition(".")[0]  # AlexNet's and VGG's whole classifier, not only its last layer
+        first = next((m for m in model.get_submodule(path).modules() if isinstance(m, nn.Linear)), None)
+        if first is None or not isinstance(model.get_submodule(path), (nn.Linear, nn.Sequential)):
+            raise ValueError(f"head=mlp: this model's classifier ({path}) is not made of linear layers")
+        replaced = mlp_head(first.in_features, num_outputs, hidden, dropout)
+        replaced = _after_pooling(model.get_submodule(path), first, replaced)
+    if output in ENDINGS:
+        ending = nn.Sigmoid() if num_outputs == 1 else ENDINGS[output](dim=1)
+        replaced = nn.Sequential(replaced, ending)
+    replace_head(model, path, replaced)
+    model.head_path = path  # type: ignore[assignment]
+    return model
+
+
+def _after_pooling(classifier: nn.Module, first: nn.Linear, head: nn.Sequential) -> nn.Sequential:
+    """The head with what stands before a classifier's first linear layer and has to stay (ConvNeXt's norm, Flatten)."""
+    if not isinstance(classifier, nn.Sequential):
+        return head
+    before = []
+    for layer in classifier:
+        if layer is first:
+            break
+        if not isinstance(layer, nn.Dropout):
+            before.append(layer)
+    return nn.Sequential(*before, *head)
+
+
+BUILDERS = (torchvision_model, timm_model)
+CHANNELS = 3  # of the images that their models take
