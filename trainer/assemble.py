@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from trainer import build, device, optimize, pretrained
 from trainer.config import PARTS, Config
 from trainer.data import load as data_loading
 from trainer.data.batches import Batches, Draw, Fetch
-from trainer.data.load import Data, Loading
+from trainer.data.load import Data, Loading, Shared
 from trainer.data.source import Arrays
 from trainer.dropout import key_dropout
 from trainer.errors import UserError
@@ -71,12 +72,15 @@ class Parts:
             self.kept[name].fill(self.population, batches, split.loss_targets, signals)
 
 
-def assemble(config: Config, *, trusted: bool = True, saved: dict[str, Any] | None = None) -> Parts:
+def assemble(
+    config: Config, *, trusted: bool = True, saved: dict[str, Any] | None = None, shared: Shared | None = None
+) -> Parts:
     """Everything before the first step; nothing is written.
 
     Args:
         trusted: whether the configuration may name code of others.
         saved: the checkpoint that is to be restored, so that `model.weights` need not be there any more.
+        shared: where data is kept for other runs.
 
     Raises:
         UserError: with all that is wrong with targets, arguments and device at once; then data; then shapes.
@@ -96,8 +100,11 @@ def assemble(config: Config, *, trusted: bool = True, saved: dict[str, Any] | No
     data_seed = config.seed if config.data.seed is None else config.data.seed
     known = saved and saved.get("wanted")
     wanted = Preprocessing(**known) if known else pretrained.preprocessing(config)
+    make = partial(build.source, config.data, wanted)
     data = data_loading.load(
-        build.source(config.data, wanted),
+        shared.source(repr((config.data.target, config.data.arguments, config.data.root, wanted)), make)
+        if shared
+        else make(),
         valid_fraction=config.data.valid_fraction,
         test_fraction=config.data.test_fraction,
         seed=data_seed,
@@ -112,7 +119,8 @@ def assemble(config: Config, *, trusted: bool = True, saved: dict[str, Any] | No
     augment = build.augmentation(config, data)
     if config.debug.batches:
         data.limit(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=data_seed)
-    loading = Loading(chosen, dtype, device.free_memory(chosen), config.data.resident, _workers(config.data.workers))
+    workers = _workers(config.data.workers)
+    loading = Loading(chosen, dtype, device.free_memory(chosen), config.data.resident, workers, shared)
     head = separable_head(config, model, data)
     weights = data_loading.balancing(data) if config.data.balance == "sampler" else None
     draw = Draw(data_seed, config.drop_last, augment, weights, build.mix(config, data))

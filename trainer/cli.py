@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -106,10 +107,15 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
     from trainer.compose import Composer
 
     composer = Composer(flags.config_dir)
-    if flags.multirun:
-        from trainer.sweep import compose_jobs, run_sweep
+    folder = _sweep_folder(words)
+    if folder is not None:
+        from trainer.sweep import resumed_sweep
 
-        return run_sweep(compose_jobs(composer, words, problems), command, STARTED)
+        return resumed_sweep(composer, folder, words, problems, command)
+    if flags.multirun or composer.sweep_of(composer.read(words, sweep=True)[0]) is not None:
+        from trainer.sweep import new_sweep
+
+        return new_sweep(composer, words, problems, command)
     if any(word.startswith("resume=") for word in words):
         from trainer.resume import is_finished, resumed_job
 
@@ -118,7 +124,7 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
             print(f"{folder}: the run is finished, nothing is left to do. More epochs: train resume={folder} epochs=N")
             return 0
     else:
-        job, folder = _new_job(composer, words, problems), None
+        job = _new_job(composer, words, problems)
     if flags.cfg:
         import yaml
 
@@ -127,6 +133,14 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
     from trainer.run import execute
 
     return execute(job, folder, command=command, started=STARTED)
+
+
+def _sweep_folder(words: list[str]) -> Path | None:
+    """The sweep that `resume=` names; None where it names none."""
+    from trainer.folder import find_sweep
+
+    named = [word.partition("=")[2] for word in words if word.startswith("resume=")]
+    return find_sweep(named[0]) if named else None
 
 
 def _new_job(composer: Composer, words: list[str], problems: list[str]) -> Job:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,10 @@ from yaml import YAMLError
 from trainer import config
 from trainer.config import Config
 from trainer.convert import did_you_mean
+from trainer.draws import Range, draw
 from trainer.errors import UserError
 from trainer.paths import config_folders
-from trainer.tree import plain, set_value
+from trainer.tree import leaves_of, plain, set_value
 
 ENVIRONMENT = re.compile(r"\$\{\s*oc\.env")
 ROOT_NAME = "_root_of_trainer_"  # lives in Hydra's ConfigStore, so that no user's config.yaml can shadow it
@@ -121,8 +122,11 @@ class Composer:
                 return f"{name}={value}: no such {name}.{near} There is: {', '.join(self.groups[name])}."
         return None
 
-    def job(self, overrides: list[Override]) -> Job:
+    def job(self, overrides: list[Override], suggest: Callable[[str, Range], Any] | None = None) -> Job:
         """The configuration of one job, with all its problems of keys, types, ranges and interpolations.
+
+        Args:
+            suggest: chooses what is to be drawn, instead of chance.
 
         Raises:
             UserError: where Hydra cannot compose the chosen groups at all.
@@ -135,10 +139,20 @@ class Composer:
             if override.key_or_group not in self.groups:
                 set_value(tree, override, self.groups, problems)
         typed = {o.key_or_group for o in overrides}
-        job = finish(tree, choices, [o.input_line or "" for o in overrides])
+        job = finish(tree, choices, [o.input_line or "" for o in overrides], suggest)
         job.problems = problems + [self._placed(problem, typed, choices) for problem in job.problems]
         job.unusual = self._unusual(base, job.stored, choices)
         return job
+
+    def sweep_of(self, overrides: list[Override]) -> dict[str, str] | None:
+        """What a chosen experiment sweeps over by itself (`hydra.mode: MULTIRUN`, `hydra.sweeper.params`), or None."""
+        chosen = next((o for o in overrides if o.key_or_group == "experiment"), None)
+        if chosen is None or chosen.is_sweep_override() or chosen.value() is None:
+            return None
+        composed = compose(ROOT_NAME, overrides=[f"experiment={chosen.value()}"], return_hydra_config=True)
+        if str(composed.hydra.mode).rpartition(".")[2] != "MULTIRUN":
+            return None
+        return {str(key): str(value) for key, value in (composed.hydra.sweeper.params or {}).items()}
 
     def _compose(self, grouped: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
         if grouped not in self._composed:
@@ -210,18 +224,26 @@ def first_sentence(error: Exception) -> str:
     return " ".join(str(error).split())[:400].rstrip(".") + "."
 
 
-def finish(tree: DictConfig, choices: dict[str, str], overrides: list[str]) -> Job:
-    """Resolves interpolations and checks types and ranges.
+def finish(
+    tree: DictConfig, choices: dict[str, str], overrides: list[str], suggest: Callable[[str, Range], Any] | None = None
+) -> Job:
+    """Draws what is to be drawn, resolves interpolations, and checks types and ranges.
+
+    Args:
+        suggest: chooses what is to be drawn, instead of chance.
 
     Raises:
         UserError: where an interpolation cannot be resolved.
     """
-    problems = []
+    problems: list[str] = []
     try:
-        for missing in sorted(OmegaConf.missing_keys(tree)):
-            problems.append(f"{missing}: a value is needed: {missing}=...")
-            OmegaConf.update(tree, missing, None)
+        draw(tree, problems, suggest)
         raw = plain(tree, resolve=False)
+        missing = sorted(key for key, value in leaves_of(raw) if value == "???")
+        for key in missing:
+            problems.append(f"{key}: a value is needed: {key}=...")
+            OmegaConf.update(tree, key, None)
+        raw = plain(tree, resolve=False) if missing else raw
         resolved = plain(tree, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(first_sentence(error)) from error

@@ -27,6 +27,7 @@ from trainer.keys import (
     OptimConfig,
     Part,
     ScheduleConfig,
+    SweepConfig,
     key,
 )
 
@@ -53,6 +54,7 @@ class Config:
     init: InitConfig = field(default_factory=InitConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
     epochs: int = key(30, "passes over the training samples, at most", ge=1)
     batch_size: int = key(64, "samples per forward pass", ge=1)
@@ -61,6 +63,7 @@ class Config:
     clip_norm: float | None = key(None, "largest norm of the whole gradient", gt=0)
     clip_value: float | None = key(None, "largest absolute value of a gradient's element", gt=0)
     seed: int = key(0, "feeds everything random", ge=0, lt=2**63)
+    trial: int | None = key(None, "number of a random draw: trial=range(10)", ge=0)
     device: str = key(
         "auto",
         "auto (cuda, else mps, else cpu), cuda, cuda:N, mps or cpu",
@@ -132,6 +135,7 @@ FREE_ON_RESUME = (
     "trust",
     "resume",
     "resume_force",
+    "sweep",
 )
 
 

@@ -31,6 +31,18 @@ def choose(name: str) -> torch.device:
     return device
 
 
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def accelerators() -> list[str]:
+    """All CUDA devices, else Apple's GPU, else none."""
+    if torch.cuda.is_available():
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return ["mps"] if torch.backends.mps.is_available() else []
+
+
 def describe(device: torch.device) -> str:
     """As the header names it, a GPU with its product name."""
     if device.type == "cuda":

@@ -18,6 +18,7 @@ from trainer.errors import RunFailed, UserError
 from trainer.files import write_atomically
 
 OUTPUTS = Path("outputs")
+LEDGER = "sweep.jsonl"
 MAX_CONFIG_BYTES = 1_000_000
 CHOICES = "# chosen: "
 
@@ -58,8 +59,7 @@ class RunFolder:
         return text
 
     def write_results(self, results: dict[str, Any]) -> None:
-        text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomically(self.path / "results.json", text.encode())
+        write_results(self.path, results)
 
     def start_metrics(self, columns: list[str], history: list[dict[str, Any]]) -> None:
         """Begins metrics.csv anew with the rows of `history`: rows beyond a checkpoint are written again."""
@@ -94,6 +94,12 @@ def _line(columns: list[str], row: dict[str, Any]) -> str:
     return ",".join("" if row[name] is None else repr(row[name]) for name in columns)
 
 
+def write_results(path: Path, results: dict[str, Any]) -> None:
+    """results.json of a run folder."""
+    text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path / "results.json", text.encode())
+
+
 def read_results(path: Path) -> dict[str, Any] | None:
     """results.json of a run folder; None where there is none yet, or none that can be read."""
     try:
@@ -123,7 +129,7 @@ def find(name: str, outputs: Path = OUTPUTS) -> Path:
     """
     if name == "latest":
         for config in sorted(outputs.glob("*/*/config.yaml"), key=lambda p: p.stat().st_mtime, reverse=True):
-            if _unfinished(config.parent) and not _running(config.parent):
+            if _unfinished(config.parent) and not is_running(config.parent):
                 return config.parent
         raise UserError(f"resume=latest: there is no unfinished run in {outputs.resolve()}.")
     path = Path(name)
@@ -135,7 +141,17 @@ def find(name: str, outputs: Path = OUTPUTS) -> Path:
     return path
 
 
-def _running(path: Path) -> bool:
+def find_sweep(name: str, outputs: Path = OUTPUTS) -> Path | None:
+    """The sweep's folder that `resume=` names: the folder, a file in it, or `latest` where the newest thing is one."""
+    if name == "latest":
+        newest = max(outputs.glob("*/*/"), key=lambda path: path.stat().st_mtime, default=None)
+        return newest if newest and (newest / LEDGER).is_file() else None
+    path = Path(name)
+    path = path.parent if path.name == LEDGER else path
+    return path if (path / LEDGER).is_file() else None
+
+
+def is_running(path: Path) -> bool:
     """Whether a process holds the folder's lock at this moment."""
     try:
         with open(path / "run.lock", encoding="ascii") as lock:
@@ -194,6 +210,15 @@ def read_config(path: Path, *, trusted: bool) -> dict[str, Any]:
         raise UserError(f"{file}: not readable: {' '.join(str(error).split())}.") from error
     if not isinstance(tree, dict):
         raise UserError(f"{file}: expected a configuration, found {type(tree).__name__}.")
-    if re.search(r"\$\{", text) and not trusted:
-        raise UserError(f"{file}: it reads environment variables (${{...}}). If you trust it, add trust=true.")
+    if not trusted:
+        refuse_interpolation(text, file)
     return tree
+
+
+def refuse_interpolation(text: str, where: Path) -> None:
+    """
+    Raises:
+        UserError: a stored configuration would read something when it is resolved.
+    """
+    if "${" in text:
+        raise UserError(f"{where}: it reads environment variables (${{...}}). If you trust it, add trust=true.")

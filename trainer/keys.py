@@ -52,6 +52,8 @@ class DataConfig(Part):
     )
     workers: int | None = key(None, "processes that decode streamed samples; default: one per core, at most 4", ge=0)
     per_class: int | None = key(None, "keep at most so many training samples of each class", ge=1)
+    folds: int | None = key(None, "cross-validation: so many parts, each the validation part once", ge=2)
+    fold: int | None = key(None, "which of the folds validates, counted from 0: data.fold=range(5)", ge=0)
     balance: str = key(
         "none",
         "classes of different size: sampler draws each equally often (with replacement), loss weighs them",
@@ -143,6 +145,32 @@ class CheckpointConfig:
         pattern=rf"auto|{DURATION}",
         expected="auto or a duration such as 1ep, 200st or 5min",
     )
+
+
+@dataclass
+class HalvingConfig:
+    """Successive halving: the weaker jobs of a sweep end early."""
+
+    factor: int | None = key(None, "keep one job in so many at each rung; null: every job runs to its end", ge=2)
+    min_epochs: int = key(1, "epochs of the first rung; each further one has `factor` times as many", ge=1)
+
+
+@dataclass
+class SweepConfig:
+    """How the jobs of `train -m` are run."""
+
+    workers: str = key(
+        "auto",
+        "jobs at a time; auto: one per CPU core, or one per GPU",
+        pattern=r"auto|[1-9]\d*",
+        expected="auto or a number from 1",
+    )
+    on_error: str = key("continue", "whether a failed job ends the sweep", choices=("continue", "stop"))
+    seed: int = key(0, "of random draws such as ${loguniform:1e-4,1e-2}", ge=0)
+    dry_run: bool = key(False, "only show the jobs and estimate time and disk")
+    sampler: str = key("none", "how trials are chosen; tpe: by optuna, from what was found", choices=("none", "tpe"))
+    trials: int | None = key(None, "of a sampler: how many jobs", ge=1)
+    halving: HalvingConfig = field(default_factory=HalvingConfig)
 
 
 @dataclass

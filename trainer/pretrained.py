@@ -84,6 +84,8 @@ def _of_timm(name: str) -> Preprocessing:
     import timm
 
     known = timm.get_pretrained_cfg(name)
+    if known is None:
+        return Preprocessing()
     mean, std = (tuple(255 * value for value in values) for values in (known.mean, known.std))
     size = known.input_size[1]
     return Preprocessing(size, round(size / known.crop_pct), mean, std, published=True)

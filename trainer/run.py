@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trainer import checkpoint, results
 from trainer.assemble import Parts, assemble, evaluation_batches
 from trainer.compose import Job
 from trainer.config import Config
+from trainer.data.load import Shared
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.loop import Fit, Outcome, evaluate
@@ -29,36 +31,63 @@ def columns(task: Task) -> list[str]:
     return ["epoch", "step", "lr", *task.columns, "seconds", "samples_per_second"]
 
 
+@dataclass(frozen=True)
+class InSweep:
+    """What is different for a job of a sweep.
+
+    Attributes:
+        place: its folder, which is there already.
+        trusted: whether its configuration may name code of others.
+        pause_at: epochs after which it stops for now.
+        shared: data that other jobs of the same process use too.
+    """
+
+    place: Path
+    trusted: bool = True
+    pause_at: int | None = None
+    shared: Shared | None = None
+
+
 def execute(
-    job: Job, resume: Path | None = None, *, place: Path | None = None, command: list[str], started: float
+    job: Job, resume: Path | None = None, *, command: list[str], started: float, sweep: InSweep | None = None
 ) -> int:
     """Trains, tests and writes a run folder; returns the exit code.
 
     Args:
         resume: the folder of the run to continue.
-        place: the folder of a new run, made here; default: a new one below ./outputs.
         started: time.perf_counter() when the program began.
+        sweep: the run is a job of a sweep: a new one, or one to be continued.
 
     Raises:
         UserError: nothing was done and no file left behind.
         RunFailed: the run could not go on.
     """
     config = job.config
+    place = sweep.place if sweep else resume
+    trusted = config.trust or (sweep.trusted if sweep else resume is None)
     with Signals() as signals, ExitStack() as stack:
-        folder = stack.enter_context(closing(RunFolder(resume))) if resume else None
+        folder = stack.enter_context(closing(RunFolder(place))) if place else None
         saved, notes = checkpoint.load_newest(folder.checkpoints) if folder else (None, [])
-        parts = assemble(config, trusted=config.trust or resume is None, saved=saved)
+        parts = assemble(config, trusted=trusted, saved=saved, shared=sweep.shared if sweep else None)
         if saved:
             _restore(parts, saved, config)
+        if sweep and sweep.pause_at:
+            config.max_steps = sweep.pause_at * math.ceil(len(parts.train) / config.accumulate)
         if signals.received is not None:  # before there was anything to save
             return signals.exit_code
-        name = config.name or f"{job.choices.get('data', 'data')}-{job.choices.get('model', 'model')}"
-        if folder is None and place is not None:
-            place.mkdir()
         if folder is None:
-            folder = stack.enter_context(closing(RunFolder(place) if place else RunFolder.create(name)))
-        run = Run(job, parts, folder, signals, command=command, started=started, resumed=saved is not None)
-        run.in_sweep = place is not None
+            name = config.name or f"{job.choices.get('data', 'data')}-{job.choices.get('model', 'model')}"
+            folder = stack.enter_context(closing(RunFolder.create(name)))
+        run = Run(
+            job,
+            parts,
+            folder,
+            signals,
+            command=command,
+            started=started,
+            resumed=saved is not None,
+            in_sweep=bool(sweep),
+        )
         stack.enter_context(closing(run.console))
         for note in notes:
             run.console.note(note)
@@ -89,11 +118,12 @@ class Run:
         command: list[str],
         started: float,
         resumed: bool,
+        in_sweep: bool = False,
     ) -> None:
         self.job, self.parts, self.folder, self.signals = job, parts, folder, signals
         self.config, self.command, self.started, self.resumed = job.config, command, started, resumed
-        self.in_sweep = False
-        self.console = Console(folder.path / "train.log")
+        self.in_sweep = in_sweep
+        self.console = Console(folder.path / "train.log", quiet=in_sweep)
         job.stored.update(threads=parts.threads, resume=None, resume_force=False)
         data = parts.data
         self.about = {

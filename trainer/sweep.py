@@ -1,174 +1,266 @@
-"""N jobs: all validated before the first one starts, one after the other, a leaderboard at the end, the winner tested.
+"""N jobs: all validated before the first one starts, run by workers, kept in a ledger, ranked in a leaderboard.
 
 Settings are ranked by the validation monitor alone; the test set is used once, for the winner.
 """
 
 from __future__ import annotations
 
-import copy
-import csv
-import io
-import itertools
-import re
-import time
-import traceback
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainer.compose import Composer, Job
-from trainer.config import DIRECTIONS
-from trainer.errors import RunFailed, UserError
-from trainer.files import write_atomically
-from trainer.folder import OUTPUTS, new_folder, read_results
-from trainer.report.leaderboard import print_table
+from omegaconf import OmegaConf
+
+from trainer import halving, leaderboard
+from trainer.compose import Composer, Job, finish
+from trainer.convert import show
+from trainer.errors import UserError
+from trainer.folder import OUTPUTS, new_folder, read_results, refuse_interpolation, write_results
+from trainer.jobs import compose_jobs, identity, names, varying
+from trainer.keys import SweepConfig
+from trainer.leaderboard import Row
+from trainer.ledger import FINAL, Entry, Ledger
 from trainer.report.messages import print_problems
+from trainer.report.sweep_view import SweepView
+from trainer.signals import Signals
+from trainer.validate import Plan, plan, validate
+from trainer.workers import Ended, Task, Workers
+
+STATES = {"completed": "done", "early_stopped": "done", "interrupted": "interrupted", "diverged": "diverged"}
 
 
-@dataclass
-class Entry:
-    """A job of a sweep: where it runs, what varies, how it ended."""
-
-    job: Job
-    folder: Path
-    varies: dict[str, str]
-    results: dict[str, Any] | None = None
-    error: str | None = None
-
-    @property
-    def value(self) -> float | None:
-        """The monitored value at the best validation; None where there is none."""
-        best = self.results and self.results[self.job.config.monitor.partition("_")[0]]
-        return best[self.job.config.monitor.partition("_")[2]] if best else None
-
-
-def compose_jobs(composer: Composer, words: list[str], problems: list[str]) -> list[Job]:
-    """The jobs of every combination of values, in the order in which the words vary: the last one fastest.
+def new_sweep(composer: Composer, words: list[str], problems: list[str], command: list[str]) -> int:
+    """Composes, validates and runs the jobs that `words` stand for; returns the exit code.
 
     Raises:
-        UserError: with the problems of all jobs, each told once.
+        UserError: before anything was written.
+    """
+    jobs = compose_jobs(composer, words, problems)
+    settings = _settings(jobs)
+    prepared = _prepared(jobs, settings)
+    if settings.dry_run:
+        from trainer.estimate import show_plan
+
+        return show_plan(jobs, prepared)
+    with closing(Ledger.create(new_folder("sweep", OUTPUTS), words)) as ledger:
+        ledger.add(_entries(jobs, varying(jobs)))
+        return Sweep(ledger, jobs, settings, prepared, command).run()
+
+
+def resumed_sweep(composer: Composer, folder: Path, words: list[str], problems: list[str], command: list[str]) -> int:
+    """Runs what is missing of a sweep, and the jobs that further words add; returns the exit code.
+
+    Raises:
+        UserError: nothing was changed.
     """
     overrides, found = composer.read(words, sweep=True)
-    problems = problems + found
-    values = [
-        [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [o.input_line]
-        for o in overrides
+    if problems or found:
+        raise UserError(*problems, *found)
+    given = {o.key_or_group: o.input_line or "" for o in overrides if o.key_or_group != "resume"}
+    trust = given.pop("trust", "") == "trust=true"
+    with closing(Ledger.open(folder)) as ledger:
+        jobs = [_stored_job(entry, ledger.folder, trust) for entry in ledger.entries]
+        about_jobs = {key: word for key, word in given.items() if not key.startswith("sweep.")}
+        added: list[Job] = []
+        if about_jobs:
+            kept = [word for word in ledger.words if word.lstrip("+~").partition("=")[0] not in about_jobs]
+            known = {entry.id for entry in ledger.entries}
+            added = [job for job in compose_jobs(composer, [*kept, *given.values()]) if identity(job) not in known]
+        settings = _settings([*jobs, *added], composer, [word for key, word in given.items() if key not in about_jobs])
+        missing = [job for job, e in zip(jobs, ledger.entries, strict=True) if e.state not in FINAL] + added
+        prepared = _prepared(missing, settings, trusted=not jobs or trust) if missing else None
+        if added:
+            varies = varying([*jobs, *added])[len(jobs) :]
+            ledger.add(_entries(added, varies, start=len(jobs)))
+        if prepared is None:
+            print(f"{folder}: all {len(jobs)} jobs are finished. More jobs: train -m resume={folder} key=values")
+        return Sweep(ledger, [*jobs, *added], settings, prepared, command, trusted=trust).run()
+
+
+def _settings(jobs: Sequence[Job], composer: Composer | None = None, words: Sequence[str] = ()) -> SweepConfig:
+    """The sweep's own keys, which all jobs share, `words` set over them."""
+    settings = jobs[0].config.sweep
+    if any(job.config.sweep != settings for job in jobs):
+        raise UserError("sweep: its keys are the whole sweep's; they cannot differ from job to job.")
+    if composer is None or not words:
+        return settings
+    job = composer.job(composer.read(words, sweep=False)[0])
+    if job.problems:
+        raise UserError(*job.problems)
+    changed = {word.partition("=")[0].removeprefix("sweep.").partition(".")[0] for word in words}
+    return replace(settings, **{name: getattr(job.config.sweep, name) for name in changed})
+
+
+def _prepared(jobs: Sequence[Job], settings: SweepConfig, *, trusted: bool = True) -> Plan:
+    prepared = plan(jobs, settings)
+    validate(jobs, prepared, trusted=trusted)
+    return prepared
+
+
+def _entries(jobs: Sequence[Job], varies: Sequence[dict[str, Any]], start: int = 0) -> list[Entry]:
+    return [
+        Entry(number, identity(job), name, told, job.stored, job.choices, job.overrides)
+        for number, (job, name, told) in enumerate(zip(jobs, names(varies, start), varies, strict=True), start)
     ]
-    jobs = []
-    for combination in itertools.product(*values):
-        job = composer.job(composer.read([word or "" for word in combination], sweep=False)[0])
-        problems += [problem for problem in job.problems if problem not in problems]
-        jobs.append(job)
-    if problems:
-        raise UserError(*problems)
-    return jobs
 
 
-def run_sweep(jobs: list[Job], command: list[str], started: float) -> int:
-    """Runs the jobs; returns 0 only if every one is done.
+def _stored_job(entry: Entry, folder: Path, trust: bool) -> Job:
+    """The job that a ledger holds.
 
-    A job that fails is told at once, and the others go on.
+    Raises:
+        UserError: it is not whole, or reads environment variables and is not trusted.
     """
-    from trainer.config import PARTS
-    from trainer.targets import check
-
-    problems: list[str] = []
-    for job in jobs:
-        problems += [problem for problem in check(job.config, PARTS) if problem not in problems]
-    if problems:
-        raise UserError(*problems)
-    folder = new_folder("sweep", OUTPUTS)
-    entries = [Entry(job, folder / name, varies) for job, (name, varies) in zip(jobs, _names(jobs), strict=True)]
-    for number, entry in enumerate(entries, 1):
-        print(f"\njob {number}/{len(entries)}  {' '.join(f'{k}={v}' for k, v in entry.varies.items())}", flush=True)
-        code = _run(entry, command, started)
-        _write(folder, entries)
-        if code >= 128:
-            return code
-        started = time.perf_counter()
-    winner = _ranked(entries)[0]
-    if winner.value is not None and winner.job.config.test == "auto":
-        print(f"\nwinner  {' '.join(f'{k}={v}' for k, v in winner.varies.items())}", flush=True)
-        _run(winner, command, time.perf_counter(), test=True)
-        _write(folder, entries)
-    _show(entries)
-    print(f"folder  {folder}")
-    return 0 if all(e.results and e.results["status"] in ("completed", "early_stopped") for e in entries) else 1
+    where = folder / f"sweep.jsonl, job {entry.number}"
+    if not trust:
+        refuse_interpolation(str(entry.stored), where)
+    job = finish(OmegaConf.create(entry.stored), entry.choices, entry.overrides)
+    if job.problems:
+        raise UserError(*(f"{where}: {problem}" for problem in job.problems))
+    return job
 
 
-def _run(entry: Entry, command: list[str], started: float, *, test: bool = False) -> int:
-    """The exit code of one job; its failure is told here."""
-    from trainer.run import execute
+class Sweep:
+    """A sweep on its way: what its moments share.
 
-    job = copy.deepcopy(entry.job)
-    for key in ("test", "plots"):
-        if getattr(job.config, key) == "auto":
-            setattr(job.config, key, "true" if test else "false")
-    try:
-        place = {"resume": entry.folder} if test else {"place": entry.folder}
-        code = execute(job, command=command, started=started, **place)
-    except (UserError, RunFailed) as error:
-        print_problems([str(error)])
-        entry.error, code = str(error), 1
-    except Exception as error:  # a job's failure must not cost the others theirs; it is told, kept and counted
-        traceback.print_exc()
-        entry.error, code = f"{type(error).__name__}: {error}", 1
-    entry.results = read_results(entry.folder)
-    return code
+    Args:
+        jobs: by number, like the ledger's entries.
+        prepared: workers and threads; None where nothing is left to train.
+    """
 
+    def __init__(
+        self,
+        ledger: Ledger,
+        jobs: list[Job],
+        settings: SweepConfig,
+        prepared: Plan | None,
+        command: list[str],
+        *,
+        trusted: bool = True,
+    ) -> None:
+        self.ledger, self.jobs, self.settings, self.prepared = ledger, jobs, settings, prepared
+        self.command, self.trusted, self.folder = command, trusted, ledger.folder
+        self.known: dict[int, Row] = {}
+        self.view = SweepView(len(jobs), ledger.folder)
 
-def _names(jobs: list[Job]) -> list[tuple[str, dict[str, str]]]:
-    """For each job its folder's name and the overrides that not all jobs share."""
-    words = [dict(o.lstrip("+").partition("=")[::2] for o in job.overrides) for job in jobs]
-    shared = {key for key in words[0] if all(w.get(key) == words[0][key] for w in words)}
-    width = len(str(len(jobs) - 1))
-    named = []
-    for number, word in enumerate(words):
-        varies = {key: value for key, value in word.items() if key not in shared}
-        text = ",".join(f"{key}={value}" for key, value in varies.items())
-        name = f"{number:0{width}}-{re.sub(r'[^A-Za-z0-9.,=_-]+', '_', text)}"
-        named.append((name[:100].rstrip("-"), varies))
-    return named
+    def run(self) -> int:
+        """Trains, tests the winner, shows the table; returns the exit code."""
+        with Signals() as signals:
+            if self.prepared is not None:
+                self.view.begin(self.prepared.describe())
+                self._train(self.prepared, signals)
+            if signals.received is None:
+                self._test_winner(signals)
+        self._write()
+        self.view.end(self.known_rows(), self._closing())
+        if signals.received is not None:
+            return signals.exit_code
+        return 0 if all(entry.state in ("done", "pruned") for entry in self.ledger.entries) else 1
 
+    def _train(self, prepared: Plan, signals: Signals) -> None:
+        workers = Workers(prepared.devices, self.command, prepared.shared)
+        going = True
 
-def _ranked(entries: list[Entry]) -> list[Entry]:
-    """Best first; jobs without a value last."""
-    sign = 1 if DIRECTIONS[entries[0].job.config.monitor] == "min" else -1
-    return sorted(entries, key=lambda e: (e.value is None, sign * (e.value or 0.0)))
+        def train(entries: Sequence[Entry], pause_at: int | None) -> bool:
+            nonlocal going
 
+            def tasks() -> Iterator[Task]:
+                for entry in entries:
+                    if entry.state not in FINAL and not self._reached(entry, pause_at):
+                        yield self._task(entry, pause_at)
 
-def _write(folder: Path, entries: list[Entry]) -> None:
-    """leaderboard.csv: a row per job, best first; failed and missing ones too."""
-    text = io.StringIO()
-    keys = list(dict.fromkeys(key for entry in entries for key in entry.varies))
-    monitor = entries[0].job.config.monitor
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["rank", "job", "status", *keys, monitor, "best_epoch", "test_accuracy", "seconds", "error"])
-    for rank, entry in enumerate(_ranked(entries), 1):
-        results = entry.results or {}
-        test = results.get("test") or {}
-        writer.writerow([
-            rank, entry.folder.name, results.get("status", "failed" if entry.error else "pending"),
-            *(entry.varies.get(key, "") for key in keys), _cell(entry.value), _cell(results.get("best_epoch")),
-            _cell(test.get("accuracy")), _cell(results.get("seconds", {}).get("total")),
-            entry.error or results.get("error") or "",
-        ])  # fmt: skip
-    write_atomically(folder / "leaderboard.csv", text.getvalue().encode())
+            def ended(end: Ended) -> bool:
+                nonlocal going
+                going = self._ended(end) and going
+                return going
 
+            workers.run(tasks(), signals, self._started, ended, self.view.look)
+            return going and signals.received is None
 
-def _cell(value: Any) -> str:
-    return "" if value is None else repr(value)
+        if self.settings.halving.factor:
+            halving.run(self.settings.halving, self.ledger.entries, self.folder, train, self._prune)
+        else:
+            train(self.ledger.entries, None)
 
+    def _task(self, entry: Entry, pause_at: int | None = None, *, test: bool = False) -> Task:
+        job = self.jobs[entry.number]
+        pause = pause_at if pause_at is not None and pause_at < job.config.epochs else None
+        return Task(entry.number, job, self.folder / entry.name, self.trusted, pause, test)
 
-def _show(entries: list[Entry]) -> None:
-    keys = list(dict.fromkeys(key for entry in entries for key in entry.varies))
-    rows = []
-    for rank, entry in enumerate(_ranked(entries), 1):
-        results = entry.results or {}
-        test = results.get("test") or {}
-        figures = [entry.value, results.get("best_epoch"), test.get("accuracy")]
-        rows.append([rank, *(entry.varies.get(key) for key in keys), *figures, results.get("status", "failed")])
-    monitor = entries[0].job.config.monitor
-    print_table(["rank", *keys, monitor, "best_epoch", "test_accuracy", "status"], rows)
+    def _reached(self, entry: Entry, epoch: int | None) -> bool:
+        """Whether a job that was paused needs no more training to be compared at this epoch."""
+        results = read_results(self.folder / entry.name) if entry.state == "paused" and epoch is not None else None
+        return results is not None and epoch is not None and results.get("epochs", 0) >= epoch
+
+    def _started(self, task: Task) -> None:
+        entry = self.ledger.entries[task.number]
+        if not task.test:
+            self.ledger.change(entry, "running")
+        self.view.started(task.number, entry)
+
+    def _ended(self, end: Ended) -> bool:
+        """Notes how a job ended; returns whether the sweep goes on."""
+        entry = self.ledger.entries[end.task.number]
+        results = read_results(end.task.place) or {}
+        status = str(results.get("status", "failed"))
+        state, reason = STATES.get(status, "failed"), str(results.get("error") or "")
+        if end.death or (state == "failed" and not reason):
+            state, reason = "failed", end.death or f"exit code {end.code}, and no results"
+            if not results:
+                write_results(end.task.place, {"status": "failed", "reason": reason, "error": reason, "test": None})
+        paused = end.task.pause_at is not None and state == "done" and status == "completed"
+        if paused and results["epochs"] < int(entry.stored["epochs"]):
+            state = "paused"
+        row = Row(entry, str(entry.stored["monitor"]), results)
+        self.ledger.change(entry, state, reason, value=row.value, best_epoch=results.get("best_epoch"))
+        self.view.ended(end.task.number, entry, row.value)
+        if state == "failed":
+            told = " ".join(f"{key}={show(value)}" for key, value in entry.varies.items())
+            print_problems([f"job {entry.number} ({told}) failed: {reason}"])
+        self._write()
+        return state != "failed" or self.settings.on_error == "continue"
+
+    def _prune(self, entry: Entry, epoch: int) -> None:
+        place = self.folder / entry.name
+        reason = f"not among the best after epoch {epoch}"
+        write_results(place, {**(read_results(place) or {}), "status": "pruned", "reason": reason})
+        self.ledger.change(entry, "pruned", reason)
+        self.view.ended(entry.number, entry, None)
+
+    def _test_winner(self, signals: Signals) -> None:
+        """Tests the best job's best weights, once."""
+        best = leaderboard.ranked(self.known_rows())[0]
+        job = self.jobs[best.entry.number]
+        if best.value is None or best.entry.state != "done" or job.config.test != "auto" or best.results.get("test"):
+            return
+        prepared = self.prepared or plan([job], self.settings)
+        self.view.say(f"testing    the winner, {best.entry.name}")
+
+        def ended(end: Ended) -> bool:
+            self.known.pop(best.entry.number)
+            if end.code:
+                print_problems([f"job {best.entry.number}: its test failed; see {end.task.place / 'train.log'}"])
+            return True
+
+        workers = Workers(prepared.devices[:1], self.command, prepared.shared)
+        workers.run([self._task(best.entry, test=True)], signals, lambda task: None, ended, lambda tasks: None)
+
+    def known_rows(self) -> list[Row]:
+        """A row for each job, as things stand."""
+        return leaderboard.read_rows(self.folder, self.ledger.entries, self.known)
+
+    def _write(self) -> None:
+        leaderboard.write(self.folder, self.known_rows())
+
+    def _closing(self) -> list[str]:
+        """What is to be said below the table."""
+        lines = []
+        if self.settings.halving.factor:
+            share = halving.saved_share(self.ledger.entries, self.folder)
+            lines.append(f"halving    {share:.0%} of all epochs were not trained")
+        unfinished = sum(entry.state not in FINAL for entry in self.ledger.entries)
+        lines.append(f"folder     {self.folder}: leaderboard.csv")
+        if unfinished:
+            lines.append(f"next       train resume={self.folder}   ({unfinished} jobs are not finished)")
+        return lines

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -120,6 +123,7 @@ def load(
         raise UserError("data.relabel: the data has no classes to give other names to.")
     if relabel:
         classes, labels = relabelled(classes, relabel)
+        parts = {name: copy.copy(samples) for name, samples in parts.items()}  # the source may be used by others
         for samples in parts.values():
             samples.targets = labels[samples.targets]
             if samples.probabilities is not None:
@@ -173,6 +177,37 @@ def _statistics(train: Split, source: Source) -> Prepare | TablePrepare:
     return Prepare(shape, (0.0,) * shape[0], (1.0,) * shape[0])
 
 
+class Shared:
+    """Data that several runs of one process, and the processes forked from it, use together; never changed by them.
+
+    Sources are kept for good, samples on the device only for the parts that were used last.
+    """
+
+    PARTS = 4
+
+    def __init__(self) -> None:
+        self.sources: dict[str, Source] = {}
+        self.resident: dict[tuple[Any, ...], Resident] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Goes empty to a process that is not forked: it would cost as much as to read the data again."""
+        return {"sources": {}, "resident": {}}
+
+    def source(self, key: str, make: Callable[[], Source]) -> Source:
+        """The source of this key, made where it is new."""
+        if key not in self.sources:
+            self.sources[key] = make()
+        return self.sources[key]
+
+    def part(self, key: tuple[Any, ...], make: Callable[[], Resident]) -> Resident:
+        """The part of this key, made where it is new."""
+        if key not in self.resident:
+            while len(self.resident) >= self.PARTS:
+                del self.resident[next(iter(self.resident))]
+            self.resident[key] = make()
+        return self.resident[key]
+
+
 @dataclass(frozen=True)
 class Loading:
     """How samples reach the device.
@@ -181,6 +216,7 @@ class Loading:
         free_memory: bytes free on the device.
         resident: `auto`, `true` or `false`.
         workers: processes of a streamed part.
+        shared: where resident parts are kept for other runs.
     """
 
     device: torch.device
@@ -188,6 +224,7 @@ class Loading:
     free_memory: int
     resident: str = "auto"
     workers: int = 0
+    shared: Shared | None = None
 
 
 def batches(
@@ -217,6 +254,12 @@ def _fetch(data: Data, split: Split, loading: Loading) -> Fetch:
     fits = raw <= RAW_SHARE * loading.free_memory
     if split.samples.repeatable and (loading.resident == "true" or (loading.resident == "auto" and fits)):
         keep = prepared <= PREPARED_SHARE * loading.free_memory
-        return Resident(split.samples, split.indices, data.prepare, loading.device, loading.dtype, prepared=keep)
+        make = partial(
+            Resident, split.samples, split.indices, data.prepare, loading.device, loading.dtype, prepared=keep
+        )
+        if loading.shared is None:
+            return make()
+        indices = blake2b(split.indices.numpy().data, digest_size=16).digest()
+        return loading.shared.part((data.fingerprint, indices, data.prepare, str(loading.device), loading.dtype), make)
     workers = loading.workers if split.samples.repeatable else 0
     return Streamed(split.samples, split.indices, data.prepare, loading.device, loading.dtype, workers=workers)

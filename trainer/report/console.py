@@ -23,11 +23,12 @@ ROW_SECONDS = 0.1  # rows of epochs shorter than this are thinned out on a termi
 
 
 class Console:
-    """Tells of one run. With `live`, a progress bar stands below the rows."""
+    """Tells of one run. With `live`, a progress bar stands below the rows; with `quiet`, only the log is written."""
 
-    def __init__(self, log: Path | None = None, live: bool | None = None) -> None:
-        self.out = RichConsole(highlight=False, soft_wrap=True)
-        self.live = self.out.is_terminal if live is None else live
+    def __init__(self, log: Path | None = None, live: bool | None = None, *, quiet: bool = False) -> None:
+        self.out = RichConsole(highlight=False, soft_wrap=True, quiet=quiet)
+        self.quiet = quiet
+        self.live = not quiet and (self.out.is_terminal if live is None else live)
         self.log: IO[str] | None = open(log, "a", encoding="utf-8") if log else None  # noqa: SIM115
         self.plain = RichConsole(file=self.log, width=110, highlight=False, color_system=None) if self.log else None
         self.progress: Progress | None = None
@@ -50,7 +51,7 @@ class Console:
         """A line of diagnostics."""
         if self.progress:
             self.progress.console.print(text, style="yellow", markup=False)
-        else:
+        elif not self.quiet:
             RichConsole(stderr=True, highlight=False, soft_wrap=True).print(text, style="yellow", markup=False)
         self._log(text)
 
@@ -113,7 +114,7 @@ class Console:
     def _print_row(self, line: str, style: str | None = None) -> None:
         if self.live:
             self.out.print(line, style=style, markup=False)
-        else:
+        elif not self.quiet:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
         if self.log:

@@ -10,16 +10,21 @@ from rich.table import Table
 
 
 def print_table(header: list[str], rows: list[list[Any]]) -> None:
-    """Prints rows as they come, best first; None is left blank, figures have four digits."""
+    """Prints rows as they come, best first; None is left blank, figures have four digits after the point.
+
+    Columns with a point in their name are keys of the configuration, shown as short as they can be.
+    """
     table = Table(box=None, pad_edge=False)
     for name in header:
         table.add_column(escape(name), justify="right")
     for row in rows:
-        table.add_row(*map(_cell, row))
+        table.add_row(*(_cell(value, short="." in name) for name, value in zip(header, row, strict=True)))
     Console(highlight=False, soft_wrap=True).print(table)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, *, short: bool) -> str:
     if value is None:
         return ""
+    if short and isinstance(value, float):
+        return f"{value:.4g}"
     return f"{value:.4f}" if isinstance(value, float) else escape(str(value))

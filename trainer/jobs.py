@@ -1,0 +1,103 @@
+"""The jobs of a sweep: composed, told apart, named."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from trainer import config
+from trainer.compose import Composer, Job
+from trainer.errors import UserError
+from trainer.tree import leaves_of
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+LONGEST_NAME = 100
+# Not among the columns of a leaderboard although they vary.
+DULL = ("trial",)
+
+
+def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[str] = ()) -> list[Job]:
+    """The jobs of every combination of values, in the order in which the words vary: the last one fastest.
+
+    A configuration that comes twice is one job.
+
+    Raises:
+        UserError: with the problems of all jobs, each told once.
+    """
+    overrides, found = composer.read(words, sweep=True)
+    swept = composer.sweep_of(overrides) or {}
+    given = {override.key_or_group for override in overrides}
+    more, wrong = composer.read([f"{k}={v}" for k, v in swept.items() if k not in given], sweep=True)
+    told = dict.fromkeys([*problems, *found, *wrong])
+    read: dict[str, list[Override]] = {}  # each word once, not once per job
+    values = []
+    for override in [*overrides, *more]:
+        if override.is_sweep_override():
+            texts = [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
+        else:
+            texts = [override.input_line or ""]
+        for text in texts:
+            read[text], wrong = composer.read([text], sweep=False)
+            told |= dict.fromkeys(wrong)
+        values.append(texts)
+    jobs: dict[str, Job] = {}
+    for combination in itertools.product(*values):
+        job = composer.job([override for text in combination for override in read[text]])
+        told |= dict.fromkeys(job.problems)
+        jobs.setdefault(identity(job), job)
+    if told:
+        raise UserError(*told)
+    return list(jobs.values())
+
+
+def identity(job: Job) -> str:
+    """A digest of all that decides a job's result; two jobs with the same one are the same job."""
+    leaves = {key: value for key, value in leaves_of(job.stored) if not _is_free(key)}
+    return blake2b(json.dumps(leaves, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in config.FREE_ON_RESUME)
+
+
+def varying(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """For each job what sets it apart: the choices of groups and the keys in which not all jobs agree.
+
+    What differs only because another option of a group was chosen is left out: the option's name says it.
+    """
+    choices = [job.choices for job in jobs]
+    groups = [g for g in dict.fromkeys(g for c in choices for g in c) if len({c.get(g) for c in choices}) > 1]
+    leaves = [dict(leaves_of(job.stored)) for job in jobs]
+    keys = dict.fromkeys(key for leaf in leaves for key in leaf)
+    typed = {word.lstrip("+").partition("=")[0] for job in jobs for word in job.overrides}
+    told = []
+    for key in keys:
+        differs = len({json.dumps(leaf.get(key), default=str) for leaf in leaves}) > 1
+        by_choice = bool(groups) and key not in typed
+        if differs and not by_choice and key not in DULL and not _is_free(key):
+            told.append(key)
+    return [
+        {**{g: c.get(g) for g in groups}, **{key: leaf.get(key) for key in told}}
+        for c, leaf in zip(choices, leaves, strict=True)
+    ]
+
+
+def names(varies: Sequence[dict[str, Any]], start: int = 0) -> list[str]:
+    """A folder's name for each job: its number and what sets it apart, in characters that every file system takes."""
+    width = max(len(str(start + len(varies) - 1)), 3)
+    named = []
+    for number, told in enumerate(varies, start):
+        text = ",".join(f"{key}={_short(value)}" for key, value in told.items())
+        safe = re.sub(r"[^A-Za-z0-9.,=_-]+", "_", text)
+        named.append(f"{number:0{width}}-{safe}"[:LONGEST_NAME].rstrip("-.,_"))
+    return named
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,148 @@
+"""sweep.jsonl: what became of each job of a sweep, a line per change, only ever added to.
+
+The first line holds the sweep's own words; a job's first line holds its whole configuration, frozen at that moment.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from trainer.errors import UserError
+from trainer.folder import LEDGER
+
+FORMAT = 1
+FINAL = ("done", "diverged", "pruned")  # never run again; `failed` and `interrupted` are
+STATES = ("pending", "running", "paused", "failed", "interrupted", *FINAL)
+LARGEST = 1 << 30  # bytes
+
+
+@dataclass
+class Entry:
+    """A job of a sweep.
+
+    Attributes:
+        number: counted from 0, in the order of the sweep.
+        name: of its folder.
+        varies: what sets it apart.
+        stored, choices, overrides: its configuration; see compose.Job.
+        state: one of STATES.
+        reason: why it is in this state, where there is something to say.
+    """
+
+    number: int
+    id: str
+    name: str
+    varies: dict[str, Any]
+    stored: dict[str, Any]
+    choices: dict[str, str]
+    overrides: list[str]
+    state: str = "pending"
+    reason: str = ""
+
+
+@dataclass
+class Ledger:
+    """An open ledger; locked against every other process until closed."""
+
+    folder: Path
+    words: list[str] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = open(self.folder / "sweep.lock", "a", encoding="ascii")  # noqa: SIM115 held as long as the sweep
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise UserError(f"{self.folder}: this sweep is running at this moment.") from error
+        self._file: IO[bytes] = open(self.folder / LEDGER, "ab")  # noqa: SIM115
+
+    @classmethod
+    def create(cls, folder: Path, words: list[str]) -> Ledger:
+        """A new one, in a folder that is there."""
+        ledger = cls(folder, words)
+        ledger._write({"sweep": FORMAT, "words": words})
+        return ledger
+
+    @classmethod
+    def open(cls, folder: Path) -> Ledger:
+        """An existing one, a torn last line cut off.
+
+        Raises:
+            UserError: it is no ledger, or another process writes to it.
+        """
+        ledger = cls(folder)
+        try:
+            ledger._read()
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    def close(self) -> None:
+        self._file.close()
+        self._lock.close()
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """New jobs, pending."""
+        lines = []
+        for entry in entries:
+            self.entries.append(entry)
+            lines.append({"job": entry.number, **{name: getattr(entry, name) for name in _FROZEN}, "state": "pending"})
+        self._write(*lines)
+
+    def change(self, entry: Entry, state: str, reason: str = "", **more: Any) -> None:
+        """`entry` is now in `state`."""
+        entry.state, entry.reason = state, reason
+        self._write({"job": entry.number, "state": state, **({"reason": reason} if reason else {}), **more})
+
+    def _write(self, *lines: dict[str, Any]) -> None:
+        stamp = {"time": round(time.time(), 3)}
+        text = "".join(json.dumps({**stamp, **line}, ensure_ascii=False) + "\n" for line in lines)
+        self._file.write(text.encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _read(self) -> None:
+        path = self.folder / LEDGER
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path}: larger than {LARGEST:,} bytes, which no ledger is.")
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):  # the process was killed while it wrote
+            self._file.truncate(len(whole))
+        by_number: dict[int, Entry] = {}
+        for number, text in enumerate(whole.splitlines(), 1):
+            try:
+                line = json.loads(text)
+                if number == 1:
+                    _check_format(line, path)
+                    self.words = [str(word) for word in line["words"]]
+                elif "stored" in line:
+                    entry = Entry(line["job"], *(line[name] for name in _FROZEN))
+                    by_number[entry.number] = entry
+                else:
+                    entry = by_number[line["job"]]
+                    if line["state"] not in STATES:
+                        raise ValueError(f"state {line['state']}")
+                    entry.state, entry.reason = line["state"], str(line.get("reason", ""))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise UserError(f"{path}, line {number}: not readable ({error}).") from error
+        if not whole:
+            raise UserError(f"{path}: it is empty; start the sweep anew.")
+        self.entries = list(by_number.values())
+
+
+_FROZEN = ("id", "name", "varies", "stored", "choices", "overrides")
+
+
+def _check_format(line: dict[str, Any], path: Path) -> None:
+    if not isinstance(line.get("sweep"), int) or line["sweep"] > FORMAT:
+        raise UserError(f"{path}: expected a ledger of format up to {FORMAT}, found {line.get('sweep')}.")

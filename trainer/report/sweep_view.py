@@ -1,0 +1,109 @@
+"""A sweep on the terminal: a line for each worker and a bar for all; plain lines elsewhere; the table at the end."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from trainer.convert import show
+from trainer.leaderboard import Row, group_table, grouped, table
+from trainer.ledger import Entry
+from trainer.report.leaderboard import print_table
+
+SHOWN_ROWS = 20
+REDRAW_SECONDS = 0.5
+
+
+class SweepView:
+    """Tells of a sweep; draws only when it is called, because a thread of its own would not survive a fork."""
+
+    def __init__(self, total: int, folder: Path) -> None:
+        self.total, self.folder, self.done = total, folder, 0
+        self.out = Console(highlight=False, soft_wrap=True)
+        self.live: Live | None = None
+        self.names: dict[int, str] = {}
+        self.drawn = 0.0
+        self.bar = Progress(
+            TextColumn("jobs"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True), auto_refresh=False,
+        )  # fmt: skip
+        self.task = self.bar.add_task("jobs", total=total)
+
+    def begin(self, how: str) -> None:
+        """Before the first job."""
+        self.say(f"sweep      {self.folder}: {self.total} jobs, {how}")
+        if self.out.is_terminal:
+            self.live = Live(self.bar, console=self.out, auto_refresh=False, transient=True)
+            self.live.start()
+
+    def say(self, text: str) -> None:
+        """A line above what moves."""
+        (self.live.console if self.live else self.out).print(text, markup=False)
+
+    def started(self, number: int, entry: Entry) -> None:
+        self.names[number] = _words(entry)
+
+    def ended(self, number: int, entry: Entry, value: float | None) -> None:
+        """A job has come to an end, for now or for good."""
+        if entry.state not in ("paused", "interrupted"):
+            self.done += 1
+        figure = "" if value is None else f"  {entry.stored['monitor']} {value:.4f}"
+        self.say(f"job {number:>4}  {entry.state:<11}{figure}  {_words(entry)}")
+        self.bar.update(self.task, completed=self.done)
+
+    def look(self, running: Sequence[Any]) -> None:
+        """Draws what runs, at most twice a second."""
+        now = time.monotonic()
+        if self.live is None or now - self.drawn < REDRAW_SECONDS:
+            return
+        self.drawn = now
+        lines = [Text(f"  {task.number:>4}  {_progress(task.place)}  {self.names[task.number]}") for task in running]
+        self.live.update(Group(*lines, self.bar), refresh=True)
+
+    def end(self, rows: Sequence[Row], closing: Sequence[str]) -> None:
+        """The table, the best rows of it, and what is to be said."""
+        if self.live is not None:
+            self.live.stop()
+        header, cells = table(rows)
+        shown = [i for i, name in enumerate(header) if name not in ("job", "reason", "epochs")]
+        print()
+        print_table([header[i] for i in shown], [[row[i] for i in shown] for row in cells[:SHOWN_ROWS]])
+        if len(cells) > SHOWN_ROWS:
+            print(f"... and {len(cells) - SHOWN_ROWS} more in leaderboard.csv")
+        if groups := grouped(rows):
+            print()
+            print_table(*group_table(groups[:SHOWN_ROWS], rows[0].monitor))
+        print()
+        for line in closing:
+            print(line)
+
+
+def _words(entry: Entry) -> str:
+    return " ".join(f"{key}={_short(value)}" for key, value in entry.varies.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else show(value)
+
+
+def _progress(place: Path) -> str:
+    """The last row of a running job's metrics.csv, in a few words."""
+    try:
+        with open(place / "metrics.csv", encoding="utf-8") as file:
+            header = file.readline().rstrip("\n").split(",")
+            last = deque(file, maxlen=1)
+    except FileNotFoundError:
+        return "starting"
+    if not last or not last[0].endswith("\n"):
+        return "epoch 1"
+    row = dict(zip(header, last[0].rstrip("\n").split(","), strict=False))
+    name = next((n for n in ("valid_accuracy", "valid_rmse", "valid_loss") if row.get(n)), "")
+    return f"epoch {row['epoch']}, {name} {float(row[name]):.4f}" if name else f"epoch {row['epoch']}"

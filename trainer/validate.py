@@ -1,0 +1,99 @@
+"""Before the first job of a sweep starts: how many at a time, on what, and whether each can run at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from trainer import device
+from trainer.assemble import assemble
+from trainer.compose import Job
+from trainer.config import PARTS
+from trainer.data.load import Shared
+from trainer.errors import UserError
+from trainer.keys import SweepConfig
+from trainer.targets import check
+from trainer.tree import leaves_of
+
+
+@dataclass
+class Plan:
+    """How jobs are run.
+
+    Attributes:
+        devices: one for each worker.
+        threads: of each job that leaves them open.
+        shared: the data, read once.
+    """
+
+    devices: list[str]
+    threads: int
+    shared: Shared = field(default_factory=Shared)
+
+    def describe(self) -> str:
+        """For the header."""
+        places = ", ".join(dict.fromkeys(self.devices))
+        plural = "s" if len(self.devices) > 1 else ""
+        return f"{len(self.devices)} worker{plural} on {places}, {self.threads} thread{'s'[: self.threads > 1]} each"
+
+
+def plan(jobs: Sequence[Job], settings: SweepConfig) -> Plan:
+    """Divides the machine among workers; sets the threads of jobs that leave them open, which it mutates.
+
+    Raises:
+        UserError: a device that is not there.
+    """
+    torch.set_num_threads(1)  # before any arithmetic: jobs are forked from this process
+    asked = {job.config.device for job in jobs}
+    chosen = {name: device.choose(name) for name in asked}
+    cores = device.cores()
+    typed = [int(job.config.threads) for job in jobs if job.config.threads != "auto"]
+    gpus = sorted({str(d) for name, d in chosen.items() if d.type != "cpu" and name != "auto"})
+    if not gpus and "auto" in chosen and chosen["auto"].type != "cpu":
+        gpus = device.accelerators()
+    if settings.workers != "auto":
+        number = int(settings.workers)
+    else:
+        number = len(gpus) or max(cores // max(typed, default=1), 1)
+    number = min(number, len(jobs))
+    devices = [gpus[i % len(gpus)] if gpus else "cpu" for i in range(number)]
+    threads = max(cores // number, 1)
+    for job in jobs:
+        if job.config.threads == "auto":
+            job.config.threads = str(threads)
+            job.stored["threads"] = threads
+    return Plan(devices, threads)
+
+
+def validate(jobs: Sequence[Job], prepared: Plan, *, trusted: bool = True) -> None:
+    """Builds one job of each kind, without a step; jobs of one kind differ in numbers alone.
+
+    What is read for it, the jobs find in `prepared.shared`.
+
+    Raises:
+        UserError: with the problems of all jobs, each told once.
+    """
+    problems: dict[str, None] = {}
+    for job in jobs:
+        problems |= dict.fromkeys(check(job.config, PARTS, trusted=trusted or job.config.trust))
+    if problems:
+        raise UserError(*problems)
+    for kind in {_kind(job): job for job in reversed(jobs)}.values():
+        config = replace(kind.config, device="cpu", threads="1", compile=False)
+        try:
+            assemble(config, trusted=trusted or config.trust, shared=prepared.shared)
+        except UserError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise UserError(*problems)
+
+
+def _kind(job: Job) -> str:
+    def blind(value: Any) -> Any:
+        return "a number" if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+    return json.dumps({key: blind(value) for key, value in leaves_of(job.stored)}, default=str)

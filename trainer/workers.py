@@ -1,0 +1,191 @@
+"""Processes that run jobs: each job in one of its own, so that nothing of one reaches another.
+
+On a CPU under Linux a job is forked from the sweep, which has imported torch and read the data once and must
+therefore never have used more than one thread: a process forked after parallel arithmetic hangs at its first. With a
+GPU, or elsewhere, jobs start from a server process that has imported torch and nothing else.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from trainer.compose import Job
+from trainer.data.load import Shared
+from trainer.errors import RunFailed, UserError
+from trainer.folder import is_running, write_results
+from trainer.run import InSweep, execute
+from trainer.signals import Signals
+
+LOOK_SECONDS = 0.25
+PATIENCE_SECONDS = 60.0  # for what an earlier, killed sweep left running
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job to run, or to go on with.
+
+    Attributes:
+        pause_at: epochs after which it stops for now.
+        test: test its best weights and draw its pictures.
+    """
+
+    number: int
+    job: Job
+    place: Path
+    trusted: bool = True
+    pause_at: int | None = None
+    test: bool = False
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a task's process came to its end."""
+
+    task: Task
+    code: int
+
+    @property
+    def death(self) -> str:
+        """What killed the process; empty where it came to its end by itself."""
+        if self.code >= 0:
+            return ""
+        name = signal.Signals(-self.code).name
+        return f"killed by {name}" + (" (out of memory?)" if self.code == -signal.SIGKILL else "")
+
+
+class Workers:
+    """Runs tasks, so many at a time.
+
+    Args:
+        devices: one for each worker.
+        command: what the user typed, for results.json.
+    """
+
+    def __init__(self, devices: Sequence[str], command: list[str], shared: Shared) -> None:
+        self.devices, self.command, self.shared = list(devices), command, shared
+        forked = sys.platform == "linux" and all(device == "cpu" for device in devices)
+        self.context: BaseContext = multiprocessing.get_context("fork" if forked else "forkserver")
+        if not forked:
+            self.context.set_forkserver_preload(["trainer.run"])
+        self.running: dict[BaseProcess, tuple[Task, str]] = {}
+
+    def run(
+        self,
+        tasks: Iterable[Task],
+        signals: Signals,
+        started: Callable[[Task], None],
+        ended: Callable[[Ended], bool],
+        look: Callable[[list[Task]], None],
+    ) -> None:
+        """Runs all tasks; returns when the last one has ended, or, after a signal, when all have saved.
+
+        Args:
+            tasks: taken from only when a worker is free.
+            ended: told of each task's end; whether to go on with further ones.
+            look: called a few times a second with what runs.
+        """
+        waiting, going_on, told = iter(tasks), True, False
+        free = list(reversed(self.devices))
+        try:
+            while True:
+                while going_on and free and signals.received is None:
+                    task = next(waiting, None)
+                    if task is None:
+                        break
+                    started(task)
+                    self._start(task, free.pop())
+                if not self.running:
+                    return
+                for process in self._finished():
+                    task, device = self.running.pop(process)
+                    free.append(device)
+                    going_on = ended(Ended(task, process.exitcode or 0)) and going_on
+                if (signals.received is not None or not going_on) and not told:
+                    told = True
+                    self._tell(signal.SIGTERM)
+                look([task for task, _ in self.running.values()])
+        finally:
+            self._tell(signal.SIGKILL)  # only where something went wrong here is there one left
+
+    def _finished(self) -> list[BaseProcess]:
+        ready = wait([process.sentinel for process in self.running], timeout=LOOK_SECONDS)
+        done = [process for process in self.running if process.sentinel in ready]
+        for process in done:
+            process.join()
+        return done
+
+    def _tell(self, number: signal.Signals) -> None:
+        for process in self.running:
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, number)
+
+    def _start(self, task: Task, device: str) -> None:
+        task.place.mkdir(exist_ok=True)
+        process = self.context.Process(  # type: ignore[attr-defined]
+            target=_work, args=(task, device, self.command, self.shared, os.getpid())
+        )
+        process.start()
+        self.running[process] = (task, device)
+
+
+def _work(task: Task, device: str, command: list[str], shared: Shared, parent: int) -> None:
+    """The life of a worker process."""
+    started = time.perf_counter()
+    os.setpgid(0, 0)  # Ctrl-C is for the sweep, which then tells its workers
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    _watch(os.getppid())
+    log = os.open(task.place / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    task.job.config.device = device
+    sweep = InSweep(task.place, task.trusted, task.pause_at, shared)
+    for key in ("test", "plots"):
+        if getattr(task.job.config, key) == "auto":
+            setattr(task.job.config, key, "true" if task.test else "false")
+    try:
+        _wait_for(task.place)
+        code = execute(task.job, command=command, started=started, sweep=sweep)
+    except (UserError, RunFailed) as error:
+        _failed(task.place, str(error))
+        code = 1
+    except BaseException as error:  # also sys.exit in a user's own code: the sweep tells of it and goes on
+        traceback.print_exc()
+        _failed(task.place, f"{type(error).__name__}: {error}")
+        code = 1
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _watch(parent: int) -> None:
+    """Ends this process in good order when the sweep's is gone, also by signal 9."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+def _wait_for(place: Path) -> None:
+    """A worker of a killed sweep may still be saving; it ends by itself."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while is_running(place) and time.monotonic() < until:
+        time.sleep(LOOK_SECONDS)
+
+
+def _failed(place: Path, reason: str) -> None:
+    write_results(place, {"status": "failed", "reason": reason, "error": reason, "epochs": 0, "test": None})
