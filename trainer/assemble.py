@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainer import build, device, optimize, pretrained
 from trainer.config import PARTS, Config
+from trainer.convert import show
 from trainer.data import load as data_loading
 from trainer.data.batches import Batches, Draw, Fetch
 from trainer.data.load import Data, Loading, Shared
@@ -109,6 +110,7 @@ def assemble(
         test_fraction=config.data.test_fraction,
         seed=data_seed,
         relabel=config.data.relabel,
+        folds=_folds(config),
     )
     data.task = _with_monitor(data.task, config)
     if config.data.per_class is not None:
@@ -155,6 +157,19 @@ def evaluation_batches(config: Config, data: Data, part: str, loading: Loading, 
     fitting = EVALUATION_NUMBERS // math.prod(data.prepare.output_shape)
     size = max(config.batch_size, min(EVALUATION_BATCH * config.batch_size, fitting))
     return data_loading.batches(data, part, size, loading, fetch=fetch)
+
+
+def _folds(config: Config) -> tuple[int, int] | None:
+    folds, fold = config.data.folds, config.data.fold
+    if folds is None and fold is None:
+        return None
+    if folds is None or fold is None or fold >= folds:
+        number = folds or 5
+        raise UserError(
+            f"data.fold={show(fold)} data.folds={show(folds)}: expected a fold from 0 to {number - 1} of {number}: "
+            f"train -m data.folds={number} 'data.fold=range({number})'"
+        )
+    return folds, fold
 
 
 def _workers(asked: int | None) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from trainer.data.batches import Batches, Draw, Fetch, Resident, Streamed
 from trainer.data.prepare import Prepare, channel_statistics
 from trainer.data.source import Items, Samples, Source
-from trainer.data.split import relabelled, stratified
+from trainer.data.split import fold_of_each, relabelled, stratified
 from trainer.data.table_prepare import TablePrepare
 from trainer.data.table_prepare import fit as fit_table
 from trainer.errors import UserError
@@ -104,9 +104,18 @@ class Data:
 
 
 def load(
-    source: Source, *, valid_fraction: float, test_fraction: float, seed: int, relabel: dict[str, Any] | None = None
+    source: Source,
+    *,
+    valid_fraction: float,
+    test_fraction: float,
+    seed: int,
+    relabel: dict[str, Any] | None = None,
+    folds: tuple[int, int] | None = None,
 ) -> Data:
     """Splits and describes a source.
+
+    Args:
+        folds: how many parts the training samples are dealt into, and which of them validates.
 
     Raises:
         UserError: labels that are no classes, too few samples.
@@ -133,7 +142,12 @@ def load(
     if "test" not in splits:
         splits["train"], splits["test"] = _hold_out(splits["train"], test_fraction, seed, "test")
         notes.append(f"no test part: {test_fraction:.0%} of the samples held out for it")
-    if "valid" not in splits:
+    if folds is not None:
+        if "valid" in splits:
+            raise UserError("data.folds: the data has a validation part of its own; leave data.folds out.")
+        splits["train"], splits["valid"] = _fold(splits["train"], *folds, seed)
+        notes.append(f"fold {folds[1]} of {folds[0]} validates")
+    elif "valid" not in splits:
         splits["train"], splits["valid"] = _hold_out(splits["train"], valid_fraction, seed, "valid")
     splits = {name: splits[name] for name in ("train", "valid", "test")}
     if any(isinstance(s, Items) and not s.repeatable for s in parts.values()):
@@ -164,6 +178,11 @@ def _hold_out(split: Split, fraction: float, seed: int, part: str) -> tuple[Spli
     key = f"data.{part}_fraction"
     kept, out = stratified(split.targets, fraction, derive(seed, "split", part), key)
     return Split(split.samples, split.indices[kept]), Split(split.samples, split.indices[out])
+
+
+def _fold(split: Split, folds: int, fold: int, seed: int) -> tuple[Split, Split]:
+    out = fold_of_each(split.targets, folds, derive(seed, "folds")) == fold
+    return Split(split.samples, split.indices[~out]), Split(split.samples, split.indices[out])
 
 
 def _statistics(train: Split, source: Source) -> Prepare | TablePrepare:

@@ -43,6 +43,23 @@ def stratified(targets: Tensor, fraction: float, seed: int, key: str = "fraction
     return mask.nonzero().flatten(), out.sort().values
 
 
+def fold_of_each(targets: Tensor, folds: int, seed: int) -> Tensor:
+    """The fold [N], 0 to folds - 1, of each sample: counts differ by at most one, in every class and in all.
+
+    Raises:
+        UserError: more folds than samples.
+    """
+    if folds > len(targets):
+        raise UserError(f"data.folds={folds}: there are only {len(targets)} samples to divide.")
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.zeros(len(targets), dtype=torch.int64) if targets.is_floating_point() else targets
+    shuffled = torch.randperm(len(targets), generator=generator)
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    found = torch.empty(len(targets), dtype=torch.int64)
+    found[by_class] = torch.arange(len(targets)) % folds  # dealt out class after class, without a break between them
+    return found
+
+
 def relabelled(classes: tuple[str, ...], groups: dict[str, Any]) -> tuple[tuple[str, ...], Tensor]:
     """New class names and, for each old class [C], its new label.
 
