@@ -33,6 +33,7 @@ LAYERS = [
     "results validate",
     "run",
     "jobs workers",
+    "estimate",
     "resume sweep helptext completion",
     "cli",
     "__main__",

@@ -82,8 +82,8 @@ def validate(jobs: Sequence[Job], prepared: Plan, *, trusted: bool = True) -> No
         problems |= dict.fromkeys(check(job.config, PARTS, trusted=trusted or job.config.trust))
     if problems:
         raise UserError(*problems)
-    for kind in {_kind(job): job for job in reversed(jobs)}.values():
-        config = replace(kind.config, device="cpu", threads="1", compile=False)
+    for example in {kind(job): job for job in reversed(jobs)}.values():
+        config = replace(example.config, device="cpu", threads="1", compile=False)
         try:
             assemble(config, trusted=trusted or config.trust, shared=prepared.shared)
         except UserError as error:
@@ -92,7 +92,9 @@ def validate(jobs: Sequence[Job], prepared: Plan, *, trusted: bool = True) -> No
         raise UserError(*problems)
 
 
-def _kind(job: Job) -> str:
+def kind(job: Job) -> str:
+    """The same for jobs that differ in numbers alone."""
+
     def blind(value: Any) -> Any:
         return "a number" if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 

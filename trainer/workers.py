@@ -75,10 +75,7 @@ class Workers:
 
     def __init__(self, devices: Sequence[str], command: list[str], shared: Shared) -> None:
         self.devices, self.command, self.shared = list(devices), command, shared
-        forked = sys.platform == "linux" and all(device == "cpu" for device in devices)
-        self.context: BaseContext = multiprocessing.get_context("fork" if forked else "forkserver")
-        if not forked:
-            self.context.set_forkserver_preload(["trainer.run"])
+        self.context = context_for(devices)
         self.running: dict[BaseProcess, tuple[Task, str]] = {}
 
     def run(
@@ -138,6 +135,15 @@ class Workers:
         )
         process.start()
         self.running[process] = (task, device)
+
+
+def context_for(devices: Sequence[str]) -> BaseContext:
+    """How processes are started for work on these devices."""
+    if sys.platform == "linux" and all(device == "cpu" for device in devices):
+        return multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["trainer.run"])
+    return context
 
 
 def _work(task: Task, device: str, command: list[str], shared: Shared, parent: int) -> None:

@@ -1,0 +1,98 @@
+"""`sweep.dry_run=true`: the jobs of a sweep, and what they will cost at most; nothing is written."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+import torch
+
+from trainer.assemble import assemble
+from trainer.compose import Job
+from trainer.data.load import Shared
+from trainer.jobs import varying
+from trainer.loop import grouped
+from trainer.report.leaderboard import print_table
+from trainer.step import eval_step, train_step
+from trainer.validate import Plan, kind
+from trainer.workers import context_for
+
+SECONDS = 1.0  # of training, to measure a kind of job
+CHECKPOINTS = 2.5  # last.pt and previous.pt are whole, best.pt has the weights alone
+
+
+def show_plan(jobs: Sequence[Job], prepared: Plan) -> int:
+    """Prints every job and the estimate; returns the exit code."""
+    kinds = {kind(job): job for job in reversed(jobs)}
+    measured = {name: _measured(job, prepared) for name, job in kinds.items()}
+    costs = [measured[kind(job)] for job in jobs]
+    seconds = [cost[0] * job.config.epochs for cost, job in zip(costs, jobs, strict=True)]
+    told = varying(jobs)
+    keys = list(dict.fromkeys(key for row in told for key in row))
+    rows = [
+        [number, *(row.get(key) for key in keys), job.config.epochs, _time(cost)]
+        for number, (row, job, cost) in enumerate(zip(told, jobs, seconds, strict=True))
+    ]
+    print_table(["job", *keys, "epochs", "time"], rows)
+    disk = sum(CHECKPOINTS * cost[1] for cost in costs)
+    print(f"\n{len(jobs)} jobs, {prepared.describe()}")
+    print(f"time       about {_time(sum(seconds) / len(prepared.devices))} where no job stops early")
+    print(f"disk       about {disk / 1e6:,.1f} MB")
+    return 0
+
+
+def _measured(job: Job, prepared: Plan) -> tuple[float, int]:
+    """Seconds of an epoch and bytes of a checkpoint, measured in a process of its own."""
+    context = context_for(prepared.devices)
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(  # type: ignore[attr-defined]
+        target=_measure, args=(job, prepared.devices[0], prepared.shared, theirs)
+    )
+    process.start()
+    theirs.close()
+    try:
+        return ours.recv()
+    finally:
+        process.join()
+
+
+def _measure(job: Job, device: str, shared: Shared, answer: Connection) -> None:
+    job.config.device = device
+    parts = assemble(job.config, shared=shared)
+    config, population = job.config, parts.population
+    population.train()
+    steps, epoch = 0, 0
+    for warming in (True, False):
+        begin, steps = time.perf_counter(), 0
+        while steps == 0 or (not warming and time.perf_counter() - begin < SECONDS):
+            for batches in grouped(parts.train.epoch(epoch), config.accumulate):
+                train_step(population, batches, config.clip_norm, config.clip_value)
+                steps += 1
+                if warming or time.perf_counter() - begin >= SECONDS:
+                    break
+            epoch += 1
+        _finish(parts.device)
+    per_step = (time.perf_counter() - begin) / steps
+    population.eval()
+    begin = time.perf_counter()
+    eval_step(population, next(iter(parts.valid.epoch(0))))
+    _finish(parts.device)
+    validation = (time.perf_counter() - begin) * len(parts.valid)
+    buffer = io.BytesIO()
+    torch.save(parts.state.state_dict(), buffer)
+    answer.send((per_step * len(parts.train) / config.accumulate + validation, buffer.tell()))
+
+
+def _finish(device: torch.device) -> None:
+    """Waits for what the device has still to do."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
