@@ -34,7 +34,8 @@ LAYERS = [
     "run",
     "jobs workers",
     "estimate",
-    "resume sweep helptext completion",
+    "resume launch helptext completion",
+    "sweep",
     "cli",
     "__main__",
 ]
@@ -133,7 +134,7 @@ def test_only_the_report_knows_rich_and_matplotlib() -> None:
 
 
 def test_only_composing_knows_hydra() -> None:
-    assert using("hydra") <= {"compose", "completion", "tree"}
+    assert using("hydra") <= {"compose", "completion", "launch", "tree"}
 
 
 @pytest.mark.parametrize(

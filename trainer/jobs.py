@@ -7,11 +7,16 @@ import json
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
 from trainer import config
-from trainer.compose import Composer, Job
+from trainer.compose import Composer, Job, finish
 from trainer.errors import UserError
+from trainer.folder import refuse_interpolation
+from trainer.ledger import Entry
 from trainer.tree import leaves_of
 
 if TYPE_CHECKING:
@@ -101,3 +106,18 @@ def names(varies: Sequence[dict[str, Any]], start: int = 0) -> list[str]:
 
 def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def stored_job(entry: Entry, folder: Path, trust: bool) -> Job:
+    """The job that a ledger holds.
+
+    Raises:
+        UserError: it is not whole, or reads environment variables and is not trusted.
+    """
+    where = folder / f"sweep.jsonl, job {entry.number}"
+    if not trust:
+        refuse_interpolation(str(entry.stored), where)
+    job = finish(OmegaConf.create(entry.stored), entry.choices, entry.overrides)
+    if job.problems:
+        raise UserError(*(f"{where}: {problem}" for problem in job.problems))
+    return job

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -112,32 +113,48 @@ class Ledger:
 
     def _read(self) -> None:
         path = self.folder / LEDGER
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"{path}: larger than {LARGEST:,} bytes, which no ledger is.")
-        content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):  # the process was killed while it wrote
-            self._file.truncate(len(whole))
-        by_number: dict[int, Entry] = {}
-        for number, text in enumerate(whole.splitlines(), 1):
-            try:
-                line = json.loads(text)
-                if number == 1:
-                    _check_format(line, path)
-                    self.words = [str(word) for word in line["words"]]
-                elif "stored" in line:
-                    entry = Entry(line["job"], *(line[name] for name in _FROZEN))
-                    by_number[entry.number] = entry
-                else:
-                    entry = by_number[line["job"]]
-                    if line["state"] not in STATES:
-                        raise ValueError(f"state {line['state']}")
-                    entry.state, entry.reason = line["state"], str(line.get("reason", ""))
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise UserError(f"{path}, line {number}: not readable ({error}).") from error
-        if not whole:
-            raise UserError(f"{path}: it is empty; start the sweep anew.")
-        self.entries = list(by_number.values())
+        self.words, self.entries, whole = read_ledger(path)
+        if whole < path.stat().st_size:  # the process was killed while it wrote
+            self._file.truncate(whole)
+
+
+def read_ledger(path: Path) -> tuple[list[str], list[Entry], int]:
+    """The sweep's words, its jobs, and the bytes up to the end of the last whole line.
+
+    Raises:
+        UserError: it is no ledger.
+    """
+    if path.stat().st_size > LARGEST:
+        raise UserError(f"{path}: larger than {LARGEST:,} bytes, which no ledger is.")
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if not whole:
+        raise UserError(f"{path}: it is empty; start the sweep anew.")
+    words: list[str] = []
+    entries: list[Entry] = []
+    for number, text in enumerate(whole.splitlines(), 1):
+        try:
+            line = json.loads(text)
+            if number == 1:
+                _check_format(line, path)
+                words = [str(word) for word in line["words"]]
+            elif "stored" in line:
+                entries.append(_entry(line, len(entries)))
+            else:
+                entry = entries[line["job"]]
+                if line["state"] not in STATES:
+                    raise ValueError(f"state {line['state']}")
+                entry.state, entry.reason = line["state"], str(line.get("reason", ""))
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: not readable ({error}).") from error
+    return words, entries, len(whole)
+
+
+def _entry(line: dict[str, Any], number: int) -> Entry:
+    """A job's first line; its name may lead nowhere but into the sweep's folder."""
+    if line["job"] != number or not re.fullmatch(r"\d[\w.,=-]*", line["name"]):
+        raise ValueError(f"job {line['job']}, name {line['name']}")
+    return Entry(number, *(line[name] for name in _FROZEN))
 
 
 _FROZEN = ("id", "name", "varies", "stored", "choices", "overrides")

@@ -11,14 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from trainer import halving, leaderboard
-from trainer.compose import Composer, Job, finish
+from trainer.compose import Composer, Job
 from trainer.convert import show
 from trainer.errors import UserError
-from trainer.folder import OUTPUTS, new_folder, read_results, refuse_interpolation, write_results
-from trainer.jobs import compose_jobs, identity, names, varying
+from trainer.folder import OUTPUTS, new_folder, read_results, write_results
+from trainer.jobs import compose_jobs, identity, names, stored_job, varying
 from trainer.keys import SweepConfig
 from trainer.leaderboard import Row
 from trainer.ledger import FINAL, Entry, Ledger
@@ -31,14 +29,21 @@ from trainer.workers import Ended, Task, Workers
 STATES = {"completed": "done", "early_stopped": "done", "interrupted": "interrupted", "diverged": "diverged"}
 
 
-def new_sweep(composer: Composer, words: list[str], problems: list[str], command: list[str]) -> int:
+def new_sweep(
+    composer: Composer, words: list[str], problems: list[str], command: list[str], launcher: Sequence[str] = ()
+) -> int:
     """Composes, validates and runs the jobs that `words` stand for; returns the exit code.
+
+    Args:
+        launcher: overrides of Hydra's launcher, which then runs the jobs.
 
     Raises:
         UserError: before anything was written.
     """
     jobs = compose_jobs(composer, words, problems)
     settings = _settings(jobs)
+    if launcher and settings.halving.factor:
+        raise UserError("sweep.halving: its rungs need the program's own workers; leave hydra/launcher out.")
     prepared = _prepared(jobs, settings)
     if settings.dry_run:
         from trainer.estimate import show_plan
@@ -46,10 +51,17 @@ def new_sweep(composer: Composer, words: list[str], problems: list[str], command
         return show_plan(jobs, prepared)
     with closing(Ledger.create(new_folder("sweep", OUTPUTS), words)) as ledger:
         ledger.add(_entries(jobs, varying(jobs)))
-        return Sweep(ledger, jobs, settings, prepared, command).run()
+        return Sweep(ledger, jobs, settings, prepared, command, launcher=launcher).run()
 
 
-def resumed_sweep(composer: Composer, folder: Path, words: list[str], problems: list[str], command: list[str]) -> int:
+def resumed_sweep(
+    composer: Composer,
+    folder: Path,
+    words: list[str],
+    problems: list[str],
+    command: list[str],
+    launcher: Sequence[str] = (),
+) -> int:
     """Runs what is missing of a sweep, and the jobs that further words add; returns the exit code.
 
     Raises:
@@ -61,7 +73,7 @@ def resumed_sweep(composer: Composer, folder: Path, words: list[str], problems: 
     given = {o.key_or_group: o.input_line or "" for o in overrides if o.key_or_group != "resume"}
     trust = given.pop("trust", "") == "trust=true"
     with closing(Ledger.open(folder)) as ledger:
-        jobs = [_stored_job(entry, ledger.folder, trust) for entry in ledger.entries]
+        jobs = [stored_job(entry, ledger.folder, trust) for entry in ledger.entries]
         about_jobs = {key: word for key, word in given.items() if not key.startswith("sweep.")}
         added: list[Job] = []
         if about_jobs:
@@ -76,7 +88,7 @@ def resumed_sweep(composer: Composer, folder: Path, words: list[str], problems: 
             ledger.add(_entries(added, varies, start=len(jobs)))
         if prepared is None:
             print(f"{folder}: all {len(jobs)} jobs are finished. More jobs: train -m resume={folder} key=values")
-        return Sweep(ledger, [*jobs, *added], settings, prepared, command, trusted=trust).run()
+        return Sweep(ledger, [*jobs, *added], settings, prepared, command, trusted=trust, launcher=launcher).run()
 
 
 def _settings(jobs: Sequence[Job], composer: Composer | None = None, words: Sequence[str] = ()) -> SweepConfig:
@@ -106,21 +118,6 @@ def _entries(jobs: Sequence[Job], varies: Sequence[dict[str, Any]], start: int =
     ]
 
 
-def _stored_job(entry: Entry, folder: Path, trust: bool) -> Job:
-    """The job that a ledger holds.
-
-    Raises:
-        UserError: it is not whole, or reads environment variables and is not trusted.
-    """
-    where = folder / f"sweep.jsonl, job {entry.number}"
-    if not trust:
-        refuse_interpolation(str(entry.stored), where)
-    job = finish(OmegaConf.create(entry.stored), entry.choices, entry.overrides)
-    if job.problems:
-        raise UserError(*(f"{where}: {problem}" for problem in job.problems))
-    return job
-
-
 class Sweep:
     """A sweep on its way: what its moments share.
 
@@ -138,10 +135,11 @@ class Sweep:
         command: list[str],
         *,
         trusted: bool = True,
+        launcher: Sequence[str] = (),
     ) -> None:
         self.ledger, self.jobs, self.settings, self.prepared = ledger, jobs, settings, prepared
         self.command, self.trusted, self.folder = command, trusted, ledger.folder
-        self.known: dict[int, Row] = {}
+        self.launcher, self.known = launcher, dict[int, Row]()
         self.view = SweepView(len(jobs), ledger.folder)
 
     def run(self) -> int:
@@ -149,7 +147,10 @@ class Sweep:
         with Signals() as signals:
             if self.prepared is not None:
                 self.view.begin(self.prepared.describe())
-                self._train(self.prepared, signals)
+                if self.launcher:
+                    self._launch()
+                else:
+                    self._train(self.prepared, signals)
             if signals.received is None:
                 self._test_winner(signals)
         self._write()
@@ -182,6 +183,17 @@ class Sweep:
             halving.run(self.settings.halving, self.ledger.entries, self.folder, train, self._prune)
         else:
             train(self.ledger.entries, None)
+
+    def _launch(self) -> None:
+        """Leaves the jobs to another launcher; a signal ends it as it sees fit."""
+        from trainer.launch import launch
+
+        entries = [entry for entry in self.ledger.entries if entry.state not in FINAL]
+        for entry in entries:
+            self.ledger.change(entry, "running")
+        launch(self.launcher, self.folder, [entry.number for entry in entries], self.command)
+        for entry in entries:
+            self._ended(Ended(self._task(entry), 0))
 
     def _task(self, entry: Entry, pause_at: int | None = None, *, test: bool = False) -> Task:
         job = self.jobs[entry.number]

@@ -156,23 +156,30 @@ def _work(task: Task, device: str, command: list[str], shared: Shared, parent: i
     log = os.open(task.place / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    task.job.config.device = device
-    sweep = InSweep(task.place, task.trusted, task.pause_at, shared)
+    try:
+        code = run_task(task, device, command, shared, started)
+    finally:
+        sys.stdout.flush()
+    sys.exit(code)
+
+
+def run_task(task: Task, device: str, command: list[str], shared: Shared, started: float | None = None) -> int:
+    """Runs a task in this process; returns its exit code. What goes wrong stands in the job's results.json."""
+    config = task.job.config
+    config.device = device
     for key in ("test", "plots"):
-        if getattr(task.job.config, key) == "auto":
-            setattr(task.job.config, key, "true" if task.test else "false")
+        if getattr(config, key) == "auto":
+            setattr(config, key, "true" if task.test else "false")
+    sweep = InSweep(task.place, task.trusted, task.pause_at, shared)
     try:
         _wait_for(task.place)
-        code = execute(task.job, command=command, started=started, sweep=sweep)
+        return execute(task.job, command=command, started=started or time.perf_counter(), sweep=sweep)
     except (UserError, RunFailed) as error:
         _failed(task.place, str(error))
-        code = 1
     except BaseException as error:  # also sys.exit in a user's own code: the sweep tells of it and goes on
         traceback.print_exc()
         _failed(task.place, f"{type(error).__name__}: {error}")
-        code = 1
-    sys.stdout.flush()
-    sys.exit(code)
+    return 1
 
 
 def _watch(parent: int) -> None:
