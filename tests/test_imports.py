@@ -32,10 +32,11 @@ LAYERS = [
     "assemble",
     "results validate",
     "run",
-    "jobs workers",
+    "jobs workers search",
     "estimate",
     "resume launch helptext completion",
     "sweep",
+    "multirun",
     "cli",
     "__main__",
 ]

@@ -115,11 +115,11 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
         words = [word for word in words if word not in launcher]
     folder = _sweep_folder(words)
     if folder is not None:
-        from trainer.sweep import resumed_sweep
+        from trainer.multirun import resumed_sweep
 
         return resumed_sweep(composer, folder, words, problems, command, launcher)
     if flags.multirun or composer.sweep_of(composer.read(words, sweep=True)[0]) is not None:
-        from trainer.sweep import new_sweep
+        from trainer.multirun import new_sweep
 
         return new_sweep(composer, words, problems, command, launcher)
     if any(word.startswith("resume=") for word in words):

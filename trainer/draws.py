@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.seeds import derive
-from trainer.tree import leaves_of, plain
+from trainer.tree import plain
 
 SPELLING = re.compile(r"\$\{\s*(uniform|loguniform|integer|choice)\s*:([^{}]*)\}")
 
@@ -77,7 +77,7 @@ def _value(word: str) -> Any:
 def ranges(tree: DictConfig, problems: list[str]) -> dict[str, Range]:
     """By dotted key, everything in a composed tree that is to be drawn; what is spelt wrongly becomes a problem."""
     found = {}
-    for key, value in leaves_of(plain(tree, resolve=False)):
+    for key, value in _walk(plain(tree, resolve=False)):
         try:
             given = read(value)
         except ValueError as error:
@@ -87,6 +87,18 @@ def ranges(tree: DictConfig, problems: list[str]) -> dict[str, Range]:
         if given is not None:
             found[key] = given
     return found
+
+
+def _walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of everything that is no container; what stands in lists included, as `model.hidden[0]`."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _walk(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _walk(inner, f"{path}[{number}]")
+    else:
+        yield path, value
 
 
 def draw(tree: DictConfig, problems: list[str], suggest: Callable[[str, Range], Any] | None = None) -> None:

@@ -15,9 +15,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from trainer.data.load import Shared
@@ -29,7 +27,8 @@ QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logg
 
 
 def check(words: Sequence[str]) -> None:
-    """
+    """Needs a Composer to have been made.
+
     Raises:
         UserError: something else than a launcher, a launcher that is not installed, or no override.
     """
@@ -42,11 +41,8 @@ def check(words: Sequence[str]) -> None:
             raise UserError(f"{word}: of Hydra's own settings only hydra/launcher is used. See: train --help")
         if override.key_or_group == "hydra/launcher":
             name = str(override.value())
-            known = sorted(
-                plugin.__module__.split(".")[1].removeprefix("hydra_").removesuffix("_launcher")
-                for plugin in Plugins.instance().discover(Launcher)
-            )
-            if not any(name.startswith(k) for k in known):
+            known = GlobalHydra.instance().config_loader().get_group_options("hydra/launcher")
+            if name not in known:
                 raise UserError(
                     f"hydra/launcher={name}: not installed; there is {', '.join(known)}. "
                     f"pip install 'trainer-cli[{name.partition('_')[0]}]'"
@@ -67,6 +63,7 @@ def launch(words: Sequence[str], folder: Path, numbers: Sequence[int], command: 
         hydra.main(version_base="1.3", config_path=None, config_name=NAME)(run_job)()
     finally:
         sys.argv = before
+        (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own note; the ledger says more
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""N jobs: all validated before the first one starts, run by workers, kept in a ledger, ranked in a leaderboard.
+"""N jobs, already validated: run by workers, kept in a ledger, ranked in a leaderboard.
 
 Settings are ranked by the validation monitor alone; the test set is used once, for the winner.
 """
@@ -6,112 +6,28 @@ Settings are ranked by the validation monitor alone; the test set is used once, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from trainer import halving, leaderboard
-from trainer.compose import Composer, Job
+from trainer.compose import Job
 from trainer.convert import show
-from trainer.errors import UserError
-from trainer.folder import OUTPUTS, new_folder, read_results, write_results
-from trainer.jobs import compose_jobs, identity, names, stored_job, varying
+from trainer.folder import read_results, write_results
+from trainer.jobs import identity, names
 from trainer.keys import SweepConfig
 from trainer.leaderboard import Row
 from trainer.ledger import FINAL, Entry, Ledger
 from trainer.report.messages import print_problems
 from trainer.report.sweep_view import SweepView
+from trainer.search import Search
 from trainer.signals import Signals
-from trainer.validate import Plan, plan, validate
+from trainer.validate import Plan, plan
 from trainer.workers import Ended, Task, Workers
 
 STATES = {"completed": "done", "early_stopped": "done", "interrupted": "interrupted", "diverged": "diverged"}
 
 
-def new_sweep(
-    composer: Composer, words: list[str], problems: list[str], command: list[str], launcher: Sequence[str] = ()
-) -> int:
-    """Composes, validates and runs the jobs that `words` stand for; returns the exit code.
-
-    Args:
-        launcher: overrides of Hydra's launcher, which then runs the jobs.
-
-    Raises:
-        UserError: before anything was written.
-    """
-    jobs = compose_jobs(composer, words, problems)
-    settings = _settings(jobs)
-    if launcher and settings.halving.factor:
-        raise UserError("sweep.halving: its rungs need the program's own workers; leave hydra/launcher out.")
-    prepared = _prepared(jobs, settings)
-    if settings.dry_run:
-        from trainer.estimate import show_plan
-
-        return show_plan(jobs, prepared)
-    with closing(Ledger.create(new_folder("sweep", OUTPUTS), words)) as ledger:
-        ledger.add(_entries(jobs, varying(jobs)))
-        return Sweep(ledger, jobs, settings, prepared, command, launcher=launcher).run()
-
-
-def resumed_sweep(
-    composer: Composer,
-    folder: Path,
-    words: list[str],
-    problems: list[str],
-    command: list[str],
-    launcher: Sequence[str] = (),
-) -> int:
-    """Runs what is missing of a sweep, and the jobs that further words add; returns the exit code.
-
-    Raises:
-        UserError: nothing was changed.
-    """
-    overrides, found = composer.read(words, sweep=True)
-    if problems or found:
-        raise UserError(*problems, *found)
-    given = {o.key_or_group: o.input_line or "" for o in overrides if o.key_or_group != "resume"}
-    trust = given.pop("trust", "") == "trust=true"
-    with closing(Ledger.open(folder)) as ledger:
-        jobs = [stored_job(entry, ledger.folder, trust) for entry in ledger.entries]
-        about_jobs = {key: word for key, word in given.items() if not key.startswith("sweep.")}
-        added: list[Job] = []
-        if about_jobs:
-            kept = [word for word in ledger.words if word.lstrip("+~").partition("=")[0] not in about_jobs]
-            known = {entry.id for entry in ledger.entries}
-            added = [job for job in compose_jobs(composer, [*kept, *given.values()]) if identity(job) not in known]
-        settings = _settings([*jobs, *added], composer, [word for key, word in given.items() if key not in about_jobs])
-        missing = [job for job, e in zip(jobs, ledger.entries, strict=True) if e.state not in FINAL] + added
-        prepared = _prepared(missing, settings, trusted=not jobs or trust) if missing else None
-        if added:
-            varies = varying([*jobs, *added])[len(jobs) :]
-            ledger.add(_entries(added, varies, start=len(jobs)))
-        if prepared is None:
-            print(f"{folder}: all {len(jobs)} jobs are finished. More jobs: train -m resume={folder} key=values")
-        return Sweep(ledger, [*jobs, *added], settings, prepared, command, trusted=trust, launcher=launcher).run()
-
-
-def _settings(jobs: Sequence[Job], composer: Composer | None = None, words: Sequence[str] = ()) -> SweepConfig:
-    """The sweep's own keys, which all jobs share, `words` set over them."""
-    settings = jobs[0].config.sweep
-    if any(job.config.sweep != settings for job in jobs):
-        raise UserError("sweep: its keys are the whole sweep's; they cannot differ from job to job.")
-    if composer is None or not words:
-        return settings
-    job = composer.job(composer.read(words, sweep=False)[0])
-    if job.problems:
-        raise UserError(*job.problems)
-    changed = {word.partition("=")[0].removeprefix("sweep.").partition(".")[0] for word in words}
-    return replace(settings, **{name: getattr(job.config.sweep, name) for name in changed})
-
-
-def _prepared(jobs: Sequence[Job], settings: SweepConfig, *, trusted: bool = True) -> Plan:
-    prepared = plan(jobs, settings)
-    validate(jobs, prepared, trusted=trusted)
-    return prepared
-
-
-def _entries(jobs: Sequence[Job], varies: Sequence[dict[str, Any]], start: int = 0) -> list[Entry]:
+def new_entries(jobs: Sequence[Job], varies: Sequence[dict[str, Any]], start: int = 0) -> list[Entry]:
+    """Of jobs that are not in the ledger yet, numbered from `start`."""
     return [
         Entry(number, identity(job), name, told, job.stored, job.choices, job.overrides)
         for number, (job, name, told) in enumerate(zip(jobs, names(varies, start), varies, strict=True), start)
@@ -133,18 +49,22 @@ class Sweep:
         settings: SweepConfig,
         prepared: Plan | None,
         command: list[str],
-        *,
         trusted: bool = True,
+        *,
         launcher: Sequence[str] = (),
+        search: Search | None = None,
     ) -> None:
         self.ledger, self.jobs, self.settings, self.prepared = ledger, jobs, settings, prepared
         self.command, self.trusted, self.folder = command, trusted, ledger.folder
-        self.launcher, self.known = launcher, dict[int, Row]()
-        self.view = SweepView(len(jobs), ledger.folder)
+        self.launcher, self.search, self.known = launcher, search, dict[int, Row]()
+        self.view = SweepView(search.trials if search else len(jobs), ledger.folder)
 
     def run(self) -> int:
         """Trains, tests the winner, shows the table; returns the exit code."""
         with Signals() as signals:
+            if self.search is not None:
+                for row in self.known_rows():
+                    self.search.tell(row.entry, row.value)
             if self.prepared is not None:
                 self.view.begin(self.prepared.describe())
                 if self.launcher:
@@ -170,6 +90,8 @@ class Sweep:
                 for entry in entries:
                     if entry.state not in FINAL and not self._reached(entry, pause_at):
                         yield self._task(entry, pause_at)
+                while self.search and len(self.jobs) < self.search.trials:
+                    yield self._task(self._asked(self.search, prepared))
 
             def ended(end: Ended) -> bool:
                 nonlocal going
@@ -183,6 +105,15 @@ class Sweep:
             halving.run(self.settings.halving, self.ledger.entries, self.folder, train, self._prune)
         else:
             train(self.ledger.entries, None)
+
+    def _asked(self, search: Search, prepared: Plan) -> Entry:
+        """The next trial of a study, now a job of the sweep."""
+        job, chosen = search.ask()
+        prepared.settle(job)
+        [entry] = new_entries([job], [chosen], start=len(self.jobs))
+        self.jobs.append(job)
+        self.ledger.add([entry])
+        return entry
 
     def _launch(self) -> None:
         """Leaves the jobs to another launcher; a signal ends it as it sees fit."""
@@ -227,6 +158,8 @@ class Sweep:
         row = Row(entry, str(entry.stored["monitor"]), results)
         self.ledger.change(entry, state, reason, value=row.value, best_epoch=results.get("best_epoch"))
         self.view.ended(end.task.number, entry, row.value)
+        if self.search:
+            self.search.tell(entry, row.value)
         if state == "failed":
             told = " ".join(f"{key}={show(value)}" for key, value in entry.varies.items())
             print_problems([f"job {entry.number} ({told}) failed: {reason}"])

@@ -34,6 +34,12 @@ class Plan:
     threads: int
     shared: Shared = field(default_factory=Shared)
 
+    def settle(self, job: Job) -> None:
+        """Sets the threads of a job that leaves them open, which it mutates."""
+        if job.config.threads == "auto":
+            job.config.threads = str(self.threads)
+            job.stored["threads"] = self.threads
+
     def describe(self) -> str:
         """For the header."""
         places = ", ".join(dict.fromkeys(self.devices))
@@ -62,11 +68,10 @@ def plan(jobs: Sequence[Job], settings: SweepConfig) -> Plan:
     number = min(number, len(jobs))
     devices = [gpus[i % len(gpus)] if gpus else "cpu" for i in range(number)]
     threads = max(cores // number, 1)
+    made = Plan(devices, threads)
     for job in jobs:
-        if job.config.threads == "auto":
-            job.config.threads = str(threads)
-            job.stored["threads"] = threads
-    return Plan(devices, threads)
+        made.settle(job)
+    return made
 
 
 def validate(jobs: Sequence[Job], prepared: Plan, *, trusted: bool = True) -> None:

@@ -1,0 +1,131 @@
+"""`train -m ...` and `train resume=SWEEP`: from words to a sweep; all mistakes are told before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from trainer.compose import Composer, Job
+from trainer.errors import UserError
+from trainer.folder import OUTPUTS, new_folder
+from trainer.jobs import compose_jobs, identity, stored_job, varying
+from trainer.keys import SweepConfig
+from trainer.ledger import FINAL, Ledger
+from trainer.search import Search, first_job
+from trainer.sweep import Sweep, new_entries
+from trainer.validate import Plan, plan, validate
+
+SAMPLED = "sweep.sampler=tpe"
+
+
+def new_sweep(
+    composer: Composer, words: list[str], problems: list[str], command: list[str], launcher: Sequence[str] = ()
+) -> int:
+    """Composes, validates and runs the jobs that `words` stand for; returns the exit code.
+
+    Args:
+        launcher: overrides of Hydra's launcher, which then runs the jobs.
+
+    Raises:
+        UserError: before anything was written.
+    """
+    sampled = SAMPLED in words
+    jobs = [first_job(composer, words, problems)] if sampled else compose_jobs(composer, words, problems)
+    settings = _settings(jobs)
+    _refuse_pairs(settings, launcher)
+    prepared = _prepared(jobs * (settings.trials or 1) if sampled else jobs, settings)
+    if settings.dry_run:
+        from trainer.estimate import show_plan
+
+        return show_plan(jobs * (settings.trials or 1) if sampled else jobs, prepared)
+    with closing(Ledger.create(new_folder("sweep", OUTPUTS), words)) as ledger:
+        if sampled:
+            search = Search(ledger.folder, composer, words, jobs[0].config.monitor, settings)
+            return Sweep(ledger, [], settings, prepared, command, search=search).run()
+        ledger.add(new_entries(jobs, varying(jobs)))
+        return Sweep(ledger, jobs, settings, prepared, command, launcher=launcher).run()
+
+
+def resumed_sweep(
+    composer: Composer,
+    folder: Path,
+    words: list[str],
+    problems: list[str],
+    command: list[str],
+    launcher: Sequence[str] = (),
+) -> int:
+    """Runs what is missing of a sweep, and the jobs that further words add; returns the exit code.
+
+    Raises:
+        UserError: nothing was changed.
+    """
+    overrides, found = composer.read(words, sweep=True)
+    if problems or found:
+        raise UserError(*problems, *found)
+    given = {o.key_or_group: o.input_line or "" for o in overrides if o.key_or_group != "resume"}
+    trust = given.pop("trust", "") == "trust=true"
+    about_sweep = [word for key, word in given.items() if key.startswith("sweep.")]
+    about_jobs = {key: word for key, word in given.items() if word not in about_sweep}
+    with closing(Ledger.open(folder)) as ledger:
+        sampled = SAMPLED in ledger.words
+        jobs = [stored_job(entry, ledger.folder, trust) for entry in ledger.entries]
+        added = [] if sampled else _added(composer, ledger, about_jobs)
+        if sampled and about_jobs:
+            raise UserError(f"{' '.join(about_jobs.values())}: a study's jobs are its own; start a new sweep.")
+        examples = [*jobs, *added] or [first_job(composer, ledger.words, ())]
+        settings = _settings(examples, composer, about_sweep)
+        _refuse_pairs(settings, launcher)
+        search = None
+        if sampled:
+            search = Search(ledger.folder, composer, ledger.words, examples[0].config.monitor, settings)
+        missing = [job for job, e in zip(jobs, ledger.entries, strict=True) if e.state not in FINAL] + added
+        missing += examples[:1] * (max(search.trials - len(jobs), 0) if search else 0)
+        # Words of this very command are the user's own; what a folder holds is not.
+        prepared = _prepared(missing, settings, trusted=trust or len(missing) == len(added)) if missing else None
+        if prepared is None:
+            print(f"{folder}: all {len(jobs)} jobs are finished. More jobs: train -m resume={folder} key=values")
+        ledger.add(new_entries(added, varying([*jobs, *added])[len(jobs) :], start=len(jobs)) if added else [])
+        sweep = Sweep(ledger, [*jobs, *added], settings, prepared, command, trust, launcher=launcher, search=search)
+        return sweep.run()
+
+
+def _added(composer: Composer, ledger: Ledger, given: dict[str, str]) -> list[Job]:
+    """The jobs that further words stand for and that are not there yet; all, where a sweep was killed at its start."""
+    if not given and ledger.entries:
+        return []
+    kept = [word for word in ledger.words if word.lstrip("+~").partition("=")[0] not in given]
+    known = {entry.id for entry in ledger.entries}
+    return [job for job in compose_jobs(composer, [*kept, *given.values()]) if identity(job) not in known]
+
+
+def _settings(jobs: Sequence[Job], composer: Composer | None = None, words: Sequence[str] = ()) -> SweepConfig:
+    """The sweep's own keys, which all jobs share, `words` set over them.
+
+    Raises:
+        UserError: they differ from job to job.
+    """
+    settings = jobs[0].config.sweep
+    if any(job.config.sweep != settings for job in jobs):
+        raise UserError("sweep: its keys are the whole sweep's; they cannot differ from job to job.")
+    if composer is None or not words:
+        return settings
+    job = composer.job(composer.read(words, sweep=False)[0])
+    if job.problems:
+        raise UserError(*job.problems)
+    changed = {word.partition("=")[0].removeprefix("sweep.").partition(".")[0] for word in words}
+    return replace(settings, **{name: getattr(job.config.sweep, name) for name in changed})
+
+
+def _refuse_pairs(settings: SweepConfig, launcher: Sequence[str]) -> None:
+    if launcher and (settings.halving.factor or settings.sampler != "none"):
+        raise UserError("hydra/launcher: halving and samplers need the program's own workers; leave it out.")
+    if settings.halving.factor and settings.sampler != "none":
+        raise UserError("sweep.halving: a sampler has no rungs; choose one of the two.")
+
+
+def _prepared(jobs: Sequence[Job], settings: SweepConfig, *, trusted: bool = True) -> Plan:
+    prepared = plan(jobs, settings)
+    validate(jobs, prepared, trusted=trusted)
+    return prepared
