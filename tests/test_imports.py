@@ -20,12 +20,12 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # From the ground up: a module may use those of the layers below its own, and, inside a package, its neighbours.
 LAYERS = [
     "errors seeds signals convert keys tasks models.* report.messages report.leaderboard",
-    "config criterion files paths device dropout init metrics schedule data.* report.plots",
-    "tree targets folder state",
+    "config criterion files paths device dropout init metrics schedule watch data.* report.plots report.gradients",
+    "tree targets folder state profiling",
     "compose",
     "population report.console",
     "step",
-    "checkpoint build loop",
+    "checkpoint build loop gradients",
     "assemble",
     "results",
     "run",

@@ -21,10 +21,12 @@ from trainer.dropout import key_dropout
 from trainer.errors import UserError
 from trainer.metrics import Sums
 from trainer.population import Solo
+from trainer.profiling import MOST_STEPS, WARM_UP
 from trainer.seeds import derive
 from trainer.state import RunState
 from trainer.targets import check
 from trainer.tasks import Classification, Task
+from trainer.watch import Watch
 
 EVALUATION_BATCH = 8  # times batch_size: no gradients are kept, so larger batches fit
 
@@ -58,6 +60,7 @@ def assemble(config: Config, *, trusted: bool = True) -> Parts:
         chosen = device.choose(config.device)
     except UserError as error:
         problems += error.problems
+    problems += _debug_problems(config)
     if problems:
         raise UserError(*problems)
     threads = device.set_up(config.threads, config.deterministic)
@@ -95,6 +98,18 @@ def assemble(config: Config, *, trusted: bool = True) -> Parts:
     valid = evaluation_batches(config, data, "valid", loading)
     population = _population(config, model, data, chosen, dtype, len(train))
     return Parts(config, chosen, threads, data, train, valid, population, loading)
+
+
+def _debug_problems(config: Config) -> list[str]:
+    problems = []
+    if config.debug.gradients and config.compile:
+        problems.append("debug.gradients=true looks at layers one by one, which compile=true dissolves: compile=false.")
+    if config.debug.profile and not WARM_UP < (config.max_steps or 0) <= WARM_UP + MOST_STEPS:
+        problems.append(
+            f"debug.profile=true: expected max_steps from {WARM_UP + 1} to {WARM_UP + MOST_STEPS}, such as "
+            f"max_steps=40; the first {WARM_UP} warm up, the rest are profiled."
+        )
+    return problems
 
 
 def _with_monitor(task: Task, config: Config) -> Task:
@@ -137,6 +152,8 @@ def _population(
     state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen, data.task))
     if config.ema.decay is not None:
         state.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema.decay), use_buffers=True)
+    if config.debug.gradients:
+        state.watch = Watch(model, optimizer, scaler)  # last: the average is a copy that is not to be watched
     compiled = torch.compile(model) if config.compile else None
     return Solo(
         state,
