@@ -85,7 +85,8 @@ def test_it_composes_and_is_told_as_chosen(name: str, job) -> None:
     assert job(f"{group}={option}", *BESIDE.get(name, [])).choices[group] == option
 
 
-ELSEWHERE = ("model/sequential_cnn", "debug/overfit")  # too small, and of a purpose of its own: below
+# Too small; of a purpose of its own: below; of more steps: test_profiling.py.
+ELSEWHERE = ("model/sequential_cnn", "debug/overfit", "debug/profile")
 
 
 @pytest.mark.parametrize(

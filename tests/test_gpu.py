@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
-from trainer import checkpoint, folder
+from trainer import checkpoint, folder, gradients
+from trainer.assemble import assemble
+from trainer.step import train_step
 
 pytestmark = [
     pytest.mark.gpu,
@@ -45,3 +49,34 @@ def test_half_precision_learns(precision: str, train) -> None:
     done = train("device=cuda", f"precision={precision}", "epochs=5")
     assert done.code == 0, done.err
     assert done.results["valid"]["accuracy"] > 0.8
+
+
+def test_watched_gradients_are_those_of_the_cpu(train) -> None:
+    words = ["model=lenet5", "epochs=1", "debug=gradients", "precision=float64", "test=false"]
+    cpu, cuda = (gradients.read(train(*words, f"device={d}").folder / "gradients.csv") for d in ("cpu", "cuda"))
+    for one, other in zip(cpu, cuda, strict=True):
+        assert other["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-6)
+        assert other["dead_share"] == one["dead_share"]
+
+
+def test_watching_never_waits_for_the_device(job) -> None:
+    parts = assemble(job("model=lenet5", "device=cuda", "debug.gradients=true").config)
+    batches = [batch for batch, _ in zip(parts.train.epoch(0), range(4), strict=False)]
+    parts.population.train()
+    train_step(parts.population, batches[:1])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches[1:]:
+            train_step(parts.population, [batch])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_profile_divides_the_time_of_the_device(train) -> None:
+    done = train("debug=profile", "device=cuda")
+    assert done.code == 0, done.err
+    summary = json.loads((done.folder / "profile.json").read_text())
+    assert sum(summary["shares"].values()) == pytest.approx(1)
+    assert sum(summary["device_shares"].values()) == pytest.approx(1)
+    assert all(summary["device_shares"][name] > 0 for name in ("forward", "backward", "optimizer"))
+    assert summary["operators_by"] == "self device time"

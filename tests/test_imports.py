@@ -20,13 +20,13 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # From the ground up: a module may use those of the layers below its own, and, inside a package, its neighbours.
 LAYERS = [
     "errors seeds signals convert keys tasks models.* report.messages report.leaderboard",
-    "config criterion files freeze paths device dropout init metrics schedule data.* report.plots",
-    "tree targets folder state",
+    "config criterion files freeze paths device dropout init metrics schedule watch data.* report.plots",
+    "tree targets folder state profiling report.gradients",
     "draws ledger",
     "compose leaderboard halving",
     "population report.console report.sweep_view",
     "step",
-    "checkpoint loop",
+    "checkpoint loop gradients",
     "pretrained optimize features",
     "build",
     "assemble",

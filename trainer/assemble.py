@@ -29,11 +29,13 @@ from trainer.freeze import freeze
 from trainer.metrics import Sums
 from trainer.population import Solo
 from trainer.pretrained import Preprocessing
+from trainer.profiling import MOST_STEPS, WARM_UP
 from trainer.seeds import derive
 from trainer.signals import Signals
 from trainer.state import RunState
 from trainer.targets import check
 from trainer.tasks import Classification, Task
+from trainer.watch import Watch
 
 EVALUATION_BATCH = 8  # times batch_size: no gradients are kept, so larger batches fit,
 EVALUATION_NUMBERS = 2**24  # but only so many numbers at a time
@@ -91,6 +93,7 @@ def assemble(
         chosen = device.choose(config.device)
     except UserError as error:
         problems += error.problems
+    problems += _debug_problems(config)
     if problems:
         raise UserError(*problems)
     threads = device.set_up(config.threads, config.deterministic)
@@ -101,20 +104,7 @@ def assemble(
     data_seed = config.seed if config.data.seed is None else config.data.seed
     known = saved and saved.get("wanted")
     wanted = Preprocessing(**known) if known else pretrained.preprocessing(config)
-    make = partial(build.source, config.data, wanted)
-    data = data_loading.load(
-        shared.source(repr((config.data.target, config.data.arguments, config.data.root, wanted)), make)
-        if shared
-        else make(),
-        valid_fraction=config.data.valid_fraction,
-        test_fraction=config.data.test_fraction,
-        seed=data_seed,
-        relabel=config.data.relabel,
-        folds=_folds(config),
-    )
-    data.task = _with_monitor(data.task, config)
-    if config.data.per_class is not None:
-        data.thin(config.data.per_class, data_seed)
+    data = _data(config, wanted, data_seed, shared)
     model = build.model(config, data, wanted)
     if saved is None:
         data.notes += pretrained.load(model, config)
@@ -133,6 +123,36 @@ def assemble(
     valid = evaluation_batches(config, data, "valid", loading, kept.get("valid"))
     population = _population(config, model, data, loading, len(train), head)
     return Parts(config, chosen, threads, data, train, valid, population, loading, wanted, kept)
+
+
+def _data(config: Config, wanted: Preprocessing, seed: int, shared: Shared | None) -> Data:
+    """The data, split and described, not yet brought to the model's form."""
+    make = partial(build.source, config.data, wanted)
+    key = repr((config.data.target, config.data.arguments, config.data.root, wanted))
+    data = data_loading.load(
+        shared.source(key, make) if shared else make(),
+        valid_fraction=config.data.valid_fraction,
+        test_fraction=config.data.test_fraction,
+        seed=seed,
+        relabel=config.data.relabel,
+        folds=_folds(config),
+    )
+    data.task = _with_monitor(data.task, config)
+    if config.data.per_class is not None:
+        data.thin(config.data.per_class, seed)
+    return data
+
+
+def _debug_problems(config: Config) -> list[str]:
+    problems = []
+    if config.debug.gradients and config.compile:
+        problems.append("debug.gradients=true looks at layers one by one, which compile=true dissolves: compile=false.")
+    if config.debug.profile and not WARM_UP < (config.max_steps or 0) <= WARM_UP + MOST_STEPS:
+        problems.append(
+            f"debug.profile=true: expected max_steps from {WARM_UP + 1} to {WARM_UP + MOST_STEPS}, such as "
+            f"max_steps=40; the first {WARM_UP} warm up, the rest are profiled."
+        )
+    return problems
 
 
 def _with_monitor(task: Task, config: Config) -> Task:
@@ -193,6 +213,8 @@ def _population(config: Config, model: nn.Module, data: Data, loading: Loading, 
     state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen, data.task))
     if config.ema.decay is not None:
         state.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema.decay), use_buffers=True)
+    if config.debug.gradients:
+        state.watch = Watch(model, optimizer, scaler)  # last: the average is a copy that is not to be watched
     compiled = torch.compile(model) if config.compile else None
     return Solo(
         state,

@@ -130,6 +130,7 @@ FREE_ON_RESUME = (
     "name",
     "plots",
     "checkpoint",
+    "debug.gradients",
     "max_steps",
     "max_minutes",
     "trust",

@@ -61,6 +61,11 @@ def set_up(threads: str, deterministic: bool) -> int:
     return torch.get_num_threads()
 
 
+def hush_profiler() -> None:
+    """Keeps torch's profiler from reporting on stderr that this machine has no GPU."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes free on the device; half of the machine's memory where the system does not tell."""
     if device.type == "cuda":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import io
 import json
 import math
 import os
 import re
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -34,8 +36,7 @@ class RunFolder:
         except OSError as error:
             self._lock.close()
             raise UserError(f"{path}: a run is writing to this folder at this moment.") from error
-        self._csv: IO[str] | None = None
-        self._columns: list[str] = []
+        self._metrics: Table | None = None
 
     @classmethod
     def create(cls, name: str, outputs: Path = OUTPUTS) -> RunFolder:
@@ -43,8 +44,8 @@ class RunFolder:
         return cls(new_folder(name, outputs))
 
     def close(self) -> None:
-        if self._csv is not None:
-            self._csv.close()
+        if self._metrics is not None:
+            self._metrics.close()
         self._lock.close()
 
     @property
@@ -63,14 +64,30 @@ class RunFolder:
 
     def start_metrics(self, columns: list[str], history: list[dict[str, Any]]) -> None:
         """Begins metrics.csv anew with the rows of `history`: rows beyond a checkpoint are written again."""
-        lines = [",".join(columns), *(_line(columns, row) for row in history)]
-        write_atomically(self.path / "metrics.csv", ("\n".join(lines) + "\n").encode())
-        self._columns = columns
-        self._csv = open(self.path / "metrics.csv", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._metrics = Table(self.path / "metrics.csv", columns, history)
 
     def add_metrics(self, row: dict[str, Any]) -> None:
-        assert self._csv is not None
-        self._csv.write(_line(self._columns, row) + "\n")
+        assert self._metrics is not None
+        self._metrics.add(row)
+
+
+class Table:
+    """A CSV file, begun anew with `rows`, that grows by a row at a time. None is an empty cell."""
+
+    def __init__(self, path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]] = ()) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path, text.getvalue().encode())
+        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 held as long as the run
+        self._writer = csv.DictWriter(self._file, columns, lineterminator="\n")
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._writer.writerow(row)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def new_folder(name: str, outputs: Path) -> Path:
@@ -88,10 +105,6 @@ def new_folder(name: str, outputs: Path) -> Path:
         _point(outputs / "latest", path)
         return path
     raise RunFailed(f"{day / stem}: no free name in ten thousand.")
-
-
-def _line(columns: list[str], row: dict[str, Any]) -> str:
-    return ",".join("" if row[name] is None else repr(row[name]) for name in columns)
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:

@@ -181,3 +181,10 @@ class DebugConfig:
     overfit: bool = key(
         False, "train on one batch until accuracy is 1.0 and the loss near 0, and say whether it got there"
     )
+    gradients: bool = key(
+        False, "watch gradients, weights and activations of each layer: gradients.csv, gradients.png, and warnings"
+    )
+    profile: bool = key(
+        False,
+        "profile the steps from the eleventh to max_steps: trace.json, profile.txt, profile.json",
+    )

@@ -17,8 +17,10 @@ from trainer.config import Config
 from trainer.data.load import Shared
 from trainer.errors import UserError
 from trainer.folder import RunFolder
+from trainer.gradients import FILE, GradientLog
 from trainer.loop import Fit, Outcome, evaluate
 from trainer.optimize import schedule_depends_on_epochs
+from trainer.profiling import Profile
 from trainer.report.console import Console
 from trainer.signals import Interrupted, Signals
 from trainer.tasks import Regression, Task
@@ -124,6 +126,7 @@ class Run:
         self.config, self.command, self.started, self.resumed = job.config, command, started, resumed
         self.in_sweep = in_sweep
         self.console = Console(folder.path / "train.log", quiet=in_sweep)
+        self.gradients: GradientLog | None = None
         job.stored.update(threads=parts.threads, resume=None, resume_force=False)
         data = parts.data
         self.about = {
@@ -148,6 +151,7 @@ class Run:
             self.folder.start_metrics(columns(self.parts.data.task), state.history)
             outcome = self._fit()
             self.console.end(outcome.reason)
+            self._end_gradients(outcome)
             begin = time.perf_counter()
             if outcome.status in ("completed", "early_stopped") and self._tests():
                 test = self._test()
@@ -174,7 +178,7 @@ class Run:
         resume = f"train resume={shlex.quote(str(self.folder.path))}"
         if outcome.status == "interrupted" or not outcome.final:
             return resume
-        if self.resumed or self.in_sweep or self.config.debug.overfit:
+        if self.resumed or self.in_sweep or self.config.debug.overfit or self.config.debug.profile:
             return None
         if outcome.status == "completed" and not schedule_depends_on_epochs(self.config):
             return f"{resume} epochs={2 * self.config.epochs}"
@@ -185,10 +189,34 @@ class Run:
 
     def _fit(self) -> Outcome:
         saver = checkpoint.Saver(self.folder.checkpoints, self.config.checkpoint.every, self.about)
-        journal = Journal(self.console, self.folder)
-        parts = self.parts
+        parts, console = self.parts, self.console
         parts.keep_features(("train", "valid"), self.signals)
-        return Fit(parts.population, parts.train, parts.valid, self.config, saver, journal, self.signals).run()
+        if parts.state.watch is not None:
+            path = self.folder.path / FILE
+            self.gradients = GradientLog(parts.state.watch, path, parts.state.history, self.config, console.note)
+        journal = Journal(console, self.folder, self.gradients)
+        fit = Fit(parts.population, parts.train, parts.valid, self.config, saver, journal, self.signals)
+        if not self.config.debug.profile:
+            return fit.run()
+        assert self.config.max_steps is not None
+        with Profile(self.config.max_steps, parts.device, self.folder.path) as profile:
+            profile.attach(parts.population, parts.train, saver, journal)
+            outcome = fit.run()
+        console.end_progress()
+        for line in ("", *profile.report(self.config.batch_size * self.config.accumulate)):
+            console.say(line)
+        return outcome
+
+    def _end_gradients(self, outcome: Outcome) -> None:
+        """The last steps of a run that diverged, which no validation reported, and the picture."""
+        if self.gradients is None:
+            return
+        state = self.parts.state
+        if outcome.status == "diverged":
+            self.gradients.row(state.epoch + (state.batch > 0), state.step, None)
+        self.gradients.close()
+        if self.config.plots != "false" and outcome.status != "interrupted":
+            self.gradients.draw()
 
     def _tests(self) -> bool:
         return self.config.test != "false" and not self.config.debug.overfit
@@ -210,12 +238,14 @@ class Run:
 
 
 class Journal:
-    """What the loop reports goes to the console and to metrics.csv."""
+    """What the loop reports goes to the console, to metrics.csv and to gradients.csv."""
 
-    def __init__(self, console: Console, folder: RunFolder) -> None:
+    def __init__(self, console: Console, folder: RunFolder, gradients: GradientLog | None = None) -> None:
         self.begin, self.advance = console.begin, console.advance
-        self.console, self.folder = console, folder
+        self.console, self.folder, self.gradients = console, folder, gradients
 
     def row(self, row: dict[str, Any], best: bool) -> None:
         self.folder.add_metrics(row)
         self.console.row(row, best)
+        if self.gradients is not None:
+            self.gradients.row(row["epoch"], row["step"], row["train_loss"])

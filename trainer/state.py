@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from trainer.metrics import Sums
 from trainer.schedule import Schedule
+from trainer.watch import Watch
 
 
 @dataclass
@@ -39,6 +40,7 @@ class RunState:
 
     Attributes:
         average: a moving average of the weights; where there is one, it is what is evaluated and kept as the best.
+        watch: sums of each layer's gradients and activations; None unless debug.gradients asks for it.
         epoch: finished epochs.
         batch: finished batches of the epoch under way.
         step: finished optimizer steps.
@@ -55,6 +57,7 @@ class RunState:
     scaler: GradScaler
     sums: Sums
     average: AveragedModel | None = None
+    watch: Watch | None = None
     epoch: int = 0
     batch: int = 0
     step: int = 0
@@ -81,6 +84,7 @@ class RunState:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "sums": self.sums.state_dict(),
+            "watch": self.watch and self.watch.state_dict(),
             "best": best,
             "history": self.history,
             "random": _random_state(),
@@ -101,6 +105,8 @@ class RunState:
                 group.update({name: value for name, value in fresh.items() if name != "params"})
         self.scaler.load_state_dict(saved["scaler"])
         self.sums.load_state_dict(saved["sums"])
+        if self.watch is not None and saved.get("watch") is not None:  # it may be switched on and off on resume
+            self.watch.load_state_dict(saved["watch"])
         for name in self.COUNTERS:
             setattr(self, name, saved[name])
         self.history = saved["history"]

@@ -37,7 +37,7 @@ class Console:
         self.has_header = False
 
     def close(self) -> None:
-        self._end_progress()
+        self.end_progress()
         if self.log:
             self.log.close()
             self.log = self.plain = None
@@ -121,14 +121,15 @@ class Console:
             self.log.write(line + "\n")
             self.log.flush()
 
-    def _end_progress(self) -> None:
+    def end_progress(self) -> None:
+        """Takes the progress bar away, for other lines to come."""
         if self.progress:
             self.progress.stop()
             self.progress = None
 
     def end(self, reason: str) -> None:
         """Training is over."""
-        self._end_progress()
+        self.end_progress()
         self.say()
         self.say(f"stopped    {reason}")
 
