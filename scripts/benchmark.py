@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from benchmark_sweep import features, sweep
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -339,6 +340,8 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "stream": stream,
     "startup": startup,
     "memory": memory,
+    "sweep": sweep,
+    "features": features,
 }
 
 if __name__ == "__main__":
