@@ -19,12 +19,12 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 
 # From the ground up: a module may use those of the layers below its own, and, inside a package, its neighbours.
 LAYERS = [
-    "errors seeds signals convert keys tasks models.* report.messages report.leaderboard",
+    "errors seeds signals convert keys tasks models.* report.messages report.leaderboard report.page",
     "config criterion files freeze paths device dropout init metrics schedule watch data.* report.plots",
     "tree targets folder state profiling report.gradients",
     "draws ledger",
     "compose leaderboard halving",
-    "population report.console report.sweep_view",
+    "population report.console report.sweep_view report.leaderboard_page",
     "step",
     "checkpoint loop gradients",
     "pretrained optimize features",

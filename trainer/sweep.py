@@ -16,6 +16,7 @@ from trainer.jobs import identity, names
 from trainer.keys import SweepConfig
 from trainer.leaderboard import Row
 from trainer.ledger import FINAL, Entry, Ledger
+from trainer.report.leaderboard_page import write_page
 from trainer.report.messages import print_problems
 from trainer.report.sweep_view import SweepView
 from trainer.search import Search
@@ -74,6 +75,7 @@ class Sweep:
             if signals.received is None:
                 self._test_winner(signals)
         self._write()
+        write_page(self.folder, self.known_rows(), self.ledger.words)
         self.view.end(self.known_rows(), self._closing())
         if signals.received is not None:
             return signals.exit_code
@@ -205,7 +207,7 @@ class Sweep:
             share = halving.saved_share(self.ledger.entries, self.folder)
             lines.append(f"halving    {share:.0%} of all epochs were not trained")
         unfinished = sum(entry.state not in FINAL for entry in self.ledger.entries)
-        lines.append(f"folder     {self.folder}: leaderboard.csv")
+        lines.append(f"folder     {self.folder}: leaderboard.html, leaderboard.csv")
         if unfinished:
             lines.append(f"next       train resume={self.folder}   ({unfinished} jobs are not finished)")
         return lines

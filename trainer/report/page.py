@@ -1,0 +1,73 @@
+"""What the pages of this program share: one self-contained file, dark and light, readable on a phone."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b2430; --soft: #5a6675; --paper: #ffffff; --line: #d8dee6; --mark: #1f6fd6; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6ebf2; --soft: #9aa7b8; --paper: #14181f; --line: #2d3541; --mark: #6aa9ff; }
+}
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
+  padding: 1.2rem; max-width: 75rem; }
+h1 { font-size: 1.4rem; margin: 0 0 .2rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+p, figcaption { color: var(--soft); margin: .2rem 0; }
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; } td.text, th.text { text-align: left; }
+tbody tr:last-child td { border-bottom: 0; } tbody tr:first-child td { font-weight: 600; }
+th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid var(--mark); }
+th[aria-sort=ascending] button::after { content: " \\25B2"; }
+th[aria-sort=descending] button::after { content: " \\25BC"; }
+.plots { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; } svg { max-width: 100%; height: auto; }
+svg text { fill: var(--soft); font-size: 11px; } svg circle { fill: var(--mark); fill-opacity: .7; }
+svg line { stroke: var(--line); } code { overflow-wrap: anywhere; }
+"""
+
+SORTING = """
+for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
+  const head = button.closest("th"), body = head.closest("table").tBodies[0];
+  const up = head.getAttribute("aria-sort") !== "ascending";
+  for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const key = row => { const cell = row.cells[head.cellIndex]; return cell.dataset.value ?? cell.textContent; };
+  const plain = (a, b) => isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b;
+  const order = (a, b) => a === "" ? 1 : b === "" ? -1 : plain(a, b) * (up ? 1 : -1);  // empty cells last, either way
+  [...body.rows].sort((a, b) => order(key(a), key(b))).forEach(row => body.append(row));
+});
+"""
+
+
+def page(title: str, body: str) -> str:
+    """A whole HTML document; `body` is HTML already."""
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n<script>{SORTING}</script>\n</body>\n</html>\n"
+    )
+
+
+def table(caption: str, header: list[str], rows: list[list[Any]]) -> str:
+    """A table whose columns sort at a click or the Enter key; columns without a value are left out."""
+    shown = [i for i in range(len(header)) if any(row[i] is not None for row in rows)]
+    header, rows = [header[i] for i in shown], [[row[i] for i in shown] for row in rows]
+    texts = {i for i in range(len(header)) if any(isinstance(row[i], str) for row in rows)}
+    kind = {i: ' class="text"' if i in texts else "" for i in range(len(header))}
+    head = "".join(f'<th scope="col"{kind[i]}><button>{escape(name)}</button></th>' for i, name in enumerate(header))
+    body = "\n".join("<tr>" + "".join(_cell(value, kind[i]) for i, value in enumerate(row)) + "</tr>" for row in rows)
+    return (
+        f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0"><table>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def _cell(value: Any, kind: str) -> str:
+    if value is None:
+        return f'<td{kind} data-value=""></td>'
+    if isinstance(value, float):
+        return f'<td{kind} data-value="{value!r}">{value:.4g}</td>'
+    return f"<td{kind}>{escape(str(value))}</td>"
