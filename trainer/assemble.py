@@ -17,6 +17,7 @@ from trainer.config import PARTS, Config
 from trainer.data import load as data_loading
 from trainer.data.batches import Batches
 from trainer.data.load import Data, Loading
+from trainer.data.pool import Watch
 from trainer.dropout import key_dropout
 from trainer.errors import UserError
 from trainer.metrics import Sums
@@ -47,8 +48,11 @@ class Parts:
         return self.population.states[0]
 
 
-def assemble(config: Config, *, trusted: bool = True) -> Parts:
-    """Everything before the first step; nothing is written.
+def assemble(config: Config, *, trusted: bool = True, watch: Watch | None = None) -> Parts:
+    """Everything before the first step; nothing is written but decoded images, to their cache.
+
+    Args:
+        watch: is told how far reading the data is; may raise to end it.
 
     Raises:
         UserError: with all that is wrong with targets, arguments and device at once; then data; then shapes.
@@ -67,7 +71,7 @@ def assemble(config: Config, *, trusted: bool = True) -> Parts:
         raise UserError("precision=float64: Apple GPUs have none. Use device=cpu.")
     data_seed = config.seed if config.data.seed is None else config.data.seed
     data = data_loading.load(
-        build.source(config.data),
+        build.source(config.data, watch),
         valid_fraction=config.data.valid_fraction,
         test_fraction=config.data.test_fraction,
         seed=data_seed,

@@ -21,6 +21,7 @@ from trainer.data.augment import Augmentation
 from trainer.data.batches import targets_on
 from trainer.data.load import Data
 from trainer.data.mix import Mix
+from trainer.data.pool import Watch
 from trainer.data.source import Source, from_dataset
 from trainer.errors import UserError
 from trainer.init import initialise
@@ -31,8 +32,11 @@ from trainer.targets import SCHEDULE_LENGTHS, call, resolve
 from trainer.tasks import Regression
 
 
-def source(config: DataConfig) -> Source:
+def source(config: DataConfig, watch: Watch | None = None) -> Source:
     """The data source.
+
+    Args:
+        watch: is told how far reading is, where it takes long.
 
     Raises:
         UserError: as the source does, where data is absent or damaged.
@@ -40,7 +44,7 @@ def source(config: DataConfig) -> Source:
     assert config.target is not None
     target = resolve(config.target, "data")
     if not inspect.isclass(target):
-        return call("data", config, root=config.root)
+        return call("data", config, root=config.root, watch=watch)
     given = {"root": config.root} if "root" in inspect.signature(target).parameters else {}
 
     def make(**split: str) -> Any:

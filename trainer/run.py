@@ -16,7 +16,7 @@ from trainer.config import Config
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.loop import Fit, Outcome, evaluate
-from trainer.report.console import Console
+from trainer.report.console import Console, Waiting
 from trainer.signals import Interrupted, Signals
 from trainer.tasks import Regression, Task
 
@@ -46,7 +46,11 @@ def execute(
     with Signals() as signals, ExitStack() as stack:
         folder = stack.enter_context(closing(RunFolder(resume))) if resume else None
         saved, notes = checkpoint.load_newest(folder.checkpoints) if folder else (None, [])
-        parts = assemble(config, trusted=config.trust or resume is None)
+        try:
+            with Waiting(signals.check) as watch:
+                parts = assemble(config, trusted=config.trust or resume is None, watch=watch)
+        except Interrupted:
+            return signals.exit_code
         if saved:
             _restore(parts, saved, config)
         if signals.received is not None:  # before there was anything to save

@@ -42,7 +42,7 @@ KINDS = {
     "model": Kind(
         nn.Module, "a torch.nn.Module", nn.Module, ("in_channels", "image_size", "in_features", "num_outputs")
     ),
-    "data": Kind(Dataset, "a torch.utils.data.Dataset", Source, ("root", "split")),
+    "data": Kind(Dataset, "a torch.utils.data.Dataset", Source, ("root", "split", "watch")),
     "loss": Kind(nn.Module, "a loss from torch.nn"),
     "optim": Kind(Optimizer, "a torch.optim.Optimizer", given=("params",)),
     "schedule": Kind(
