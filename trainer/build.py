@@ -22,6 +22,7 @@ from trainer.data.batches import targets_on
 from trainer.data.load import Data
 from trainer.data.mix import Mix
 from trainer.data.pool import Watch
+from trainer.data.prepare import Prepare
 from trainer.data.source import Source, from_dataset
 from trainer.errors import UserError
 from trainer.init import initialise
@@ -33,10 +34,7 @@ from trainer.tasks import Regression
 
 
 def source(config: DataConfig, watch: Watch | None = None) -> Source:
-    """The data source.
-
-    Args:
-        watch: is told how far reading is, where it takes long.
+    """The data source; `watch` is told how far reading is, where it takes long.
 
     Raises:
         UserError: as the source does, where data is absent or damaged.
@@ -274,9 +272,9 @@ def augmentation(config: Config, data: Data) -> Augmentation | None:
     """
     if config.augment.target is None:
         return None
-    if len(data.shape) != 3:
+    if len(data.shape) != 3 or not isinstance(data.prepare, Prepare):
         raise UserError(f"augment: the data has no images but {list(data.shape)}. Use augment=none.")
-    return call("augment", config.augment)
+    return call("augment", config.augment, mean=data.prepare.mean, std=data.prepare.std)
 
 
 def mix(config: Config, data: Data) -> Mix | None:

@@ -50,7 +50,7 @@ KINDS = {
         "a scheduler from torch.optim.lr_scheduler",
         given=("optimizer", "max_lr", "mode", "T_max", "total_steps"),
     ),
-    "augment": Kind(Augmentation, "a trainer.data.augment.Augmentation"),
+    "augment": Kind(Augmentation, "a trainer.data.augment.Augmentation", given=("mean", "std")),
 }
 
 
