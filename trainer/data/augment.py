@@ -120,10 +120,12 @@ class RandomResizedCrop(Augmentation):
         tall, wide, fitting = self._windows(draws, width / height)
         top = torch.where(fitting, places[0], 0.5) * (1 - tall)
         left = torch.where(fitting, places[1], 0.5) * (1 - wide)
-        zero = torch.zeros_like(tall)
         across = torch.where(places[2] < 0.5, -wide, wide) if self.flip else wide
-        theta = torch.stack([across, zero, 2 * left + wide - 1, zero, tall, 2 * top + tall - 1], dim=1)
-        grid = F.affine_grid(theta.view(-1, 2, 3), list(images.shape), align_corners=False)
+        # The axes do not mix, so that this is a fifth of the work of affine_grid.
+        x = _centres(images, width) * across[:, None] + (2 * left + wide - 1)[:, None]
+        y = _centres(images, height) * tall[:, None] + (2 * top + tall - 1)[:, None]
+        planes = x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)
+        grid = torch.stack(planes, dim=-1)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     def _windows(self, draws: Tensor, image: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,6 +147,11 @@ class RandomResizedCrop(Augmentation):
             torch.where(fitting, wide.gather(0, first)[0], whole[1]),
             fitting,
         )
+
+
+def _centres(images: Tensor, count: int) -> Tensor:
+    """Of so many pixels in a row, from -1 to 1."""
+    return (2 * torch.arange(count, device=images.device, dtype=images.dtype) + 1) / count - 1
 
 
 @dataclass
