@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import gc
+import importlib.util
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,8 @@ from benchmark_sweep import features, sweep
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from trainer.data.source import Arrays, Source
 
 if TYPE_CHECKING:
     from trainer.compose import Job
@@ -61,12 +65,13 @@ def alternate(candidates: dict[str, Callable[[], float]], repeats: int) -> dict[
     return times
 
 
-def show(times: dict[str, list[float]], base: str) -> None:
+def show(times: dict[str, list[float]], base: str, digits: int = 3) -> None:
     """A row per candidate; the ratio is the median of the ratios of one round."""
     print(f"{'':<34}{'minimum':>10}{'median':>10}{'ratio':>8}")
     for name, seconds in times.items():
         ratio = statistics.median(a / b for a, b in zip(seconds, times[base], strict=True))
-        print(f"{name:<34}{min(seconds):>9.3f}s{statistics.median(seconds):>9.3f}s{ratio:>8.3f}")
+        least, median = (f"{value:>9.{digits}f}s" for value in (min(seconds), statistics.median(seconds)))
+        print(f"{name:<34}{least}{median}{ratio:>8.3f}")
 
 
 class TextbookLeNet(nn.Module):
@@ -245,14 +250,15 @@ def stream(arguments: argparse.Namespace) -> None:
             _stream(f"{place}/{size}", size, arguments.repeats)
 
 
-def _write_photos(root: Path, size: int, count: int) -> None:
+def _write_photos(root: Path, size: int, count: int, width: int | None = None) -> None:
     """JPEG files with as much detail as photos have: smooth noise."""
     generator = torch.Generator().manual_seed(0)
+    width = width or size
     for number in range(count):
         folder = root / "ab"[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        coarse = torch.rand(1, 3, size // 4, size // 4, generator=generator)
-        pixels = F.interpolate(coarse, (size, size), mode="bicubic").clamp(0, 1)[0].permute(1, 2, 0)
+        coarse = torch.rand(1, 3, size // 4, width // 4, generator=generator)
+        pixels = F.interpolate(coarse, (size, width), mode="bicubic").clamp(0, 1)[0].permute(1, 2, 0)
         Image.fromarray((pixels * 255).byte().numpy()).save(folder / f"{number}.jpg", quality=90)
 
 
@@ -284,6 +290,132 @@ def _stream(root: str, size: int, repeats: int) -> None:
     share = statistics.median(a / b for a, b in zip(*times.values(), strict=True))
     print(f"share of the DataLoader's speed: {share:.3f}")
     streamed.close()
+
+
+def images(arguments: argparse.Namespace) -> None:
+    """an image folder from its second epoch on against tensors in memory (promised: 0.95 of the speed); decoding 2,000
+    photos of 500x400 by a process per core against one (promised on two cores: 1.7)."""
+    from trainer.data.decode import Geometry
+    from trainer.data.pool import decode_all
+
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["XDG_CACHE_HOME"] = place
+        root = os.path.join(arguments.data, "cifar10-jpeg")
+        if not os.path.isdir(root):
+            root = f"{place}/small"
+            _write_photos(Path(root), 32, 6000)
+        words = ["model=cnn", "epochs=4", "patience=null", "test=false", "threads=1", f"data.root={root}"]
+        candidates = {
+            "tensors in memory": lambda: _later_epochs([*words, "data=custom", "data._target_=benchmark.in_memory"]),
+            "image folder": lambda: _later_epochs([*words, "data=image_folder"]),
+            "image folder, streamed": lambda: _later_epochs([*words, "data=image_folder", "data.resident=false"]),
+        }
+        times = alternate(candidates, arguments.repeats)
+        show(times, "tensors in memory")
+        for name in list(times)[1:]:
+            share = statistics.median(a / b for a, b in zip(times["tensors in memory"], times[name], strict=True))
+            print(f"speed of the {name}: {share:.3f}")
+
+        _write_photos(Path(place) / "large", 400, 2000, width=500)
+        paths = sorted(map(str, (Path(place) / "large").rglob("*.jpg")))
+        rows = Path(place) / "rows"
+
+        def decoding(processes: int | None) -> float:
+            rows.write_bytes(b"")
+            begin = time.perf_counter()
+            decode_all(paths, (224, 224, 3), Geometry(224, 256), rows, lambda *now: None, processes=processes)
+            return time.perf_counter() - begin
+
+        times = alternate(
+            {"a process per core": lambda: decoding(None), "one process": lambda: decoding(1)}, arguments.repeats
+        )
+        show(times, "a process per core")
+
+
+def in_memory(root: str) -> Source:
+    """The images of a folder as tensors."""
+    from trainer.data.images import image_folder
+
+    source = image_folder(root)
+    for name, part in source.parts.items():
+        source.parts[name] = Arrays(part.take(torch.arange(len(part))).contiguous(), part.targets)
+    return source
+
+
+def _later_epochs(words: list[str]) -> float:
+    """Seconds of all epochs after the first, everything included."""
+    from trainer.run import Journal
+
+    ends: list[float] = []
+
+    class Clock(Journal):
+        def row(self, row, best) -> None:
+            super().row(row, best)
+            ends.append(time.perf_counter())
+
+    with running(words, Clock) as fit:
+        fit.run()
+    return ends[-1] - ends[0]
+
+
+def augment(arguments: argparse.Namespace) -> None:
+    """augmentations of a batch on the CPU against torchvision's sample by sample, and kornia's if it is installed."""
+    from trainer.data.augment import Augmentation, RandomAffine, RandomResizedCrop
+    from trainer.data.colour import ColourJitter
+
+    ours: dict[str, Augmentation] = {
+        "resized crop, flip": RandomResizedCrop(),
+        "colour jitter": ColourJitter(hue=0.02, mean=(127.5,) * 3, std=(127.5,) * 3),
+        "affine": RandomAffine(),
+    }
+    for batch, size in ((64, 32), (256, 32), (64, 224), (256, 224)):
+        pixels = torch.rand(batch, 3, size, size)
+        for name, mine in ours.items():
+            print(f"\n{name}, {batch} images of {size}x{size}")
+            candidates = {
+                "trainer": _timed(partial(mine, pixels * 2 - 1, torch.Generator().manual_seed(0))),
+                "torchvision, sample by sample": _timed(partial(_each, _torchvision(name, size), pixels)),
+            }
+            if importlib.util.find_spec("kornia"):
+                candidates["kornia"] = _timed(partial(_kornia(name, size), pixels))
+            show(alternate(candidates, arguments.repeats), "trainer", digits=4)
+
+
+def _each(transform: nn.Module, pixels: Tensor) -> Tensor:
+    return torch.stack([transform(image) for image in pixels])
+
+
+def _torchvision(name: str, size: int) -> nn.Module:
+    from torchvision.transforms import v2
+
+    return {
+        "resized crop, flip": v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]),
+        "colour jitter": v2.ColorJitter(0.2, 0.2, 0.2, 0.02),
+        "affine": v2.RandomAffine(10, (0.08, 0.08), (0.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR),
+    }[name]
+
+
+def _kornia(name: str, size: int) -> nn.Module:
+    import kornia.augmentation as K
+
+    return {
+        "resized crop, flip": K.AugmentationSequential(K.RandomResizedCrop((size, size)), K.RandomHorizontalFlip()),
+        "colour jitter": K.ColorJitter(0.2, 0.2, 0.2, 0.02),
+        "affine": K.RandomAffine(10, (0.08, 0.08), (0.9, 1.1)),
+    }[name]
+
+
+def _timed(run: Callable[[], Tensor]) -> Callable[[], float]:
+    """Seconds of a call, those of small batches over several."""
+    calls = max(1, 2_000_000 // run().numel())
+
+    def seconds() -> float:
+        begin = time.perf_counter()
+        for _ in range(calls):
+            run()
+        return (time.perf_counter() - begin) / calls
+
+    return seconds
 
 
 IMPORTS = "import torch, torchvision, torchmetrics"
@@ -338,6 +470,8 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "mnist": mnist,
     "tables": tables,
     "stream": stream,
+    "images": images,
+    "augment": augment,
     "startup": startup,
     "memory": memory,
     "sweep": sweep,

@@ -37,10 +37,13 @@ class Done:
 
 
 @pytest.fixture(autouse=True)
-def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test runs in a folder of its own, on one thread, and leaves no module of that folder behind."""
+def _empty_folder(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Each test runs in a folder and with a cache of its own, on one thread, and leaves none of its modules behind."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TRAINER_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr(sys, "path", list(sys.path))
     torch.set_num_threads(1)
     yield

@@ -43,6 +43,7 @@ LAYERS = [
 LEAVES = {
     "config": {"convert", "keys"},
     "convert": set(),
+    "data.decode": set(),  # the processes that decode start with it alone
     "tasks": set(),
     "device": {"errors"},
     "seeds": set(),
@@ -145,6 +146,10 @@ def test_what_answers_at_once_does_not_know_torch(name: str) -> None:
     assert name not in using("torch", "torchvision", "torchmetrics", "numpy", "trainer.models", "trainer.data")
 
 
+def test_what_a_decoding_process_runs_does_not_know_torch() -> None:
+    assert "data.decode" not in using("torch", "torchvision", "torchmetrics", "trainer")
+
+
 def test_only_targets_turns_names_into_code() -> None:
     ways = ("import_module", "__import__", "instantiate", "get_class", "get_method", "get_object", "exec")
     found = {
@@ -176,7 +181,11 @@ def test_environment_variables_are_read_in_few_places() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv", "os.putenv")
     }
-    assert {name for name in found if not name.startswith("report.")} <= {"cli", "device"}
+    assert {name for name in found if not name.startswith("report.")} <= {
+        "cli",
+        "data.store",
+        "device",
+    }
 
 
 def test_one_loop_and_one_backward() -> None:

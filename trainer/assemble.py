@@ -21,6 +21,7 @@ from trainer.convert import show
 from trainer.data import load as data_loading
 from trainer.data.batches import Batches, Draw, Fetch
 from trainer.data.load import Data, Loading, Shared
+from trainer.data.pool import Progress
 from trainer.data.source import Arrays
 from trainer.dropout import key_dropout
 from trainer.errors import UserError
@@ -76,14 +77,20 @@ class Parts:
 
 
 def assemble(
-    config: Config, *, trusted: bool = True, saved: dict[str, Any] | None = None, shared: Shared | None = None
+    config: Config,
+    *,
+    trusted: bool = True,
+    saved: dict[str, Any] | None = None,
+    shared: Shared | None = None,
+    progress: Progress | None = None,
 ) -> Parts:
-    """Everything before the first step; nothing is written.
+    """Everything before the first step; nothing is written but decoded images, to their cache.
 
     Args:
         trusted: whether the configuration may name code of others.
         saved: the checkpoint that is to be restored, so that `model.weights` need not be there any more.
         shared: where data is kept for other runs.
+        progress: is told how far reading the data is; may raise to end it.
 
     Raises:
         UserError: with all that is wrong with targets, arguments and device at once; then data; then shapes.
@@ -104,7 +111,7 @@ def assemble(
     data_seed = config.seed if config.data.seed is None else config.data.seed
     known = saved and saved.get("wanted")
     wanted = Preprocessing(**known) if known else pretrained.preprocessing(config)
-    data = _data(config, wanted, data_seed, shared)
+    data = _data(config, wanted, data_seed, shared, progress)
     model = build.model(config, data, wanted)
     if saved is None:
         data.notes += pretrained.load(model, config)
@@ -125,9 +132,9 @@ def assemble(
     return Parts(config, chosen, threads, data, train, valid, population, loading, wanted, kept)
 
 
-def _data(config: Config, wanted: Preprocessing, seed: int, shared: Shared | None) -> Data:
+def _data(config: Config, wanted: Preprocessing, seed: int, shared: Shared | None, progress: Progress | None) -> Data:
     """The data, split and described, not yet brought to the model's form."""
-    make = partial(build.source, config.data, wanted)
+    make = partial(build.source, config.data, wanted, progress)
     key = repr((config.data.target, config.data.arguments, config.data.root, wanted))
     data = data_loading.load(
         shared.source(key, make) if shared else make(),

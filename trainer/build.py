@@ -16,6 +16,8 @@ from trainer.data.augment import Augmentation
 from trainer.data.batches import targets_on
 from trainer.data.load import Data
 from trainer.data.mix import Mix
+from trainer.data.pool import Progress
+from trainer.data.prepare import Prepare
 from trainer.data.source import Source, from_dataset
 from trainer.errors import UserError
 from trainer.init import initialise
@@ -27,8 +29,11 @@ from trainer.targets import call, resolve
 from trainer.tasks import Regression
 
 
-def source(config: DataConfig, wanted: Preprocessing = ANY) -> Source:
+def source(config: DataConfig, wanted: Preprocessing = ANY, progress: Progress | None = None) -> Source:
     """The data source; images are read in the form that is wanted, where the configuration leaves it open.
+
+    Args:
+        progress: is told how far reading is, where it takes long; may raise to end it.
 
     Raises:
         UserError: as the source does, where data is absent or damaged.
@@ -36,7 +41,7 @@ def source(config: DataConfig, wanted: Preprocessing = ANY) -> Source:
     assert config.target is not None
     target = resolve(config.target, "data")
     if not inspect.isclass(target):
-        given: dict[str, Any] = {"root": config.root}
+        given: dict[str, Any] = {"root": config.root, "progress": progress}
         if "resize" in inspect.signature(target).parameters and wanted.size:
             given |= {"size": wanted.size, "resize": wanted.resize}
         return call("data", config, **given)
@@ -199,9 +204,9 @@ def augmentation(config: Config, data: Data) -> Augmentation | None:
     """
     if config.augment.target is None:
         return None
-    if len(data.shape) != 3:
+    if len(data.shape) != 3 or not isinstance(data.prepare, Prepare):
         raise UserError(f"augment: the data has no images but {list(data.shape)}. Use augment=none.")
-    return call("augment", config.augment)
+    return call("augment", config.augment, mean=data.prepare.mean, std=data.prepare.std)
 
 
 def mix(config: Config, data: Data) -> Mix | None:

@@ -125,6 +125,7 @@ PARTS = ("model", "data", "loss", "optim", "schedule", "augment")
 FREE_ON_RESUME = (
     "device",
     "data.root",
+    "data.cache",
     "data.workers",
     "data.resident",
     "name",

@@ -95,6 +95,7 @@ def summary(
         "command": command,
         "git_commit": _git_commit(),
         "data_fingerprint": parts.data.fingerprint,
+        "skipped_images": parts.data.skipped,
         "error": outcome.reason if outcome.status in ("failed", "diverged") else None,
     }
 

@@ -21,7 +21,7 @@ from trainer.gradients import FILE, GradientLog
 from trainer.loop import Fit, Outcome, evaluate
 from trainer.optimize import schedule_depends_on_epochs
 from trainer.profiling import Profile
-from trainer.report.console import Console
+from trainer.report.console import Console, Waiting
 from trainer.signals import Interrupted, Signals
 from trainer.tasks import Regression, Task
 
@@ -70,7 +70,13 @@ def execute(
     with Signals() as signals, ExitStack() as stack:
         folder = stack.enter_context(closing(RunFolder(place))) if place else None
         saved, notes = checkpoint.load_newest(folder.checkpoints) if folder else (None, [])
-        parts = assemble(config, trusted=trusted, saved=saved, shared=sweep.shared if sweep else None)
+        try:
+            with Waiting(signals.check) as progress:
+                parts = assemble(
+                    config, trusted=trusted, saved=saved, shared=sweep.shared if sweep else None, progress=progress
+                )
+        except Interrupted:
+            return signals.exit_code
         if saved:
             _restore(parts, saved, config)
         if sweep and sweep.pause_at:

@@ -45,7 +45,7 @@ KINDS = {
         nn.Module,
         ("in_channels", "image_size", "in_features", "num_outputs"),
     ),
-    "data": Kind(Dataset, "a torch.utils.data.Dataset", Source, ("root", "split", "size", "resize")),
+    "data": Kind(Dataset, "a torch.utils.data.Dataset", Source, ("root", "split", "size", "resize", "progress")),
     "loss": Kind(nn.Module, "a loss from torch.nn"),
     "optim": Kind(Optimizer, "a torch.optim.Optimizer", given=("params",)),
     "schedule": Kind(
@@ -53,7 +53,7 @@ KINDS = {
         "a scheduler from torch.optim.lr_scheduler",
         given=("optimizer", "max_lr", "mode", "T_max", "total_steps"),
     ),
-    "augment": Kind(Augmentation, "a trainer.data.augment.Augmentation"),
+    "augment": Kind(Augmentation, "a trainer.data.augment.Augmentation", given=("mean", "std")),
 }
 
 

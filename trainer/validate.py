@@ -16,6 +16,7 @@ from trainer.config import PARTS
 from trainer.data.load import Shared
 from trainer.errors import UserError
 from trainer.keys import SweepConfig
+from trainer.report.console import Waiting
 from trainer.targets import check
 from trainer.tree import leaves_of
 
@@ -90,7 +91,8 @@ def validate(jobs: Sequence[Job], prepared: Plan, *, trusted: bool = True) -> No
     for example in {kind(job): job for job in reversed(jobs)}.values():
         config = replace(example.config, device="cpu", threads="1", compile=False)
         try:
-            assemble(config, trusted=trusted or config.trust, shared=prepared.shared)
+            with Waiting(lambda: None) as progress:
+                assemble(config, trusted=trusted or config.trust, shared=prepared.shared, progress=progress)
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
     if problems:

@@ -22,7 +22,8 @@ from trainer.errors import UserError
 from trainer.seeds import derive
 from trainer.tasks import Classification, Regression, Task
 
-STATISTICS_FROM = 10_000  # images; the same ones whether resident or streamed
+STATISTICS_FROM, STATISTICS_BYTES = 10_000, 2**28  # images, bytes; the same ones whether resident or streamed
+CHUNK_BYTES = 2**25
 PREPARED_SHARE, RAW_SHARE = 0.25, 0.5  # of the device's free memory that the data may take
 
 
@@ -55,6 +56,7 @@ class Data:
         prepare: raw samples to model inputs.
         fingerprint: changes when samples, labels or their order do.
         notes: sentences for the header.
+        skipped: path, class and reason of files that are left out.
     """
 
     task: Task
@@ -62,6 +64,7 @@ class Data:
     prepare: Prepare | TablePrepare
     fingerprint: str
     notes: list[str] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -156,7 +159,7 @@ def load(
     prepare = _statistics(splits["train"], source)
     if source.columns and (note := prepare.describe()):
         notes.append(note)
-    return Data(task, splits, prepare, fingerprint.hexdigest(), notes)
+    return Data(task, splits, prepare, fingerprint.hexdigest(), notes, source.skipped)
 
 
 def _scale(train: Split) -> Regression:
@@ -188,11 +191,14 @@ def _fold(split: Split, folds: int, fold: int, seed: int) -> tuple[Split, Split]
 def _statistics(train: Split, source: Source) -> Prepare | TablePrepare:
     if source.columns:
         return fit_table(source.columns, train.samples.take(train.indices), source.missing)
-    spread = torch.linspace(0, len(train) - 1, min(len(train), STATISTICS_FROM)).long()
-    sample = train.samples.take(train.indices[spread])
-    shape = tuple(sample.shape[1:])
-    if sample.dtype == torch.uint8:
-        return Prepare(shape, *channel_statistics(sample))
+    first = train.samples.take(train.indices[:1])
+    count = min(len(train), STATISTICS_FROM, max(1, STATISTICS_BYTES // max(1, first.nbytes)))
+    spread = torch.linspace(0, len(train) - 1, count).long()
+    shape = tuple(first.shape[1:])
+    if first.dtype == torch.uint8:
+        chunks = train.indices[spread].split(max(1, CHUNK_BYTES // max(1, first.nbytes)))
+        return Prepare(shape, *channel_statistics(map(train.samples.take, chunks)))
+    train.samples.take(train.indices[spread])  # refuses samples of different shapes
     return Prepare(shape, (0.0,) * shape[0], (1.0,) * shape[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -85,18 +86,17 @@ def _per_channel(prepare: Prepare, dtype: torch.dtype, device: torch.device) -> 
     return mean.view(trailing), std.view(trailing)
 
 
-def channel_statistics(raw: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 images [N, C, H, W], exact: from the histogram of bytes.
+def channel_statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of batches of uint8 images [B, C, H, W], exact: from the histogram.
 
     A channel that never changes gets a standard deviation of 1.
     """
-    means, stds = [], []
     levels = torch.arange(256, dtype=torch.float64)
-    for channel in range(raw.shape[1]):
-        counts = torch.bincount(raw[:, channel].reshape(-1), minlength=256).double()
-        share = counts / counts.sum()
-        mean = float(share @ levels)
-        std = float((share @ (levels - mean).square()).sqrt())
-        means.append(mean)
-        stds.append(std or 1.0)
+    counts: Tensor | int = 0
+    for raw in batches:
+        counts = counts + torch.stack([torch.bincount(x.reshape(-1), minlength=256) for x in raw.unbind(1)])
+    assert isinstance(counts, Tensor)
+    shares = counts / counts.sum(1, keepdim=True).double()
+    means = [float(share @ levels) for share in shares]
+    stds = [float((share @ (levels - mean).square()).sqrt()) or 1.0 for share, mean in zip(shares, means, strict=True)]
     return tuple(means), tuple(stds)

@@ -176,6 +176,7 @@ class Source:
     columns: tuple[Column, ...] = ()  # of a table
     missing: str | None = None  # how a table's missing values are filled: mean, median
     notes: list[str] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)  # path, class and reason of files that are left out
 
 
 def from_dataset(make: Callable[..., Any], name: str) -> Source:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from trainer.state import RunState
 
 REDRAW_SECONDS = 0.2
+LASTING_SECONDS = 1.0  # before a line off the terminal says what is waited for
 ROW_SECONDS = 0.1  # rows of epochs shorter than this are thinned out on a terminal; metrics.csv has all
 
 
@@ -166,6 +168,59 @@ class Console:
             self.say(f"weights    {path / 'checkpoints' / 'best.pt'}")
         if command:
             self.say(f"next       {command}")
+
+
+class Waiting:
+    """Shows how far something is that comes before a run: a bar on a terminal, else a line once it lasts.
+
+    Args:
+        check: called as well each time; may raise to end what is waited for.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check, self.what = check, ""
+        self.out = RichConsole(stderr=True, highlight=False)
+        self.since = self.drawn = time.perf_counter()
+        self.begun = False
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> Waiting:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """`done` of `total`; no total where there is nothing to count."""
+        self.check()
+        now = time.perf_counter()
+        if what != self.what:
+            self._end()
+            self.what, self.since = what, now
+        if now - self.drawn < REDRAW_SECONDS:
+            return
+        self.drawn = now
+        if self.out.is_terminal:
+            self._draw(done, total)
+        elif not self.begun and now - self.since > LASTING_SECONDS:
+            self.begun = True
+            self.out.print(f"{what}{f' ({total:,})' if total else ''} ... ", end="", soft_wrap=True)
+
+    def _draw(self, done: int, total: int) -> None:
+        if self.bar is None:
+            columns = (TextColumn(self.what), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+            self.bar = Progress(*columns, console=self.out, auto_refresh=False, transient=True)
+            self.task = self.bar.add_task("", total=total or None)
+            self.bar.start()
+        self.bar.update(self.task, completed=done)
+        self.bar.refresh()
+
+    def _end(self) -> None:
+        if self.bar:
+            self.bar.stop()
+        if self.begun:
+            self.out.print(f"{time.perf_counter() - self.since:.0f} s")
+        self.bar, self.begun = None, False
 
 
 def _row_header(row: dict[str, Any]) -> str:

@@ -1,0 +1,190 @@
+"""Decoding of many files at once, by a process per core."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+import numpy as np
+
+from trainer.data import decode
+from trainer.data.decode import DIGEST_BYTES, Found, Geometry, Unequal
+from trainer.errors import RunFailed
+
+Progress = Callable[[str, int, int], None]  # what is done, how much of it, of how much; may raise to end it
+Rows = Path | np.ndarray | None  # a file of rows, an array [N, H, W, 3], or nothing: only the bad files are wanted
+DOING = "decoding images"
+FEW = 200  # files that are decoded before other processes have started
+CHUNK = 16
+LOOK_SECONDS = 0.1
+
+
+def decode_all(
+    paths: list[str],
+    shape: tuple[int, ...],
+    geometry: Geometry,
+    rows: Rows,
+    progress: Progress,
+    *,
+    processes: int | None = None,
+) -> Found:
+    """Decodes files, each into its row.
+
+    Args:
+        shape: [H, W, 3] of a row.
+        processes: default: one per core, and none for few files.
+
+    Raises:
+        Unequal: an image is not of this shape.
+        OSError: the file of rows could not be written.
+    """
+    if processes is None:
+        processes = 0 if len(paths) < FEW else min(_cores(), len(paths) // (FEW // 2))
+    if processes < 2:
+        return _decode_here(paths, shape, geometry, rows, progress)
+    return _Processes(shape, geometry, rows).decode(paths, processes, progress)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _decode_here(paths: list[str], shape: tuple[int, ...], geometry: Geometry, rows: Rows, progress: Progress) -> Found:
+    chunks = {}
+    file = os.open(rows, os.O_WRONLY) if isinstance(rows, Path) else None
+    sink = decode.into_file(file) if file is not None else _sink(rows)
+    try:
+        for first in range(0, len(paths), CHUNK):
+            progress(DOING, first, len(paths))
+            chunks[first] = decode.decode_rows(paths[first : first + CHUNK], first, shape, geometry, sink)
+    finally:
+        if file is not None:
+            os.close(file)
+    progress(DOING, len(paths), len(paths))
+    return _joined(chunks)
+
+
+def _sink(rows: Rows) -> decode.Sink:
+    return rows.__setitem__ if isinstance(rows, np.ndarray) else lambda row, pixels: None
+
+
+def _joined(chunks: dict[int, Found]) -> Found:
+    """One for all files, from those of chunks by their first row."""
+    ordered = sorted(chunks.items())
+    problems = [(first + number, why) for first, found in ordered for number, why in found.problems]
+    return Found(b"".join(found.digests for _, found in ordered), problems)
+
+
+class _Processes:
+    """Decodes in processes of `decode.py`, each led by a thread that waits for its answers.
+
+    Not multiprocessing: its processes import the main module again, which may be a user's script without a guard or
+    one that imports torch, and they outlive a parent that is killed. These end with their standard input.
+    """
+
+    def __init__(self, shape: tuple[int, ...], geometry: Geometry, rows: Rows) -> None:
+        self.rows = rows
+        path = rows if isinstance(rows, Path) else None
+        self.request = decode.request(shape, geometry, path, send=isinstance(rows, np.ndarray)).encode()
+        self.queue: deque[tuple[int, list[str]]] = deque()  # the first row and the files
+        self.chunks: dict[int, Found] = {}
+        self.running: set[subprocess.Popen[bytes]] = set()
+        self.lock, self.ended = threading.Lock(), False
+
+    def decode(self, paths: list[str], processes: int, progress: Progress) -> Found:
+        self.queue.extend((first, paths[first : first + CHUNK]) for first in range(0, len(paths), CHUNK))
+        with ThreadPoolExecutor(processes) as threads:
+            try:
+                waiting = {threads.submit(self._lead) for _ in range(processes)}
+                while waiting:
+                    done, waiting = wait(waiting, LOOK_SECONDS)
+                    for future in done:
+                        future.result()
+                    count = sum(len(found.digests) for found in list(self.chunks.values())) // DIGEST_BYTES
+                    progress(DOING, count, len(paths))
+            finally:
+                with self.lock:
+                    self.ended = True
+                    for process in self.running:
+                        process.kill()
+        return _joined(self.chunks)
+
+    def _lead(self) -> None:
+        """Starts a process and hands it chunks until none is left; a file that ends it is found by itself."""
+        process = self._start()
+        try:
+            while self.queue and not self.ended:
+                try:
+                    first, paths = self.queue.popleft()
+                except IndexError:  # another thread was quicker
+                    return
+                line = _ask(process, json.dumps([first, paths]).encode())
+                if line.endswith(b"\n"):
+                    self.chunks[first] = self._read(process, line, first)
+                elif not self.ended:
+                    reason = f"not a readable image (its decoding ended with {_ending(process.wait())})"
+                    if len(paths) > 1:
+                        self.queue.extend((first + number, [path]) for number, path in enumerate(paths))
+                    else:
+                        self.chunks[first] = Found(bytes(DIGEST_BYTES), [(0, reason)])
+                    self._stop(process)
+                    process = self._start()
+        finally:
+            self._stop(process)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-P", "-W", "ignore", decode.__file__]
+        with self.lock:
+            # A session of its own: Ctrl-C is for this process, which ends the others.
+            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+            self.running.add(process)
+            if self.ended:
+                process.kill()
+        if not _ask(process, self.request) and not self.ended:
+            raise RunFailed(f"a decoding process did not start: {' '.join(words)}.")
+        return process
+
+    def _stop(self, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.communicate()
+        with self.lock:
+            self.running.discard(process)
+
+    def _read(self, process: subprocess.Popen[bytes], line: bytes, first: int) -> Found:
+        answer = json.loads(line)
+        if "unequal" in answer:
+            raise Unequal(*answer["unequal"])
+        if "error" in answer:
+            raise OSError(answer["error"])
+        found = Found(base64.b64decode(answer["digests"]), [tuple(problem) for problem in answer["problems"]])
+        if isinstance(self.rows, np.ndarray):
+            assert process.stdout
+            without = {number for number, _ in found.problems}
+            for number in range(len(found.digests) // DIGEST_BYTES):
+                if number not in without:
+                    process.stdout.readinto(self.rows[first + number].data)  # type: ignore[attr-defined]
+        return found
+
+
+def _ask(process: subprocess.Popen[bytes], line: bytes) -> bytes:
+    """The line that a process answers with; without its end, or nothing, where the process has ended."""
+    assert process.stdin
+    assert process.stdout
+    try:
+        process.stdin.write(line + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        return b""
+    return process.stdout.readline()
+
+
+def _ending(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"code {code}"
