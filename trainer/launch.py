@@ -6,7 +6,6 @@ workers read from the folder that they share with the sweep.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +57,6 @@ def launch(words: Sequence[str], folder: Path, numbers: Sequence[int], command: 
         "train", "--multirun", *words, *QUIET, f"hydra.sweep.dir='{folder.resolve()}'", f"folder='{folder.resolve()}'",
         f"command={_quoted(command)}", f"job={','.join(map(str, numbers))}",
     ]  # fmt: skip
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         hydra.main(version_base="1.3", config_path=None, config_name=NAME)(run_job)()
     finally:
