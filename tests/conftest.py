@@ -89,6 +89,26 @@ def train_process() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Any]:
+    """Starts commands in processes of their own that need not import torch again; see sweeps.py."""
+    from sweeps import Server
+
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def sweep(server: Any) -> Callable[..., Done]:
+    """Runs a command, most often a sweep, in a process of its own."""
+
+    def run(*words: str, **environment: str) -> Done:
+        return server.start(*words, **environment).end()
+
+    return run
+
+
 @pytest.fixture
 def job() -> Callable[..., Job]:
     """Composes one job and refuses problems."""

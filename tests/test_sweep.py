@@ -1,55 +1,198 @@
-"""A sweep runs every combination, tells failures, ranks by validation and tests the winner alone."""
+"""A sweep runs every combination, ranks by validation and tests the winner alone; its jobs are composed first."""
 
 from __future__ import annotations
 
-import csv
-import json
+import re
+import time
 from pathlib import Path
 
-from trainer import checkpoint
+import pytest
+from conftest import same_tree
+from sweeps import TINY, all_weights, ledger, places, results, states, table, write
+
+from trainer.compose import Composer, Job
+from trainer.errors import UserError
+from trainer.jobs import compose_jobs, identity, names, varying
 
 
-def leaderboard(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "leaderboard.csv", newline="") as file:
-        return list(csv.DictReader(file))
+def composed(*words: str) -> list[Job]:
+    return compose_jobs(Composer(), words)
 
 
-def test_a_grid_is_ranked_and_only_its_winner_tested(train) -> None:
-    done = train("-m", "model=ann,mnist_classifier", "optim.lr=1e-4,1e-2", "epochs=2")
+def values(jobs: list[Job], *keys: str) -> list[tuple]:
+    """Of these dotted keys, for each job."""
+    found = []
+    for job in jobs:
+        row = []
+        for key in keys:
+            node = job.stored
+            for name in key.split("."):
+                node = node[name]
+            row.append(node)
+        found.append(tuple(row))
+    return found
+
+
+def test_a_grid_in_the_order_of_its_words_the_last_one_fastest() -> None:
+    jobs = composed("optim.lr=1e-3,1e-2", "data=iris", "seed=range(3)")
+    assert values(jobs, "optim.lr", "seed") == [(lr, seed) for lr in (1e-3, 1e-2) for seed in range(3)]
+    jobs = composed("seed=range(1,8,3)", "epochs=4,2")
+    assert values(jobs, "seed", "epochs") == [(1, 4), (1, 2), (4, 4), (4, 2), (7, 4), (7, 2)]
+
+
+def test_groups_globs_and_hydras_own_spellings() -> None:
+    assert [job.choices["model"] for job in composed("model=glob(mnist*)")] == ["mnist_classifier"]
+    assert [job.choices["model"] for job in composed("model=cnn,ann")] == ["cnn", "ann"]
+    assert values(composed("seed=choice(3,1)"), "seed") == [(3,), (1,)]
+    assert values(composed("seed=sort(3,1,2)"), "seed") == [(1,), (2,), (3,)]
+    assert sorted(values(composed("seed=shuffle(range(5))"), "seed")) == [(n,) for n in range(5)]
+    jobs = composed("model=mlp", "model.hidden=[8],[16,16],[]", "name=null")
+    assert values(jobs, "model.hidden") == [([8],), ([16, 16],), ([],)]
+
+
+def test_experiments_by_glob() -> None:
+    for name, rate in (("ours_a", 0.25), ("ours_b", 0.5)):
+        write(f"conf/experiment/{name}.yaml", f"# @package _global_\noptim:\n  lr: {rate}\n")
+    jobs = composed("experiment=glob(ours_*)", "seed=0,1")
+    assert values(jobs, "optim.lr", "seed") == [(0.25, 0), (0.25, 1), (0.5, 0), (0.5, 1)]
+    assert [told["experiment"] for told in varying(jobs)] == ["ours_a", "ours_a", "ours_b", "ours_b"]
+
+
+def test_the_same_job_twice_is_one() -> None:
+    jobs = composed("seed=1,2,1", "optim.lr=1e-3,0.001")
+    assert values(jobs, "seed", "optim.lr") == [(1, 1e-3), (2, 1e-3)]
+    assert len({identity(job) for job in jobs}) == 2
+    free = composed("data.workers=1,2", "sweep.workers=2")  # decides nothing
+    assert len(free) == 1
+
+
+@pytest.mark.parametrize("words", ["model=glob(nothing*)", "seed=range(5,5)", "experiment=glob(nothing*)"])
+def test_no_job_at_all_is_a_mistake(words: str, sweep) -> None:
+    done = sweep("-m", "data=iris", words)
+    assert done.code == 2
+    assert words in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("word", ["optim.lr=interval(0,1)", "seed=range(1,)", "seed=1,,2", "seed=glob(*)"])
+def test_what_makes_no_list_is_answered(word: str, sweep) -> None:
+    done = sweep("-m", word)
+    assert done.code == 2
+    assert word in done.err
+    assert "Traceback" not in done.err
+
+
+def test_names_are_unique_and_safe() -> None:
+    told = [
+        {"model.path": "../../x", "a": None},
+        {"model.path": "a b\tc\n*?\\/:é", "a": [1, {"b": 2}]},
+        {"model.path": "x" * 300, "a": 1e-10},
+        {"model.path": "x" * 300, "a": 2e-10},
+        {},
+        {},
+        {"model.path": "CON. "},
+    ]
+    named = names(told) + names(told, start=998)
+    assert len({name.lower() for name in named}) == len(named)
+    for number, name in enumerate(named[: len(told)]):
+        assert re.fullmatch(r"[A-Za-z0-9.,=_-]+", name)
+        assert int(name.partition("-")[0]) == number
+        assert len(name) <= 200
+        assert name[-1] not in ". "
+        Path(name).mkdir()
+
+
+def test_256_jobs_are_composed_in_time() -> None:
+    begin = time.perf_counter()
+    words = ["model=lenet5,cnn,ann,mlp", "optim=adam,sgd", "optim.lr=1e-4,1e-3,1e-2,1e-1", "seed=range(8)"]
+    jobs = composed(*words)
+    assert len(jobs) == len({identity(job) for job in jobs}) == 256
+    assert len(set(names(varying(jobs)))) == 256
+    assert time.perf_counter() - begin < 15
+
+
+def test_mistakes_of_all_jobs_are_told_before_the_first_starts(sweep) -> None:
+    done = sweep("-m", "epochs=1,-2", "optim.lr=1e-3,fast", "model=ann,cnnn", "seed=range(-1,1)", "--lr")
+    assert done.code == 2
+    assert done.folder is None
+    assert not Path("outputs").exists()
+    lines = done.err.splitlines()
+    for fragment in ("epochs=-2: expected a whole", "model=cnnn: no such model", "seed=-1: expected", "--lr: no such"):
+        assert len([line for line in lines if fragment in line]) == 1
+    assert all(line.startswith("train: error: ") for line in lines)
+    with pytest.raises(UserError, match="nothing"):
+        composed("epochs=1,2", "name=${nothing}")
+
+
+def test_a_job_that_the_data_does_not_fit_is_refused_with_all_others_like_it(sweep) -> None:
+    done = sweep("-m", "data=iris", "model=mlp,lenet5,perceptron", "optim.lr=1e-3,-1")
+    assert done.code == 2
+    assert "optim.lr=-1" in done.err
+    done = sweep("-m", "data=iris", "model=mlp,lenet5", "monitor=valid_loss,valid_rmse")
+    assert done.code == 2
+    assert "LeNet5 takes images" in done.err
+    assert "monitor=valid_rmse: the task is" in done.err
+    assert not Path("outputs").exists()
+
+
+def test_a_grid_is_ranked_and_only_its_winner_tested(sweep) -> None:
+    done = sweep("-m", *TINY, "model=mlp,ann", "optim.lr=1e-4,1e-2", "epochs=2")
     assert done.code == 0, done.err
-    rows = leaderboard(done.folder)
+    assert done.err == ""
+    rows = table(done.folder)
     assert {(row["model"], row["optim.lr"]) for row in rows} == {
-        (model, lr) for model in ("ann", "mnist_classifier") for lr in ("0.0001", "0.01")
+        (model, lr) for model in ("mlp", "ann") for lr in ("0.0001", "0.01")
     }
     losses = [float(row["valid_loss"]) for row in rows]
     assert losses == sorted(losses)
-    assert [bool(row["test_accuracy"]) for row in rows] == [True, False, False, False]
+    assert [bool(row["test"]) for row in rows] == [True, False, False, False]
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
     for row in rows:
-        results = json.loads((done.folder / row["job"] / "results.json").read_text())
-        assert results["valid"]["loss"] == float(row["valid_loss"])
-        assert (results["test"] is not None) == bool(row["test_accuracy"])
+        found = results(done.folder / row["job"])
+        assert found["valid"]["loss"] == float(row["valid_loss"])
+        assert (found["test"] is not None) == bool(row["test"])
+        assert (done.folder / row["job"] / "config.yaml").is_file()
+    assert results(done.folder / rows[0]["job"])["test"]["accuracy"] == float(rows[0]["test"])
 
 
-def test_a_job_equals_the_same_run_alone(train) -> None:
-    swept = train("-m", "model=ann", "seed=3,4", "epochs=2")
-    for seed in (3, 4):
-        alone = train("model=ann", f"seed={seed}", "epochs=2", "test=false")
-        name = next(row["job"] for row in leaderboard(swept.folder) if row["seed"] == str(seed))
-        a, b = (checkpoint.load(f / "checkpoints" / "best.pt")["model"] for f in (swept.folder / name, alone.folder))
-        assert all((a[key] == b[key]).all() for key in a)
+@pytest.mark.parametrize(("word", "tested"), [("test=false", []), ("test=true", [0, 1])])
+def test_who_is_tested_can_be_said(word: str, tested: list[int], sweep) -> None:
+    done = sweep("-m", *TINY, "seed=0,1", "epochs=1", word)
+    assert done.code == 0
+    assert [n for n, place in enumerate(places(done.folder)) if results(place)["test"]] == tested
 
 
-def test_a_failed_job_is_told_and_the_others_go_on(train) -> None:
-    done = train("-m", "model=ann", "optim=sgd", "optim.lr=1e30,1e-2", "epochs=2")
-    assert done.code == 1
-    rows = leaderboard(done.folder)
-    assert [row["status"] for row in rows] == ["completed", "diverged"]
-    assert "not finite" in rows[1]["error"]
+def test_a_larger_accuracy_is_better_and_an_early_stop_is_no_failure(sweep) -> None:
+    done = sweep("-m", *TINY, "optim.lr=1e-5,0.05,0.5", "epochs=9", "monitor=valid_accuracy", "patience=1")
+    assert done.code == 0
+    found = [float(row["valid_accuracy"]) for row in table(done.folder)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > found[-1]
+    assert set(states(done.folder).values()) == {"done"}
+    assert "early_stopped" in {results(place)["status"] for place in places(done.folder)}
 
 
-def test_mistakes_of_all_jobs_are_told_before_the_first_starts(train) -> None:
-    done = train("-m", "epochs=1,-2", "optim.lr=1e-3,fast", "model=ann,cnnn")
-    assert done.code == 2
+def test_a_preset_sweeps_by_itself_and_its_values_can_be_replaced(sweep) -> None:
+    done = sweep("experiment=lr_grid", *TINY, "epochs=1")
+    assert {row["optim.lr"] for row in table(done.folder)} == {"0.01", "0.001", "0.0001", "1e-05"}
+    done = sweep("experiment=lr_grid", *TINY, "epochs=1", "optim.lr=0.5,0.25")
+    assert {row["optim.lr"] for row in table(done.folder)} == {"0.5", "0.25"}
+
+
+def test_to_show_a_configuration_is_not_to_train_it(sweep) -> None:
+    done = sweep("-m", "--cfg", "job", *TINY, "seed=0,1", "epochs=1")
     assert done.folder is None
-    for fragment in ("epochs=-2: expected a whole number", "model=cnnn: no such model"):
-        assert fragment in done.err
+
+
+def test_two_sweeps_of_one_second_have_a_folder_each(server) -> None:
+    sweeps = [server.start("-m", *TINY, "seed=0,1", "epochs=1", "test=false") for _ in range(3)]
+    folders = set()
+    for running in sweeps:
+        assert running.end().code == 0
+    for path in Path("outputs").glob("20*/*"):
+        folders.add(path)
+        assert set(states(path).values()) == {"done"}
+        assert len(ledger(path)) == 1 + 2 + 4
+    assert len(folders) == 3
+    first, *others = (all_weights(path) for path in folders)
+    assert all(same_tree(first, other) for other in others)

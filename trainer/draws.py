@@ -57,6 +57,8 @@ def read(text: Any) -> Range | None:
     kind = match[1]
     values = tuple(_value(word) for word in match[2].split(","))
     if kind == "choice":
+        if not match[2].strip():
+            raise ValueError("something to choose from: ${choice:relu,tanh}")
         return Range(kind, values)
     number: type | tuple[type, ...] = int if kind == "integer" else (int, float)
     good = len(values) == 2 and all(isinstance(v, number) and not isinstance(v, bool) for v in values)

@@ -81,16 +81,24 @@ def varying(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     leaves = [dict(leaves_of(job.stored)) for job in jobs]
     keys = dict.fromkeys(key for leaf in leaves for key in leaf)
     typed = {word.lstrip("+").partition("=")[0] for job in jobs for word in job.overrides}
-    told = []
-    for key in keys:
-        differs = len({json.dumps(leaf.get(key), default=str) for leaf in leaves}) > 1
-        by_choice = bool(groups) and key not in typed
-        if differs and not by_choice and key not in DULL and not _is_free(key):
-            told.append(key)
+    alike: dict[str, list[dict[str, Any]]] = {}  # jobs of the same choices
+    for choice, leaf in zip(choices, leaves, strict=True):
+        alike.setdefault(repr([choice.get(group) for group in groups]), []).append(leaf)
+    told = [
+        key
+        for key in keys
+        if key not in DULL
+        and not _is_free(key)
+        and any(_differ(key, some) for some in ([leaves] if key in typed else alike.values()))
+    ]
     return [
         {**{g: c.get(g) for g in groups}, **{key: leaf.get(key) for key in told}}
         for c, leaf in zip(choices, leaves, strict=True)
     ]
+
+
+def _differ(key: str, leaves: Sequence[dict[str, Any]]) -> bool:
+    return len({json.dumps(leaf.get(key), default=str) for leaf in leaves}) > 1
 
 
 def names(varies: Sequence[dict[str, Any]], start: int = 0) -> list[str]:

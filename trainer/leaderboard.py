@@ -86,17 +86,17 @@ def read_rows(folder: Path, entries: Iterable[Entry], known: dict[int, Row]) -> 
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
-    """Best first; of equal ones the earlier; those without a value last. Pruned jobs come after the others.
+    """Best first, of equal ones the earlier; then what is not done, pruned, failed or otherwise; without a value last.
 
-    Raises nothing where jobs monitor different columns: each column's rows are ranked by themselves, in their order.
+    Where jobs monitor different columns, each column's are ranked by themselves.
     """
     monitors = list(dict.fromkeys(row.monitor for row in rows))
 
     def place(row: Row) -> tuple[Any, ...]:
         sign = 1 if DIRECTIONS.get(row.monitor, "min") == "min" else -1
         value = row.value
-        pruned = row.entry.state == "pruned"
-        return (value is None, monitors.index(row.monitor), pruned, sign * (value or 0.0), row.entry.number)
+        unlike = row.entry.state != "done"
+        return (value is None, unlike, monitors.index(row.monitor), sign * (value or 0.0), row.entry.number)
 
     return sorted(rows, key=place)
 
@@ -106,7 +106,7 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
     groups: dict[str, Group] = {}
     for row in rows:
         varies = {key: value for key, value in row.entry.varies.items() if key not in REPEATED}
-        if row.value is not None and row.entry.state != "pruned":
+        if row.value is not None and row.entry.state == "done":
             groups.setdefault(repr(varies), Group(varies, [])).values.append(row.value)
     if len({row.monitor for row in rows}) != 1 or not any(len(group.values) > 1 for group in groups.values()):
         return []
