@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 
 from trainer import cli
 from trainer.compose import Composer, Job
@@ -113,8 +114,11 @@ def sweep(server: Any) -> Callable[..., Done]:
 def job() -> Callable[..., Job]:
     """Composes one job and refuses problems."""
 
+    composers: list[Composer] = []  # made in the test's folder, when it is first asked for
+
     def compose(*words: str) -> Job:
-        composer = Composer()
+        composer = composers[0] if composers else Composer()
+        composers.append(composer)
         overrides, problems = composer.read(words, sweep=False)
         composed = composer.job(overrides)
         assert not problems + composed.problems
@@ -135,6 +139,22 @@ def photo_root() -> str:
     if not (REAL_DATA / "cifar10-jpeg").is_dir():
         pytest.skip(f"no cifar10-jpeg in {REAL_DATA}; TRAINER_TEST_DATA names another folder")
     return str(REAL_DATA / "cifar10-jpeg")
+
+
+def calibrated(name: str) -> list[str]:
+    """What chooses one of torchvision's models, for images of 32 pixels and with random weights out of a file.
+
+    Its BatchNorm statistics are those of noise: without them, what is deep in an untrained model is silent.
+    """
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, num_classes=10)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    model(torch.randn(32, 3, 32, 32))
+    path = Path(f"{name}.pt").resolve()
+    torch.save(model.state_dict(), path)
+    return ["model=torchvision", f"model.name={name}", "model.image_size=32", f"model.weights={path}"]
 
 
 def same_tree(a: Any, b: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from PIL import Image
 from torchvision import datasets
 
 from trainer.data import sources
+from trainer.freeze import freeze
+from trainer.models.vision import natural_size, torchvision_model
 
 CONF = REPOSITORY / "conf"
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -24,6 +27,7 @@ DOWNLOADED = ["cifar10", "cifar100", "fashion_mnist", "mnist", "mnist_below_3"]
 LAYERS = "model.layers=[{Linear: [4, 8]}, Tanh, {Linear: [8, 3]}]"
 BESIDE = {
     "data/csv": ["data.path=table.csv", "data.target=y", "model=mlp"],
+    "experiment/random_search": ["trial=0"],
     "experiment/water_potability": ["data.path=water.csv"],
     "loss/bce": ["data=breast_cancer", "model=perceptron"],
     "loss/bce_with_logits": ["data.relabel={even: [0,2,4,6,8], odd: rest}"],
@@ -34,8 +38,28 @@ BESIDE = {
     "model/perceptron": ["data=breast_cancer"],
     "model/sequential": ["data=iris", LAYERS],
 }
+# torchvision's and timm's models: no weights can be downloaded here. The small ones train on small images; of the
+# others, or where an image may not be small, a step is taken without numbers.
+SMALL = {
+    "resnet18": ["model.weights=none"],
+    "torchvision": ["model.name=shufflenet_v2_x0_5", "model.weights=none"],
+    "timm": ["model.name=resnet10t", "model.weights=none"],
+}
+LARGE = {
+    "alexnet": 61_100_840,  # parameters with 1,000 classes, as in torchvision's table of models
+    "densenet121": 7_978_856,
+    "efficientnet_b0": 5_288_548,
+    "inception_v3": 27_161_264,
+    "mobilenet_v3_small": 2_542_856,
+    "resnet152": 60_192_808,
+    "resnet50": 25_557_032,
+    "vgg16": 138_357_544,
+    "vgg19": 143_667_240,
+    "vit_b_16": 86_567_656,
+}
+BESIDE |= {f"model/{name}": words for name, words in SMALL.items()}
 TABLES = ["breast_cancer", "csv", "diabetes", "iris", "wine"]
-IMAGE_MODELS = [name for name in MODELS if name not in ("perceptron", "sequential")]
+IMAGE_MODELS = [name for name in MODELS if name not in ("perceptron", "sequential", *LARGE)]
 STEPS = ["max_steps=2", "epochs=2", "batch_size=32"]
 
 OWN_DATA = """
@@ -85,14 +109,16 @@ def test_it_composes_and_is_told_as_chosen(name: str, job) -> None:
     assert job(f"{group}={option}", *BESIDE.get(name, [])).choices[group] == option
 
 
-# Too small; of a purpose of its own: below; of more steps: test_profiling.py.
-ELSEWHERE = ("model/sequential_cnn", "debug/overfit", "debug/profile")
+# Too small for the digits; of a purpose of its own: below; of more steps: test_profiling.py; too large: below.
+ELSEWHERE = ("model/sequential_cnn", "debug/overfit", "debug/profile", *(f"model/{name}" for name in LARGE))
 
 
 @pytest.mark.parametrize(
     "name", [n for n in OPTIONS if n.partition("/")[0] not in ("data", "experiment") and n not in ELSEWHERE]
 )
 def test_it_trains(name: str, train) -> None:
+    if name == "model/timm":
+        pytest.importorskip("timm")
     done = train(name.replace("/", "="), *BESIDE.get(name, []), *STEPS)
     assert done.code == 0, done.err
     assert done.results["steps"] == 2
@@ -124,11 +150,41 @@ def test_a_table_trains(name: str, train) -> None:
 
 @pytest.mark.parametrize("name", IMAGE_MODELS)
 def test_a_model_trains_on_colour_photos(name: str, train) -> None:
+    if name == "timm":
+        pytest.importorskip("timm")
     write_photos(Path("photos"))
-    done = train("data=image_folder", "data.root=photos", f"model={name}", *STEPS)
+    done = train("data=image_folder", "data.root=photos", f"model={name}", *SMALL.get(name, []), *STEPS)
     assert done.code == 0, done.err
     assert done.results["steps"] == 2
     assert len(done.results["test"]["per_class"]) == 3
+
+
+def test_timm_is_an_extra(train, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)  # what Python does where it is not installed
+    done = train("model=timm", *SMALL["timm"])
+    assert done.code == 2
+    assert "pip install 'trainer-cli[timm]'" in done.err
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_model_takes_a_step_without_numbers(name: str, job) -> None:
+    config = job(f"model={name}").config
+    assert config.model.arguments["name"] == name
+    side = natural_size(name) or 224
+    with torch.device("meta"):
+        assert sum(p.numel() for p in torchvision_model(name, 1000).parameters()) == LARGE[name]
+        model = torchvision_model(**config.model.arguments, num_outputs=7)
+        frozen = freeze(model, ["backbone"])
+        outputs = model(torch.empty(2, 3, side, side))
+        outputs, *auxiliary = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+        assert outputs.shape == (2, 7)
+        assert len(auxiliary) == (name == "inception_v3")
+        outputs.sum().backward()
+        head = [p for p in model.parameters() if p.grad is not None]
+        assert {p.shape[0] for p in head} == {7}
+        assert len(head) + len(frozen.parameters) == len(list(model.parameters()))
+        torch.optim.AdamW(head).step()
+        model.load_state_dict(model.state_dict())
 
 
 def test_custom_data_trains(train) -> None:
@@ -158,7 +214,12 @@ def test_an_experiment_trains(name: str, train, mnist_root: str) -> None:
         words.append("debug=fast")
     done = train(f"experiment={name}", *words)
     assert done.code == 0, done.err
-    assert done.results["epochs"] == 2 or name == "overfit_one_batch"
+    if name in ("lr_grid", "random_search"):  # sweeps by themselves
+        assert (
+            len((done.folder / "leaderboard.csv").read_text().splitlines()) == {"lr_grid": 5, "random_search": 11}[name]
+        )
+    else:
+        assert done.results["epochs"] == 2 or name == "overfit_one_batch"
 
 
 def test_every_data_set_is_tried_here() -> None:

@@ -19,7 +19,7 @@ from trainer import build, targets
 from trainer.assemble import assemble, evaluation_batches
 from trainer.data import load as loading
 from trainer.data.augment import FlipCrop, RandomAffine
-from trainer.data.batches import Batches
+from trainer.data.batches import Batches, Draw
 from trainer.data.load import Data, Loading, load
 from trainer.data.prepare import Prepare, channel_statistics
 from trainer.data.source import Arrays, Samples, Source, as_tensor, from_dataset
@@ -190,7 +190,7 @@ def test_batches_are_the_same_resident_and_streamed(size, augment) -> None:
         "with workers": Loading(CPU, torch.float32, 0, workers=2),
     }
     found = {
-        name: loading.batches(data, "train", 100, way, seed=4, augment=augment)
+        name: loading.batches(data, "train", 100, way, Draw(4, augment=augment))
         for name, way in ways.items()
         if name != "with workers" or size is None
     }
@@ -205,18 +205,18 @@ def test_batches_are_the_same_resident_and_streamed(size, augment) -> None:
                 assert torch.equal(y, y2)
 
 
-def whole(num_samples: int, batch_size: int, **options) -> Batches:
+def whole(num_samples: int, batch_size: int, draw: Draw) -> Batches:
     """Batches whose inputs are the samples' own numbers."""
 
     def fetch(batches):
         return ((positions, positions) for positions in batches)
 
-    return Batches(fetch, num_samples, batch_size, CPU, **options)
+    return Batches(fetch, num_samples, batch_size, CPU, draw)
 
 
 def test_each_epoch_has_an_order_of_its_own_and_every_sample_once() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        return torch.cat([x for x, _ in whole(103, 10, seed=seed).epoch(epoch)]).tolist()
+        return torch.cat([x for x, _ in whole(103, 10, Draw(seed)).epoch(epoch)]).tolist()
 
     orders = [order(0, 0), order(0, 1), order(1, 0)]
     assert all(sorted(o) == list(range(103)) for o in orders)
@@ -237,13 +237,13 @@ def test_each_epoch_has_an_order_of_its_own_and_every_sample_once() -> None:
     ],
 )
 def test_the_last_batch(samples: int, drop_last: bool, sizes: list[int]) -> None:
-    batches = whole(samples, 10, seed=0, drop_last=drop_last)
+    batches = whole(samples, 10, Draw(0, drop_last=drop_last))
     assert [len(x) for x, _ in batches.epoch(0)] == sizes
     assert len(batches) == len(sizes)
 
 
 def test_a_dropped_rest_is_another_one_each_epoch() -> None:
-    batches = whole(19, 10, seed=0, drop_last=True)
+    batches = whole(19, 10, Draw(0, drop_last=True))
     left = [set(range(19)) - set(torch.cat([x for x, _ in batches.epoch(e)]).tolist()) for e in range(2)]
     assert left[0] != left[1]
 
@@ -258,7 +258,7 @@ def test_validation_and_test_are_never_augmented_nor_shuffled(job) -> None:
         inputs = torch.cat([x for x, _ in batches.epoch(7)])
         assert torch.equal(inputs, parts.data.prepare(split.samples.take(split.indices)))
         assert torch.equal(torch.cat([y for _, y in batches.epoch(7)]), split.targets)
-    assert parts.train.augment is not None
+    assert parts.train.draw.augment is not None
 
 
 # Augmentation
@@ -419,7 +419,7 @@ def test_a_named_split_is_split_by_us(own) -> None:
 
 def test_samples_that_change_are_streamed_never_kept(own) -> None:
     data = own("Own", "+data.kind=noise")
-    batches = loading.batches(data, "train", 16, Loading(CPU, torch.float32, 1 << 40, resident="true"), seed=0)
+    batches = loading.batches(data, "train", 16, Loading(CPU, torch.float32, 1 << 40, resident="true"), Draw(0))
     first, second = everything(batches), everything(batches)
     assert torch.equal(first[0][1], second[0][1])
     assert not torch.equal(first[0][0], second[0][0])

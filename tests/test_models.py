@@ -19,6 +19,9 @@ from trainer.models.mlp import ANN, MNISTClassifier
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 NAMES = sorted(path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml"))
 OTHERS = {"perceptron", "sequential"}  # one output only, and layers that a user lists: test_mlp.py
+PUBLISHED = {
+    path.stem for path in (REPOSITORY / "conf" / "model").glob("*.yaml") if "models.vision." in path.read_text()
+}
 TOO_SMALL = {("sequential_cnn", (1, 8, 8))}  # two 5x5 convolutions need 9 pixels
 
 
@@ -98,7 +101,7 @@ def test_ann_never_drops_an_output() -> None:
     assert torch.equal(outputs, model.output.bias.expand(50, 1))  # all that is dropped is the hidden layer
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - OTHERS))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - OTHERS - PUBLISHED))
 def test_every_model_fits_every_data_shape_it_can(name: str, job) -> None:
     config = job(f"model={name}").config
     for shape in SHAPES:
@@ -108,6 +111,31 @@ def test_every_model_fits_every_data_shape_it_can(name: str, job) -> None:
         model = build.model(config, data).eval()
         batch = data.prepare(data.splits["train"].samples.inputs[:5])
         assert model(batch).shape == (5, 10)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_a_published_model_gets_images_it_can_take(name: str, job) -> None:
+    words = {
+        "alexnet": ["model.image_size=64"],  # the fewest pixels that are left something after pooling
+        "densenet121": ["model.image_size=32"],
+        "timm": ["model.name=resnet10t"],
+        "torchvision": ["model.name=swin_t"],
+        "vgg16": ["model.image_size=32"],
+        "vgg19": ["model.image_size=32"],
+    }
+    if name == "timm":
+        pytest.importorskip("timm")
+    config = job(f"model={name}", "model.weights=none", *words.get(name, [])).config
+    for shape in ((1, 8, 8), (3, 32, 32)):
+        data = images(shape)
+        with torch.device("meta"):
+            model = build.model(config, data).eval()
+            assert model(torch.empty(5, *data.prepare.output_shape)).shape == (5, 10)
+        batch = data.prepare(data.splits["train"].samples.inputs[:5])
+        assert batch.shape == (5, *data.prepare.output_shape)
+        assert batch.shape[1] == 3
+        if shape[0] == 1:
+            assert torch.equal(batch, batch[:, :1].expand(-1, 3, -1, -1))
 
 
 def test_a_binary_task_has_one_output_unless_the_loss_wants_two(job) -> None:

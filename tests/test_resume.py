@@ -282,10 +282,11 @@ def test_time_slices_add_up_to_the_whole_run(train) -> None:
     assert a["results"]["test"] == b["results"]["test"]
 
 
-def test_foreign_code_in_a_stored_configuration_needs_trust(stopped: Path, train) -> None:
+@pytest.mark.parametrize("claim", ["trust: false", "trust: true"])  # what is not trusted cannot vouch for itself
+def test_foreign_code_in_a_stored_configuration_needs_trust(claim: str, stopped: Path, train) -> None:
     Path("evil.py").write_text("import pathlib\npathlib.Path('canary').touch()\nNet = None\n")
     text = (stopped / "config.yaml").read_text().replace("trainer.models.mlp.ANN", "evil.Net")
-    (stopped / "config.yaml").write_text(text)
+    (stopped / "config.yaml").write_text(text.replace("trust: false", claim))
     done = train(f"resume={stopped}", "epochs=4")
     assert done.code == 2
     assert "trust=true" in done.err

@@ -175,8 +175,7 @@ def test_a_larger_accuracy_is_better_and_an_early_stop_is_no_failure(sweep) -> N
 def test_a_preset_sweeps_by_itself_and_its_values_can_be_replaced(sweep) -> None:
     done = sweep("experiment=lr_grid", *TINY, "epochs=1")
     assert {row["optim.lr"] for row in table(done.folder)} == {"0.01", "0.001", "0.0001", "1e-05"}
-    done = sweep("experiment=lr_grid", *TINY, "epochs=1", "optim.lr=0.5,0.25")
-    assert {row["optim.lr"] for row in table(done.folder)} == {"0.5", "0.25"}
+    assert values(composed("experiment=lr_grid", "optim.lr=0.5,0.25"), "optim.lr") == [(0.5,), (0.25,)]
 
 
 def test_to_show_a_configuration_is_not_to_train_it(sweep) -> None:
@@ -185,7 +184,7 @@ def test_to_show_a_configuration_is_not_to_train_it(sweep) -> None:
 
 
 def test_two_sweeps_of_one_second_have_a_folder_each(server) -> None:
-    sweeps = [server.start("-m", *TINY, "seed=0,1", "epochs=1", "test=false") for _ in range(3)]
+    sweeps = [server.start("-m", *TINY, "seed=0,1", "epochs=1", "test=false") for _ in range(2)]
     folders = set()
     for running in sweeps:
         assert running.end().code == 0
@@ -193,6 +192,5 @@ def test_two_sweeps_of_one_second_have_a_folder_each(server) -> None:
         folders.add(path)
         assert set(states(path).values()) == {"done"}
         assert len(ledger(path)) == 1 + 2 + 4
-    assert len(folders) == 3
-    first, *others = (all_weights(path) for path in folders)
-    assert all(same_tree(first, other) for other in others)
+    assert len(folders) == 2
+    assert same_tree(*(all_weights(path) for path in folders))

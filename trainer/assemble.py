@@ -205,12 +205,12 @@ def _workers(asked: int | None) -> int:
 
 def _population(config: Config, model: nn.Module, data: Data, loading: Loading, num_batches: int, head: str) -> Solo:
     chosen = loading.device
+    dropouts = key_dropout(model, config.seed)  # before freezing: the modules that take the place of others are held
     frozen = freeze(model, config.freeze)
     if config.unfreeze_at is not None and not frozen.parameters:
         raise UserError(f"unfreeze_at={config.unfreeze_at}: nothing is frozen. Add freeze=backbone.")
     if config.unfreeze_at is not None and config.unfreeze_at >= config.epochs:
         raise UserError(f"unfreeze_at={config.unfreeze_at}: expected less than epochs={config.epochs}.")
-    dropouts = key_dropout(model, config.seed)
     model.to(chosen, loading.dtype)
     if any(isinstance(module, nn.Conv2d) for module in model.modules()):
         model.to(memory_format=torch.channels_last)

@@ -154,7 +154,7 @@ def _fit(data: Data, wanted: Preprocessing, channels: int | None) -> None:
         data.fit((side, side), channels)
     elif channels and data.shape[0] != channels:
         data.fit(None, channels)
-    if wanted.mean and wanted.std and len(wanted.mean) == data.prepare.output_shape[0]:
+    if wanted.mean and wanted.std and len(wanted.mean) in (1, data.prepare.output_shape[0]):
         data.normalise(wanted.mean, wanted.std)
 
 
@@ -184,11 +184,19 @@ def _try(trial: nn.Module, name: str, shape: tuple[int, ...], outputs: int) -> N
     """One forward pass without arithmetic: do the shapes fit?"""
     try:
         result = trial.eval()(torch.empty((2, *shape), device="meta"))
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         first = next((m for m in trial.modules() if isinstance(m, nn.Conv2d)), None)
         wants = f"; its first convolution takes {first.in_channels} channels" if first is not None else ""
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"model._target_={name} cannot take inputs of {list(shape)}{wants}: {reason}.") from error
+    if hasattr(trial, "auxiliary_weight"):
+        try:
+            trial.train()(torch.empty((2, *shape), device="meta"))
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"model._target_={name}: its auxiliary heads cannot take inputs of {list(shape)}: "
+                f"{str(error).splitlines()[0].rstrip('.')}. Use larger images, or model.aux_logits=false."
+            ) from error
     found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
     if found != (2, outputs):
         raise UserError(

@@ -46,7 +46,7 @@ class Solo:
         self.criterion, self.device, self.precision = criterion, device, precision
         self.frozen, self.dropouts = frozen or Frozen(), dropouts
         self.head = head
-        self.trained: Callable[[Tensor], Any] = compiled or state.model.get_submodule(head)
+        self.trained: Callable[[Tensor], Any] = state.model.get_submodule(head) if compiled is None else compiled
         self.call = self.trained
         self.auxiliary_weight: float = getattr(state.model, "auxiliary_weight", 1.0)
         self.sums = state.sums

@@ -20,6 +20,7 @@ from trainer.models import vision
 from trainer.targets import resolve
 
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+OLD_NAMES = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 SHOWN = 12  # names in a note
 
 
@@ -73,11 +74,18 @@ def _of_weights(config: Config) -> Preprocessing:
     path = _file(config)
     if path is None and config.model.weights == "default":
         return _of_timm(str(config.model.arguments["name"]))
-    prepare = _read(path).get("prepare", {}) if path else {}
+    content = _read(path) if path else {}
+    prepare = content.get("prepare", {})
     if "mean" not in prepare or len(prepare["shape"]) != 3:  # a table, or no checkpoint of this program
         return Preprocessing()
     height, width = prepare["size"] or prepare["shape"][1:]
-    return Preprocessing(height if height == width else None, None, tuple(prepare["mean"]), tuple(prepare["std"]))
+    return Preprocessing(
+        height if height == width else None,
+        None,
+        tuple(prepare["mean"]),
+        tuple(prepare["std"]),
+        published=bool((content.get("wanted") or {}).get("published")),  # what it was trained with, it still wants
+    )
 
 
 def _of_timm(name: str) -> Preprocessing:
@@ -110,6 +118,10 @@ def published(config: Config) -> Any:
         )
     import torchvision
 
+    try:
+        vision.check_name(str(config.model.arguments["name"]))
+    except ValueError as error:
+        raise UserError(f"model.name={config.model.arguments['name']}: {error}.") from error
     entries = torchvision.models.get_model_weights(config.model.arguments["name"])
     if weights == "default":
         return entries.DEFAULT
@@ -132,11 +144,13 @@ def load(model: nn.Module, config: Config) -> list[str]:
         return []
     entry, path = published(config), _file(config)
     if entry is not None:
-        given, where = _download(entry, str(config.model.arguments["name"])), f"torchvision's {entry}"
+        given, where = _weights_in(_read(_downloaded(entry)), Path(entry.url)), f"torchvision's {entry}"
     elif path is not None:
         given, where = _weights_in(_read(path), path), str(path)
     else:
         given, where = _timm_weights(config), "timm's"
+    # torchvision's DenseNet files are older than the names of its layers.
+    given = {OLD_NAMES.sub(r"\1\2", name): value for name, value in given.items()}
     own = model.state_dict()
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     if not fitting:
@@ -193,10 +207,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _weights_in(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     """The state dict in a file: the file itself, or under one of the usual names."""
-    for name in ("model", "state_dict", "model_state_dict"):
+    for name in ("run", "model", "state_dict", "model_state_dict"):
         if isinstance(content.get(name), dict):
             content = content[name]
-            break
     found = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not found:
         raise UserError(f"model.weights={path}: there are no tensors in it.")
@@ -205,22 +218,22 @@ def _weights_in(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _download(entry: Any, name: str) -> dict[str, Tensor]:
-    """Published weights, from torch's cache or the network."""
-    file = entry.url.rpartition("/")[2]
+def _downloaded(entry: Any) -> Path:
+    """The file of published weights in torch's cache; fetched where it is not there."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rpartition("/")[2]
+    if path.is_file():
+        return path
+    digest = re.search(r"-([0-9a-f]{8,})\.", path.name)
     try:
-        given = entry.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(entry.url, str(path), digest and digest[1], progress=sys.stderr.isatty())
     except (URLError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
-            f"model.weights={entry.name}: {file} is not in {folder} and could not be downloaded ({reason}). Put it "
-            "there, or name a file with model.weights=PATH, or begin anew with model.weights=none."
+            f"model.weights={entry.name}: {path.name} is not in {path.parent} and could not be downloaded ({reason}). "
+            "Put it there, or name a file with model.weights=PATH, or begin anew with model.weights=none."
         ) from error
-    if name.startswith("densenet"):  # these files are older than the names of the layers
-        pattern = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-        given = {pattern.sub(r"\1\2", key): value for key, value in given.items()}
-    return given
+    return path
 
 
 def _timm_weights(config: Config) -> dict[str, Tensor]:

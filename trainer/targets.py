@@ -170,7 +170,7 @@ def call(name: str, part: Part, *positional: Any, **given: Any) -> Any:
         return target(*positional, **{**part.arguments, **passed})
     except (UserError, NotImplementedError):
         raise
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError, AssertionError) as error:  # torchvision asserts sizes
         typed = " ".join(f"{name}.{k}={show(v)}" for k, v in part.arguments.items())
         raise UserError(
             f"{name}: {part.target} refuses {typed or 'its arguments'}: {str(error).rstrip('.')}."

@@ -87,6 +87,8 @@ class Data:
 
     def thin(self, per_class: int, seed: int) -> None:
         """Keeps at most so many training samples of each class, at random."""
+        if isinstance(self.task, Regression):
+            raise UserError("data.per_class: the task is a regression; there are no classes.")
         split = self.splits["train"]
         generator = torch.Generator().manual_seed(derive(seed, "per_class"))
         order = torch.randperm(len(split), generator=generator)

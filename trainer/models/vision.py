@@ -14,7 +14,8 @@ from trainer.models.heads import ENDINGS, last_layer, mlp_head, replace_head
 # What a builder calls the image's side where its model is made for one; other models take any size.
 SIDES = {"vit": "image_size", "maxvit": "input_size"}
 NATURAL_SIZE = {"vit": 224, "maxvit": 224, "inception": 299}
-AUXILIARY = {"inception_v3": ("AuxLogits.fc", 0.4), "googlenet": ("aux1.fc2", 0.3)}  # weight as in the papers
+# Heads that some models have in training alone, and the weight of their loss in the papers.
+AUXILIARY = {"inception_v3": (("AuxLogits.fc",), 0.4), "googlenet": (("aux1.fc2", "aux2.fc2"), 0.3)}
 
 
 def torchvision_model(
@@ -42,7 +43,7 @@ def torchvision_model(
     Raises:
         ValueError: no such model or head.
     """
-    _check(name, torchvision.models.list_models(module=torchvision.models), "torchvision")
+    check_name(name)
     family = name.partition("_")[0]
     if family in SIDES and image_size is not None:
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -52,8 +53,10 @@ def torchvision_model(
     if name in AUXILIARY:
         arguments = {"init_weights": not pretrained, "transform_input": pretrained, **arguments}
     model = torchvision.models.get_model(name, num_classes=num_outputs, **arguments)
-    if name in AUXILIARY:
-        model.auxiliary_weight = AUXILIARY[name][1]
+    if name in AUXILIARY and model.aux_logits:
+        paths, model.auxiliary_weight = AUXILIARY[name]
+        for path in paths:
+            replace_head(model, path, _ended(model.get_submodule(path), num_outputs, output))
     return _with_head(model, num_outputs, head, hidden, dropout, output)
 
 
@@ -81,6 +84,14 @@ def timm_model(
     return _with_head(
         timm.create_model(name, num_classes=num_outputs, **arguments), num_outputs, head, hidden, dropout, output
     )
+
+
+def check_name(name: str) -> None:
+    """
+    Raises:
+        ValueError: torchvision has no such classifier.
+    """
+    _check(name, torchvision.models.list_models(module=torchvision.models), "torchvision")
 
 
 def natural_size(name: str) -> int | None:
@@ -114,12 +125,16 @@ def _with_head(
             raise ValueError(f"head=mlp: this model's classifier ({path}) is not made of linear layers")
         replaced = mlp_head(first.in_features, num_outputs, hidden, dropout)
         replaced = _after_pooling(model.get_submodule(path), first, replaced)
-    if output in ENDINGS:
-        ending = nn.Sigmoid() if num_outputs == 1 else ENDINGS[output](dim=1)
-        replaced = nn.Sequential(replaced, ending)
-    replace_head(model, path, replaced)
+    replace_head(model, path, _ended(replaced, num_outputs, output))
     model.head_path = path  # type: ignore[assignment]
     return model
+
+
+def _ended(head: nn.Module, num_outputs: int, output: str) -> nn.Module:
+    """A head that returns what is asked for."""
+    if output not in ENDINGS:
+        return head
+    return nn.Sequential(head, nn.Sigmoid() if num_outputs == 1 else ENDINGS[output](dim=1))
 
 
 def _after_pooling(classifier: nn.Module, first: nn.Linear, head: nn.Sequential) -> nn.Sequential:

@@ -1,0 +1,165 @@
+"""The leaderboard's order, its statistics against scipy, and what the terminal shows of a sweep."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import pty
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from sweeps import TINY, rows, table
+
+from trainer import leaderboard
+from trainer.leaderboard import Row, grouped, ranked, student_t
+from trainer.ledger import Entry
+
+
+def row(number: int, value: float | None, state: str = "done", monitor: str = "valid_loss", **varies: Any) -> Row:
+    entry = Entry(number, f"id{number}", f"{number:03}-x", varies, {"monitor": monitor, "epochs": 3}, {}, [], state)
+    part, _, name = monitor.partition("_")
+    found = {} if value is None else {part: {name: value}, "best_epoch": 2, "epochs": 3, "seconds": {"total": 0.5}}
+    return Row(entry, monitor, found)
+
+
+def order(rows: list[Row]) -> list[int]:
+    return [row.entry.number for row in ranked(rows)]
+
+
+def test_students_t_is_scipys() -> None:
+    for freedom in range(1, 201):
+        assert student_t(0.975, freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-8)
+    for freedom in (1, 2, 30):
+        assert student_t(0.9, freedom) == pytest.approx(stats.t.ppf(0.9, freedom), rel=1e-8)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 30])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_mean_deviation_and_interval_are_scipys(count: int, scale: float) -> None:
+    values = (np.random.default_rng(count).normal(3, 1, count) * scale).tolist()
+    (group,) = grouped([row(n, value, seed=n, lr=0.1) for n, value in enumerate(values)])
+    assert group.varies == {"lr": 0.1}
+    assert len(group.values) == count
+    assert group.mean == pytest.approx(np.mean(values), rel=1e-12)
+    assert group.std == pytest.approx(np.std(values, ddof=1), rel=1e-9)
+    low, high = stats.t.interval(0.95, count - 1, np.mean(values), stats.sem(values))
+    assert group.interval == pytest.approx((high - low) / 2, rel=1e-7)
+
+
+def test_groups_are_settings_over_their_seeds_and_folds() -> None:
+    found = grouped([
+        row(0, 0.5, lr=0.1, seed=0), row(1, 0.3, lr=0.1, seed=1), row(2, 0.1, lr=0.2, seed=0),
+        row(3, None, "failed", lr=0.2, seed=1), row(4, 0.2, "pruned", lr=0.3, seed=0),
+        row(5, 0.9, lr=0.1, seed=0, **{"data.fold": 1}), row(6, 0.7, lr=0.1, **{"data.seed": 3}),
+    ])  # fmt: skip
+    assert [(group.varies, group.values) for group in found] == [
+        ({"lr": 0.2}, [0.1]),
+        ({"lr": 0.1}, [0.5, 0.3, 0.9, 0.7]),
+    ]
+    assert (found[0].std, found[0].interval) == (None, None)
+    assert grouped([row(0, 0.5, lr=0.1), row(1, 0.5, lr=0.2)]) == []  # nothing was repeated
+    assert grouped([row(0, 0.5, seed=0), row(1, 0.5, monitor="valid_accuracy", seed=1)]) == []
+    best = grouped([row(n, value, monitor="valid_accuracy", lr=n % 2) for n, value in enumerate((0.1, 0.5, 0.2, 0.7))])
+    assert [group.varies for group in best] == [{"lr": 1}, {"lr": 0}]
+    equal = grouped([row(n, 0.25, lr=1, seed=n) for n in range(3)])[0]
+    assert (equal.mean, equal.std, equal.interval) == (0.25, 0.0, 0.0)
+
+
+def test_jobs_that_broke_off_do_not_count_in_the_statistics_of_a_setting() -> None:
+    broken = [row(2, 9.0, "failed", seed=2), row(3, 7.0, "diverged", seed=3)]
+    found = grouped([row(0, 0.5, seed=0), row(1, 0.5, seed=1), *broken])
+    assert found[0].values == [0.5, 0.5]
+
+
+def test_the_order_is_by_value_then_by_number_and_what_has_none_comes_last() -> None:
+    assert order([row(0, 0.5), row(1, None, "failed"), row(2, 0.25), row(3, 0.5), row(4, None, "pending")]) == [2, 0, 3, 1, 4]
+    assert order([row(n, value, monitor="valid_accuracy") for n, value in enumerate((0.1, 0.9, None, 0.0))]) == [1, 0, 3, 2]
+    assert order([row(0, 0.0), row(1, -0.0), row(2, -1.0)]) == [2, 0, 1]
+    assert order([row(0, 0.1, "pruned"), row(1, 0.9), row(2, None, "diverged")]) == [1, 0, 2]
+    mixed = [row(0, 0.9), row(1, 0.1, monitor="valid_accuracy"), row(2, 0.8), row(3, 0.2, monitor="valid_accuracy")]
+    assert order(mixed) == [2, 0, 3, 1]
+
+
+@pytest.mark.parametrize("state", ["failed", "diverged"])
+def test_a_job_that_is_not_done_is_not_first(state: str) -> None:
+    assert order([row(0, 0.1, state), row(1, 0.9)]) == [1, 0]
+
+
+def test_the_file_has_a_line_for_each_job_and_no_nan() -> None:
+    found = [row(0, 0.5, lr=0.1, seed=0), row(1, None, "failed", lr=0.1, seed=1), row(2, 0.25, lr=None, hidden=[8, 8])]
+    found[1].entry.reason = 'ValueError: "no", a,\nb'
+    leaderboard.write(Path(), found)
+    with open("leaderboard.csv", newline="") as file:
+        read = list(csv.DictReader(file))
+    columns = ["rank", "job", "state", "lr", "seed", "hidden", "valid_loss", "best_epoch", "epochs", "test", "seconds"]
+    assert list(read[0]) == [*columns, "reason"]
+    assert [line["job"] for line in read] == ["002-x", "000-x", "001-x"]
+    assert [line["valid_loss"] for line in read] == ["0.25", "0.5", ""]
+    assert read[2]["reason"] == 'ValueError: "no", a,\nb'
+    assert "nan" not in Path("leaderboard.csv").read_text().lower()
+    assert not Path("leaderboard_groups.csv").exists()
+
+
+def test_a_sweep_over_seeds_has_its_statistics_written(sweep) -> None:
+    done = sweep("-m", *TINY, "optim.lr=1e-3,1e-2", "seed=range(3)", "epochs=1", "test=false")
+    read = table(done.folder)
+    groups = rows(done.folder / "leaderboard_groups.csv")
+    for group in groups:
+        values = [float(line["valid_loss"]) for line in read if line["optim.lr"] == group["optim.lr"]]
+        assert float(group["mean valid_loss"]) == pytest.approx(np.mean(values))
+        assert float(group["std"]) == pytest.approx(np.std(values, ddof=1))
+        half = stats.t.ppf(0.975, 2) * stats.sem(values)
+        assert float(group["95 % interval +-"]) == pytest.approx(half)
+        assert group["n"] == "3"
+    means = [float(group["mean valid_loss"]) for group in groups]
+    assert means == sorted(means)
+    assert not any(math.isnan(mean) for mean in means)
+
+
+def test_off_a_terminal_there_are_plain_lines_and_every_job_is_told(sweep) -> None:
+    done = sweep("-m", *TINY, "optim=sgd", "optim.lr=1e-2,1e30", "seed=0,1", "epochs=1")
+    assert "\x1b" not in done.out + done.err
+    assert "\r" not in done.out
+    assert all(line.startswith("train: error: ") for line in done.err.splitlines())
+    for number, state in enumerate(("done", "done", "diverged", "diverged")):
+        assert re.search(rf"^job +{number} +{state} .*optim.lr=\S+ seed={number % 2}$", done.out, re.MULTILINE)
+    last = done.out[done.out.index("rank") :]
+    assert len(re.findall(r"^ +\d +(done|diverged) ", last, re.MULTILINE)) == 4
+
+
+def test_on_a_terminal_there_is_a_bar_and_a_line_for_each_worker(server) -> None:
+    keyboard, terminal = pty.openpty()
+    shown = bytearray()
+
+    def read() -> None:
+        while True:
+            try:
+                more = os.read(keyboard, 4096)
+            except OSError:
+                return
+            if not more:
+                return
+            shown.extend(more)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    words = ("-m", *TINY, "seed=0,1,2,3", "epochs=80", "patience=null", "sweep.workers=2")
+    running = server.start(*words, terminal=os.ttyname(terminal), TERM="xterm-256color", COLUMNS="100")
+    done = running.end()
+    os.close(terminal)
+    reader.join(timeout=10)
+    os.close(keyboard)
+    assert done.code == 0
+    assert done.err == ""
+    text = shown.decode()
+    assert "━" in text
+    assert re.search(r"[1-3]/4", text)
+    assert re.search(r"  +[0-3]  epoch \d+, valid_accuracy 0\.\d+  seed=\d", text)
+    assert "Traceback" not in text
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h")  # the cursor is back
