@@ -11,8 +11,9 @@ import pytest
 import yaml
 from conftest import same_tree
 from omegaconf import OmegaConf
+from rough_models import write
 from scipy import stats
-from sweeps import TINY, ledger, places, rows, states, table, weights, write
+from sweeps import TINY, ledger, places, rows, states, table, weights
 
 from trainer.compose import Composer
 from trainer.draws import Range, draw, read

@@ -78,8 +78,19 @@ def test_jobs_that_broke_off_do_not_count_in_the_statistics_of_a_setting() -> No
 
 
 def test_the_order_is_by_value_then_by_number_and_what_has_none_comes_last() -> None:
-    assert order([row(0, 0.5), row(1, None, "failed"), row(2, 0.25), row(3, 0.5), row(4, None, "pending")]) == [2, 0, 3, 1, 4]
-    assert order([row(n, value, monitor="valid_accuracy") for n, value in enumerate((0.1, 0.9, None, 0.0))]) == [1, 0, 3, 2]
+    assert order([row(0, 0.5), row(1, None, "failed"), row(2, 0.25), row(3, 0.5), row(4, None, "pending")]) == [
+        2,
+        0,
+        3,
+        1,
+        4,
+    ]
+    assert order([row(n, value, monitor="valid_accuracy") for n, value in enumerate((0.1, 0.9, None, 0.0))]) == [
+        1,
+        0,
+        3,
+        2,
+    ]
     assert order([row(0, 0.0), row(1, -0.0), row(2, -1.0)]) == [2, 0, 1]
     assert order([row(0, 0.1, "pruned"), row(1, 0.9), row(2, None, "diverged")]) == [1, 0, 2]
     mixed = [row(0, 0.9), row(1, 0.1, monitor="valid_accuracy"), row(2, 0.8), row(3, 0.2, monitor="valid_accuracy")]

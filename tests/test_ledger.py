@@ -202,3 +202,15 @@ def test_a_foreign_ledger_runs_no_code_and_leads_nowhere(what: str, pending: Pat
     assert "Traceback" not in done.err
     assert {path.name for path in set(Path.cwd().parent.rglob("*")) - before} <= {"sweep.lock"}
     assert not Path("canary").exists()
+
+
+@pytest.mark.parametrize(("kept", "more"), [(1, []), (7, ["seed=7"]), (1, ["seed=7"])])
+def test_the_words_of_a_foreign_ledger_run_no_code_either(kept: int, more: list[str], finished: Path, train) -> None:
+    Path("evil.py").write_text("import pathlib\npathlib.Path('canary').touch()\nNet = None\n")
+    lines = ledger(finished)
+    lines[0]["words"] = ["data=iris", "model=ann", "model._target_=evil.Net", "~model.hidden", "~model.dropout"]
+    rewrite(finished, lines[:kept] if kept == 1 else lines)
+    done = train("-m", f"resume={finished}", *more)
+    assert done.code == 2, done.err
+    assert "trust=true" in done.err
+    assert not Path("canary").exists()

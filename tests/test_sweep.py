@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from pathlib import Path
 
 import pytest
 from conftest import same_tree
-from sweeps import TINY, all_weights, ledger, places, results, states, table, write
+from rough_models import write, write_faulty
+from sweeps import TINY, Server, all_weights, ledger, places, results, rows, states, table
 
 from trainer.compose import Composer, Job
 from trainer.errors import UserError
@@ -194,3 +196,31 @@ def test_two_sweeps_of_one_second_have_a_folder_each(server) -> None:
         assert len(ledger(path)) == 1 + 2 + 4
     assert len(folders) == 2
     assert same_tree(*(all_weights(path) for path in folders))
+
+
+REWRITE = """
+    def slow(self, outputs):
+        for path in ("conf/model/faulty.yaml", "conf/experiment/ours.yaml"):
+            text = pathlib.Path(path).read_text()
+            pathlib.Path(path).write_text(text.replace("width: 8", "width: 3").replace("lr: 0.5", "lr: 0.25"))
+        time.sleep(0.02)
+        return outputs
+"""
+
+
+def test_configurations_are_frozen_when_the_sweep_begins(server: Server) -> None:
+    words = write_faulty()
+    write("faulty.py", Path("faulty.py").read_text() + REWRITE)
+    write("conf/model/faulty.yaml", "# Ours\n_target_: faulty.Faulty\nfault: slow\nwidth: 8\nat: 1\n")
+    write("conf/experiment/ours.yaml", "# @package _global_\noptim:\n  lr: 0.5\n")
+    running = server.start("-m", *words, "experiment=ours", "seed=0,1,2", "epochs=3", "sweep.workers=1")
+    running.until(lambda folder: "done" in states(folder).values())
+    running.kill(signal.SIGTERM)
+    assert "width: 3" in Path("conf/model/faulty.yaml").read_text()
+    write("conf/experiment/ours.yaml", "# @package _global_\noptim:\n  lr: 0.125\n")
+    frozen = [line["stored"] for line in ledger(running.folder) if "stored" in line]
+    done = server.start(f"resume={running.folder}", "trust=true").end()
+    assert done.code == 0, done.err
+    assert {(stored["model"]["width"], stored["optim"]["lr"]) for stored in frozen} == {(8, 0.5)}
+    assert [len(weight["net.1.bias"]) for weight in all_weights(running.folder)] == [8, 8, 8]
+    assert {row["lr"] for place in places(running.folder) for row in rows(place / "metrics.csv")} == {"0.5"}

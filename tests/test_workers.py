@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import same_tree
+from rough_models import PROBE, RUDE, write, write_faulty, write_slow
 from sweeps import (
     TINY,
     all_weights,
@@ -20,9 +21,6 @@ from sweeps import (
     states,
     table,
     weights,
-    write,
-    write_faulty,
-    write_slow,
 )
 
 FAULTS = {
@@ -137,49 +135,6 @@ def test_a_signal_before_the_first_step_is_no_failure(wait: float, server) -> No
     assert done.code == 143
     assert done.err == ""
     assert set(states(done.folder).values()) <= {"pending", "interrupted", "done"}
-
-
-RUDE = """
-import os, random, warnings
-import numpy, torch
-from torch import nn
-
-def rude():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(1)
-    torch.set_num_threads(2)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    numpy.random.seed(1)
-    random.seed(1)
-    os.environ["RUDE"] = "1"
-    warnings.simplefilter("error")
-    nn.Linear.reset_parameters = lambda self: nn.init.zeros_(self.weight)
-
-class Rude(nn.Module):
-    def __init__(self, in_features, num_outputs, moment=""):
-        super().__init__()
-        self.net = nn.Linear(in_features, num_outputs)
-        if moment == "constructor":
-            rude()
-        self.moment = moment
-
-    def forward(self, x):
-        if self.moment == "forward" and self.training:
-            rude()
-        return self.net(x)
-"""
-PROBE = """
-import os, warnings
-import numpy, torch
-from torch import nn
-
-class Probe(nn.Linear):
-    def __init__(self, in_features, num_outputs):
-        super().__init__(in_features, num_outputs)
-        filters = [name for name, *_ in warnings.filters].count("error")
-        print("probe", torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(),
-              os.environ.get("RUDE"), filters, torch.initial_seed(), numpy.random.get_state()[1][0] == 1)
-"""
 
 
 @pytest.mark.parametrize("moment", ["forward", "constructor", "import"])

@@ -121,6 +121,8 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
     if flags.multirun or composer.sweep_of(composer.read(words, sweep=True)[0]) is not None:
         from trainer.multirun import new_sweep
 
+        if flags.cfg:
+            return _show_jobs(composer, words, problems)
         return new_sweep(composer, words, problems, command, launcher)
     if any(word.startswith("resume=") for word in words):
         from trainer.resume import is_finished, resumed_job
@@ -139,6 +141,16 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
     from trainer.run import execute
 
     return execute(job, folder, command=command, started=STARTED)
+
+
+def _show_jobs(composer: Composer, words: list[str], problems: list[str]) -> int:
+    import yaml
+
+    from trainer.jobs import compose_jobs
+
+    stored = [job.stored for job in compose_jobs(composer, words, problems)]
+    print(yaml.safe_dump_all(stored, sort_keys=False, allow_unicode=True), end="")
+    return 0
 
 
 def _sweep_folder(words: list[str]) -> Path | None:

@@ -59,6 +59,7 @@ class Job:
         choices: chosen option of each group.
         overrides: what the user typed for this job.
         problems: one sentence for each thing that is wrong.
+        id: in a sweep, what tells it from every other job; see jobs.identity.
         unusual: parts that are not as shipped, so that only their target's signature can tell whether they are right.
     """
 
@@ -68,6 +69,7 @@ class Job:
     overrides: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     unusual: set[str] = field(default_factory=set)
+    id: str = ""
 
 
 class Composer:
@@ -94,6 +96,7 @@ class Composer:
         for word in words:
             try:
                 override = OverridesParser.create(self.loader).parse_override(word)
+                override.config_loader = self.loader  # for glob(...)
             except HydraException:
                 problems.append(_unreadable(word))
                 continue

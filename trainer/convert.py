@@ -10,6 +10,8 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
+LARGEST = 2**64
+
 
 def show(value: Any) -> str:
     """A value as a user would type it."""
@@ -81,7 +83,9 @@ def _number(value: Any, kind: type, limits: typing.Mapping[str, Any], null: str)
     bounds = {"ge": "from {}", "gt": "above {}", "le": "up to {}", "lt": "below {}"}
     within = " and ".join(text.format(limits[bound]) for bound, text in bounds.items() if bound in limits)
     expected = " ".join(filter(None, ["a whole number" if kind is int else "a number", within])) + null
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(expected)
+    if (isinstance(value, int) and abs(value) >= LARGEST) or not math.isfinite(value):
         raise ValueError(expected)
     if kind is int and value != int(value):
         raise ValueError(expected)

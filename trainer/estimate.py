@@ -14,10 +14,10 @@ from trainer.compose import Job
 from trainer.data.load import Shared
 from trainer.jobs import varying
 from trainer.loop import grouped
+from trainer.processes import context_for
 from trainer.report.leaderboard import print_table
 from trainer.step import eval_step, train_step
 from trainer.validate import Plan, kind
-from trainer.workers import context_for
 
 SECONDS = 1.0  # of training, to measure a kind of job
 CHECKPOINTS = 2.5  # last.pt and previous.pt are whole, best.pt has the weights alone

@@ -141,7 +141,7 @@ def find(name: str, outputs: Path = OUTPUTS) -> Path:
         UserError: there is none.
     """
     if name == "latest":
-        for config in sorted(outputs.glob("*/*/config.yaml"), key=lambda p: p.stat().st_mtime, reverse=True):
+        for config in sorted(outputs.glob("[0-9]*/*/config.yaml"), key=lambda p: p.stat().st_mtime, reverse=True):
             if _unfinished(config.parent) and not is_running(config.parent):
                 return config.parent
         raise UserError(f"resume=latest: there is no unfinished run in {outputs.resolve()}.")
@@ -157,7 +157,7 @@ def find(name: str, outputs: Path = OUTPUTS) -> Path:
 def find_sweep(name: str, outputs: Path = OUTPUTS) -> Path | None:
     """The sweep's folder that `resume=` names: the folder, a file in it, or `latest` where the newest thing is one."""
     if name == "latest":
-        newest = max(outputs.glob("*/*/"), key=lambda path: path.stat().st_mtime, default=None)
+        newest = max(outputs.glob("[0-9]*/*/"), key=lambda path: path.stat().st_mtime, default=None)
         return newest if newest and (newest / LEDGER).is_file() else None
     path = Path(name)
     path = path.parent if path.name == LEDGER else path
@@ -178,7 +178,7 @@ def is_running(path: Path) -> bool:
 
 def _unfinished(path: Path) -> bool:
     results = read_results(path)
-    if results is None or results["status"] in ("interrupted", "failed"):
+    if results is None or results["status"] in ("interrupted", "paused", "failed"):
         return True
     if results["status"] != "completed":
         return False

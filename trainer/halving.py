@@ -38,6 +38,14 @@ def value_at(place: Path, monitor: str, epoch: int) -> float | None:
     return best((value for value in values if value is not None), default=None)
 
 
+def _trained(place: Path) -> float:
+    """Epochs that a job has behind it at its last validation."""
+    try:
+        return max((row["epoch"] or 0 for row in read_metrics(place / "metrics.csv")), default=0)
+    except FileNotFoundError:
+        return 0
+
+
 def losers(entries: Sequence[Entry], folder: Path, epoch: int, factor: int) -> list[Entry]:
     """Those that do not go on after a rung: all but the best one in `factor`, of equal ones the earlier."""
     values = {e.number: value_at(folder / e.name, str(e.stored["monitor"]), epoch) for e in entries}
@@ -60,11 +68,12 @@ def run(
         prune: ends a job at an epoch.
     """
     assert settings.factor is not None
-    alive = [entry for entry in entries if entry.state not in ("diverged",)]
+    alive = list(entries)
     for rung in rungs(settings, max(int(entry.stored["epochs"]) for entry in entries)):
         if not train(alive, rung):
             return
-        alive = [entry for entry in alive if entry.state not in LOST]
+        # What broke off later counted at this rung, so it counts again when the sweep is resumed.
+        alive = [e for e in alive if e.state not in LOST or _trained(folder / e.name) >= rung]
         if len(alive) <= 1:
             break
         lost = losers(alive, folder, rung, settings.factor)
@@ -82,6 +91,5 @@ def saved_share(entries: Sequence[Entry], folder: Path) -> float:
     saved = 0.0
     for entry in entries:
         if entry.state == "pruned":
-            rows = read_metrics(folder / entry.name / "metrics.csv")
-            saved += int(entry.stored["epochs"]) - max((row["epoch"] or 0 for row in rows), default=0)
+            saved += int(entry.stored["epochs"]) - _trained(folder / entry.name)
     return saved / planned if planned else 0.0

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from trainer import config
-from trainer.compose import Composer, Job, finish
+from trainer.compose import Composer, HydraException, Job, finish, first_sentence
 from trainer.errors import UserError
 from trainer.folder import refuse_interpolation
 from trainer.ledger import Entry
@@ -43,10 +44,9 @@ def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[st
     read: dict[str, list[Override]] = {}  # each word once, not once per job
     values = []
     for override in [*overrides, *more]:
+        texts = [override.input_line or ""]
         if override.is_sweep_override():
-            texts = [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
-        else:
-            texts = [override.input_line or ""]
+            texts = _each(override, told)
         for text in texts:
             read[text], wrong = composer.read([text], sweep=False)
             told |= dict.fromkeys(wrong)
@@ -55,10 +55,24 @@ def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[st
     for combination in itertools.product(*values):
         job = composer.job([override for text in combination for override in read[text]])
         told |= dict.fromkeys(job.problems)
-        jobs.setdefault(identity(job), job)
+        job.id = identity(job)
+        jobs.setdefault(job.id, job)
     if told:
         raise UserError(*told)
     return list(jobs.values())
+
+
+def _each(override: Override, told: dict[str, None]) -> list[str]:
+    """A word for each value; none, and a problem, where there is nothing to list."""
+    word, key = override.input_line or "", override.key_or_group
+    try:
+        texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    except (HydraException, TypeError, ValueError) as error:
+        told[f"{word}: {first_sentence(error)} Write values, key=a,b, or key=range(3)."] = None
+        return []
+    if not texts:
+        told[f"{word}: there is nothing in it."] = None
+    return texts
 
 
 def identity(job: Job) -> str:
@@ -125,7 +139,11 @@ def stored_job(entry: Entry, folder: Path, trust: bool) -> Job:
     where = folder / f"sweep.jsonl, job {entry.number}"
     if not trust:
         refuse_interpolation(str(entry.stored), where)
-    job = finish(OmegaConf.create(entry.stored), entry.choices, entry.overrides)
+    try:
+        tree = OmegaConf.create({**entry.stored, "trust": trust})  # no file may say that it is to be trusted
+        job = finish(tree, entry.choices, entry.overrides)
+    except (OmegaConfBaseException, RecursionError, AttributeError, TypeError) as error:
+        raise UserError(f"{where}: no configuration ({first_sentence(error)})") from error
     if job.problems:
         raise UserError(*(f"{where}: {problem}" for problem in job.problems))
     return job

@@ -15,7 +15,7 @@ from typing import Any
 from trainer.config import DIRECTIONS
 from trainer.files import write_atomically
 from trainer.folder import read_results
-from trainer.ledger import Entry
+from trainer.ledger import FINAL, Entry
 
 REPEATED = ("seed", "data.seed", "data.fold", "trial")  # keys that repeat a setting instead of changing it
 TEST_FIGURES = ("accuracy", "rmse")
@@ -37,6 +37,15 @@ class Row:
     def value(self) -> float | None:
         part, _, name = self.monitor.partition("_")
         return (self.results.get(part) or {}).get(name)
+
+    def setting(self, key: str) -> Any:
+        """What the job has at a key or group, whether it set the job apart when it was added or not."""
+        if key in self.entry.varies or key in self.entry.choices:
+            return self.entry.varies.get(key, self.entry.choices.get(key))
+        value: Any = self.entry.stored
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
 
     @property
     def test(self) -> float | None:
@@ -79,7 +88,7 @@ def read_rows(folder: Path, entries: Iterable[Entry], known: dict[int, Row]) -> 
         if row is None:
             monitor = str(entry.stored.get("monitor", "valid_loss"))
             row = Row(entry, monitor, read_results(folder / entry.name) or {})
-            if entry.state not in ("pending", "running"):
+            if entry.state in FINAL:
                 known[entry.number] = row
         rows.append(row)
     return rows
@@ -104,8 +113,9 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
 def grouped(rows: Sequence[Row]) -> list[Group]:
     """The settings, best mean first; empty where no setting was repeated, or where jobs monitor different columns."""
     groups: dict[str, Group] = {}
+    keys = [key for key in dict.fromkeys(key for row in rows for key in row.entry.varies) if key not in REPEATED]
     for row in rows:
-        varies = {key: value for key, value in row.entry.varies.items() if key not in REPEATED}
+        varies = {key: row.setting(key) for key in keys}
         if row.value is not None and row.entry.state == "done":
             groups.setdefault(repr(varies), Group(varies, [])).values.append(row.value)
     if len({row.monitor for row in rows}) != 1 or not any(len(group.values) > 1 for group in groups.values()):
@@ -122,10 +132,12 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
     cells = []
     for rank, row in enumerate(ranked(rows), 1):
         value = [row.value] if len(monitors) == 1 else [row.monitor, row.value]
+        # An earlier winner that a resumed sweep has put behind another keeps its figures in its own folder.
+        test = row.test if rank == 1 or row.entry.stored.get("test") != "auto" else None
         seconds = (row.results.get("seconds") or {}).get("total")
         cells.append([
-            rank, row.entry.name, row.entry.state, *(row.entry.varies.get(key) for key in keys), *value,
-            row.results.get("best_epoch"), row.results.get("epochs"), row.test, seconds, row.entry.reason or None,
+            rank, row.entry.name, row.entry.state, *(row.setting(key) for key in keys), *value,
+            row.results.get("best_epoch"), row.results.get("epochs"), test, seconds, row.entry.reason or None,
         ])  # fmt: skip
     return [*header, "best_epoch", "epochs", "test", "seconds", "reason"], cells
 

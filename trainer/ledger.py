@@ -35,6 +35,7 @@ class Entry:
         stored, choices, overrides: its configuration; see compose.Job.
         state: one of STATES.
         reason: why it is in this state, where there is something to say.
+        of: how many jobs there were when it was added.
     """
 
     number: int
@@ -46,15 +47,21 @@ class Entry:
     overrides: list[str]
     state: str = "pending"
     reason: str = ""
+    of: int = 0
 
 
 @dataclass
 class Ledger:
-    """An open ledger; locked against every other process until closed."""
+    """An open ledger; locked against every other process until closed.
+
+    Attributes:
+        lost: jobs whose lines a killed process did not come to write.
+    """
 
     folder: Path
     words: list[str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    lost: int = 0
 
     def __post_init__(self) -> None:
         self._lock = open(self.folder / "sweep.lock", "a", encoding="ascii")  # noqa: SIM115 held as long as the sweep
@@ -87,15 +94,22 @@ class Ledger:
             raise
         return ledger
 
+    @property
+    def files(self) -> list[IO[Any]]:
+        """What a forked process must close: it would hold the lock for as long as it lives."""
+        return [self._file, self._lock]
+
     def close(self) -> None:
         self._file.close()
         self._lock.close()
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """New jobs, pending."""
+        """New jobs, pending; each line says how many there are to be."""
+        new = list(entries)
+        self.entries += new
         lines = []
-        for entry in entries:
-            self.entries.append(entry)
+        for entry in new:
+            entry.of = len(self.entries)
             lines.append({"job": entry.number, **{name: getattr(entry, name) for name in _FROZEN}, "state": "pending"})
         self._write(*lines)
 
@@ -114,6 +128,7 @@ class Ledger:
     def _read(self) -> None:
         path = self.folder / LEDGER
         self.words, self.entries, whole = read_ledger(path)
+        self.lost = max((entry.of for entry in self.entries), default=1) - len(self.entries)
         if whole < path.stat().st_size:  # the process was killed while it wrote
             self._file.truncate(whole)
 
@@ -154,12 +169,21 @@ def _entry(line: dict[str, Any], number: int) -> Entry:
     """A job's first line; its name may lead nowhere but into the sweep's folder."""
     if line["job"] != number or not re.fullmatch(r"\d[\w.,=-]*", line["name"]):
         raise ValueError(f"job {line['job']}, name {line['name']}")
-    return Entry(number, *(line[name] for name in _FROZEN))
+    for name, kind in _KINDS.items():
+        if not isinstance(line[name], kind):
+            raise ValueError(f"{name} is no {kind.__name__}")
+    texts = [*line["overrides"], *line["choices"], *line["choices"].values(), *line["varies"], line["id"]]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("overrides, choices and names are texts")
+    return Entry(number, **{name: line[name] for name in _FROZEN})
 
 
-_FROZEN = ("id", "name", "varies", "stored", "choices", "overrides")
+_FROZEN = ("id", "name", "varies", "stored", "choices", "overrides", "of")
+_KINDS = {"varies": dict, "stored": dict, "choices": dict, "overrides": list, "of": int}
 
 
 def _check_format(line: dict[str, Any], path: Path) -> None:
-    if not isinstance(line.get("sweep"), int) or line["sweep"] > FORMAT:
-        raise UserError(f"{path}: expected a ledger of format up to {FORMAT}, found {line.get('sweep')}.")
+    if not isinstance(line, dict) or not isinstance(line.get("sweep"), int):
+        raise ValueError("expected the sweep's own line, with its format")
+    if line["sweep"] > FORMAT:
+        raise UserError(f"{path}: its format {line['sweep']} is newer than {FORMAT}, the newest this version reads.")

@@ -51,6 +51,9 @@ class Fit:
     """A run on its way through its epochs; `fit` is its one entry.
 
     Holds what the moments of the loop share, so that each is a short method: the population, its data, the limits.
+
+    Args:
+        pause_at: epochs after which it stops for now, to go on later as if it had not.
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class Fit:
         saver: Saver,
         report: Report,
         signals: Signals,
+        pause_at: int | None = None,
     ) -> None:
+        self.pause_at = pause_at
         self.population, self.train, self.valid, self.config = population, train, valid, config
         self.saver, self.report, self.signals = saver, report, signals
         self.validate_every = Duration.parse(config.validate_every)
@@ -108,7 +113,8 @@ class Fit:
                 if outcome:
                     break
         outcome = outcome or Outcome("completed", f"all {self.config.epochs} epochs are done")
-        if state.validated_step != state.step and (state.best is None or outcome.final):
+        paused = outcome.status == "paused"  # goes on as if it had not been
+        if state.validated_step != state.step and not paused and (state.best is None or outcome.final):
             self._validate(state)
         if self.config.debug.overfit and not _learned(state):
             last = state.history[-1]
@@ -194,6 +200,8 @@ class Fit:
             )
         if limit.max_steps is not None and state.step >= limit.max_steps:
             return Outcome("completed", f"max_steps={limit.max_steps} reached")
+        if self.pause_at is not None and state.epoch >= self.pause_at and state.epoch < limit.epochs:
+            return Outcome("paused", f"paused after epoch {state.epoch}", final=False)
         if limit.max_minutes is not None and state.seconds + time.perf_counter() - self.clock >= limit.max_minutes * 60:
             return Outcome("completed", f"max_minutes={limit.max_minutes:g} reached", final=False)
         return None

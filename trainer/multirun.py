@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainer.compose import Composer, Job
+from trainer.config import Duration
 from trainer.errors import UserError
 from trainer.folder import OUTPUTS, new_folder
-from trainer.jobs import compose_jobs, identity, stored_job, varying
+from trainer.jobs import compose_jobs, stored_job, varying
 from trainer.keys import SweepConfig
 from trainer.ledger import FINAL, Ledger
 from trainer.search import Search, first_job
@@ -40,6 +41,7 @@ def new_sweep(
         from trainer.estimate import show_plan
 
         return show_plan(jobs * (settings.trials or 1) if sampled else jobs, prepared)
+    _refuse_uncomparable(jobs, settings)
     with closing(Ledger.create(new_folder("sweep", OUTPUTS), words)) as ledger:
         if sampled:
             search = Search(ledger.folder, composer, words, jobs[0].config.monitor, settings)
@@ -70,6 +72,8 @@ def resumed_sweep(
     about_jobs = {key: word for key, word in given.items() if word not in about_sweep}
     with closing(Ledger.open(folder)) as ledger:
         sampled = SAMPLED in ledger.words
+        if not trust and "oc.env" in " ".join(ledger.words):
+            raise UserError(f"{folder}: its words read environment variables. If you trust it, add trust=true.")
         jobs = [stored_job(entry, ledger.folder, trust) for entry in ledger.entries]
         added = [] if sampled else _added(composer, ledger, about_jobs)
         if sampled and about_jobs:
@@ -77,13 +81,13 @@ def resumed_sweep(
         examples = [*jobs, *added] or [first_job(composer, ledger.words, ())]
         settings = _settings(examples, composer, about_sweep)
         _refuse_pairs(settings, launcher)
+        _refuse_uncomparable(examples, settings)
         search = None
         if sampled:
             search = Search(ledger.folder, composer, ledger.words, examples[0].config.monitor, settings)
         missing = [job for job, e in zip(jobs, ledger.entries, strict=True) if e.state not in FINAL] + added
         missing += examples[:1] * (max(search.trials - len(jobs), 0) if search else 0)
-        # Words of this very command are the user's own; what a folder holds is not.
-        prepared = _prepared(missing, settings, trusted=trust or len(missing) == len(added)) if missing else None
+        prepared = _prepared(missing, settings, trusted=trust) if missing else None
         if prepared is None:
             print(f"{folder}: all {len(jobs)} jobs are finished. More jobs: train -m resume={folder} key=values")
         ledger.add(new_entries(added, varying([*jobs, *added])[len(jobs) :], start=len(jobs)) if added else [])
@@ -93,11 +97,11 @@ def resumed_sweep(
 
 def _added(composer: Composer, ledger: Ledger, given: dict[str, str]) -> list[Job]:
     """The jobs that further words stand for and that are not there yet; all, where a sweep was killed at its start."""
-    if not given and ledger.entries:
+    if not given and not ledger.lost:
         return []
     kept = [word for word in ledger.words if word.lstrip("+~").partition("=")[0] not in given]
     known = {entry.id for entry in ledger.entries}
-    return [job for job in compose_jobs(composer, [*kept, *given.values()]) if identity(job) not in known]
+    return [job for job in compose_jobs(composer, [*kept, *given.values()]) if job.id not in known]
 
 
 def _settings(jobs: Sequence[Job], composer: Composer | None = None, words: Sequence[str] = ()) -> SweepConfig:
@@ -123,6 +127,20 @@ def _refuse_pairs(settings: SweepConfig, launcher: Sequence[str]) -> None:
         raise UserError("hydra/launcher: halving and samplers need the program's own workers; leave it out.")
     if settings.halving.factor and settings.sampler != "none":
         raise UserError("sweep.halving: a sampler has no rungs; choose one of the two.")
+
+
+def _refuse_uncomparable(jobs: Sequence[Job], settings: SweepConfig) -> None:
+    if settings.halving.factor is None:
+        return
+    monitors = sorted({job.config.monitor for job in jobs})
+    if len(monitors) > 1:
+        raise UserError(f"monitor={','.join(monitors)}: sweep.halving compares jobs by one column.")
+    for every in (Duration.parse(job.config.validate_every) for job in jobs):
+        if every.unit == "ep" and every.amount > settings.halving.min_epochs:
+            raise UserError(
+                f"sweep.halving.min_epochs={settings.halving.min_epochs}: no job is validated by then; expected "
+                f"at least {every.amount}, as validate_every={every.amount}ep has it."
+            )
 
 
 def _prepared(jobs: Sequence[Job], settings: SweepConfig, *, trusted: bool = True) -> Plan:

@@ -37,7 +37,7 @@ def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tu
         raise UserError(f"{path / 'config.yaml'}: not whole: it has no {', '.join(missing[:5])}.")
     if tree_problems := config.parse(stored)[1]:
         raise UserError(*(f"{path / 'config.yaml'}: {problem}" for problem in tree_problems))
-    tree = OmegaConf.create(stored)
+    tree = OmegaConf.create({**stored, "trust": trust})  # no file may say that it is to be trusted
     groups = [o for o in overrides if o.key_or_group in composer.groups]
     if groups:
         chosen = composer.job(groups)

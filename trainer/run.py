@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import time
 from contextlib import ExitStack, closing
@@ -25,7 +24,7 @@ from trainer.report.console import Console, Waiting
 from trainer.signals import Interrupted, Signals
 from trainer.tasks import Regression, Task
 
-EXIT_CODES = {"completed": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
+EXIT_CODES = {"completed": 0, "paused": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
 
 
 def columns(task: Task) -> list[str]:
@@ -79,8 +78,6 @@ def execute(
             return signals.exit_code
         if saved:
             _restore(parts, saved, config)
-        if sweep and sweep.pause_at:
-            config.max_steps = sweep.pause_at * math.ceil(len(parts.train) / config.accumulate)
         if signals.received is not None:  # before there was anything to save
             return signals.exit_code
         if folder is None:
@@ -94,7 +91,8 @@ def execute(
             command=command,
             started=started,
             resumed=saved is not None,
-            in_sweep=bool(sweep),
+            in_sweep=sweep is not None,
+            pause_at=sweep.pause_at if sweep else None,
         )
         stack.enter_context(closing(run.console))
         for note in notes:
@@ -127,10 +125,11 @@ class Run:
         started: float,
         resumed: bool,
         in_sweep: bool = False,
+        pause_at: int | None = None,
     ) -> None:
         self.job, self.parts, self.folder, self.signals = job, parts, folder, signals
         self.config, self.command, self.started, self.resumed = job.config, command, started, resumed
-        self.in_sweep = in_sweep
+        self.in_sweep, self.pause_at = in_sweep, pause_at
         self.console = Console(folder.path / "train.log", quiet=in_sweep)
         self.gradients: GradientLog | None = None
         job.stored.update(threads=parts.threads, resume=None, resume_force=False)
@@ -201,7 +200,7 @@ class Run:
             path = self.folder.path / FILE
             self.gradients = GradientLog(parts.state.watch, path, parts.state.history, self.config, console.note)
         journal = Journal(console, self.folder, self.gradients)
-        fit = Fit(parts.population, parts.train, parts.valid, self.config, saver, journal, self.signals)
+        fit = Fit(parts.population, parts.train, parts.valid, self.config, saver, journal, self.signals, self.pause_at)
         if not self.config.debug.profile:
             return fit.run()
         assert self.config.max_steps is not None

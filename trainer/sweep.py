@@ -24,13 +24,19 @@ from trainer.signals import Signals
 from trainer.validate import Plan, plan
 from trainer.workers import Ended, Task, Workers
 
-STATES = {"completed": "done", "early_stopped": "done", "interrupted": "interrupted", "diverged": "diverged"}
+STATES = {
+    "completed": "done",
+    "early_stopped": "done",
+    "interrupted": "interrupted",
+    "diverged": "diverged",
+    "paused": "paused",
+}
 
 
 def new_entries(jobs: Sequence[Job], varies: Sequence[dict[str, Any]], start: int = 0) -> list[Entry]:
     """Of jobs that are not in the ledger yet, numbered from `start`."""
     return [
-        Entry(number, identity(job), name, told, job.stored, job.choices, job.overrides)
+        Entry(number, job.id or identity(job), name, told, job.stored, job.choices, job.overrides)
         for number, (job, name, told) in enumerate(zip(jobs, names(varies, start), varies, strict=True), start)
     ]
 
@@ -58,6 +64,7 @@ class Sweep:
         self.ledger, self.jobs, self.settings, self.prepared = ledger, jobs, settings, prepared
         self.command, self.trusted, self.folder = command, trusted, ledger.folder
         self.launcher, self.search, self.known = launcher, search, dict[int, Row]()
+        self.untested = False
         self.view = SweepView(search.trials if search else len(jobs), ledger.folder)
 
     def run(self) -> int:
@@ -76,13 +83,13 @@ class Sweep:
                 self._test_winner(signals)
         self._write()
         write_page(self.folder, self.known_rows(), self.ledger.words)
-        self.view.end(self.known_rows(), self._closing())
+        self.view.end(self.known_rows(), self._closing(stopped=signals.received is not None))
         if signals.received is not None:
             return signals.exit_code
-        return 0 if all(entry.state in ("done", "pruned") for entry in self.ledger.entries) else 1
+        return 0 if not self.untested and all(entry.state in ("done", "pruned") for entry in self.ledger.entries) else 1
 
     def _train(self, prepared: Plan, signals: Signals) -> None:
-        workers = Workers(prepared.devices, self.command, prepared.shared)
+        workers = Workers(prepared.devices, self.command, prepared.shared, self.ledger.files)
         going = True
 
         def train(entries: Sequence[Entry], pause_at: int | None) -> bool:
@@ -141,6 +148,7 @@ class Sweep:
     def _started(self, task: Task) -> None:
         entry = self.ledger.entries[task.number]
         if not task.test:
+            (task.place / "results.json").unlink(missing_ok=True)  # of an earlier rung or session
             self.ledger.change(entry, "running")
         self.view.started(task.number, entry)
 
@@ -150,21 +158,20 @@ class Sweep:
         results = read_results(end.task.place) or {}
         status = str(results.get("status", "failed"))
         state, reason = STATES.get(status, "failed"), str(results.get("error") or "")
-        if end.death or (state == "failed" and not reason):
+        if not results and end.stopped:
+            state = "interrupted"
+        elif end.death or (state == "failed" and not reason):
             state, reason = "failed", end.death or f"exit code {end.code}, and no results"
             if not results:
                 write_results(end.task.place, {"status": "failed", "reason": reason, "error": reason, "test": None})
-        paused = end.task.pause_at is not None and state == "done" and status == "completed"
-        if paused and results["epochs"] < int(entry.stored["epochs"]):
-            state = "paused"
         row = Row(entry, str(entry.stored["monitor"]), results)
         self.ledger.change(entry, state, reason, value=row.value, best_epoch=results.get("best_epoch"))
         self.view.ended(end.task.number, entry, row.value)
         if self.search:
             self.search.tell(entry, row.value)
-        if state == "failed":
+        if state in ("failed", "diverged"):
             told = " ".join(f"{key}={show(value)}" for key, value in entry.varies.items())
-            print_problems([f"job {entry.number} ({told}) failed: {reason}"])
+            print_problems([f"job {entry.number} ({told}) {state}: {reason}"])
         self._write()
         return state != "failed" or self.settings.on_error == "continue"
 
@@ -187,10 +194,12 @@ class Sweep:
         def ended(end: Ended) -> bool:
             self.known.pop(best.entry.number)
             if end.code:
-                print_problems([f"job {best.entry.number}: its test failed; see {end.task.place / 'train.log'}"])
+                self.untested = True
+                reason = (read_results(end.task.place) or {}).get("error") or end.death or f"exit code {end.code}"
+                print_problems([f"job {best.entry.number}: its test failed: {reason}"])
             return True
 
-        workers = Workers(prepared.devices[:1], self.command, prepared.shared)
+        workers = Workers(prepared.devices[:1], self.command, prepared.shared, self.ledger.files)
         workers.run([self._task(best.entry, test=True)], signals, lambda task: None, ended, lambda tasks: None)
 
     def known_rows(self) -> list[Row]:
@@ -200,7 +209,7 @@ class Sweep:
     def _write(self) -> None:
         leaderboard.write(self.folder, self.known_rows())
 
-    def _closing(self) -> list[str]:
+    def _closing(self, *, stopped: bool) -> list[str]:
         """What is to be said below the table."""
         lines = []
         if self.settings.halving.factor:
@@ -208,6 +217,6 @@ class Sweep:
             lines.append(f"halving    {share:.0%} of all epochs were not trained")
         unfinished = sum(entry.state not in FINAL for entry in self.ledger.entries)
         lines.append(f"folder     {self.folder}: leaderboard.html, leaderboard.csv")
-        if unfinished:
+        if unfinished or stopped:
             lines.append(f"next       train resume={self.folder}   ({unfinished} jobs are not finished)")
         return lines

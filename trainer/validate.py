@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ from trainer.assemble import assemble
 from trainer.compose import Job
 from trainer.config import PARTS
 from trainer.data.load import Shared
-from trainer.errors import UserError
+from trainer.errors import RunFailed, UserError
 from trainer.keys import SweepConfig
+from trainer.processes import context_for
 from trainer.report.console import Waiting
-from trainer.targets import check
+from trainer.targets import OUR_MODULES, check
 from trainer.tree import leaves_of
 
 
@@ -83,20 +85,53 @@ def validate(jobs: Sequence[Job], prepared: Plan, *, trusted: bool = True) -> No
     Raises:
         UserError: with the problems of all jobs, each told once.
     """
+    # What users wrote runs in a process of its own: what it does to the process must not reach every job.
+    own = [job for job in jobs if _is_ours(job)]
+    foreign = [job for job in jobs if not _is_ours(job)]
+    problems = dict.fromkeys(_problems(own, prepared.shared, trusted))
+    if foreign:
+        context = context_for(prepared.devices)
+        ours, theirs = context.Pipe(duplex=False)
+        child = context.Process(  # type: ignore[attr-defined]
+            target=_answer, args=(theirs, foreign, prepared.shared, trusted)
+        )
+        child.start()
+        theirs.close()
+        try:
+            problems |= dict.fromkeys(ours.recv())
+        except EOFError:
+            child.join()
+            raise RunFailed(
+                f"the jobs could not be looked at: the process ended with exit code {child.exitcode}."
+            ) from None
+        child.join()
+    if problems:
+        raise UserError(*problems)
+
+
+def _is_ours(job: Job) -> bool:
+    targets = [getattr(job.config, part).target for part in PARTS]
+    return all(target is None or str(target).partition(".")[0] in OUR_MODULES for target in targets)
+
+
+def _answer(pipe: Connection, jobs: Sequence[Job], shared: Shared, trusted: bool) -> None:
+    pipe.send(_problems(jobs, shared, trusted))
+
+
+def _problems(jobs: Sequence[Job], shared: Shared, trusted: bool) -> list[str]:
     problems: dict[str, None] = {}
     for job in jobs:
         problems |= dict.fromkeys(check(job.config, PARTS, trusted=trusted or job.config.trust))
     if problems:
-        raise UserError(*problems)
+        return list(problems)
     for example in {kind(job): job for job in reversed(jobs)}.values():
         config = replace(example.config, device="cpu", threads="1", compile=False)
         try:
             with Waiting(lambda: None) as progress:
-                assemble(config, trusted=trusted or config.trust, shared=prepared.shared, progress=progress)
+                assemble(config, trusted=trusted or config.trust, shared=shared, progress=progress)
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
-    if problems:
-        raise UserError(*problems)
+    return list(problems)
 
 
 def kind(job: Job) -> str:

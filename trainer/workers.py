@@ -1,13 +1,7 @@
-"""Processes that run jobs: each job in one of its own, so that nothing of one reaches another.
-
-On a CPU under Linux a job is forked from the sweep, which has imported torch and read the data once and must
-therefore never have used more than one thread: a process forked after parallel arithmetic hangs at its first. With a
-GPU, or elsewhere, jobs start from a server process that has imported torch and nothing else.
-"""
+"""Processes that run jobs: each job in one of its own, so that nothing of one reaches another."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -17,14 +11,15 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import IO, Any
 
 from trainer.compose import Job
 from trainer.data.load import Shared
 from trainer.errors import RunFailed, UserError
 from trainer.folder import is_running, write_results
+from trainer.processes import context_for
 from trainer.run import InSweep, execute
 from trainer.signals import Signals
 
@@ -57,6 +52,12 @@ class Ended:
     code: int
 
     @property
+    def stopped(self) -> bool:
+        """Whether it ended because it was asked to."""
+        asked = (signal.SIGINT, signal.SIGTERM)
+        return self.code in [128 + number for number in asked] + [-number for number in asked]
+
+    @property
     def death(self) -> str:
         """What killed the process; empty where it came to its end by itself."""
         if self.code >= 0:
@@ -71,11 +72,15 @@ class Workers:
     Args:
         devices: one for each worker.
         command: what the user typed, for results.json.
+        private: files of the sweep's, which a forked worker closes.
     """
 
-    def __init__(self, devices: Sequence[str], command: list[str], shared: Shared) -> None:
+    def __init__(
+        self, devices: Sequence[str], command: list[str], shared: Shared, private: Sequence[IO[Any]] = ()
+    ) -> None:
         self.devices, self.command, self.shared = list(devices), command, shared
         self.context = context_for(devices)
+        self.private = private if self.context.get_start_method() == "fork" else ()
         self.running: dict[BaseProcess, tuple[Task, str]] = {}
 
     def run(
@@ -131,24 +136,17 @@ class Workers:
     def _start(self, task: Task, device: str) -> None:
         task.place.mkdir(exist_ok=True)
         process = self.context.Process(  # type: ignore[attr-defined]
-            target=_work, args=(task, device, self.command, self.shared, os.getpid())
+            target=_work, args=(task, device, self.command, self.shared, self.private)
         )
         process.start()
         self.running[process] = (task, device)
 
 
-def context_for(devices: Sequence[str]) -> BaseContext:
-    """How processes are started for work on these devices."""
-    if sys.platform == "linux" and all(device == "cpu" for device in devices):
-        return multiprocessing.get_context("fork")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trainer.run"])
-    return context
-
-
-def _work(task: Task, device: str, command: list[str], shared: Shared, parent: int) -> None:
+def _work(task: Task, device: str, command: list[str], shared: Shared, private: Sequence[IO[Any]]) -> None:
     """The life of a worker process."""
     started = time.perf_counter()
+    for file in private:
+        file.close()
     os.setpgid(0, 0)  # Ctrl-C is for the sweep, which then tells its workers
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)

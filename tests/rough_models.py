@@ -1,0 +1,130 @@
+"""Models of a user's own that fail, dawdle or meddle, and the YAML files that name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# A model whose faults come at the so-manieth training step, counted in a buffer, so over resumptions too.
+FAULTY = """
+import os, pathlib, signal, sys, time
+import torch
+from torch import nn
+
+class Faulty(nn.Module):
+    def __init__(self, in_features, num_outputs, fault="none", at=3, delay=0.02, width=8):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(in_features, width), nn.ReLU(), nn.Linear(width, num_outputs))
+        self.register_buffer("steps", torch.tensor(0))
+        self.fault, self.at, self.delay = fault, at, delay
+
+    def forward(self, x):
+        outputs = self.net(x)
+        if self.training:
+            self.steps += 1
+            if self.steps >= self.at and not pathlib.Path("cured").exists():
+                return getattr(self, self.fault)(outputs)
+        elif self.fault == "untested" and len(x) == 30:
+            raise ValueError("no test for me")
+        return outputs
+
+    def none(self, outputs):
+        return outputs
+
+    untested = none
+
+    def slow(self, outputs):
+        time.sleep(self.delay)
+        return outputs
+
+    def raises(self, outputs):
+        raise ValueError("no good")
+
+    def exits(self, outputs):
+        sys.exit(3)
+
+    def ends(self, outputs):
+        os._exit(0)
+
+    def killed(self, outputs):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def memory(self, outputs):
+        return outputs + torch.empty(2**50).sum()
+
+    def infinite(self, outputs):
+        return outputs * torch.inf
+"""
+
+
+def write(path: str, text: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+
+
+def write_faulty() -> tuple[str, ...]:
+    """The words of a sweep over `model.fault`."""
+    write("faulty.py", FAULTY)
+    write("conf/model/faulty.yaml", "# Ours\n_target_: faulty.Faulty\nfault: none\nat: 3\n")
+    return ("data=iris", "model=faulty", "threads=1", "plots=false")
+
+
+SLOW = """
+import time
+from torch import nn
+
+class Net(nn.Linear):
+    def __init__(self, in_features, num_outputs):
+        super().__init__(in_features, num_outputs)
+        time.sleep(0.4)
+"""
+
+
+def write_slow() -> tuple[str, ...]:
+    """The words of a sweep whose model takes its time to be built."""
+    write("slow_net.py", SLOW)
+    write("conf/model/slow.yaml", "# Ours\n_target_: slow_net.Net\n")
+    return ("data=iris", "model=slow", "threads=1", "plots=false")
+
+
+# What one job might do to another, and a model that tells what it finds.
+RUDE = """
+import os, random, warnings
+import numpy, torch
+from torch import nn
+
+def rude():
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(1)
+    torch.set_num_threads(2)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    numpy.random.seed(1)
+    random.seed(1)
+    os.environ["RUDE"] = "1"
+    warnings.simplefilter("error")
+    nn.Linear.reset_parameters = lambda self: (nn.init.zeros_(self.weight), nn.init.zeros_(self.bias))
+
+class Rude(nn.Module):
+    def __init__(self, in_features, num_outputs, moment=""):
+        super().__init__()
+        self.net = nn.Linear(in_features, num_outputs)
+        if moment == "constructor":
+            rude()
+        self.moment = moment
+
+    def forward(self, x):
+        if self.moment == "forward" and self.training:
+            rude()
+        return self.net(x)
+"""
+PROBE = """
+import os, warnings
+import numpy, torch
+from torch import nn
+
+class Probe(nn.Linear):
+    def __init__(self, in_features, num_outputs):
+        super().__init__(in_features, num_outputs)
+        filters = [name for name, *_ in warnings.filters].count("error")
+        print("probe", torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(),
+              os.environ.get("RUDE"), filters, torch.initial_seed(), numpy.random.get_state()[1][0] == 1)
+"""
