@@ -275,9 +275,9 @@ def test_a_disk_that_fills_up_midway_is_said_and_nothing_stays() -> None:
     """A limit on the size of files stands in for it: a real refusal of the system's, in the decoding processes too."""
     import resource
 
-    write_photos(Path("photos"), 240)
-    limit = 100 * 16 * 16 * 3
-    refused = in_a_process("photos", 16, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2))
+    write_many(Path("photos"), 1000, side=300)
+    limit = 100 * 300 * 300 * 3
+    refused = in_a_process("photos", 300, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2))
     assert "OSError: File too large" in refused.communicate(timeout=60)[1]
     assert stores() == []
 
@@ -312,7 +312,8 @@ def children() -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes through /proc")
 def test_a_decoding_process_that_dies_costs_no_image() -> None:
-    paths = write_photos(Path("photos"), 300, side=100)
+    write_many(Path("photos"), 400, side=100)
+    paths = sorted(map(str, Path("photos").rglob("*.jpg")))
     killed: list[int] = []
 
     def watch(what: str, done: int, total: int) -> None:
@@ -320,15 +321,17 @@ def test_a_decoding_process_that_dies_costs_no_image() -> None:
             killed.append(children()[0])
             os.kill(killed[-1], signal.SIGKILL)
 
-    found = decode_all(paths, (100, 100, 3), Geometry(), None, watch, processes=2)
+    alone, together = (np.zeros((400, 100, 100, 3), np.uint8) for _ in range(2))
+    found = decode_all(paths, (100, 100, 3), Geometry(), together, watch, processes=2)
     assert killed
-    assert found == decode_all(paths, (100, 100, 3), Geometry(), None, Watched(), processes=1)
+    assert found == decode_all(paths, (100, 100, 3), Geometry(), alone, Watched(), processes=1)
+    assert np.array_equal(alone, together)
     assert children() == []
 
 
 def test_of_two_runs_at_once_one_decodes_and_both_are_right() -> None:
-    write_photos(Path("photos"), 400, side=64)
-    both = [in_a_process("photos", 64) for _ in range(2)]
+    write_many(Path("photos"), 400, side=200)
+    both = [in_a_process("photos", 200) for _ in range(2)]
     decoded = [process.communicate(timeout=60)[0] for process in both]
     assert sorted(decoded) == ["0\n", "400\n"]
     found, again = all_of(Path("photos"))
@@ -363,8 +366,7 @@ def decoders(cache: str) -> list[str]:
 def test_what_a_killed_run_leaves_is_never_used_and_cleaned_up() -> None:
     write_many(Path("photos"), 1000, side=300)
     killed = in_a_process("photos", 300)
-    wait_for(lambda: stores() and stores()[0].stat().st_size > 0)
-    assert decoders(os.environ["XDG_CACHE_HOME"])
+    wait_for(lambda: stores() and stores()[0].stat().st_size > 0 and decoders(os.environ["XDG_CACHE_HOME"]))
     killed.kill()
     killed.communicate()
     wait_for(lambda: not decoders(os.environ["XDG_CACHE_HOME"]))
@@ -491,12 +493,12 @@ except (MemoryError, RuntimeError) as error:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory that is not a file's")
 def test_a_folder_larger_than_memory_trains() -> None:
-    """1,000 images of 256 x 256 are 197 MB as bytes; the process may use 140 MB besides what its imports took."""
+    """1,000 images of 256 x 256 are 197 MB as bytes; the process may use 170 MB besides what its imports took."""
     write_many(Path("photos"), 1000, side=16)
     words = ["data=image_folder", "data.root=photos", "data.size=256", "data.workers=0", "batch_size=2", "epochs=1"]
     words += ["model=sequential", "model.layers=[{AvgPool2d: [64]}, Flatten, {Linear: [48, 1]}]", "plots=false"]
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(140_000_000), *words, "threads=1", "max_steps=20", "device=cpu"],
+        [sys.executable, "-c", LIMITED, str(170_000_000), *words, "threads=1", "max_steps=20", "device=cpu"],
         capture_output=True,
         text=True,
         timeout=120,
