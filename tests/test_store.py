@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from hashlib import blake2b
 from pathlib import Path
@@ -23,7 +25,7 @@ from trainer.data.decode import Geometry, decode
 from trainer.data.images import DecodedImages, image_folder
 from trainer.data.load import Loading, batches, load
 from trainer.data.pool import DOING, decode_all
-from trainer.errors import UserError
+from trainer.errors import RunFailed, UserError
 
 
 class Watched:
@@ -190,7 +192,7 @@ def test_what_stands_in_the_place_of_a_store_is_not_followed(photos: Path) -> No
     (path,) = stores()
     path.rename("elsewhere")
     path.symlink_to(Path("elsewhere").resolve())
-    with pytest.raises(UserError, match="cannot hold the decoded images"):
+    with pytest.raises(UserError, match=r"cannot be kept: .*Too many levels of symbolic links"):
         all_of(photos, cache="true")
 
 
@@ -212,6 +214,14 @@ def test_the_cache_folder_is_the_users_and_private(photos: Path) -> None:
     assert store.default_folder().stat().st_mode & 0o777 == 0o700
 
 
+def test_a_cache_folder_that_is_not_absolute_is_not_taken() -> None:
+    program = "from trainer.data.store import default_folder\nprint(default_folder())"
+    command = [sys.executable, "-c", program]
+    environment = {"PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": "not/absolute", "HOME": "/somewhere"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == "/somewhere/.cache/trainer/images\n"
+
+
 def test_without_a_cache_nothing_is_written(photos: Path) -> None:
     found, decoded = all_of(photos, cache=False)
     assert decoded == 12
@@ -228,19 +238,18 @@ def test_a_folder_for_the_cache_may_be_named(photos: Path) -> None:
 
 def test_a_cache_that_cannot_be_used_is_said(photos: Path) -> None:
     Path("file").write_text("")
-    with pytest.raises(UserError, match=r"data\.cache=file/x: file/x cannot hold the decoded images .*Not a directory"):
+    with pytest.raises(UserError, match=r"data\.cache=file/x: .* cannot be kept: file/x: Not a directory"):
         all_of(photos, cache="file/x")
 
 
 def test_a_disk_without_room_means_memory_or_decoding_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected_notes = ["cannot hold the decoded images (0.0 GB): No space left on device", "decoded again every epoch"]
     monkeypatch.setattr(images, "DISK_SHARE", 0.0)
     kept = image_folder(str(photos))
     assert isinstance(kept.parts["train"], DecodedImages)
-    assert expected_notes[0] in kept.notes[0]
+    assert kept.notes == [f"decoded images (0.0 GB) cannot be kept: {store.default_folder()}: No space left on device"]
     monkeypatch.setattr(images, "MEMORY_SHARE", 0.0)
     again = image_folder(str(photos))
-    assert expected_notes[1] in again.notes[1]
+    assert again.notes[1] == "decoded images are not kept: files are decoded whenever they are read"
     for source in (kept, again):
         assert torch.equal(source.parts["train"].take(torch.arange(12)), expected(photos))
     assert stores() == []
@@ -306,8 +315,16 @@ def children() -> list[int]:
     """Processes of this one that decode."""
     found = []
     for task in Path("/proc/self/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
-    return [child for child in found if "decode.py" in Path(f"/proc/{child}/cmdline").read_text()]
+        with contextlib.suppress(OSError):
+            found += [int(child) for child in (task / "children").read_text().split()]
+    return [child for child in found if "decode.py" in _command(child)]
+
+
+def _command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:  # it has ended
+        return ""
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes through /proc")
@@ -327,6 +344,43 @@ def test_a_decoding_process_that_dies_costs_no_image() -> None:
     assert found == decode_all(paths, (100, 100, 3), Geometry(), alone, Watched(), processes=1)
     assert np.array_equal(alone, together)
     assert children() == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes through /proc")
+def test_a_file_that_ends_its_decoder_is_named() -> None:
+    """Whoever decodes it is killed, as the system does where memory runs out, or a fault in a library would."""
+    write_many(Path("photos"), 60, side=16)
+    Image.new("RGB", (7000, 7000)).save("photos/a/huge.png")
+    paths = sorted(map(str, Path("photos").rglob("*.*g")))
+    done = threading.Event()
+
+    def kill() -> None:
+        while not done.is_set():
+            for child in children():
+                with contextlib.suppress(OSError):
+                    if any(link.readlink().name == "huge.png" for link in Path(f"/proc/{child}/fd").iterdir()):
+                        os.kill(child, signal.SIGKILL)
+            time.sleep(0.002)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        found = decode_all(paths, (16, 16, 3), Geometry(16), None, Watched(), processes=2)
+    finally:
+        done.set()
+        killer.join()
+    assert found.problems == [
+        (paths.index("photos/a/huge.png"), "not a readable image (its decoding ended with signal 9)")
+    ]
+    assert len(found.digests) == 61 * 16
+
+
+def test_processes_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_many(Path("photos"), 40, side=16)
+    paths = sorted(map(str, Path("photos").rglob("*.jpg")))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RunFailed, match="a decoding process did not start: /bin/false"):
+        decode_all(paths, (16, 16, 3), Geometry(16), None, Watched(), processes=2)
 
 
 def test_of_two_runs_at_once_one_decodes_and_both_are_right() -> None:
