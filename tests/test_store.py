@@ -21,9 +21,10 @@ from conftest import REPOSITORY
 from PIL import Image
 
 from trainer.data import images, store
+from trainer.data.batches import Resident, Streamed
 from trainer.data.decode import Geometry, decode
 from trainer.data.images import DecodedImages, image_folder
-from trainer.data.load import Loading, batches, load
+from trainer.data.load import load
 from trainer.data.pool import DOING, decode_all
 from trainer.errors import RunFailed, UserError
 
@@ -515,18 +516,17 @@ def test_samples_travel_to_workers_as_a_path(photos: Path) -> None:
 
 def test_batches_are_the_same_resident_and_streamed(photos: Path) -> None:
     data = load(image_folder(str(photos)), valid_fraction=0.2, test_fraction=0.2, seed=0)
-    found = {}
-    for resident, workers, free in (("true", 0, 1 << 30), ("true", 0, 2 * 12 * 768), ("false", 0, 1), ("false", 2, 1)):
-        loading = Loading(torch.device("cpu"), torch.float32, free, resident, workers)
-        drawn = batches(data, "train", 3, loading, seed=4)
-        found[resident, workers, free] = [batch for epoch in (0, 1) for batch in drawn.epoch(epoch)]
-        if resident == "false":
-            drawn.fetch.close()
-    first, *others = found.values()
+    split, cpu = data.splits["train"], torch.device("cpu")
+    words = split.samples, split.indices, data.prepare, cpu, torch.float32
+    fetches = [Resident(*words, prepared=True), Resident(*words, prepared=False)]
+    fetches += [Streamed(*words, workers=workers) for workers in (0, 2)]
+    order = list(torch.randperm(len(split)).split(3))
+    first, *others = (list(fetch(order)) for fetch in fetches)
     for other in others:
         for (inputs, targets), (other_inputs, other_targets) in zip(first, other, strict=True):
             assert torch.equal(inputs, other_inputs)
             assert torch.equal(targets, other_targets)
+    fetches[-1].close()
 
 
 LIMITED = """

@@ -28,7 +28,6 @@ from trainer.targets import check
 from trainer.tasks import Classification, Task
 
 EVALUATION_BATCH = 8  # times batch_size: no gradients are kept, so larger batches fit
-EVALUATION_ELEMENTS = 2**24  # of the inputs of one, where batch_size itself is not larger
 
 
 @dataclass
@@ -121,9 +120,7 @@ def _with_monitor(task: Task, config: Config) -> Task:
 
 def evaluation_batches(config: Config, data: Data, part: str, loading: Loading) -> Batches:
     """The batches of a part in its own order, never augmented."""
-    fitting = EVALUATION_ELEMENTS // math.prod(data.prepare.output_shape)
-    size = max(config.batch_size, min(EVALUATION_BATCH * config.batch_size, fitting))
-    return data_loading.batches(data, part, size, loading)
+    return data_loading.batches(data, part, EVALUATION_BATCH * config.batch_size, loading)
 
 
 def _workers(asked: int | None) -> int:

@@ -244,7 +244,7 @@ def evaluate(population: Solo, batches: Batches, signals: Signals) -> tuple[Tens
         if not done:  # all in one place: little that is kept between large batches keeps the heap from shrinking
             *lead, _, width = outputs_BC.shape
             outputs = outputs_BC.new_empty((*lead, batches.num_samples, width))
-            targets = targets_B.new_empty(batches.num_samples)
+            targets = targets_B.new_empty((batches.num_samples, *targets_B.shape[1:]))
         outputs.narrow(-2, done, len(targets_B)).copy_(outputs_BC)
         targets.narrow(0, done, len(targets_B)).copy_(targets_B)
         done += len(targets_B)
