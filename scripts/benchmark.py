@@ -264,10 +264,12 @@ def _write_photos(root: Path, size: int, count: int, width: int | None = None) -
 
 def _stream(root: str, size: int, repeats: int) -> None:
     from trainer.data.batches import Streamed
-    from trainer.data.images import image_folder
+    from trainer.data.decode import Geometry
+    from trainer.data.images import ImageFiles
     from trainer.data.prepare import Prepare
 
-    samples = image_folder(root).parts["train"]
+    paths = sorted(map(str, Path(root).rglob("*.jpg")))
+    samples = ImageFiles(paths, Geometry(), torch.zeros(len(paths), dtype=torch.int64), b"")
     prepare = Prepare((3, size, size), (125.0,) * 3, (63.0,) * 3)
     order = list(torch.randperm(len(samples)).split(64))
     everything, workers = torch.arange(len(samples)), os.cpu_count() or 1
@@ -326,10 +328,20 @@ def images(arguments: argparse.Namespace) -> None:
             decode_all(paths, (224, 224, 3), Geometry(224, 256), rows, lambda *now: None, processes=processes)
             return time.perf_counter() - begin
 
+        processor: dict[int | None, float] = {}
+
+        def decoding_and_cost(processes: int | None) -> float:
+            before = sum(os.times()[:4])
+            seconds = decoding(processes)
+            processor[processes] = sum(os.times()[:4]) - before
+            return seconds
+
         times = alternate(
-            {"a process per core": lambda: decoding(None), "one process": lambda: decoding(1)}, arguments.repeats
+            {"a process per core": lambda: decoding_and_cost(None), "one process": lambda: decoding_and_cost(1)},
+            arguments.repeats,
         )
         show(times, "a process per core")
+        print(f"processor time of all processes against one: {processor[None] / processor[1]:.3f}")
 
 
 def in_memory(root: str) -> Source:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from trainer.report import console as console_module
 from trainer.report import plots
-from trainer.report.console import Console
+from trainer.report.console import Console, Waiting
 from trainer.tasks import Classification
 
 
@@ -120,3 +121,58 @@ def test_class_names_are_text_and_no_markup(capfd) -> None:
     for text in told(("[bold]loud", "[/]", "a" * 60), [0, 1, 2], capfd):
         assert "[bold]loud" in text
         assert "[/]" in text
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn after a while is drawn at once."""
+    for name in ("REDRAW_SECONDS", "LASTING_SECONDS"):
+        monkeypatch.setattr(console_module, name, -1.0)
+
+
+def test_waiting_is_one_line_off_a_terminal(at_once: None, capfd: pytest.CaptureFixture[str]) -> None:
+    with Waiting(lambda: None) as watch:
+        watch("waiting for another run", 0, 0)
+        for done in range(0, 6001, 1000):
+            watch("decoding images", done, 6000)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.splitlines() == ["waiting for another run ... 0 s", "decoding images (6,000) ... 0 s"]
+
+
+def test_waiting_shortly_is_not_told(capfd: pytest.CaptureFixture[str]) -> None:
+    with Waiting(lambda: None) as watch:
+        watch("decoding images", 0, 10)
+        watch("decoding images", 10, 10)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_waiting_is_a_bar_on_a_terminal(
+    at_once: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    with Waiting(lambda: None) as watch:
+        watch("decoding images", 1500, 6000)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "decoding images" in err
+    assert "1500/6000" in err
+
+
+def test_waiting_ends_where_the_check_raises(at_once: None, capfd: pytest.CaptureFixture[str]) -> None:
+    calls = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    def wait() -> None:
+        with Waiting(check) as watch:
+            for done in range(10):
+                watch("decoding images", done, 10)
+
+    with pytest.raises(KeyboardInterrupt):
+        wait()
+    assert capfd.readouterr().err == "decoding images (10) ... 0 s\n"

@@ -246,10 +246,16 @@ def evaluate(population: Solo, batches: Batches, signals: Signals) -> tuple[Tens
         Interrupted: within a batch of a signal.
     """
     population.eval()
-    outputs, targets = [], []
+    outputs = targets = torch.empty(0)
+    done = 0
     for batch in batches.epoch(0):
         signals.check()
         outputs_BC, targets_B = eval_step(population, batch)
-        outputs.append(outputs_BC)
-        targets.append(targets_B)
-    return torch.cat(outputs, dim=-2), torch.cat(targets)
+        if not done:  # all in one place: little that is kept between large batches keeps the heap from shrinking
+            *lead, _, width = outputs_BC.shape
+            outputs = outputs_BC.new_empty((*lead, batches.num_samples, width))
+            targets = targets_B.new_empty((batches.num_samples, *targets_B.shape[1:]))
+        outputs.narrow(-2, done, len(targets_B)).copy_(outputs_BC)
+        targets.narrow(0, done, len(targets_B)).copy_(targets_B)
+        done += len(targets_B)
+    return outputs, targets

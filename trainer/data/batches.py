@@ -23,6 +23,7 @@ from trainer.seeds import derive
 
 Batch = tuple[Tensor, Tensor]
 Positions = Tensor | slice  # a slice is a view, where an index is a copy
+CHUNK_ELEMENTS = 2**25  # prepared at a time
 Augment = Callable[[Tensor, Generator], Tensor]
 
 
@@ -72,7 +73,8 @@ class Resident(Tensors):
             self.inputs = torch.empty((len(indices), *prepare.output_shape), dtype=dtype, device=device)
             if self.inputs.ndim == 4:
                 self.inputs = self.inputs.to(memory_format=torch.channels_last)
-            for part, chunk in zip(self.inputs.split(2048), indices.split(2048), strict=True):
+            few = max(1, min(2048, CHUNK_ELEMENTS // max(1, self.inputs[0].numel())))
+            for part, chunk in zip(self.inputs.split(few), indices.split(few), strict=True):
                 part.copy_(prepare(samples.take(chunk).to(device), dtype))
         else:
             self.inputs = samples.take(indices).to(device)

@@ -162,21 +162,19 @@ def _decoded(recipe: Recipe, cache: str, root: str, progress: Progress) -> Decod
     needed = len(recipe.files) * math.prod(shape)
     try:
         if cache != "false":
-            folder = default_folder() if cache in OWN_CACHE else Path(cache).expanduser()
             try:
+                folder = default_folder() if cache in OWN_CACHE else Path(cache)
                 store = obtain(recipe, shape, folder, progress, DISK_SHARE if cache == "auto" else 1.0)
                 return Decoded(shape, store.found, store.rows, notes)
             except OSError as error:
-                size = f"{needed / 1e9:.1f} GB"
-                reason = f"{folder} cannot hold the decoded images ({size}): {error.strerror or error}"
+                where = f"{error.filename}: " if error.filename else ""
+                reason = f"decoded images ({needed / 1e9:.1f} GB) cannot be kept: {where}{error.strerror or error}"
                 if cache != "auto":
-                    raise UserError(
-                        f"data.cache={cache}: {reason}. Use another folder, or data.cache=false."
-                    ) from error
+                    raise UserError(f"data.cache={cache}: {reason}. Name a folder, or use data.cache=false.") from error
                 notes.append(reason)
         rows = np.empty((len(recipe.files), *shape), np.uint8) if needed <= MEMORY_SHARE * _memory() else None
         if rows is None:
-            notes.append("images are decoded again every epoch")
+            notes.append("decoded images are not kept: files are decoded whenever they are read")
         return Decoded(shape, decode_all(recipe.paths, shape, recipe.geometry, rows, progress), rows, notes)
     except Unequal as error:
         raise UserError(

@@ -185,7 +185,7 @@ class _Walk:
                     waiting.append(Path(entry.path))
                     self.nested = True
                 elif self._is_image(entry):
-                    yield os.path.relpath(entry.path, self.top)
+                    yield entry.path.removeprefix(os.path.join(self.top, ""))
                 else:
                     self.others += 1
 

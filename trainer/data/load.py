@@ -23,7 +23,7 @@ from trainer.seeds import derive
 from trainer.tasks import Classification, Regression, Task
 
 STATISTICS_FROM, STATISTICS_BYTES = 10_000, 2**28  # images, bytes; the same ones whether resident or streamed
-CHUNK_BYTES = 2**25
+CHUNK_BYTES = 2**23
 PREPARED_SHARE, RAW_SHARE = 0.25, 0.5  # of the device's free memory that the data may take
 
 

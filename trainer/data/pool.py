@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -22,7 +24,8 @@ from trainer.errors import RunFailed
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, of how much; may raise to end it
 Rows = Path | np.ndarray | None  # a file of rows, an array [N, H, W, 3], or nothing: only the bad files are wanted
 DOING = "decoding images"
-FEW = 200  # files that are decoded before other processes have started
+PROBES = 4  # images by which it is told how long all will take
+WORTH_SECONDS = 0.5  # work for a process that is worth its start
 CHUNK = 16
 LOOK_SECONDS = 0.1
 
@@ -40,47 +43,61 @@ def decode_all(
 
     Args:
         shape: [H, W, 3] of a row.
-        processes: default: one per core, and none for few files.
+        processes: default: one per core, fewer or none for little work.
 
     Raises:
         Unequal: an image is not of this shape.
         OSError: the file of rows could not be written.
     """
+    begin = time.perf_counter()
+    chunks = [(first, paths[first : first + CHUNK]) for first in range(PROBES, len(paths), CHUNK)]
+    found = _decode_here([(0, paths[:PROBES])], shape, geometry, rows, lambda done: progress(DOING, done, len(paths)))
     if processes is None:
-        processes = 0 if len(paths) < FEW else min(_cores(), len(paths) // (FEW // 2))
+        seconds = (time.perf_counter() - begin) / PROBES * len(paths)
+        processes = min(_cores(), int(seconds / WORTH_SECONDS))
+
+    def look(done: int) -> None:
+        progress(DOING, PROBES + done, len(paths))
+
     if processes < 2:
-        return _decode_here(paths, shape, geometry, rows, progress)
-    return _Processes(shape, geometry, rows).decode(paths, processes, progress)
+        found |= _decode_here(chunks, shape, geometry, rows, look)
+    elif chunks:
+        found |= _Processes(shape, geometry, rows).decode(chunks, processes, look)
+    ordered = sorted(found.items())
+    problems = [(first + number, why) for first, part in ordered for number, why in part.problems]
+    return Found(b"".join(part.digests for _, part in ordered), problems)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _decode_here(paths: list[str], shape: tuple[int, ...], geometry: Geometry, rows: Rows, progress: Progress) -> Found:
-    chunks = {}
+Chunk = tuple[int, list[str]]  # the first row and the files
+Look = Callable[[int], None]  # is told how many files are done
+
+
+def _decode_here(
+    chunks: list[Chunk], shape: tuple[int, ...], geometry: Geometry, rows: Rows, look: Look
+) -> dict[int, Found]:
+    """What was found in each chunk, by its first row."""
+    found, done = {}, 0
     file = os.open(rows, os.O_WRONLY) if isinstance(rows, Path) else None
     sink = decode.into_file(file) if file is not None else _sink(rows)
     try:
-        for first in range(0, len(paths), CHUNK):
-            progress(DOING, first, len(paths))
-            chunks[first] = decode.decode_rows(paths[first : first + CHUNK], first, shape, geometry, sink)
+        for first, paths in chunks:
+            look(done)
+            found[first] = decode.decode_rows(paths, first, shape, geometry, sink)
+            done += len(paths)
     finally:
         if file is not None:
             os.close(file)
-    progress(DOING, len(paths), len(paths))
-    return _joined(chunks)
+    if chunks:
+        look(done)
+    return found
 
 
 def _sink(rows: Rows) -> decode.Sink:
     return rows.__setitem__ if isinstance(rows, np.ndarray) else lambda row, pixels: None
-
-
-def _joined(chunks: dict[int, Found]) -> Found:
-    """One for all files, from those of chunks by their first row."""
-    ordered = sorted(chunks.items())
-    problems = [(first + number, why) for first, found in ordered for number, why in found.problems]
-    return Found(b"".join(found.digests for _, found in ordered), problems)
 
 
 class _Processes:
@@ -94,13 +111,14 @@ class _Processes:
         self.rows = rows
         path = rows if isinstance(rows, Path) else None
         self.request = decode.request(shape, geometry, path, send=isinstance(rows, np.ndarray)).encode()
-        self.queue: deque[tuple[int, list[str]]] = deque()  # the first row and the files
-        self.chunks: dict[int, Found] = {}
+        self.queue: deque[Chunk] = deque()
+        self.found: dict[int, Found] = {}
         self.running: set[subprocess.Popen[bytes]] = set()
         self.lock, self.ended = threading.Lock(), False
 
-    def decode(self, paths: list[str], processes: int, progress: Progress) -> Found:
-        self.queue.extend((first, paths[first : first + CHUNK]) for first in range(0, len(paths), CHUNK))
+    def decode(self, chunks: list[Chunk], processes: int, look: Look) -> dict[int, Found]:
+        """What was found in each chunk, by its first row."""
+        self.queue.extend(chunks)
         with ThreadPoolExecutor(processes) as threads:
             try:
                 waiting = {threads.submit(self._lead) for _ in range(processes)}
@@ -108,14 +126,13 @@ class _Processes:
                     done, waiting = wait(waiting, LOOK_SECONDS)
                     for future in done:
                         future.result()
-                    count = sum(len(found.digests) for found in list(self.chunks.values())) // DIGEST_BYTES
-                    progress(DOING, count, len(paths))
+                    look(sum(len(found.digests) for found in list(self.found.values())) // DIGEST_BYTES)
             finally:
                 with self.lock:
                     self.ended = True
                     for process in self.running:
                         process.kill()
-        return _joined(self.chunks)
+        return self.found
 
     def _lead(self) -> None:
         """Starts a process and hands it chunks until none is left; a file that ends it is found by itself."""
@@ -127,14 +144,14 @@ class _Processes:
                 except IndexError:  # another thread was quicker
                     return
                 line = _ask(process, json.dumps([first, paths]).encode())
-                if line.endswith(b"\n"):
-                    self.chunks[first] = self._read(process, line, first)
+                if line.endswith(b"\n") and (found := self._read(process, line, first)):
+                    self.found[first] = found
                 elif not self.ended:
                     reason = f"not a readable image (its decoding ended with {_ending(process.wait())})"
                     if len(paths) > 1:
                         self.queue.extend((first + number, [path]) for number, path in enumerate(paths))
                     else:
-                        self.chunks[first] = Found(bytes(DIGEST_BYTES), [(0, reason)])
+                        self.found[first] = Found(bytes(DIGEST_BYTES), [(0, reason)])
                     self._stop(process)
                     process = self._start()
         finally:
@@ -158,7 +175,8 @@ class _Processes:
         with self.lock:
             self.running.discard(process)
 
-    def _read(self, process: subprocess.Popen[bytes], line: bytes, first: int) -> Found:
+    def _read(self, process: subprocess.Popen[bytes], line: bytes, first: int) -> Found | None:
+        """What an answer says, its pixels put into their rows; None where the process ended in the middle."""
         answer = json.loads(line)
         if "unequal" in answer:
             raise Unequal(*answer["unequal"])
@@ -166,11 +184,12 @@ class _Processes:
             raise OSError(answer["error"])
         found = Found(base64.b64decode(answer["digests"]), [tuple(problem) for problem in answer["problems"]])
         if isinstance(self.rows, np.ndarray):
-            assert process.stdout
+            assert isinstance(process.stdout, io.BufferedReader)
             without = {number for number, _ in found.problems}
             for number in range(len(found.digests) // DIGEST_BYTES):
-                if number not in without:
-                    process.stdout.readinto(self.rows[first + number].data)  # type: ignore[attr-defined]
+                row = self.rows[first + number]
+                if number not in without and process.stdout.readinto(row.data) < row.nbytes:
+                    return None
         return found
 
 

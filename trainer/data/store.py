@@ -99,8 +99,17 @@ class Store:
 
 
 def default_folder() -> Path:
-    """`trainer/images` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "trainer" / "images"
+    """`trainer/images` in the user's cache folder.
+
+    Raises:
+        OSError: there is no home folder.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        cache = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+    except RuntimeError as error:
+        raise OSError(errno.ENOENT, str(error)) from error
+    return cache / "trainer" / "images"
 
 
 def obtain(recipe: Recipe, shape: tuple[int, ...], folder: Path, progress: Progress, disk_share: float = 1.0) -> Store:
@@ -128,7 +137,7 @@ def obtain(recipe: Recipe, shape: tuple[int, ...], folder: Path, progress: Progr
             needed = len(recipe.files) * math.prod(shape)
             _tidy(folder, path, needed)
             if needed > disk_share * shutil.disk_usage(folder).free:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
             _make(part, file, recipe, shape, progress)
             fcntl.flock(file, fcntl.LOCK_SH)  # as its readers will
             os.replace(part, path)
