@@ -82,7 +82,9 @@ def test_cfg_job_prints_the_configuration_and_trains_nothing(train) -> None:
     assert tree["model"]["_target_"] == "trainer.models.cnn.CNN"
     assert tree["optim"] == {
         "_target_": "torch.optim.SGD",
+        "backbone_lr": None,
         "decay_all": True,
+        "layer_decay": None,
         "lr": 0.25,
         "momentum": 0.9,
         "nesterov": True,

@@ -141,7 +141,7 @@ def test_a_ledger_too_large_to_be_one_is_not_read(finished: Path) -> None:
 
 
 def test_a_running_sweep_is_left_alone(server, sweep) -> None:
-    running = server.start("-m", *TINY, "seed=0,1", "epochs=60", "patience=null", "test=false")
+    running = server.start("-m", *TINY, "seed=0,1", "epochs=900", "patience=null", "test=false")
     running.until(lambda folder: (folder / "sweep.jsonl").exists() and "running" in states(folder).values())
     for word in (f"resume={running.folder}", f"resume={running.folder / 'sweep.jsonl'}"):
         done = sweep(word)

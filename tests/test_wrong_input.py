@@ -20,7 +20,7 @@ MISTAKES = {
     "modle=lenet5": ["modle: no such key", "Did you mean model=lenet5?"],
     "lr=0.1": ["lr: no such key", "Did you mean optim.lr=0.1?"],
     "epochs.x=1": ["epochs.x=1", "epochs has no keys below it"],
-    "hydra.run.dir=x": ["hydra.run.dir: no such key"],
+    "hydra.run.dir=x": ["hydra.run.dir=x: of Hydra's own settings"],
     "model@other=ann": ["model@other=ann", "model=..."],
     "~model": ["~model", "cannot be left out"],
     "--epochs 3": ["--epochs: no such flag", "epochs=3"],

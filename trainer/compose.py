@@ -152,7 +152,10 @@ class Composer:
         chosen = next((o for o in overrides if o.key_or_group == "experiment"), None)
         if chosen is None or chosen.is_sweep_override() or chosen.value() is None:
             return None
-        composed = compose(ROOT_NAME, overrides=[f"experiment={chosen.value()}"], return_hydra_config=True)
+        try:
+            composed = compose(ROOT_NAME, overrides=[f"experiment={chosen.value()}"], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException, YAMLError):
+            return None  # what is wrong is told where the job is composed
         if str(composed.hydra.mode).rpartition(".")[2] != "MULTIRUN":
             return None
         return {str(key): str(value) for key, value in (composed.hydra.sweeper.params or {}).items()}

@@ -135,14 +135,17 @@ class Workers:
 
     def _start(self, task: Task, device: str) -> None:
         task.place.mkdir(exist_ok=True)
+        parent = os.getpid() if self.context.get_start_method() == "fork" else None
         process = self.context.Process(  # type: ignore[attr-defined]
-            target=_work, args=(task, device, self.command, self.shared, self.private)
+            target=_work, args=(task, device, self.command, self.shared, self.private, parent)
         )
         process.start()
         self.running[process] = (task, device)
 
 
-def _work(task: Task, device: str, command: list[str], shared: Shared, private: Sequence[IO[Any]]) -> None:
+def _work(
+    task: Task, device: str, command: list[str], shared: Shared, private: Sequence[IO[Any]], parent: int | None
+) -> None:
     """The life of a worker process."""
     started = time.perf_counter()
     for file in private:
@@ -150,7 +153,7 @@ def _work(task: Task, device: str, command: list[str], shared: Shared, private: 
     os.setpgid(0, 0)  # Ctrl-C is for the sweep, which then tells its workers
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    _watch(os.getppid())
+    _watch(parent or os.getppid())  # the sweep may be gone before this line is reached
     log = os.open(task.place / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
