@@ -241,4 +241,7 @@ def serve(lines: Iterator[str], answers: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    serve(iter(sys.stdin), sys.stdout.buffer)
+    try:
+        serve(iter(sys.stdin), sys.stdout.buffer)
+    except BrokenPipeError:  # the program that asked is gone; nobody is left to tell
+        os._exit(1)
