@@ -1,11 +1,12 @@
-"""`python -m trainer [train] key=value ...` is the console scripts without their being installed."""
+"""`python -m trainer key=value ...` is `train`, `python -m trainer VERB ...` is `trainer`, without their being installed."""
 
 import sys
 
 # `python -m` puts the current folder first, where a file of the user's could stand for an installed module.
 sys.path.append(sys.path.pop(0))
 
-from trainer.cli import trainer
+from trainer.cli import train, trainer
+from trainer.verbs import VERBS
 
 if __name__ == "__main__":
-    trainer()
+    trainer() if sys.argv[1:2] and sys.argv[1] in ("train", *VERBS) else train()

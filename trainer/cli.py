@@ -23,11 +23,8 @@ def train() -> NoReturn:
 
 
 def trainer() -> NoReturn:
-    """Console script `trainer`: `trainer train ...` is `train ...`."""
-    words = sys.argv[1:]
-    if words[:1] == ["train"]:
-        words = words[1:]
-    sys.exit(guarded(lambda: run_train(words)))
+    """Console script `trainer`: `trainer train ...` is `train ...`, the other verbs are for before and after."""
+    sys.exit(guarded(lambda: run_trainer(sys.argv[1:])))
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -80,6 +77,15 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[st
         key = name.replace("-", "_")
         problems.append(f"{word}: no such flag. Keys are given without dashes: {key}={value or '...'}")
     return flags, overrides, problems
+
+
+def run_trainer(words: list[str]) -> int:
+    """`trainer` with these arguments; returns the exit code."""
+    if words[:1] == ["train"]:
+        return run_train(words[1:])
+    from trainer.verbs import run_verb
+
+    return run_verb(words)
 
 
 def run_train(words: list[str]) -> int:

@@ -1,0 +1,56 @@
+"""`trainer VERB ...`: the verbs, each in a module of its own that is imported when it is used. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+import click
+
+# What `trainer --help` shows; a verb's own help is its command's.
+VERBS: dict[str, str] = {}
+
+
+class Verbs(click.Group):
+    """A group whose commands are found by name: `trainer.commands.NAME` has a click command called `command`."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return ["train", *VERBS]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command = importlib.import_module(f"trainer.commands.{name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([("train", "train a model: the same as the command train"), *VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="trainer-cli", prog_name="trainer", message="%(prog)s %(version)s")
+def verbs() -> None:
+    """What can be done with runs, before and after training. A RUN is a run folder or a checkpoint in one."""
+
+
+def run_verb(words: Sequence[str]) -> int:
+    """Runs a verb with its arguments; returns the exit code.
+
+    Raises:
+        UserError: a verb, an option or an argument is wrong.
+    """
+    from trainer.errors import UserError
+
+    try:
+        code = verbs.main(list(words), prog_name="trainer", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help())
+        return 0
+    except click.UsageError as error:
+        place = f"{error.ctx.command_path}: " if error.ctx is not None else ""
+        raise UserError(f"{place}{error.format_message()}") from error
+    except click.Abort:
+        return 130
+    return code if isinstance(code, int) else 0
