@@ -1,4 +1,4 @@
-"""`python -m trainer key=value ...` is `train`, `python -m trainer VERB ...` is `trainer`, without their being installed."""
+"""`python -m trainer key=value` is `train`, `python -m trainer VERB` is `trainer`, without their being installed."""
 
 import sys
 
