@@ -209,7 +209,7 @@ def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[
         saver = Saver(folder.checkpoints, job.config.checkpoint.every, about)
         report = (journal or Journal)(console, folder)
         try:
-            yield Fit(parts.population, parts.train, parts.valid, job.config, saver, report, Signals())
+            yield Fit(parts.population, parts.train, parts.valid, saver, report, Signals())
         finally:
             console.close()
             folder.close()

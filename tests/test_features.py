@@ -47,8 +47,8 @@ def history(config: Config, *, kept: bool) -> tuple[list[dict], dict]:
         parts = assemble(config)
         assert bool(parts.kept) == kept
         parts.keep_features(("train", "valid"), signals)
-        fit = Fit(parts.population, parts.train, parts.valid, config, Nowhere(), Nowhere(), signals)
-        assert fit.run().status == "completed"
+        fit = Fit(parts.population, parts.train, parts.valid, Nowhere(), Nowhere(), signals)
+        assert [outcome.status for outcome in fit.run()] == ["completed"]
     rows = [{k: v for k, v in row.items() if k not in ("seconds", "samples_per_second")} for row in parts.state.history]
     return rows, parts.state.evaluated.state_dict()
 

@@ -59,7 +59,7 @@ class Parts:
 
     @property
     def state(self) -> RunState:
-        return self.population.states[0]
+        return self.population.state
 
     def keep_features(self, names: Sequence[str], signals: Signals) -> None:
         """Computes the features of these parts where they are kept.
@@ -217,7 +217,7 @@ def _population(config: Config, model: nn.Module, data: Data, loading: Loading, 
     optimizer = optimize.optimizer(config, model, chosen)
     schedule = optimize.schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
     scaler = GradScaler(chosen.type, enabled=config.precision == "float16")
-    state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen, data.task))
+    state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen, data.task), config)
     if config.ema.decay is not None:
         state.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema.decay), use_buffers=True)
     if config.debug.gradients:

@@ -68,7 +68,7 @@ def _measure(job: Job, device: str, shared: Shared, answer: Connection) -> None:
         begin, steps = time.perf_counter(), 0
         while steps == 0 or (not warming and time.perf_counter() - begin < SECONDS):
             for batches in grouped(parts.train.epoch(epoch), config.accumulate):
-                train_step(population, batches, config.clip_norm, config.clip_value)
+                train_step(population, batches)
                 steps += 1
                 if warming or time.perf_counter() - begin >= SECONDS:
                     break

@@ -56,7 +56,7 @@ class Kept(Tensors):
         Raises:
             Interrupted: within a batch of a signal.
         """
-        model = population.states[0].model.eval()
+        model = population.state.model.eval()
         self.targets = targets_on(targets, batches.device)
         done = 0
         for inputs, _ in batches.epoch(0):

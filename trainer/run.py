@@ -200,13 +200,13 @@ class Run:
             path = self.folder.path / FILE
             self.gradients = GradientLog(parts.state.watch, path, parts.state.history, self.config, console.note)
         journal = Journal(console, self.folder, self.gradients)
-        fit = Fit(parts.population, parts.train, parts.valid, self.config, saver, journal, self.signals, self.pause_at)
+        fit = Fit(parts.population, parts.train, parts.valid, saver, journal, self.signals, self.pause_at)
         if not self.config.debug.profile:
-            return fit.run()
+            return fit.run()[0]
         assert self.config.max_steps is not None
         with Profile(self.config.max_steps, parts.device, self.folder.path) as profile:
             profile.attach(parts.population, parts.train, saver, journal)
-            outcome = fit.run()
+            [outcome] = fit.run()
         console.end_progress()
         for line in ("", *profile.report(self.config.batch_size * self.config.accumulate)):
             console.say(line)
