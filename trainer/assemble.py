@@ -83,6 +83,8 @@ def assemble(
     saved: dict[str, Any] | None = None,
     shared: Shared | None = None,
     progress: Progress | None = None,
+    like: Parts | None = None,
+    sharing: int = 1,
 ) -> Parts:
     """Everything before the first step; nothing is written but decoded images, to their cache.
 
@@ -91,6 +93,8 @@ def assemble(
         saved: the checkpoint that is to be restored, so that `model.weights` need not be there any more.
         shared: where data is kept for other runs.
         progress: is told how far reading the data is; may raise to end it.
+        like: a run with the same data, whose data and batches are taken.
+        sharing: how many runs with data of their own share the device's memory.
 
     Raises:
         UserError: with all that is wrong with targets, arguments and device at once; then data; then shapes.
@@ -111,15 +115,21 @@ def assemble(
     data_seed = config.seed if config.data.seed is None else config.data.seed
     known = saved and saved.get("wanted")
     wanted = Preprocessing(**known) if known else pretrained.preprocessing(config)
-    data = _data(config, wanted, data_seed, shared, progress)
+    if like is None:
+        data = _data(config, wanted, data_seed, shared, progress)
+    else:
+        data = replace(like.data, notes=list(like.data.notes))
     model = build.model(config, data, wanted)
     if saved is None:
         data.notes += pretrained.load(model, config)
+    if like is not None:
+        population = _population(config, model, data, like.loading, len(like.train), "")
+        return replace(like, config=config, data=data, population=population, wanted=wanted)
     augment = build.augmentation(config, data)
     if config.debug.batches:
         data.limit(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=data_seed)
     workers = _workers(config.data.workers)
-    loading = Loading(chosen, dtype, device.free_memory(chosen), config.data.resident, workers, shared)
+    loading = Loading(chosen, dtype, device.free_memory(chosen) // sharing, config.data.resident, workers, shared)
     head = separable_head(config, model, data)
     weights = data_loading.balancing(data) if config.data.balance == "sampler" else None
     draw = Draw(data_seed, config.drop_last, augment, weights, build.mix(config, data))

@@ -173,6 +173,7 @@ class Fit:
     def _end(self, ending: dict[RunState, Outcome]) -> None:
         """Saves what is finite; these runs leave."""
         self._count_time()
+        self.population.leave(ending.keys())
         for state, reason in ending.items():
             if state.step and reason.status != "diverged":
                 try:
@@ -180,7 +181,6 @@ class Fit:
                 except NonFinite as what:
                     reason = _diverged(state, what)
             self.outcomes[state] = reason
-        self.population.leave(ending.keys())
 
     def _look(self) -> None:
         """Lets go those whose training loss was not finite; waits for the device."""

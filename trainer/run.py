@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def execute(
         except Interrupted:
             return signals.exit_code
         if saved:
-            _restore(parts, saved, config)
+            restore(parts, saved, config)
         if signals.received is not None:  # before there was anything to save
             return signals.exit_code
         if folder is None:
@@ -100,7 +101,12 @@ def execute(
         return run.run()
 
 
-def _restore(parts: Parts, saved: dict[str, Any], config: Config) -> None:
+def restore(parts: Parts, saved: dict[str, Any], config: Config) -> None:
+    """Brings the parts to where a checkpoint was.
+
+    Raises:
+        UserError: the data is another.
+    """
     if saved["fingerprint"] != parts.data.fingerprint and not config.resume_force:
         raise UserError(
             f"data.root={config.data.root}: the data is not what this run was trained on so far. "
@@ -109,6 +115,22 @@ def _restore(parts: Parts, saved: dict[str, Any], config: Config) -> None:
     parts.state.load_state_dict(saved["run"], schedule=not config.resume_force)
     if config.resume_force:
         parts.state.schedule.replay(parts.state.step, parts.state.epoch)
+
+
+def describe(job: Job, parts: Parts, folder: RunFolder) -> dict[str, Any]:
+    """What each checkpoint holds besides the run's state; also writes the run's config.yaml."""
+    job.stored.update(threads=parts.threads, resume=None, resume_force=False)
+    data = parts.data
+    return {
+        "config": folder.write_config(job.stored, job.choices),
+        "task": data.task.name,
+        "classes": list(data.task.classes),
+        "target_scale": [data.task.mean, data.task.std] if isinstance(data.task, Regression) else None,
+        "output": data.task.output,
+        "prepare": data.prepare.to_dict(),
+        "wanted": asdict(parts.wanted),
+        "fingerprint": data.fingerprint,
+    }
 
 
 class Run:
@@ -126,26 +148,21 @@ class Run:
         resumed: bool,
         in_sweep: bool = False,
         pause_at: int | None = None,
+        about: dict[str, Any] | None = None,
     ) -> None:
         self.job, self.parts, self.folder, self.signals = job, parts, folder, signals
         self.config, self.command, self.started, self.resumed = job.config, command, started, resumed
         self.in_sweep, self.pause_at = in_sweep, pause_at
         self.console = Console(folder.path / "train.log", quiet=in_sweep)
         self.gradients: GradientLog | None = None
-        job.stored.update(threads=parts.threads, resume=None, resume_force=False)
-        data = parts.data
-        self.about = {
-            "config": folder.write_config(job.stored, job.choices),
-            "task": data.task.name,
-            "classes": list(data.task.classes),
-            "target_scale": [data.task.mean, data.task.std] if isinstance(data.task, Regression) else None,
-            "output": data.task.output,
-            "prepare": data.prepare.to_dict(),
-            "wanted": asdict(parts.wanted),
-            "fingerprint": data.fingerprint,
-        }
+        self.about = about or describe(job, parts, folder)
 
-    def run(self) -> int:
+    def run(self, fit: Callable[[], Outcome] | None = None) -> int:
+        """The whole of it; returns the exit code.
+
+        Args:
+            fit: trains it, where that is not its own affair.
+        """
         state = self.parts.state
         self.console.header(results.header(self.job, self.parts, self.folder.path))
         if self.resumed:
@@ -154,7 +171,7 @@ class Run:
         outcome, test, testing = Outcome("failed", ""), None, 0.0
         try:
             self.folder.start_metrics(columns(self.parts.data.task), state.history)
-            outcome = self._fit()
+            outcome = fit() if fit else self._fit()
             self.console.end(outcome.reason)
             self._end_gradients(outcome)
             begin = time.perf_counter()

@@ -75,7 +75,9 @@ class Data:
         """Brings images to the size and the channels that a model needs."""
         assert isinstance(self.prepare, Prepare)
         grey = channels is not None and self.shape[0] == 1
-        self.prepare = replace(self.prepare, size=size, channels=channels if grey else None)
+        before, self.prepare = self.prepare, replace(self.prepare, size=size, channels=channels if grey else None)
+        if self.prepare == before:
+            return
         if note := self.prepare.describe():
             self.notes.append(f"images {note}")
 
