@@ -6,6 +6,7 @@ Settings are ranked by the validation monitor alone; the test set is used once, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from trainer import halving, leaderboard
@@ -96,8 +97,13 @@ class Sweep:
             nonlocal going
 
             def tasks() -> Iterator[Task]:
-                for entry in entries:
-                    if entry.state not in FINAL and not self._reached(entry, pause_at):
+                left = [e for e in entries if e.state not in FINAL and not self._reached(e, pause_at)]
+                stacks = self._stacks(left)
+                for stack in stacks:  # the longest tasks first
+                    yield self._stack(stack, pause_at)
+                stacked = {entry.number for stack in stacks for entry in stack}
+                for entry in left:
+                    if entry.number not in stacked:
                         yield self._task(entry, pause_at)
                 while self.search and len(self.jobs) < self.search.trials:
                     yield self._task(self._asked(self.search, prepared))
@@ -140,19 +146,38 @@ class Sweep:
         pause = pause_at if pause_at is not None and pause_at < job.config.epochs else None
         return Task(entry.number, job, self.folder / entry.name, self.trusted, pause, test)
 
+    def _stacks(self, left: Sequence[Entry]) -> list[list[Entry]]:
+        """Which of these are trained in one pass."""
+        if self.settings.stack == "false":
+            return []
+        waiting = {entry.number: entry for entry in left}
+        stacks = [[waiting[number] for number in stack if number in waiting] for stack in self.ledger.stacks]
+        return [stack for stack in stacks if len(stack) > 1]
+
+    def _stack(self, entries: Sequence[Entry], pause_at: int | None) -> Task:
+        members = tuple(self._task(entry, pause_at) for entry in entries)
+        place = self.folder / f"stack-{entries[0].number:03d}"
+        return replace(members[0], place=place, pause_at=pause_at, members=members)
+
     def _reached(self, entry: Entry, epoch: int | None) -> bool:
         """Whether a job that was paused needs no more training to be compared at this epoch."""
         results = read_results(self.folder / entry.name) if entry.state == "paused" and epoch is not None else None
         return results is not None and epoch is not None and results.get("epochs", 0) >= epoch
 
     def _started(self, task: Task) -> None:
-        entry = self.ledger.entries[task.number]
-        if not task.test:
-            (task.place / "results.json").unlink(missing_ok=True)  # of an earlier rung or session
-            self.ledger.change(entry, "running")
-        self.view.started(task.number, entry)
+        for single in task.each:
+            if not task.test:
+                (single.place / "results.json").unlink(missing_ok=True)  # of an earlier rung or session
+                self.ledger.change(self.ledger.entries[single.number], "running")
+        self.view.started(task.number, self.ledger.entries[task.number], len(task.each))
 
     def _ended(self, end: Ended) -> bool:
+        """Notes how a task ended; returns whether the sweep goes on."""
+        going = [self._job_ended(replace(end, task=single)) for single in end.task.each]
+        self._write()
+        return all(going)
+
+    def _job_ended(self, end: Ended) -> bool:
         """Notes how a job ended; returns whether the sweep goes on."""
         entry = self.ledger.entries[end.task.number]
         results = read_results(end.task.place) or {}
@@ -172,7 +197,6 @@ class Sweep:
         if state in ("failed", "diverged"):
             told = " ".join(f"{key}={show(value)}" for key, value in entry.varies.items())
             print_problems([f"job {entry.number} ({told}) {state}: {reason}"])
-        self._write()
         return state != "failed" or self.settings.on_error == "continue"
 
     def _prune(self, entry: Entry, epoch: int) -> None:

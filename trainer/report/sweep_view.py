@@ -48,8 +48,9 @@ class SweepView:
         """A line above what moves."""
         (self.live.console if self.live else self.out).print(text, markup=False)
 
-    def started(self, number: int, entry: Entry) -> None:
-        self.names[number] = _words(entry)
+    def started(self, number: int, entry: Entry, together: int = 1) -> None:
+        """A job begins, or `together` jobs that are trained in one pass."""
+        self.names[number] = _words(entry) if together == 1 else f"{together} jobs in one pass"
 
     def ended(self, number: int, entry: Entry, value: float | None) -> None:
         """A job has come to an end, for now or for good."""

@@ -21,7 +21,7 @@ from trainer.data.together import BatchesTogether
 from trainer.folder import RunFolder, Table
 from trainer.loop import Fit, Outcome
 from trainer.population import Population
-from trainer.run import Run, describe, restore
+from trainer.run import InSweep, Run, describe, restore
 from trainer.signals import Signals
 from trainer.stack.files import StackSaver
 from trainer.stack.population import Stacked
@@ -104,20 +104,11 @@ def stacked(parts: Sequence[Parts]) -> tuple[Population, Batches, Batches]:
     return population, train, BatchesTogether([p.valid for p in sources.values()])
 
 
-def execute(
-    jobs: Sequence[tuple[Job, Path]],
-    place: Path,
-    *,
-    command: list[str],
-    started: float,
-    trusted: bool = True,
-    pause_at: int | None = None,
-    shared: Shared | None = None,
-) -> int:
+def execute(jobs: Sequence[tuple[Job, Path]], sweep: InSweep, *, command: list[str], started: float) -> int:
     """Trains these jobs, whose folders are there, in one pass where they can be; returns the exit code.
 
     Args:
-        place: folder of the stack, for what it needs while it runs.
+        sweep: its place is the stack's own, for what it needs while it runs.
 
     Raises:
         UserError: a job cannot be built.
@@ -128,13 +119,15 @@ def execute(
         folders = [stack.enter_context(closing(RunFolder(path))) for _, path in jobs]
         pairs = list(zip((job for job, _ in jobs), folders, strict=True))
         members = []
-        for (job, folder), (parts, saved) in zip(pairs, build(pairs, trusted=trusted, shared=shared), strict=True):
+        for (job, folder), (parts, saved) in zip(
+            pairs, build(pairs, trusted=sweep.trusted, shared=sweep.shared), strict=True
+        ):
             about = describe(job, parts, folder)
             members.append(Member(job, parts, folder, about, saved is not None, len(parts.state.history)))
             if signals.received is not None:  # before there was anything to save
                 return signals.exit_code
         for some in alike(members):
-            _train(some, place, signals, pause_at, command, started)
+            _train(some, sweep, signals, command, started)
     return 0 if signals.received is None else signals.exit_code
 
 
@@ -153,23 +146,16 @@ def alike(members: Sequence[Member]) -> list[list[Member]]:
     return [group for _, group in groups]
 
 
-def _train(
-    members: Sequence[Member],
-    place: Path,
-    signals: Signals,
-    pause_at: int | None,
-    command: list[str],
-    started: float,
-) -> None:
+def _train(members: Sequence[Member], sweep: InSweep, signals: Signals, command: list[str], started: float) -> None:
     """Trains some that are alike, and ends each as a run of its own."""
     population, train, valid = stacked([member.parts for member in members])
     savers = {
         member.parts.state: Saver(member.folder.checkpoints, member.config.checkpoint.every, member.about)
         for member in members
     }
-    journal, saver = Progress(place, population, members[0].config.monitor), StackSaver(place, savers)
+    journal, saver = Progress(sweep.place, members[0].config.monitor), StackSaver(sweep.place, savers)
     setup = (time.perf_counter() - started) / len(members)
-    outcomes = Fit(population, train, valid, saver, journal, signals, pause_at).run()
+    outcomes = Fit(population, train, valid, saver, journal, signals, sweep.pause_at).run()
     journal.close()
     for member, outcome in zip(members, outcomes, strict=True):
         _conclude(member, outcome, journal.bests, signals, command, setup)
@@ -209,8 +195,8 @@ class Progress:
         bests: ids of the rows that were the best of their run when they came.
     """
 
-    def __init__(self, place: Path, population: Population, monitor: str) -> None:
-        self.population, self.monitor = population, monitor
+    def __init__(self, place: Path, monitor: str) -> None:
+        self.monitor = monitor
         self.better = max if DIRECTIONS[monitor] == "max" else min
         self.table = Table(place / "metrics.csv", ["epoch", "step", "runs", monitor])
         self.bests: set[int] = set()
