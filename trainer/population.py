@@ -47,6 +47,9 @@ class Population(Protocol):
     def samples(self, targets: Tensor) -> int:
         """In a batch, of each run."""
 
+    def own(self, batch: Tensor) -> Tensor:
+        """[R, B, ...] where each run has samples of its own; as it is where all share them."""
+
     def forward(self, inputs: Tensor, targets: Tensor, micro: int = 0) -> tuple[Tensor, Tensor]:
         """Outputs [R, B, C] and mean losses [R] of a training batch, the `micro`-th of its optimizer step."""
 
@@ -124,6 +127,9 @@ class Solo:
 
     def samples(self, targets: Tensor) -> int:
         return len(targets)
+
+    def own(self, batch: Tensor) -> Tensor:
+        return batch
 
     def forward(self, inputs: Tensor, targets: Tensor, micro: int = 0) -> tuple[Tensor, Tensor]:
         """Outputs [B, C] and mean loss [] of a training batch."""

@@ -36,7 +36,7 @@ def train_step(population: Population, batches: Sequence[Batch]) -> None:
         outputs_RBC, loss_R = population.forward(inputs, targets, micro)
         share = loss_R if len(batches) == 1 else loss_R * (population.samples(targets) / total)
         population.scaled(share).backward()
-        population.sums.add(loss_R.detach(), outputs_RBC.detach(), targets)
+        population.sums.add(loss_R.detach(), outputs_RBC.detach(), population.own(targets))
     if population.device.type == "cpu" and (lost := population.sums.lost()):
         raise NonFinite("the training loss is", lost)
     update(population)

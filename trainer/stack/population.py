@@ -80,6 +80,9 @@ class Stacked:
     def samples(self, targets: Tensor) -> int:
         return targets.shape[self.batch_axis]
 
+    def own(self, batch: Tensor) -> Tensor:
+        return batch if self.rows is None else batch.index_select(0, self.index_R)
+
     def forward(self, inputs: Tensor, targets: Tensor, micro: int = 0) -> tuple[Tensor, Tensor]:
         moment = (self.states[0].step, micro)
         for member in self.members:
@@ -100,7 +103,7 @@ class Stacked:
             return self._losses(outputs, targets).tolist()
 
     def figures(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
-        return self.sums.task.figures_of_each(outputs, self._own(targets))
+        return self.sums.task.figures_of_each(outputs, self.own(targets))
 
     def update(self) -> None:
         if not self.states:
@@ -144,13 +147,9 @@ class Stacked:
         numbers = [torch.inf if value is None else value for value in values]
         return torch.tensor(numbers, dtype=next(iter(self.parameters.values())).dtype, device=self.device)
 
-    def _own(self, tensor: Tensor) -> Tensor:
-        """[D, ...] -> [R, ...]; as it is where all share it."""
-        return tensor if self.rows is None else tensor.index_select(0, self.index_R)
-
     def _losses(self, outputs_RBC: Tensor, targets: Tensor) -> Tensor:
         """[R]; runs with the same loss are judged together."""
-        targets, shared = self._own(targets), self.rows is None
+        targets, shared = self.own(targets), self.rows is None
         found = [
             vmap(criterion, in_dims=(0, None if shared else 0))(outputs_RBC[part], targets if shared else targets[part])
             for part, criterion in self.judges
@@ -164,7 +163,7 @@ class Stacked:
         context = nullcontext() if half is None else torch.autocast(self.device.type, half)
         with context:
             call = vmap(self._one, in_dims=(0, None if self.rows is None else 0), randomness="error")
-            outputs = call(tensors, self._own(inputs))
+            outputs = call(tensors, self.own(inputs))
         return outputs if half is None else outputs.float()
 
     def _one(self, tensors: dict[str, Tensor], inputs: Tensor) -> Tensor:
