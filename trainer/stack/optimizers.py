@@ -130,7 +130,7 @@ class StackedOptimizer:
             for place, parameter in enumerate(group["params"]):
                 state = optimizer.state[parameter]
                 for run, member in enumerate(self.states[part]):
-                    member.optimizer._opt_called = True  # it was stepped, though not by itself: schedulers ask
+                    member.optimizer.__dict__["_opt_called"] = True  # not by itself, but schedulers ask for it
                     own = member.optimizer.param_groups[number]["params"][place]
                     member.optimizer.state[own] = {key: _of_one(value, run) for key, value in state.items()}
 
