@@ -103,7 +103,11 @@ class Stacked:
             return self._losses(outputs, targets).tolist()
 
     def figures(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
-        return self.sums.task.figures_of_each(outputs, self.own(targets))
+        targets, found = self.own(targets), list[dict[str, float | None]]()
+        for part in runs_of_equal([state.sums.task for state in self.states]):  # a regression has its data's own scale
+            own = targets if self.rows is None else targets[part]
+            found += self.states[part.start].sums.task.figures_of_each(outputs[part], own)
+        return found
 
     def update(self) -> None:
         if not self.states:
