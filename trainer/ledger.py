@@ -56,7 +56,7 @@ class Ledger:
 
     Attributes:
         lost: jobs whose lines a killed process did not come to write.
-        stacks: numbers of jobs that are trained in one pass.
+        stacks: numbers of jobs that are trained in one pass; one alone where it was decided so.
     """
 
     folder: Path

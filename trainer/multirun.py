@@ -96,7 +96,8 @@ def resumed_sweep(
         if prepared is None:
             print(f"{folder}: all {len(jobs)} jobs are finished. More jobs: train -m resume={folder} key=values")
         ledger.add(new_entries(added, varying([*jobs, *added])[len(jobs) :], start=len(jobs)) if added else [])
-        _continue_stacks(ledger, [*jobs, *added], settings, prepared, trust)
+        anew = any(word.startswith("sweep.stack=") for word in about_sweep)
+        _continue_stacks(ledger, [*jobs, *added], settings, prepared, trusted=trust, anew=anew)
         sweep = Sweep(ledger, [*jobs, *added], settings, prepared, command, trust, launcher=launcher, search=search)
         return sweep.run()
 
@@ -152,13 +153,19 @@ def _stacks(
 
 
 def _continue_stacks(
-    ledger: Ledger, jobs: Sequence[Job], settings: SweepConfig, prepared: Plan | None, trusted: bool
+    ledger: Ledger, jobs: Sequence[Job], settings: SweepConfig, prepared: Plan | None, *, trusted: bool, anew: bool
 ) -> None:
-    """Deals out what killed stacks have left; jobs that are in no stack yet may come into new ones."""
-    known = {number for stack in ledger.stacks for number in stack}
-    for number in known:
+    """Deals out what killed stacks have left; jobs that nothing was decided of yet may come into new ones.
+
+    Args:
+        anew: jobs that were to be trained one by one, too.
+    """
+    stacked = {number for stack in ledger.stacks if len(stack) > 1 for number in stack}
+    for number in stacked:
         wait_for(ledger.folder / ledger.entries[number].name)
-    deal_out(ledger.folder, {entry.name for entry in ledger.entries})
+    for note in deal_out(ledger.folder, {entry.name for entry in ledger.entries}):
+        print(note)
+    known = stacked if anew else {number for stack in ledger.stacks for number in stack}
     open_ones = [e.number for e in ledger.entries if e.state not in FINAL and e.number not in known]
     if prepared is not None and open_ones:
         stacks = _stacks([jobs[number] for number in open_ones], open_ones, settings, prepared, trusted=trusted)

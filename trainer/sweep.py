@@ -185,7 +185,7 @@ class Sweep:
         state, reason = STATES.get(status, "failed"), str(results.get("error") or "")
         if not results and end.stopped:
             state = "interrupted"
-        elif end.death or (state == "failed" and not reason):
+        elif not results or (state == "failed" and not reason):  # of a stack that is killed some may have ended
             state, reason = "failed", end.death or f"exit code {end.code}, and no results"
             if not results:
                 write_results(end.task.place, {"status": "failed", "reason": reason, "error": reason, "test": None})

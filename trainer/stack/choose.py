@@ -17,10 +17,10 @@ from trainer.compose import Job
 from trainer.config import FREE_ON_RESUME, Config
 from trainer.data.batches import Streamed
 from trainer.data.load import Shared
-from trainer.errors import UserError
+from trainer.errors import RunFailed, UserError
 from trainer.processes import elsewhere
-from trainer.stack.group import build, data_key, stacked
-from trainer.step import train_step
+from trainer.stack.group import build, data_key, most_files, shapes, stacked
+from trainer.step import NonFinite, train_step, update
 from trainer.tree import leaves_of
 
 # What runs of a stack may differ in; everything else shapes their tensors, their batches or their moments.
@@ -34,6 +34,8 @@ MUST_AGREE = (
     *("schedule._target_", "schedule.interval", "checkpoint.every", "data.root"),
 )
 SOME = 16  # runs of a first measurement
+FEW = 4  # folds and the like whose sizes may differ: kinds of shapes that a measurement looks for
+ROUNDING = 0.03  # that a stack's arithmetic may differ by from a single run's, in a step of bfloat16
 WORTH = 0.9  # of the time of single runs, at most
 MEASURE_SECONDS = 0.3
 MEMORY_SHARE = 0.25  # of what is free, that all stacks may take
@@ -46,12 +48,25 @@ class Stacks:
     """What was decided.
 
     Attributes:
-        jobs: numbers of the jobs of each stack.
+        jobs: numbers of the jobs of each stack; one alone where it was decided so.
         lines: what is to be said about it.
     """
 
     jobs: list[list[int]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How many jobs are trained at a time.
+
+    Attributes:
+        apart: whether those of a stack must train on the same samples in the same order.
+    """
+
+    size: int
+    reason: str
+    apart: bool = False
 
 
 def candidates(jobs: Sequence[Job]) -> list[list[int]]:
@@ -98,19 +113,21 @@ def choose(
     found = Stacks()
     for group in candidates(jobs):
         some, what = [jobs[place] for place in group], f"{len(group)} jobs from job {numbers[group[0]]} on"
-        if reason := refusal(some[0].config):
-            found.lines.append(f"stack      {what} are trained one by one: {reason}")
-            continue
-        # A user's model, and any arithmetic of more than one thread, stay out of this process.
-        answer = elsewhere(devices, _answer, some, stack, len(devices), shared, trusted)
-        size, reason, apart = answer["size"], answer["reason"], answer["apart"]
-        if size < 2:
-            found.lines.append(f"stack      {what} are trained one by one: {reason}")
-            continue
-        for places in _apart(group, jobs) if apart else [group]:
-            parts = _cut(places, size)
-            found.jobs += [[numbers[place] for place in part] for part in parts if len(part) > 1]
-        found.lines.append(f"stack      {what} are trained {size} at a time: {reason}")
+        answer = Answer(0, refusal(some[0].config))
+        if not answer.reason:
+            try:  # a user's model, and any arithmetic of more than one thread, stay out of this process
+                answer = elsewhere(devices, _answer, some, stack, len(devices), shared, trusted)
+            except RunFailed as failed:
+                answer = Answer(0, str(failed).rstrip("."))
+        together = _apart(group, jobs) if answer.apart else [group]
+        parts = [part for places in together for part in _cut(places, max(answer.size, 1))]
+        found.jobs += [[numbers[place] for place in part] for part in parts]
+        most = max(map(len, parts))
+        how = f"{most} at a time" if most > 1 else "one by one"
+        alone = "each reads samples of its own on its way"
+        found.lines.append(
+            f"stack      {what} are trained {how}: {alone if most < 2 <= answer.size else answer.reason}"
+        )
     return found
 
 
@@ -139,34 +156,69 @@ def _cut(places: Sequence[int], size: int) -> list[list[int]]:
     return parts
 
 
-def _answer(jobs: Sequence[Job], stack: str, num_workers: int, shared: Shared, trusted: bool) -> dict[str, Any]:
+def _answer(jobs: Sequence[Job], stack: str, num_workers: int, shared: Shared, trusted: bool) -> Answer:
     """How many of these jobs are stacked at a time; in a process of its own."""
     try:
-        tried = list(_parts(jobs[:2], shared, trusted))
-        apart = isinstance(tried[0].train.fetch, Streamed)  # each run's own stream would want workers of its own
-        _step(tried[: 2 if len({data_key(p.config) for p in tried}) == 1 or not apart else 1])
+        [first] = _parts(jobs[:1], shared, trusted)
+        apart = isinstance(first.train.fetch, Streamed)  # each run's own stream would want workers of its own
+        together = [jobs[place] for place in max(_apart(range(len(jobs)), jobs), key=len)] if apart else jobs
+        if len(together) > 1:
+            _try(together, shared, trusted)
+        most, reason = _most(first, len(jobs), num_workers)
+        if stack.isdecimal() and int(stack) <= most:
+            most, reason = int(stack), "as asked for"
+        if len(together) < len(jobs) and len(together) < most:
+            most, reason = len(together), "those that read the same samples on their way"
+        if stack == "auto" and most > 1:
+            most, reason = _measured(together, most, shared, trusted)
+    except NonFinite as what:
+        return Answer(0, f"{what} not finite")
     except UserError as error:
-        return {"size": 0, "reason": " ".join(error.problems), "apart": False}
+        return Answer(0, " ".join(error.problems))
     except Exception as error:  # whatever a model that cannot be stacked comes upon
-        return {"size": 0, "reason": (str(error).splitlines() or [type(error).__name__])[0], "apart": False}
-    fits = max(_memory(tried[0]) // (num_workers * _bytes(tried[0])), 1)
-    most = min(-(-len(jobs) // num_workers), fits)
-    if stack.isdecimal():
-        most = min(int(stack), fits)
-    reason = f"{num_workers} at once" if num_workers > 1 else "all in one"
-    if most == fits < len(jobs):
-        reason = "as many as the memory takes"
-    if stack == "auto" and most > 1:
-        most, reason = _measured(jobs, most, shared, trusted)
-    return {"size": most, "reason": reason, "apart": apart}
+        return Answer(0, (str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+    return Answer(most, reason, apart)
+
+
+def _most(parts: Parts, num_jobs: int, num_workers: int) -> tuple[int, str]:
+    """How many runs at a time there may be, and what the limit is."""
+    share = -(-num_jobs // num_workers)
+    limits = {
+        max(_memory(parts) // (num_workers * _bytes(parts)), 1): "as many as the memory takes",
+        max(most_files(), 1): "as many as there may be open files for",
+        share: f"{num_workers} at once" if num_workers > 1 else "all in one",
+    }
+    least = min(limits)
+    return least, limits[least]
 
 
 def _parts(jobs: Sequence[Job], shared: Shared, trusted: bool) -> Iterator[Parts]:
     return (parts for parts, _ in build([(job, None) for job in jobs], trusted=trusted, shared=shared))
 
 
-def _step(parts: Sequence[Parts]) -> None:
-    """One step and one evaluation, of few samples."""
+def _try(jobs: Sequence[Job], shared: Shared, trusted: bool) -> None:
+    """One step and one evaluation of two runs, of few samples; the first must fare as it does alone.
+
+    Raises:
+        UserError: it does not.
+    """
+    some = _parts(jobs[:SOME], shared, trusted)
+    first = next(some)
+    second = next((parts for parts in some if shapes(parts) == shapes(first)), None)
+    pair = [first, second or next(_parts(jobs[:1], shared, trusted))]
+    [alone] = _parts(jobs[:1], shared, trusted)
+    found = [_step(runs) for runs in (pair, [alone])]
+    buffers = [dict(runs.state.model.named_buffers()) for runs in (first, alone)]
+    same = abs(found[0] - found[1]) <= ROUNDING * abs(found[1]) and all(
+        torch.allclose(tensor.double(), buffers[1][name].double(), ROUNDING, ROUNDING, equal_nan=True)
+        for name, tensor in buffers[0].items()
+    )
+    if not same:
+        raise UserError("the model computes something else than it does alone")
+
+
+def _step(parts: Sequence[Parts]) -> float:
+    """The training loss of the first run."""
     population, train, _ = stacked(parts)
     population.train()
     axis = population.batch_axis
@@ -175,6 +227,7 @@ def _step(parts: Sequence[Parts]) -> None:
     population.eval()
     with torch.no_grad():
         population.losses(population.outputs(inputs), targets)
+    return population.sums.result()["train_loss"] or 0.0
 
 
 def _few(tensor: Tensor, axis: int) -> Tensor:
@@ -192,6 +245,8 @@ def _measured(jobs: Sequence[Job], most: int, shared: Shared, trusted: bool) -> 
 
 def _seconds(parts: Sequence[Parts]) -> float:
     """Of a training step, for each run; the least of several."""
+    alike = [[one for one in parts if shapes(one) == shapes(other)] for other in parts[:FEW]]
+    parts = max(alike, key=len)
     population, train, _ = stacked(parts)
     population.train()
     batches = [batch for batch, _ in zip(train.epoch(0), range(4), strict=False)]
@@ -199,7 +254,10 @@ def _seconds(parts: Sequence[Parts]) -> float:
     until = time.perf_counter() + MEASURE_SECONDS
     while len(times) < 4 or time.perf_counter() < until:
         begin = time.perf_counter()
-        train_step(population, [batches[len(times) % len(batches)]])
+        try:
+            train_step(population, [batches[len(times) % len(batches)]])
+        except NonFinite:  # of some run, which stays for as long as this takes
+            update(population)
         if population.device.type != "cpu":
             population.sums.lost()  # waits for the device
         times.append(time.perf_counter() - begin)

@@ -62,6 +62,8 @@ class StackSaver:
         ]
         checkpoint.save(self.place / NAMES[0], {"members": members}, self.place / NAMES[1])
         self.saved_step, self.saved_at = states[0].step, time.perf_counter()
+        for state in states:
+            self.savers[state].saved_at = self.saved_at  # what is due every so many minutes is not due yet
         self.last_cost = self.saved_at - begin
         self.spent += self.last_cost
 
@@ -76,8 +78,8 @@ def _finite(state: RunState) -> bool:
     return bool(torch.stack(sums).isfinite().all())
 
 
-def deal_out(folder: Path, names: set[str]) -> None:
-    """Gives each run of a sweep its own files from what killed stacks have left.
+def deal_out(folder: Path, names: set[str]) -> list[str]:
+    """Gives each run of a sweep its own files from what killed stacks have left; returns what is to be said.
 
     Args:
         folder: of the sweep.
@@ -86,17 +88,30 @@ def deal_out(folder: Path, names: set[str]) -> None:
     Raises:
         RunFailed: a stack's files are there, and all are damaged.
     """
+    notes: list[str] = []
     for place in sorted(folder.glob("stack-*")):
-        if not any((place / name).exists() for name in NAMES):
+        content, damaged = checkpoint.load_newest(place)
+        if content is None:
             continue
-        content, _ = checkpoint.load_newest(place)
-        assert content is not None
-        for member in content.get("members", ()):
-            if not isinstance(member, dict) or member.get("name") not in names:
-                raise RunFailed(f"{place / NAMES[0]}: it holds a run that is none of this sweep's.")
-            _give(folder / member["name"], member["about"], member["run"])
+        notes += damaged
+        for name, about, run in _members(content, place):
+            if name not in names:
+                raise RunFailed(f"{place}: its checkpoint holds a run that is none of this sweep's.")
+            _give(folder / name, about, run)
         for name in NAMES:
             (place / name).unlink(missing_ok=True)
+    return notes
+
+
+def _members(content: dict[str, Any], place: Path) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    try:
+        members = [(member["name"], member["about"], member["run"]) for member in content["members"]]
+        good = all(isinstance(about, dict) and isinstance(run["step"], int) for _, about, run in members)
+    except (KeyError, TypeError):
+        good = False
+    if not good:
+        raise RunFailed(f"{place}: its checkpoint is no checkpoint of a stack.")
+    return members
 
 
 def _give(place: Path, about: dict[str, Any], run: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -28,7 +29,7 @@ from trainer.stack.population import Stacked
 from trainer.state import RunState
 from trainer.stopping import Outcome
 
-FILES_EACH = 4  # that a run holds open
+FILES_EACH, FILES_BESIDE = 2, 128  # that a run holds open, and its process
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Member:
     """A job on its way through a stack.
 
     Attributes:
-        since: rows of metrics.csv that it brought along.
+        since: rows of metrics.csv that it brought along, which its log has as well.
     """
 
     job: Job
@@ -115,7 +116,7 @@ def execute(jobs: Sequence[tuple[Job, Path]], sweep: InSweep, *, command: list[s
         UserError: a job cannot be built.
         RunFailed: the runs could not go on.
     """
-    _allow_files(FILES_EACH * len(jobs))
+    _allow_files(len(jobs))
     with Signals() as signals, ExitStack() as stack:
         folders = [stack.enter_context(closing(RunFolder(path))) for _, path in jobs]
         pairs = list(zip((job for job, _ in jobs), folders, strict=True))
@@ -124,12 +125,18 @@ def execute(jobs: Sequence[tuple[Job, Path]], sweep: InSweep, *, command: list[s
             pairs, build(pairs, trusted=sweep.trusted, shared=sweep.shared), strict=True
         ):
             about = describe(job, parts, folder)
-            members.append(Member(job, parts, folder, about, saved is not None, len(parts.state.history)))
+            members.append(Member(job, parts, folder, about, saved is not None, _told(folder)))
             if signals.received is not None:  # before there was anything to save
                 return signals.exit_code
         for some in alike(members):
             _train(some, sweep, signals, command, started)
     return 0 if signals.received is None else signals.exit_code
+
+
+def _told(folder: RunFolder) -> int:
+    """Rows that a run's metrics.csv has; what only a stack's checkpoint has is still to be told."""
+    path = folder.path / "metrics.csv"
+    return len(path.read_bytes().splitlines()) - 1 if path.exists() else 0
 
 
 def alike(members: Sequence[Member]) -> list[list[Member]]:
@@ -226,10 +233,16 @@ class Progress:
         self.table.close()
 
 
+def most_files() -> int:
+    """How many runs at a time can have their files open."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return sys.maxsize if hard == resource.RLIM_INFINITY else (hard - FILES_BESIDE) // FILES_EACH
+
+
 def _allow_files(number: int) -> None:
     """Raises this process's limit of open files, where it is lower and may be raised."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = number + 256
+    wanted = FILES_EACH * number + FILES_BESIDE
     if soft != resource.RLIM_INFINITY and soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

@@ -134,6 +134,8 @@ class StackedOptimizer:
 
     def _joined(self, part: slice) -> Optimizer:
         runs = [state.optimizer for state in self.states[part]]
+        for run in runs:
+            run._opt_called = True  # type: ignore[attr-defined]  # else their schedules warn that nothing was stepped
         if len(runs) == 1:
             return runs[0]
         groups: list[dict[str, Any]] = []
