@@ -183,24 +183,33 @@ class Sweep:
         self.view.ended(entry.number, entry, None)
 
     def _test_winner(self, signals: Signals) -> None:
-        """Tests the best job's best weights, once."""
-        best = leaderboard.ranked(self.known_rows())[0]
-        job = self.jobs[best.entry.number]
-        if best.value is None or best.entry.state != "done" or job.config.test != "auto" or best.results.get("test"):
+        """Tests the best weights of the best setting's jobs, or of the best job where none was repeated, once.
+
+        Where jobs are left to be run, the winner is not known yet.
+        """
+        if any(entry.state not in (*FINAL, "failed") for entry in self.ledger.entries):
             return
-        prepared = self.prepared or plan([job], self.settings)
-        self.view.say(f"testing    the winner, {best.entry.name}")
+        rows = self.known_rows()
+        best = [
+            row.entry for row in leaderboard.winners(rows, leaderboard.grouped(rows)) if not row.results.get("test")
+        ]
+        best = [entry for entry in best if self.jobs[entry.number].config.test == "auto"]
+        if not best:
+            return
+        prepared = self.prepared or plan([self.jobs[entry.number] for entry in best], self.settings)
+        self.view.say(f"testing    the winner, {', '.join(entry.name for entry in best)}")
 
         def ended(end: Ended) -> bool:
-            self.known.pop(best.entry.number)
+            self.known.pop(end.task.number)
             if end.code:
                 self.untested = True
                 reason = (read_results(end.task.place) or {}).get("error") or end.death or f"exit code {end.code}"
-                print_problems([f"job {best.entry.number}: its test failed: {reason}"])
+                print_problems([f"job {end.task.number}: its test failed: {reason}"])
             return True
 
-        workers = Workers(prepared.devices[:1], self.command, prepared.shared, self.ledger.files)
-        workers.run([self._task(best.entry, test=True)], signals, lambda task: None, ended, lambda tasks: None)
+        workers = Workers(prepared.devices, self.command, prepared.shared, self.ledger.files)
+        tasks = [self._task(entry, test=True) for entry in best]
+        workers.run(tasks, signals, lambda task: None, ended, lambda tasks: None)
 
     def known_rows(self) -> list[Row]:
         """A row for each job, as things stand."""

@@ -28,10 +28,11 @@ def write_page(folder: Path, rows: Sequence[Row], words: Sequence[str]) -> None:
     if best is not None and best.value is not None:
         tested = "" if best.test is None else f"; on the test part {best.test:.4g}"
         parts.append(f"<p>Best: {escape(best.entry.name)}, {escape(best.monitor)} {best.value:.4g}{tested}</p>")
-    if groups := grouped(rows):
+    groups = grouped(rows)
+    if groups:
         parts.append("<h2>Settings, over their seeds and folds</h2>")
         parts.append(page.table("Settings", *group_table(groups, rows[0].monitor)))
-    parts += ["<h2>Jobs, best first</h2>", page.table("Jobs", *table(rows))]
+    parts += ["<h2>Jobs, best first</h2>", page.table("Jobs", *table(rows, groups))]
     if plots := _plots(rows):
         parts.append(f'<h2>What each key does</h2>\n<div class="plots">{plots}</div>')
     write_atomically(folder / "leaderboard.html", page.page(f"Sweep {folder.name}", "\n".join(parts)).encode())

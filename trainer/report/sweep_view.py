@@ -72,13 +72,14 @@ class SweepView:
         """The table, the best rows of it, and what is to be said."""
         if self.live is not None:
             self.live.stop()
-        header, cells = table(rows)
+        groups = grouped(rows)
+        header, cells = table(rows, groups)
         shown = [i for i, name in enumerate(header) if name not in ("job", "reason", "epochs")]
         print()
         print_table([header[i] for i in shown], [[row[i] for i in shown] for row in cells[:SHOWN_ROWS]])
         if len(cells) > SHOWN_ROWS:
             print(f"... and {len(cells) - SHOWN_ROWS} more in leaderboard.csv")
-        if groups := grouped(rows):
+        if groups:
             print()
             print_table(*group_table(groups[:SHOWN_ROWS], rows[0].monitor))
         print()
