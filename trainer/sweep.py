@@ -16,7 +16,7 @@ from trainer.jobs import identity, names
 from trainer.keys import SweepConfig
 from trainer.leaderboard import Row
 from trainer.ledger import FINAL, Entry, Ledger
-from trainer.report.leaderboard_page import write_page
+from trainer.report.leaderboard_page import Page
 from trainer.report.messages import print_problems
 from trainer.report.sweep_view import SweepView
 from trainer.search import Search
@@ -66,6 +66,7 @@ class Sweep:
         self.launcher, self.search, self.known = launcher, search, dict[int, Row]()
         self.untested = False
         self.view = SweepView(search.trials if search else len(jobs), ledger.folder)
+        self.page = Page(ledger.folder, ledger.words, self.known_rows)
 
     def run(self) -> int:
         """Trains, tests the winner, shows the table; returns the exit code."""
@@ -82,7 +83,7 @@ class Sweep:
             if signals.received is None:
                 self._test_winner(signals)
         self._write()
-        write_page(self.folder, self.known_rows(), self.ledger.words)
+        self.page.draw(now=True)
         self.view.end(self.known_rows(), self._closing(stopped=signals.received is not None))
         if signals.received is not None:
             return signals.exit_code
@@ -107,7 +108,7 @@ class Sweep:
                 going = self._ended(end) and going
                 return going
 
-            workers.run(tasks(), signals, self._started, ended, self.view.look)
+            workers.run(tasks(), signals, self._started, ended, self._look)
             return going and signals.received is None
 
         if self.settings.halving.factor:
@@ -197,7 +198,8 @@ class Sweep:
         if not best:
             return
         prepared = self.prepared or plan([self.jobs[entry.number] for entry in best], self.settings)
-        self.view.say(f"testing    the winner, {', '.join(entry.name for entry in best)}")
+        others = f" and {len(best) - 1} more of its setting" if len(best) > 1 else ""
+        self.view.say(f"testing    the winner, {best[0].name}{others}")
 
         def ended(end: Ended) -> bool:
             self.known.pop(end.task.number)
@@ -217,6 +219,12 @@ class Sweep:
 
     def _write(self) -> None:
         leaderboard.write(self.folder, self.known_rows())
+        self.page.stale = True
+        self.page.draw()
+
+    def _look(self, running: list[Task]) -> None:
+        self.view.look(running)
+        self.page.draw()  # what was too early when a job ended
 
     def _closing(self, *, stopped: bool) -> list[str]:
         """What is to be said below the table."""
