@@ -134,16 +134,20 @@ def assemble(
 
 def _data(config: Config, wanted: Preprocessing, seed: int, shared: Shared | None, progress: Progress | None) -> Data:
     """The data, split and described, not yet brought to the model's form."""
-    make = partial(build.source, config.data, wanted, progress)
+    read = partial(build.source, config.data, wanted, progress)
     key = repr((config.data.target, config.data.arguments, config.data.root, wanted))
-    data = data_loading.load(
-        shared.source(key, make) if shared else make(),
-        valid_fraction=config.data.valid_fraction,
-        test_fraction=config.data.test_fraction,
-        seed=seed,
-        relabel=config.data.relabel,
-        folds=_folds(config),
-    )
+    splitting: dict[str, Any] = {
+        "valid_fraction": config.data.valid_fraction,
+        "test_fraction": config.data.test_fraction,
+        "seed": seed,
+        "relabel": config.data.relabel,
+        "folds": _folds(config),
+    }
+
+    def split() -> Data:
+        return data_loading.load(shared.source(key, read) if shared else read(), **splitting)
+
+    data = shared.data(repr((key, splitting)), split) if shared else split()
     data.task = _with_monitor(data.task, config)
     if config.data.per_class is not None:
         data.thin(config.data.per_class, seed)
