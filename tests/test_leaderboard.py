@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Done
 from scipy import stats
 from sweeps import TINY, rows, table
 
@@ -201,7 +202,8 @@ def test_off_a_terminal_there_are_plain_lines_and_every_job_is_told(sweep) -> No
     assert len(re.findall(r"^ +\d +(done|diverged) ", last, re.MULTILINE)) == 4
 
 
-def test_on_a_terminal_there_is_a_bar_and_a_line_for_each_worker(server) -> None:
+def on_a_terminal(server, *words: str) -> tuple[Done, str]:
+    """The command, and all that it wrote to its terminal."""
     keyboard, terminal = pty.openpty()
     shown = bytearray()
 
@@ -217,17 +219,24 @@ def test_on_a_terminal_there_is_a_bar_and_a_line_for_each_worker(server) -> None
 
     reader = threading.Thread(target=read)
     reader.start()
-    words = ("-m", *TINY, "seed=0,1,2,3", "epochs=80", "patience=null", "sweep.workers=2")
-    running = server.start(*words, terminal=os.ttyname(terminal), TERM="xterm-256color", COLUMNS="100")
-    done = running.end()
+    done = server.start(*words, terminal=os.ttyname(terminal), TERM="xterm-256color", COLUMNS="100").end()
     os.close(terminal)
     reader.join(timeout=10)
     os.close(keyboard)
+    return done, shown.decode()
+
+
+def test_on_a_terminal_there_is_a_bar_and_a_line_for_each_worker(server) -> None:
+    words = ("-m", *TINY, "epochs=80", "patience=null", "sweep.workers=2")
+    done, text = on_a_terminal(server, *words, "seed=0,1,2,3")
     assert done.code == 0
     assert done.err == ""
-    text = shown.decode()
-    assert "━" in text
+    assert "\u2501" in text
     assert re.search(r"[1-3]/4", text)
     assert re.search(r"  +[0-3]  epoch \d+, valid_accuracy 0\.\d+  seed=\d", text)
     assert "Traceback" not in text
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h")  # the cursor is back
+    more, text = on_a_terminal(server, "-m", f"resume={done.folder}", "seed=range(7)")
+    assert more.code == 0
+    assert "4/7" in text  # what is finished counts from the start
+    assert "0/7" not in text

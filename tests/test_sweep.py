@@ -61,6 +61,26 @@ def test_experiments_by_glob() -> None:
     assert [told["experiment"] for told in varying(jobs)] == ["ours_a", "ours_a", "ours_b", "ours_b"]
 
 
+def test_experiments_that_cannot_run_are_named_and_left_out_by_the_word_that_is_told() -> None:
+    with pytest.raises(UserError) as caught:
+        composed("experiment=glob(*)")
+    problems = list(caught.value.problems)
+    draws = [line for line in problems if line.startswith("experiment=random_search: ")]
+    assert draws
+    assert all("random draw" in line for line in draws)
+    assert [line for line in problems if line.startswith("experiment=water_potability: data.path: a value is needed")]
+    assert len(problems) == len(draws) + 2
+    word = problems[-1].rpartition(": ")[2].strip("'")
+    assert word == "experiment=glob(*,exclude=[random_search,water_potability])"
+    chosen = {job.choices["experiment"] for job in composed(word)}
+    assert {"iris", "wine", "lenet5_mnist"} <= chosen
+    assert not chosen & {"random_search", "water_potability"}
+    with pytest.raises(UserError) as caught:
+        composed("experiment=iris,wine", "epochs=-1")
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith("epochs=-1: ")  # of all, so of none
+
+
 def test_the_same_job_twice_is_one() -> None:
     jobs = composed("seed=1,2,1", "optim.lr=1e-3,0.001")
     assert values(jobs, "seed", "optim.lr") == [(1, 1e-3), (2, 1e-3)]

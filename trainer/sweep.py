@@ -65,7 +65,8 @@ class Sweep:
         self.command, self.trusted, self.folder = command, trusted, ledger.folder
         self.launcher, self.search, self.known = launcher, search, dict[int, Row]()
         self.untested = False
-        self.view = SweepView(search.trials if search else len(jobs), ledger.folder)
+        finished = sum(entry.state in FINAL for entry in ledger.entries)
+        self.view = SweepView(search.trials if search else len(jobs), ledger.folder, finished)
         self.page = Page(ledger.folder, ledger.words, self.known_rows)
 
     def run(self) -> int:

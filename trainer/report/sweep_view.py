@@ -23,10 +23,14 @@ REDRAW_SECONDS = 0.5
 
 
 class SweepView:
-    """Tells of a sweep; draws only when it is called, because a thread of its own would not survive a fork."""
+    """Tells of a sweep; draws only when it is called, because a thread of its own would not survive a fork.
 
-    def __init__(self, total: int, folder: Path) -> None:
-        self.total, self.folder, self.done = total, folder, 0
+    Args:
+        done: jobs that an earlier session has finished.
+    """
+
+    def __init__(self, total: int, folder: Path, done: int = 0) -> None:
+        self.total, self.folder, self.done = total, folder, done
         self.out = Console(highlight=False, soft_wrap=True)
         self.live: Live | None = None
         self.names: dict[int, str] = {}
@@ -35,7 +39,7 @@ class SweepView:
             TextColumn("jobs"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(),
             TimeRemainingColumn(compact=True), auto_refresh=False,
         )  # fmt: skip
-        self.task = self.bar.add_task("jobs", total=total)
+        self.task = self.bar.add_task("jobs", total=total, completed=done)
 
     def begin(self, how: str) -> None:
         """Before the first job."""
