@@ -109,12 +109,12 @@ def check_timm_name(name: str) -> None:
 
 def timm_natural_size(name: str) -> int | None:
     """The side of the images that one of timm's models was made for; None where any will do."""
-    import timm
-
     try:
+        import timm
+
         known = timm.get_pretrained_cfg(name)
-    except RuntimeError:
-        return None  # no such tag
+    except (ModuleNotFoundError, RuntimeError):
+        return None  # not installed, or no such tag: told where the model is built
     return known.input_size[1] if known is not None and known.fixed_input_size else None
 
 
