@@ -19,7 +19,8 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 
 # From the ground up: a module may use those of the layers below its own, and, inside a package, its neighbours.
 LAYERS = [
-    "errors seeds signals convert keys tasks models.* report.messages report.leaderboard report.page",
+    "errors seeds signals student convert keys tasks models.* report.messages report.leaderboard",
+    "report.page report.charts",
     "config criterion files processes freeze paths device dropout init metrics schedule watch data.* report.plots",
     "tree targets folder state profiling report.gradients",
     "draws ledger",

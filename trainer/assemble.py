@@ -32,7 +32,6 @@ from trainer.population import Solo
 from trainer.pretrained import Preprocessing
 from trainer.profiling import MOST_STEPS, WARM_UP
 from trainer.seeds import derive
-from trainer.signals import Signals
 from trainer.state import RunState
 from trainer.targets import check
 from trainer.tasks import Classification, Task
@@ -61,19 +60,15 @@ class Parts:
     def state(self) -> RunState:
         return self.population.state
 
-    def keep_features(self, names: Sequence[str], signals: Signals) -> None:
-        """Computes the features of these parts where they are kept.
-
-        Raises:
-            Interrupted: within a batch of a signal.
-        """
+    def keep_features(self, names: Sequence[str], progress: Progress) -> None:
+        """Computes the features of these parts where they are kept; `progress` may raise to end it."""
         for name in filter(self.kept.__contains__, names):
             split = self.data.splits[name]
             # Each sample is read once: nothing need be kept of it.
             workers = 0 if isinstance(split.samples, Arrays) else self.loading.workers
             once = replace(self.loading, resident="false", workers=workers)
             batches = evaluation_batches(self.config, self.data, name, once)
-            self.kept[name].fill(self.population, batches, split.loss_targets, signals)
+            self.kept[name].fill(self.population, batches, split.loss_targets, progress)
 
 
 def assemble(
@@ -130,7 +125,7 @@ def assemble(
         data.limit(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=data_seed)
     workers = _workers(config.data.workers)
     loading = Loading(chosen, dtype, device.free_memory(chosen) // sharing, config.data.resident, workers, shared)
-    head = separable_head(config, model, data)
+    head = separable_head(config, model, data, loading)
     weights = data_loading.balancing(data) if config.data.balance == "sampler" else None
     draw = Draw(data_seed, config.drop_last, augment, weights, build.mix(config, data))
     kept = {part: Kept() for part in data.splits if head}
@@ -144,16 +139,20 @@ def assemble(
 
 def _data(config: Config, wanted: Preprocessing, seed: int, shared: Shared | None, progress: Progress | None) -> Data:
     """The data, split and described, not yet brought to the model's form."""
-    make = partial(build.source, config.data, wanted, progress)
+    read = partial(build.source, config.data, wanted, progress)
     key = repr((config.data.target, config.data.arguments, config.data.root, wanted))
-    data = data_loading.load(
-        shared.source(key, make) if shared else make(),
-        valid_fraction=config.data.valid_fraction,
-        test_fraction=config.data.test_fraction,
-        seed=seed,
-        relabel=config.data.relabel,
-        folds=_folds(config),
-    )
+    splitting: dict[str, Any] = {
+        "valid_fraction": config.data.valid_fraction,
+        "test_fraction": config.data.test_fraction,
+        "seed": seed,
+        "relabel": config.data.relabel,
+        "folds": _folds(config),
+    }
+
+    def split() -> Data:
+        return data_loading.load(shared.source(key, read) if shared else read(), **splitting)
+
+    data = shared.data(repr((key, splitting)), split) if shared else split()
     data.task = _with_monitor(data.task, config)
     if config.data.per_class is not None:
         data.thin(config.data.per_class, seed)

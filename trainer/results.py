@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,7 @@ def summary(
         "device": device.describe(parts.device),
         "threads": parts.threads,
         "peak_memory_bytes": device.peak_memory(parts.device),
-        "versions": {
-            "trainer": __version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in LIBRARIES},
-        },
+        "versions": versions(),
         "seed": parts.config.seed,
         "command": command,
         "git_commit": _git_commit(),
@@ -98,6 +95,13 @@ def summary(
         "skipped_images": parts.data.skipped,
         "error": outcome.reason if outcome.status in ("failed", "diverged") else None,
     }
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Of this program and what it stands on."""
+    installed = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"trainer": __version__, "python": platform.python_version(), **installed}
 
 
 def _figures(row: dict[str, Any], prefix: str) -> dict[str, Any]:

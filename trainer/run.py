@@ -213,7 +213,8 @@ class Run:
     def _fit(self) -> Outcome:
         saver = checkpoint.Saver(self.folder.checkpoints, self.config.checkpoint.every, self.about)
         parts, console = self.parts, self.console
-        parts.keep_features(("train", "valid"), self.signals)
+        with Waiting(self.signals.check) as progress:
+            parts.keep_features(("train", "valid"), progress)
         if parts.state.watch is not None:
             path = self.folder.path / FILE
             self.gradients = GradientLog(parts.state.watch, path, parts.state.history, self.config, console.note)
@@ -249,7 +250,8 @@ class Run:
         parts, best = self.parts, self.parts.state.best
         assert best is not None
         parts.state.evaluated.load_state_dict(best.weights)
-        parts.keep_features(("test",), self.signals)
+        with Waiting(self.signals.check) as progress:
+            parts.keep_features(("test",), progress)
         batches = evaluation_batches(self.config, parts.data, "test", parts.loading, parts.kept.get("test"))
         outputs_NC, targets_N = evaluate(parts.population, batches, self.signals)
         loss = parts.population.criterion(outputs_NC, targets_N).item()
