@@ -18,9 +18,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from trainer import build, device, optimize, pretrained
 from trainer.config import PARTS, Config
 from trainer.convert import show
-from trainer.data import load as data_loading
 from trainer.data.batches import Batches, Draw, Fetch
-from trainer.data.load import Data, Loading, Shared
+from trainer.data.load import Data, balancing, load
+from trainer.data.loading import Loading, Shared, batches
 from trainer.data.pool import Progress
 from trainer.data.source import Arrays
 from trainer.dropout import key_dropout
@@ -67,8 +67,8 @@ class Parts:
             # Each sample is read once: nothing need be kept of it.
             workers = 0 if isinstance(split.samples, Arrays) else self.loading.workers
             once = replace(self.loading, resident="false", workers=workers)
-            batches = evaluation_batches(self.config, self.data, name, once)
-            self.kept[name].fill(self.population, batches, split.loss_targets, progress)
+            passing = evaluation_batches(self.config, self.data, name, once)
+            self.kept[name].fill(self.population, passing, split.loss_targets, progress)
 
 
 def assemble(
@@ -126,10 +126,10 @@ def assemble(
     workers = _workers(config.data.workers)
     loading = Loading(chosen, dtype, device.free_memory(chosen) // sharing, config.data.resident, workers, shared)
     head = separable_head(config, model, data, loading)
-    weights = data_loading.balancing(data) if config.data.balance == "sampler" else None
+    weights = balancing(data) if config.data.balance == "sampler" else None
     draw = Draw(data_seed, config.drop_last, augment, weights, build.mix(config, data))
     kept = {part: Kept() for part in data.splits if head}
-    train = data_loading.batches(data, "train", config.batch_size, loading, draw, kept.get("train"))
+    train = batches(data, "train", config.batch_size, loading, draw, kept.get("train"))
     if min(train.sizes) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
         raise UserError(f"batch_size={config.batch_size}: BatchNorm needs two samples or more in every training batch.")
     valid = evaluation_batches(config, data, "valid", loading, kept.get("valid"))
@@ -150,7 +150,7 @@ def _data(config: Config, wanted: Preprocessing, seed: int, shared: Shared | Non
     }
 
     def split() -> Data:
-        return data_loading.load(shared.source(key, read) if shared else read(), **splitting)
+        return load(shared.source(key, read) if shared else read(), **splitting)
 
     data = shared.data(repr((key, splitting)), split) if shared else split()
     data.task = _with_monitor(data.task, config)
@@ -192,7 +192,7 @@ def evaluation_batches(config: Config, data: Data, part: str, loading: Loading, 
     """The batches of a part in its own order, never augmented."""
     fitting = EVALUATION_NUMBERS // math.prod(data.prepare.output_shape)
     size = max(config.batch_size, min(EVALUATION_BATCH * config.batch_size, fitting))
-    return data_loading.batches(data, part, size, loading, fetch=fetch)
+    return batches(data, part, size, loading, fetch=fetch)
 
 
 def _folds(config: Config) -> tuple[int, int] | None:
