@@ -6,7 +6,6 @@ import gc
 import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -18,9 +17,9 @@ from trainer.population import Population
 from trainer.signals import Interrupted, Signals
 from trainer.state import Best, RunState
 from trainer.step import NonFinite, eval_step, train_step, update
+from trainer.stopping import Outcome, diverged, learned, not_learned, reason_to_stop
 
 LOOK_EVERY = 50  # steps between looks at the losses on a GPU
-OVERFIT_LOSS = 0.01
 
 
 class Saver(Protocol):
@@ -40,15 +39,6 @@ class Report(Protocol):
     def begin(self, state: RunState, done: int, total: int) -> None: ...
     def advance(self, state: RunState, batches: int, samples: int) -> None: ...
     def row(self, row: dict[str, Any], best: bool) -> None: ...
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: a status of results.json, the reason in words."""
-
-    status: str
-    reason: str
-    final: bool = True  # False where the same run may simply be continued
 
 
 class Fit:
@@ -142,7 +132,11 @@ class Fit:
                 self.saver.save_all(self.population.states)
             except NonFinite as what:
                 self._lose(what)
-        stopping = {state: reason for state in self.population.states if (reason := self._stop(state))}
+        stopping = {
+            state: reason
+            for state in self.population.states
+            if (reason := reason_to_stop(state, self.pause_at, time.perf_counter() - self.clock))
+        }
         if stopping:
             self._finish(stopping)
 
@@ -160,14 +154,8 @@ class Fit:
             self.population.train()
         stopping = {state: reason for state, reason in stopping.items() if state not in self.outcomes}
         for state in stopping:
-            if self.config.debug.overfit and not _learned(state):
-                last = state.history[-1]
-                accuracy = f"accuracy {last['valid_accuracy']:.3f}, " if "valid_accuracy" in last else ""
-                stopping[state] = Outcome(
-                    "failed",
-                    f"one batch was not learned in {state.epoch} epochs: {accuracy}loss {last['valid_loss']:.4f}. "
-                    "Model, loss or learning rate do not fit the data.",
-                )
+            if state.config.debug.overfit and not learned(state):
+                stopping[state] = not_learned(state)
         self._end(stopping)
 
     def _end(self, ending: dict[RunState, Outcome]) -> None:
@@ -179,7 +167,7 @@ class Fit:
                 try:
                     self.saver.save(state)
                 except NonFinite as what:
-                    reason = _diverged(state, what)
+                    reason = diverged(state, what)
             self.outcomes[state] = reason
 
     def _look(self) -> None:
@@ -189,7 +177,7 @@ class Fit:
 
     def _lose(self, what: NonFinite) -> None:
         states = [self.population.states[run] for run in what.runs]
-        self._end({state: _diverged(state, what) for state in states})
+        self._end({state: diverged(state, what) for state in states})
 
     def _validation_due(self, state: RunState) -> bool:
         if state.step == 0:
@@ -243,47 +231,12 @@ class Fit:
         state.waits = 0 if better else state.waits + 1
         return better
 
-    def _stop(self, state: RunState) -> Outcome | None:
-        limit = state.config
-        if limit.debug.overfit and _learned(state):
-            accuracy = "accuracy 1.0, " if "valid_accuracy" in state.history[-1] else ""
-            return Outcome("completed", f"the batch is learned: {accuracy}loss {state.history[-1]['valid_loss']:.4f}")
-        if limit.patience is not None and state.waits >= limit.patience and state.best:
-            return Outcome(
-                "early_stopped",
-                f"no better {limit.monitor} in {state.waits} validations (patience={limit.patience}); "
-                f"the best was {state.best.value:.4f} in epoch {state.best.epoch}",
-            )
-        if limit.max_steps is not None and state.step >= limit.max_steps:
-            return Outcome("completed", f"max_steps={limit.max_steps} reached")
-        if self.pause_at is not None and state.epoch >= self.pause_at and state.epoch < limit.epochs:
-            return Outcome("paused", f"paused after epoch {state.epoch}", final=False)
-        if limit.max_minutes is not None and state.seconds + time.perf_counter() - self.clock >= limit.max_minutes * 60:
-            return Outcome("completed", f"max_minutes={limit.max_minutes:g} reached", final=False)
-        if state.epoch >= limit.epochs:
-            return Outcome("completed", f"all {limit.epochs} epochs are done")
-        return None
-
     def _count_time(self) -> None:
         """Each run's share of the time that has gone by."""
         now = time.perf_counter()
         for state in self.population.states:
             state.seconds += (now - self.clock) / len(self.population.states)
         self.clock = now
-
-
-def _learned(state: RunState) -> bool:
-    last = state.history[-1] if state.history else None
-    return last is not None and last.get("valid_accuracy", 1.0) == 1.0 and last["valid_loss"] < OVERFIT_LOSS
-
-
-def _diverged(state: RunState, what: NonFinite) -> Outcome:
-    epoch = state.epoch + 1 if state.batch else max(state.epoch, 1)
-    return Outcome(
-        "diverged",
-        f"{what} not finite: epoch {epoch}, after step {state.step}, learning rate "
-        f"{state.optimizer.param_groups[0]['lr']:g}. Try a lower optim.lr, or clip_norm=1.",
-    )
 
 
 def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:

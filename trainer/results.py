@@ -16,7 +16,7 @@ from trainer.compose import Job
 from trainer.config import defaults
 from trainer.convert import show
 from trainer.data.load import Split
-from trainer.loop import Outcome
+from trainer.stopping import Outcome
 from trainer.tasks import Classification, Regression
 
 MISTAKES = 24

@@ -18,11 +18,12 @@ from trainer.data.load import Shared
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.gradients import FILE, GradientLog
-from trainer.loop import Fit, Outcome, evaluate
+from trainer.loop import Fit, evaluate
 from trainer.optimize import schedule_depends_on_epochs
 from trainer.profiling import Profile
 from trainer.report.console import Console, Waiting
 from trainer.signals import Interrupted, Signals
+from trainer.stopping import Outcome
 from trainer.tasks import Regression, Task
 
 EXIT_CODES = {"completed": 0, "paused": 0, "early_stopped": 0, "diverged": 1, "failed": 1}

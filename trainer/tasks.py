@@ -5,7 +5,6 @@ Shape letters: R runs (absent where one run trains alone), B samples of a batch,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -74,13 +73,6 @@ class Classification:
             found |= {name: report[name] for name in self.extra}
         return found
 
-    def figures_of_each(self, outputs_RNC: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
-        """`figures` of each run; targets [N], or [R, N] where each has its own."""
-        if self.extra:
-            return _each(self.figures, outputs_RNC, targets, own=targets.ndim - targets.is_floating_point() == 2)
-        num_samples = outputs_RNC.shape[-2]
-        return [{"accuracy": correct / num_samples} for correct in self.correct(outputs_RNC, targets).tolist()]
-
     def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float) -> dict[str, Any]:
         """The `test` block of results.json; shares are fractions, and null where a class has no sample.
 
@@ -142,12 +134,6 @@ class Classification:
         return torch.stack(each).double().mean().item()
 
 
-def _each(
-    figures: Callable[[Tensor, Tensor], dict[str, float | None]], outputs_RNC: Tensor, targets: Tensor, *, own: bool
-) -> list[dict[str, float | None]]:
-    return [figures(outputs_NC, targets[run] if own else targets) for run, outputs_NC in enumerate(outputs_RNC)]
-
-
 def _ranks(scores: Tensor) -> Tensor:
     """Scores [N] in the same order between 0 and 1, ties kept."""
     distinct, rank = scores.unique(return_inverse=True)
@@ -188,10 +174,6 @@ class Regression:
             "rmse": errors.square().mean().sqrt().item(),
             "r2": (1 - errors.square().sum() / spread).item() if spread > 0 else None,
         }
-
-    def figures_of_each(self, outputs_RNC: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
-        """`figures` of each run; targets [N], or [R, N] where each has its own."""
-        return _each(self.figures, outputs_RNC, targets, own=targets.ndim == 2)
 
     def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float) -> dict[str, Any]:
         """The `test` block of results.json."""

@@ -20,13 +20,14 @@ from trainer.data.batches import Batches
 from trainer.data.load import Shared
 from trainer.data.together import BatchesTogether
 from trainer.folder import RunFolder, Table
-from trainer.loop import Fit, Outcome
+from trainer.loop import Fit
 from trainer.population import Population
 from trainer.run import InSweep, Run, describe, restore
 from trainer.signals import Signals
 from trainer.stack.files import StackSaver
 from trainer.stack.population import Stacked
 from trainer.state import RunState
+from trainer.stopping import Outcome
 
 FILES_EACH, FILES_BESIDE = 2, 128  # that a run holds open, and its process
 

@@ -79,7 +79,10 @@ class StackedDropout(nn.Module):
     Attributes:
         layer: its path in the model.
         runs: the layer of each run.
+        marker: [R], under vmap: inputs that all runs share do not show by themselves that there are several.
     """
+
+    marker: Tensor
 
     def __init__(self, layer: str) -> None:
         super().__init__()
@@ -87,21 +90,21 @@ class StackedDropout(nn.Module):
         self.runs: list[KeyedDropout] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return _Dropout.apply(inputs, self.runs) if self.training else inputs
+        return _Dropout.apply(inputs, self.marker, self.runs) if self.training else inputs
 
 
 class _Dropout(torch.autograd.Function):
     generate_vmap_rule = False
 
     @staticmethod
-    def forward(inputs: Tensor, runs: list[KeyedDropout]) -> Tensor:
+    def forward(inputs: Tensor, marker: Tensor, runs: list[KeyedDropout]) -> Tensor:
         raise AssertionError("only under vmap are there several runs")
 
     @staticmethod
     def setup_context(context: Any, inputs: tuple[Any, ...], output: Tensor) -> None: ...
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, inputs: Tensor, runs: list[KeyedDropout]) -> Any:
+    def vmap(info: Any, in_dims: Any, inputs: Tensor, marker_R: Tensor, runs: list[KeyedDropout]) -> Any:
         inputs = inputs.expand(len(runs), *inputs.shape) if in_dims[0] is None else inputs.movedim(in_dims[0], 0)
         factors = torch.empty(inputs.shape, dtype=inputs.dtype, device=inputs.device)
         for run, dropout in enumerate(runs):

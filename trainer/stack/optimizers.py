@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, optim
 from torch.optim import Optimizer
 
+from trainer.stack.fused import Fused
 from trainer.state import RunState
 
 ELEMENTWISE = (
@@ -54,11 +55,10 @@ class StackedOptimizer:
 
     def __init__(self, states: Sequence[RunState], parameters: dict[str, Tensor]) -> None:
         self.states, self.parameters = states, parameters
+        names = {parameter: name for name, parameter in states[0].model.named_parameters()}
         self.parts: list[slice] = []
         self.optimizers: list[Optimizer] = []
-        self.rates: list[Any] = []
-        self.shared = False
-        names = {parameter: name for name, parameter in states[0].model.named_parameters()}
+        self.fused: list[Fused] = []
         self.names = [[names[p] for p in group["params"]] for group in states[0].optimizer.param_groups]
         self._join()
 
@@ -66,20 +66,31 @@ class StackedOptimizer:
         """One step of each along the gradients of the stacked parameters."""
         if self._rates() != self.rates:
             self._follow()
+        if self.fused:
+            self._step_fused()
+            return
         for part, optimizer in zip(self.parts, self.optimizers, strict=True):
-            alone = part.stop - part.start == 1
             for group, names in zip(optimizer.param_groups, self.names, strict=True):
                 for parameter, name in zip(group["params"], names, strict=True):
                     gradient = self.parameters[name].grad
                     if gradient is not None:
-                        parameter.grad = gradient[part.start] if alone else gradient[part]
+                        parameter.grad = gradient[part.start] if _alone(part) else gradient[part]
             optimizer.step()
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     parameter.grad = None
-            if not alone and not self.shared:
-                self._share(part, optimizer)
-        self.shared = True
+        if not self.shared:
+            self._share()
+
+    def _step_fused(self) -> None:
+        self.count.add_(1)
+        of_runs = [  # each gradient, and what it is for each run
+            [(gradient, gradient.unbind()) for name in names if (gradient := self.parameters[name].grad) is not None]
+            for names in self.names
+        ]
+        for part, fused in zip(self.parts, self.fused, strict=True):
+            alone = _alone(part)
+            fused.step([[runs[part.start] if alone else whole[part] for whole, runs in group] for group in of_runs])
 
     def _rates(self) -> list[Any]:
         return [group["lr"] for state in self.states for group in state.optimizer.param_groups]
@@ -95,17 +106,31 @@ class StackedOptimizer:
             own = self.states[part.start].optimizer
             for group, source in zip(optimizer.param_groups, own.param_groups, strict=True):
                 group.update({key: value for key, value in source.items() if key != "params"})
+        for fused in self.fused:
+            fused.follow()
 
     def _join(self) -> None:
         """An optimizer for each part, with what the runs' own have in their states."""
         self.rates = self._rates()
         self.parts = runs_of_equal([hyperparameters(state.optimizer) for state in self.states])
         self.optimizers = [self._joined(part) for part in self.parts]
-        self.shared = all(state.optimizer.state for state in self.states)
-        if self.shared:
-            for part, optimizer in zip(self.parts, self.optimizers, strict=True):
-                if part.stop - part.start > 1:
-                    self._share(part, optimizer)
+        self.fused, self.shared = [], False
+        if all(state.optimizer.state for state in self.states):
+            self._share()
+
+    def _share(self) -> None:
+        """The runs' own states become views of the joined ones; from now on kernels are called where they can be."""
+        self.shared = True
+        for state in self.states:
+            state.optimizer.__dict__["_opt_called"] = True  # not always by itself, but schedulers ask for it
+        if all(Fused.fits(optimizer) for optimizer in self.optimizers):
+            first = self.optimizers[0]
+            held = first.state[first.param_groups[0]["params"][0]]
+            self.count = held["step"].clone() if "step" in held else torch.zeros(())
+            self.fused = [Fused(optimizer, self.count) for optimizer in self.optimizers]
+        for part, optimizer in zip(self.parts, self.optimizers, strict=True):
+            if not _alone(part):
+                self._share_part(part, optimizer)
 
     def _joined(self, part: slice) -> Optimizer:
         runs = [state.optimizer for state in self.states[part]]
@@ -126,14 +151,17 @@ class StackedOptimizer:
         joined.__setstate__({"defaults": runs[0].defaults, "state": held, "param_groups": groups})
         return joined
 
-    def _share(self, part: slice, optimizer: Optimizer) -> None:
-        """The runs' own states become views of the joined one."""
+    def _share_part(self, part: slice, optimizer: Optimizer) -> None:
         for number, group in enumerate(optimizer.param_groups):
             for place, parameter in enumerate(group["params"]):
                 state = optimizer.state[parameter]
                 for run, member in enumerate(self.states[part]):
                     own = member.optimizer.param_groups[number]["params"][place]
                     member.optimizer.state[own] = {key: _of_one(value, run) for key, value in state.items()}
+
+
+def _alone(part: slice) -> bool:
+    return part.stop - part.start == 1
 
 
 def _together(values: Sequence[Any]) -> Any:

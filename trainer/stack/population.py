@@ -23,6 +23,7 @@ from trainer.population import HALVES, Solo
 from trainer.stack.layers import stackable
 from trainer.stack.optimizers import StackedOptimizer, runs_of_equal
 from trainer.state import RunState
+from trainer.tasks import Classification
 
 
 class Stacked:
@@ -63,6 +64,7 @@ class Stacked:
         self.values_R = self._limits([state.config.clip_value for state in self.states])
         criteria = [cast(Criterion, member.criterion) for member in self.members]
         self.judges = [(part, criteria[part.start]) for part in runs_of_equal([_key(c) for c in criteria])]
+        self.marker_R = torch.empty(len(self.members), device=self.device)
         if self.rows is not None:
             self.index_R = torch.tensor(self.rows, device=self.device)
 
@@ -103,11 +105,14 @@ class Stacked:
             return self._losses(outputs, targets).tolist()
 
     def figures(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
-        targets, found = self.own(targets), list[dict[str, float | None]]()
-        for part in runs_of_equal([state.sums.task for state in self.states]):  # a regression has its data's own scale
-            own = targets if self.rows is None else targets[part]
-            found += self.states[part.start].sums.task.figures_of_each(outputs[part], own)
-        return found
+        targets, task = self.own(targets), self.sums.task
+        if isinstance(task, Classification) and not task.extra:  # for all at once; the others are costlier anyway
+            return [{"accuracy": n / outputs.shape[-2]} for n in task.correct(outputs, targets).tolist()]
+        shared = self.rows is None
+        return [
+            state.sums.task.figures(outputs[run], targets if shared else targets[run])
+            for run, state in enumerate(self.states)
+        ]
 
     def update(self) -> None:
         if not self.states:
@@ -166,11 +171,13 @@ class Stacked:
         half = HALVES.get(self.precision)
         context = nullcontext() if half is None else torch.autocast(self.device.type, half)
         with context:
-            call = vmap(self._one, in_dims=(0, None if self.rows is None else 0), randomness="error")
-            outputs = call(tensors, self.own(inputs))
+            call = vmap(self._one, in_dims=(0, None if self.rows is None else 0, 0), randomness="error")
+            outputs = call(tensors, self.own(inputs), self.marker_R)
         return outputs if half is None else outputs.float()
 
-    def _one(self, tensors: dict[str, Tensor], inputs: Tensor) -> Tensor:
+    def _one(self, tensors: dict[str, Tensor], inputs: Tensor, marker: Tensor) -> Tensor:
+        for layer in self.layers:
+            layer.marker = marker
         return functional_call(self.structure, tensors, (inputs,))
 
 
