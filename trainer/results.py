@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -89,7 +90,7 @@ def summary(
         "versions": {
             "trainer": __version__,
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in LIBRARIES},
+            **_versions(),
         },
         "seed": parts.config.seed,
         "command": command,
@@ -104,6 +105,12 @@ def _figures(row: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
 
 
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+@functools.cache
 def _git_commit() -> str | None:
     """Of the folder that the run was started in; None outside a repository or without git."""
     try:
