@@ -146,8 +146,18 @@ def test_of_a_damaged_file_the_one_before_is_taken(whole, hasty: Server) -> None
     newest.write_bytes(content)
     done = hasty.start(f"resume={folder}", "trust=true").end()
     assert f"{newest} is damaged: " in done.out
-    assert all("resumed " in (place / "train.log").read_text() for place in places(folder)[:8])
+    for place in places(folder)[:8]:
+        log = (place / "train.log").read_text().splitlines()
+        assert [line for line in log if line.startswith("resumed ")]
+        assert len([line for line in log if line[:6].strip().isdecimal()]) == len(rows(place / "metrics.csv"))
     assert same_sweeps(folder, whole[0], 1e-10)
+    assert sizes(folder) == sizes(whole[0])
+
+
+def sizes(folder: Path) -> list[set[int]]:
+    """Bytes of the storages behind each job's tensors."""
+    tensors = [[*last(place)["run"]["model"].values()] for place in places(folder)[:8]]
+    return [{tensor.untyped_storage().nbytes() for tensor in of_one} for of_one in tensors]
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "stack-000", 7, None])
@@ -191,6 +201,24 @@ def test_what_ends_a_stack_ends_its_members_and_no_others(fault: str, sweep) -> 
     for place in places(done.folder):
         name = place.name.partition("-")[2].replace(f"model.fault={fault}", "").replace("model.fault=none", "")
         assert close(end_of(place), fine[",".join(filter(None, name.split(",")))], 1e-10)
+
+
+def test_members_that_had_ended_are_not_lost_with_their_stack(server: Server) -> None:
+    words = (*write_patient(), "seed=range(24)", "data.seed=0", "epochs=1", "test=true", STACK)
+    running = server.start("-m", *words)
+    running.until(lambda folder: [place for place in places(folder) if (place / "results.json").exists()])
+    ended = [place for place in places(running.folder) if (place / "results.json").exists()]
+    kill_workers(running)
+    done = running.end()
+    found = states(done.folder)
+    assert set(found.values()) == {"done", "failed"}
+    assert {number for number, place in enumerate(places(done.folder)) if place in ended} <= {
+        number for number, state in found.items() if state == "done"
+    }
+    before = end_of(ended[0])
+    assert server.start(f"resume={done.folder}", "trust=true").end().code == 0
+    assert set(states(done.folder).values()) == {"done"}
+    assert close(end_of(ended[0]), before, 0)
 
 
 def test_halving_prunes_the_same_jobs(sweep) -> None:

@@ -16,7 +16,16 @@ from trainer import checkpoint
 
 IRIS = (*DOUBLE, "data=iris", "model=mlp", "model.hidden=[8]", "test=false")
 # Stopped early at different times, at the end of their epochs, and one that diverges; their files are looked at.
-MANY = (*IRIS, "optim=sgd", "optim.lr=1e-2,0.7,1e30", "patience=2,3", "epochs=6,9", "seed=3", "init=xavier_normal")
+MANY = (
+    *IRIS,
+    "optim=sgd",
+    "optim.lr=1e-2,0.7,1e30",
+    "patience=2,3",
+    "min_delta=0.05",
+    "epochs=6,9",
+    "seed=3",
+    "init=xavier_normal",
+)
 
 
 @pytest.fixture(scope="module")
