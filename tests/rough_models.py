@@ -128,3 +128,58 @@ class Probe(nn.Linear):
         print("probe", torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(),
               os.environ.get("RUDE"), filters, torch.initial_seed(), numpy.random.get_state()[1][0] == 1)
 """
+
+
+# A model that can be stacked and counts its training steps in Python: its faults are those of the whole process.
+PATIENT = """
+import os, pathlib, signal, time
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Patient(nn.Module):
+    def __init__(self, in_features, num_outputs, fault="none", at=20, delay=0.0, width=6, dropout=0.2):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(in_features, width), nn.Linear(width, num_outputs)
+        self.norm, self.drop = nn.BatchNorm1d(width), nn.Dropout(dropout)
+        self.register_buffer("seen", torch.tensor(0.0))
+        self.fault, self.at, self.delay, self.count = fault, at, delay, 0
+
+    def forward(self, x):
+        hidden = self.drop(self.norm(self.inner(x)).relu())
+        if self.training:
+            time.sleep(self.delay)
+            self.count += 1
+            if self.count >= self.at and not pathlib.Path("cured").exists():
+                hidden = getattr(self, self.fault)(hidden)
+        return self.outer(hidden)
+
+    def none(self, hidden):
+        return hidden
+
+    def raises(self, hidden):
+        raise ValueError("no good")
+
+    def killed(self, hidden):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def ends(self, hidden):
+        os._exit(3)
+
+    def draws(self, hidden):
+        return F.dropout(hidden, 0.5)
+
+    def looks(self, hidden):
+        return hidden if hidden.is_meta or hidden.sum() > 0 else -hidden
+
+    def assigns(self, hidden):
+        self.seen = self.seen + 1
+        return hidden * self.seen
+"""
+
+
+def write_patient() -> tuple[str, ...]:
+    """The words of a sweep that can be stacked, unless `model.fault` comes in the first steps."""
+    write("patient.py", PATIENT)
+    write("conf/model/patient.yaml", "# Ours\n_target_: patient.Patient\nfault: none\nat: 20\n")
+    return ("data=iris", "model=patient", "threads=1", "plots=false", "precision=float64", "sweep.workers=1")

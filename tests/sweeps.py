@@ -67,12 +67,20 @@ for line in sys.stdin:
 
 
 class Server:
-    """Starts commands of the program; there is one for all tests."""
+    """Starts commands of the program; there is one for all tests.
 
-    def __init__(self) -> None:
+    Args:
+        settings: statements that it executes first, for constants that no key sets.
+    """
+
+    def __init__(self, settings: str = "") -> None:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_WAIT_POLICY": "PASSIVE"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", HARNESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-c", f"{settings}\n{HARNESS}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"

@@ -95,7 +95,7 @@ class Composer:
         overrides, problems = [], []
         for word in words:
             try:
-                override = OverridesParser.create(self.loader).parse_override(word)
+                override = OverridesParser.create(self.loader).parse_override(_quoted(word))
                 override.config_loader = self.loader  # for glob(...)
             except HydraException:
                 problems.append(_unreadable(word))
@@ -217,6 +217,14 @@ class Composer:
             and (set(tree[part]) - set(base[part]) or tree[part].get("_target_") != base[part].get("_target_"))
         }
         return (foreign & set(config.PARTS)) | changed
+
+
+def _quoted(word: str) -> str:
+    """A word as Hydra's grammar wants it: a folder of a sweep's job, 000-optim.lr=0.1,seed=0, in quotes."""
+    name, _, value = word.partition("=")
+    if name != "resume" or value[:1] in ("'", '"') or not set("=,() ") & set(value) or "'" in value:
+        return word
+    return f"resume='{value}'"
 
 
 def _unreadable(word: str) -> str:

@@ -8,6 +8,7 @@ GPU, or elsewhere, jobs start from a server process that has imported torch and 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -49,4 +50,5 @@ def elsewhere(devices: Sequence[str], function: Callable[..., Any], *arguments: 
 
 
 def _send(pipe: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is told of once, by the process that asked
     pipe.send(function(*arguments))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 import subprocess
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def summary(
     }
 
 
-@lru_cache(maxsize=1)
+@functools.cache
 def versions() -> dict[str, str]:
     """Of this program and what it stands on."""
     installed = {name: importlib.metadata.version(name) for name in LIBRARIES}
@@ -108,6 +108,7 @@ def _figures(row: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
 
 
+@functools.cache
 def _git_commit() -> str | None:
     """Of the folder that the run was started in; None outside a repository or without git."""
     try:

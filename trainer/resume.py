@@ -26,6 +26,8 @@ def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tu
     overrides, found = composer.read(words, sweep=False)
     problems = problems + found
     given = {o.key_or_group: o for o in overrides}
+    if "resume" not in given:
+        raise UserError(*problems)
     try:
         path = folder.find(str(given["resume"].value()))
     except UserError as error:
