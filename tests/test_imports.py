@@ -19,12 +19,13 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 
 # From the ground up: a module may use those of the layers below its own, and, inside a package, its neighbours.
 LAYERS = [
-    "errors seeds signals processes convert keys tasks models.* report.messages report.leaderboard report.page",
+    "errors seeds signals processes convert keys tasks models.* report.messages report.leaderboard report.page "
+    "report.svg report.confusion",
     "config criterion files freeze paths device dropout init metrics schedule watch data.* report.plots",
     "tree targets folder state profiling report.gradients",
-    "draws ledger",
-    "compose leaderboard halving",
-    "population report.console report.sweep_view report.leaderboard_page",
+    "draws ledger record",
+    "compose leaderboard halving details",
+    "population report.console report.sweep_view report.leaderboard_page report.run_page report.pages",
     "step",
     "checkpoint loop gradients",
     "pretrained optimize features",

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint, results
+from trainer import checkpoint, details, results
 from trainer.assemble import Parts, assemble, evaluation_batches
 from trainer.compose import Job
 from trainer.config import Config
@@ -21,6 +21,7 @@ from trainer.loop import Fit, Outcome, evaluate
 from trainer.optimize import schedule_depends_on_epochs
 from trainer.profiling import Profile
 from trainer.report.console import Console, Waiting
+from trainer.report.run_page import write_page
 from trainer.signals import Interrupted, Signals
 from trainer.tasks import Regression, Task
 
@@ -174,6 +175,8 @@ class Run:
                 "testing": testing,
             }
             self.folder.write_results(results.summary(self.parts, outcome, test, seconds=seconds, command=self.command))
+        if self.config.plots != "false" and outcome.status not in ("interrupted", "paused"):
+            write_page(self.folder.path)
         has_weights = (self.folder.checkpoints / "best.pt").exists()
         self.console.next(self.folder.path, has_weights, self._next_command(outcome))
         return EXIT_CODES.get(outcome.status, self.signals.exit_code)
@@ -237,6 +240,7 @@ class Run:
         loss = parts.population.criterion(outputs_NC, targets_N).item()
         report = parts.data.task.report(outputs_NC, targets_N, loss)
         self.console.test(report, best.epoch)
+        details.write(self.folder.path / "details.json", parts.data.task, parts.data.splits["test"], outputs_NC.cpu())
         if self.config.plots != "false":
             results.draw(self.folder.path, parts, report, outputs_NC.cpu())
         return report

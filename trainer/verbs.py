@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import click
 
 # What `trainer --help` shows; a verb's own help is its command's.
-VERBS: dict[str, str] = {}
+VERBS: dict[str, str] = {
+    "report": "write report.html: a run as one self-contained page",
+}
 
 
 class Verbs(click.Group):

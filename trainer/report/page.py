@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from hashlib import sha256
 from html import escape
 from typing import Any
 
@@ -26,6 +28,10 @@ th[aria-sort=descending] button::after { content: " \\25BC"; }
 .plots { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; } svg { max-width: 100%; height: auto; }
 svg text { fill: var(--soft); font-size: 11px; } svg circle { fill: var(--mark); fill-opacity: .7; }
 svg line { stroke: var(--line); } code { overflow-wrap: anywhere; }
+tbody th { font-weight: 400; } tbody tr:last-child th { border-bottom: 0; }
+:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; } a { color: var(--mark); }
+.skip { position: absolute; left: -99rem; } .skip:focus { left: 1rem; top: .5rem; padding: .3rem .6rem;
+  background: var(--paper); z-index: 3; }
 """
 
 SORTING = """
@@ -42,30 +48,46 @@ for (const button of document.querySelectorAll("th button")) button.addEventList
 """
 
 
-def page(title: str, body: str) -> str:
-    """A whole HTML document; `body` is HTML already."""
+def page(title: str, body: str, style: str = "") -> str:
+    """A whole HTML document; `body` is HTML already, `style` more CSS.
+
+    It may load nothing and run nothing but the script above, whatever stands in the body.
+    """
+    script = base64.b64encode(sha256(SORTING.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n<script>{SORTING}</script>\n</body>\n</html>\n"
+        f'<style>{STYLE}{style}</style>\n</head>\n<body>\n<a class="skip" href="#main">To the content</a>\n'
+        f'<main id="main" tabindex="-1">\n{body}\n</main>\n<script>{SORTING}</script>\n</body>\n</html>\n'
     )
 
 
-def table(caption: str, header: list[str], rows: list[list[Any]]) -> str:
-    """A table whose columns sort at a click or the Enter key; columns without a value are left out."""
+def table(caption: str, header: list[str], rows: list[list[Any]], *, named: bool = False) -> str:
+    """A table whose columns sort at a click or the Enter key; columns without a value are left out.
+
+    Args:
+        named: the first column says what a row is.
+    """
     shown = [i for i in range(len(header)) if any(row[i] is not None for row in rows)]
     header, rows = [header[i] for i in shown], [[row[i] for i in shown] for row in rows]
     texts = {i for i in range(len(header)) if any(isinstance(row[i], str) for row in rows)}
     kind = {i: ' class="text"' if i in texts else "" for i in range(len(header))}
     head = "".join(f'<th scope="col"{kind[i]}><button>{escape(name)}</button></th>' for i, name in enumerate(header))
-    body = "\n".join("<tr>" + "".join(_cell(value, kind[i]) for i, value in enumerate(row)) + "</tr>" for row in rows)
+    body = "\n".join(
+        "<tr>" + "".join(_cell(value, kind[i], named and i == 0) for i, value in enumerate(row)) + "</tr>"
+        for row in rows
+    )
     return (
         f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0"><table>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
 
 
-def _cell(value: Any, kind: str) -> str:
+def _cell(value: Any, kind: str, head: bool = False) -> str:
+    if head:
+        return f'<th scope="row"{kind}>{escape(str(value))}</th>'
     if value is None:
         return f'<td{kind} data-value=""></td>'
     if isinstance(value, float):
