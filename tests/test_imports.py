@@ -21,7 +21,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 LAYERS = [
     "errors seeds signals processes convert keys tasks models.* report.messages report.leaderboard report.page "
     "report.svg report.confusion",
-    "config criterion files freeze paths device dropout init metrics schedule watch data.* report.plots",
+    "config catalog criterion files freeze paths device dropout init metrics schedule watch data.* report.plots",
     "tree targets folder state profiling report.gradients",
     "draws ledger record",
     "compose leaderboard halving details",
@@ -34,7 +34,8 @@ LAYERS = [
     "results validate",
     "run",
     "jobs workers search",
-    "estimate",
+    "estimate compare past",
+    "report.compare_view",
     "resume launch helptext completion",
     "sweep",
     "multirun",

@@ -87,10 +87,8 @@ class Record:
 
     @property
     def status(self) -> str:
-        """Of results.json; `running` or `broken off` where there is none."""
-        if self.results:
-            return self.results["status"]
-        return "running" if folder.is_running(self.path) else "broken off"
+        """How the run ended, or that it has not."""
+        return status(self.path, self.results)
 
     @property
     def monitor(self) -> str:
@@ -116,14 +114,32 @@ def read(path: Path) -> Record:
     text = _text(path / "config.yaml", folder.MAX_CONFIG_BYTES)
     # Trusted to be shown as it stands: an interpolation in it is never resolved.
     record = Record(path, text, folder.read_config(path, trusted=True), folder.read_choices(path))
-    if (path / "results.json").exists():
-        record.results = _json(path / "results.json", LARGEST_BYTES, SHAPE)
-        _check_square(record.results["test"], path / "results.json")
+    record.results = read_results(path)
     if (path / "metrics.csv").exists():
         record.rows = _rows(path / "metrics.csv")
     if (path / "details.json").exists():
         record.details = _json(path / "details.json", LARGEST_DETAILS, DETAILS)
     return record
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """results.json of a run's folder with all keys of SHAPE, None where absent; empty where there is no such file.
+
+    Raises:
+        UserError: it is not as this program writes it.
+    """
+    if not (path / "results.json").exists():
+        return {}
+    results = _json(path / "results.json", LARGEST_BYTES, SHAPE)
+    _check_square(results["test"], path / "results.json")
+    return results
+
+
+def status(path: Path, results: dict[str, Any]) -> str:
+    """Of results.json; `running` or `broken off` where there is none."""
+    if results:
+        return results["status"]
+    return "running" if folder.is_running(path) else "broken off"
 
 
 def locate(name: str) -> Path:
@@ -184,8 +200,9 @@ def _shaped(value: Any, shape: Any, where: str) -> Any:
             return None
         if not isinstance(value, dict):
             raise _Odd(f"{where or 'it'} is no mapping")
+        value = {printable(str(k)): v for k, v in value.items()}
         named = {k: _shaped(value.get(k), kind, f"{where}.{k}".lstrip(".")) for k, kind in shape.items() if k != "*"}
-        others = {str(k): v for k, v in value.items() if k not in shape and "*" in shape}
+        others = {k: v for k, v in value.items() if k not in shape and "*" in shape}
         return named | {k: _shaped(v, shape["*"], f"{where}.{k}") for k, v in others.items()}
     if isinstance(shape, list):
         if value is None:
@@ -198,7 +215,12 @@ def _shaped(value: Any, shape: Any, where: str) -> Any:
         raise _Odd(f"{where} is {'absent' if value is None else f'of type {type(value).__name__}'}")
     if isinstance(value, (int, float)) and not abs(value) < LARGEST_NUMBER:
         raise _Odd(f"{where} is out of range")
-    return value
+    return printable(value) if isinstance(value, str) else value
+
+
+def printable(text: str) -> str:
+    """The text without characters that would steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def _check_square(test: dict[str, Any] | None, path: Path) -> None:

@@ -10,6 +10,8 @@ import click
 # What `trainer --help` shows; a verb's own help is its command's.
 VERBS: dict[str, str] = {
     "report": "write report.html: a run as one self-contained page",
+    "compare": "runs side by side: what was different, and what came of it",
+    "list": "models, data, optimizers, ... to choose from; the runs so far",
 }
 
 
