@@ -111,7 +111,7 @@ def assemble(
     data_seed = config.seed if config.data.seed is None else config.data.seed
     known = saved and saved.get("wanted")
     wanted = Preprocessing(**known) if known else pretrained.preprocessing(config)
-    data = _data(config, wanted, data_seed, shared, progress)
+    data = read_data(config, wanted, data_seed, shared, progress)
     model = build.model(config, data, wanted)
     if saved is None:
         data.notes += pretrained.load(model, config)
@@ -132,7 +132,9 @@ def assemble(
     return Parts(config, chosen, threads, data, train, valid, population, loading, wanted, kept)
 
 
-def _data(config: Config, wanted: Preprocessing, seed: int, shared: Shared | None, progress: Progress | None) -> Data:
+def read_data(
+    config: Config, wanted: Preprocessing, seed: int, shared: Shared | None, progress: Progress | None
+) -> Data:
     """The data, split and described, not yet brought to the model's form."""
     make = partial(build.source, config.data, wanted, progress)
     key = repr((config.data.target, config.data.arguments, config.data.root, wanted))

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from trainer.assemble import assemble
+from trainer.assemble import Parts, assemble
 from trainer.compose import Job
 from trainer.data.load import Shared
 from trainer.jobs import varying
@@ -60,8 +60,12 @@ def _measured(job: Job, prepared: Plan) -> tuple[float, int]:
 
 def _measure(job: Job, device: str, shared: Shared, answer: Connection) -> None:
     job.config.device = device
-    parts = assemble(job.config, shared=shared)
-    config, population = job.config, parts.population
+    answer.send(measure(assemble(job.config, shared=shared)))
+
+
+def measure(parts: Parts) -> tuple[float, int]:
+    """Seconds of an epoch with its validation, and bytes of a checkpoint; trains for SECONDS or a step."""
+    config, population = parts.config, parts.population
     population.train()
     steps, epoch = 0, 0
     for warming in (True, False):
@@ -82,7 +86,7 @@ def _measure(job: Job, device: str, shared: Shared, answer: Connection) -> None:
     validation = (time.perf_counter() - begin) * len(parts.valid)
     buffer = io.BytesIO()
     torch.save(parts.state.state_dict(), buffer)
-    answer.send((per_step * len(parts.train) / config.accumulate + validation, buffer.tell()))
+    return per_step * len(parts.train) / config.accumulate + validation, buffer.tell()
 
 
 def _finish(device: torch.device) -> None:

@@ -11,6 +11,7 @@ import click
 VERBS: dict[str, str] = {
     "report": "write report.html: a run as one self-contained page",
     "compare": "runs side by side: what was different, and what came of it",
+    "doctor": "what is wrong with machine, configuration and data, before a run",
     "list": "models, data, optimizers, ... to choose from; the runs so far",
 }
 
