@@ -167,7 +167,7 @@ def test_own_yaml_is_listed_and_named(capfd) -> None:
 
 def test_an_unknown_group_is_answered(capfd) -> None:
     assert call("list", "modle") == 2
-    assert "trainer list modle: no such group. Did you mean model?" in capfd.readouterr().err
+    assert "modle: no such group. Did you mean model?" in capfd.readouterr().err
 
 
 def test_runs_are_listed_newest_first(runs: list[Path], capfd) -> None:

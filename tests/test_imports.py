@@ -22,7 +22,7 @@ LAYERS = [
     "errors seeds signals processes convert keys tasks models.* report.messages report.leaderboard report.page "
     "report.svg report.confusion",
     "config catalog criterion files freeze paths device dropout init metrics schedule watch data.* report.plots",
-    "tree targets folder state profiling report.gradients",
+    "own_conf tree targets folder state profiling report.gradients",
     "draws ledger record",
     "compose leaderboard halving details",
     "population report.console report.sweep_view report.leaderboard_page report.run_page report.pages",

@@ -55,7 +55,7 @@ def group_of(name: str, known: dict[str, list[tuple[str, Path]]]) -> str:
         if candidate in known:
             return candidate
     near = did_you_mean(name, [*known, "runs"])
-    raise UserError(f"trainer list {name}: no such group.{near} There is: {', '.join([*known, 'runs'])}.")
+    raise UserError(f"{name}: no such group.{near} There is: {', '.join([*known, 'runs'])}.")
 
 
 def describe(folders: list[Path], name: str | None = None) -> list[str]:

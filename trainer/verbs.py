@@ -12,6 +12,7 @@ VERBS: dict[str, str] = {
     "report": "write report.html: a run as one self-contained page",
     "compare": "runs side by side: what was different, and what came of it",
     "doctor": "what is wrong with machine, configuration and data, before a run",
+    "init": "copy the YAML files to ./conf, to be changed there",
     "list": "models, data, optimizers, ... to choose from; the runs so far",
 }
 
