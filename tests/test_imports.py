@@ -23,7 +23,7 @@ LAYERS = [
     "report.svg report.confusion",
     "config catalog criterion files freeze paths device dropout init metrics schedule watch data.* report.plots",
     "own_conf tree targets folder state profiling report.gradients",
-    "draws ledger record",
+    "draws ledger record trackers.*",
     "compose leaderboard halving details",
     "population report.console report.sweep_view report.leaderboard_page report.run_page report.pages",
     "step",

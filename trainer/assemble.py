@@ -36,6 +36,7 @@ from trainer.signals import Signals
 from trainer.state import RunState
 from trainer.targets import check
 from trainer.tasks import Classification, Task
+from trainer.trackers import base as trackers
 from trainer.watch import Watch
 
 EVALUATION_BATCH = 8  # times batch_size: no gradients are kept, so larger batches fit,
@@ -100,7 +101,7 @@ def assemble(
         chosen = device.choose(config.device)
     except UserError as error:
         problems += error.problems
-    problems += _debug_problems(config)
+    problems += _debug_problems(config) + trackers.problems(config.logger)
     if problems:
         raise UserError(*problems)
     threads = device.set_up(config.threads, config.deterministic)

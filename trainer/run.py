@@ -24,6 +24,8 @@ from trainer.report.console import Console, Waiting
 from trainer.report.run_page import write_page
 from trainer.signals import Interrupted, Signals
 from trainer.tasks import Regression, Task
+from trainer.trackers.base import Guarded, leads_out, opener
+from trainer.tree import leaves_of
 
 EXIT_CODES = {"completed": 0, "paused": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
 
@@ -67,6 +69,12 @@ def execute(
     config = job.config
     place = sweep.place if sweep else resume
     trusted = config.trust or (sweep.trusted if sweep else resume is None)
+    typed = sweep is None and any(word.startswith("logger") for word in job.overrides)
+    if (elsewhere := leads_out(config.logger)) and not trusted and not typed:
+        raise UserError(
+            f"logger={config.logger.name}: the stored configuration sends results to {elsewhere}. If that is meant, "
+            "type it again (logger=... logger.uri=...) or add trust=true; logger=csv keeps them here."
+        )
     with Signals() as signals, ExitStack() as stack:
         folder = stack.enter_context(closing(RunFolder(place))) if place else None
         saved, notes = checkpoint.load_newest(folder.checkpoints) if folder else (None, [])
@@ -133,6 +141,7 @@ class Run:
         self.in_sweep, self.pause_at = in_sweep, pause_at
         self.console = Console(folder.path / "train.log", quiet=in_sweep)
         self.gradients: GradientLog | None = None
+        self.tracker: Guarded | None = None
         job.stored.update(threads=parts.threads, resume=None, resume_force=False)
         data = parts.data
         self.about = {
@@ -155,6 +164,8 @@ class Run:
         outcome, test, testing = Outcome("failed", ""), None, 0.0
         try:
             self.folder.start_metrics(columns(self.parts.data.task), state.history)
+            open_tracker = opener(self.config.logger, self.folder.path, list(leaves_of(self.job.stored)), state.step)
+            self.tracker = Guarded(self.config.logger.name, open_tracker, self.console.note)
             outcome = self._fit()
             self.console.end(outcome.reason)
             self._end_gradients(outcome)
@@ -174,7 +185,10 @@ class Run:
                 "training": state.seconds,
                 "testing": testing,
             }
-            self.folder.write_results(results.summary(self.parts, outcome, test, seconds=seconds, command=self.command))
+            told = results.summary(self.parts, outcome, test, seconds=seconds, command=self.command)
+            self.folder.write_results(told)
+            if self.tracker is not None:
+                self.tracker.end(told)
         if self.config.plots != "false" and outcome.status not in ("interrupted", "paused"):
             write_page(self.folder.path)
         has_weights = (self.folder.checkpoints / "best.pt").exists()
@@ -202,7 +216,7 @@ class Run:
         if parts.state.watch is not None:
             path = self.folder.path / FILE
             self.gradients = GradientLog(parts.state.watch, path, parts.state.history, self.config, console.note)
-        journal = Journal(console, self.folder, self.gradients)
+        journal = Journal(console, self.folder, self.gradients, self.tracker)
         fit = Fit(parts.population, parts.train, parts.valid, self.config, saver, journal, self.signals, self.pause_at)
         if not self.config.debug.profile:
             return fit.run()
@@ -247,14 +261,22 @@ class Run:
 
 
 class Journal:
-    """What the loop reports goes to the console, to metrics.csv and to gradients.csv."""
+    """What the loop reports goes to the console, to metrics.csv, to gradients.csv and to a tracker."""
 
-    def __init__(self, console: Console, folder: RunFolder, gradients: GradientLog | None = None) -> None:
+    def __init__(
+        self,
+        console: Console,
+        folder: RunFolder,
+        gradients: GradientLog | None = None,
+        tracker: Guarded | None = None,
+    ) -> None:
         self.begin, self.advance = console.begin, console.advance
-        self.console, self.folder, self.gradients = console, folder, gradients
+        self.console, self.folder, self.gradients, self.tracker = console, folder, gradients, tracker
 
     def row(self, row: dict[str, Any], best: bool) -> None:
         self.folder.add_metrics(row)
         self.console.row(row, best)
         if self.gradients is not None:
             self.gradients.row(row["epoch"], row["step"], row["train_loss"])
+        if self.tracker is not None:
+            self.tracker.row(row)
