@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -194,6 +195,22 @@ def test_runs_that_are_not_whole_are_told(runs: list[Path], tmp_path: Path, capf
     assert re.search(r"10-00-00-good +completed", out)
     assert err.count("\n") == 2
     assert "11-00-00-torn/results.json: not readable" in err
+
+
+def test_links_and_pipes_of_others_are_not_followed(runs: list[Path], tmp_path: Path, capfd) -> None:
+    day = tmp_path / "outputs" / "2026-01-01"
+    one, two = (Path(shutil.copytree(runs[0], day / name)) for name in ("1-link", "2-pipe"))
+    (tmp_path / "private.json").write_text('{"status": "swordfish"}')
+    for run in (one, two):
+        (run / "results.json").unlink()
+    (one / "results.json").symlink_to(tmp_path / "private.json")
+    os.mkfifo(two / "results.json")
+    (day / "3-sweep").mkdir()
+    os.mkfifo(day / "3-sweep" / "sweep.jsonl")
+    assert call("list", "runs") == 1
+    out, err = capfd.readouterr()
+    assert "swordfish" not in out + err
+    assert err.count("\n") == 3
 
 
 def test_without_outputs(capfd) -> None:

@@ -8,6 +8,7 @@ from trainer.convert import did_you_mean
 from trainer.errors import UserError
 
 ORDER = ("model", "data", "loss", "optim", "schedule", "augment", "init", "logger", "experiment", "debug")
+MOST_CHARACTERS = 10_000  # of a YAML that are looked at for its first comment
 # What else a group may be called on the command line of `trainer list`, besides its plural.
 OTHER_NAMES = {
     "datasets": "data",
@@ -33,7 +34,8 @@ def groups(folders: list[Path]) -> dict[str, list[tuple[str, Path]]]:
 def first_line(path: Path) -> str:
     """The first comment of a YAML that is not Hydra's package directive: what it is."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with open(path, encoding="utf-8") as file:
+            lines = file.read(MOST_CHARACTERS).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         return f"(not readable: {error})"
     for line in lines:

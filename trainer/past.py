@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections import Counter
 from pathlib import Path
 
 from trainer import record
 from trainer.errors import UserError
 from trainer.folder import LEDGER
-from trainer.leaderboard import ranked, read_rows
+from trainer.leaderboard import Row, ranked
 from trainer.ledger import read_ledger
 
 HEADER = ["run", "status", "epochs", "monitor", "best", "test"]
@@ -49,10 +51,15 @@ def _test(results: dict) -> float | None:
 
 def _sweep(place: Path) -> Line:
     """Its jobs by state, and the best of them."""
+    if not stat.S_ISREG(os.lstat(place / LEDGER).st_mode):  # a pipe would be waited for, a link leads anywhere
+        raise UserError(f"{place / LEDGER}: no regular file.")
     _, entries, _ = read_ledger(place / LEDGER)
     counts = Counter(entry.state for entry in entries)
-    rows = [row for row in ranked(read_rows(place, entries, {})) if row.value is not None]
-    best = rows[0] if rows else None
+    rows = [
+        Row(entry, str(entry.stored.get("monitor", "valid_loss")), record.read_results(place / entry.name))
+        for entry in entries
+    ]
+    best = next((row for row in ranked(rows) if row.value is not None), None)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     return [
         str(place),
