@@ -368,6 +368,24 @@ def measure(variants: int) -> dict[str, Counter]:
     return counts
 
 
+def leak_strength(rows: int = 500, draws: int = 200) -> dict[float, float]:
+    """How often a copy of a binary target of which this share is wrong, spread by noise, is taken for a leak."""
+    import torch
+
+    from trainer.doctor.leaks import tells_class
+
+    generator, told = torch.Generator().manual_seed(0), {}
+    for share in (0.0, 0.005, 0.01, 0.02, 0.03, 0.05):
+        hits = 0
+        for _ in range(draws):
+            labels = torch.randint(0, 2, (rows,), generator=generator)
+            wrong = torch.rand(rows, generator=generator) < share
+            values = torch.where(wrong, 1 - labels, labels) + 0.8 * torch.rand(rows, generator=generator)
+            hits += tells_class(values.double(), labels)
+        told[share] = hits / draws
+    return told
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", type=int, default=5, help="of each case, with other random numbers")
@@ -380,6 +398,9 @@ def main() -> None:
         precision = f"{count['right'] / told:.2f}" if told else "-"
         recall = f"{count['right'] / planted:.2f}" if planted else "-"
         print(f"| {check} | {planted} | {count['right']} | {count['wrong']} | {precision} | {recall} |")
+    strength = leak_strength()
+    print(f"\n| rows of a copied target that are wrong | {' | '.join(f'{share:.1%}' for share in strength)} |")
+    print(f"|---{'|---' * len(strength)}|\n| taken for a leak | {' | '.join(f'{v:.0%}' for v in strength.values())} |")
 
 
 if __name__ == "__main__":

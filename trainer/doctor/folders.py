@@ -37,7 +37,7 @@ def look(report: Report, config: DataConfig, progress: Progress) -> bool:
             "hidden folders",
             "warning",
             count,
-            f"{folder} holds {count:,} images and is left out, as its name begins with a dot",
+            f"{folder} is left out, as its name begins with a dot; images in it: {count:,}",
             "rename it if it is data, delete it if not",
         )
     for part, classes in found.parts.items():
