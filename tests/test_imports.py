@@ -140,6 +140,14 @@ def test_only_the_report_knows_rich_and_matplotlib() -> None:
     assert {name.partition(".")[0] for name in using("rich", "matplotlib")} == {"report"}
 
 
+@pytest.mark.parametrize("library", ["tensorboard", "mlflow", "wandb"])
+def test_a_tracker_is_imported_by_its_adapter_alone_and_that_when_it_is_chosen(library: str) -> None:
+    assert using(library, f"torch.utils.{library}") == {f"trackers.{library}"}
+    for name, tree in TREES.items():
+        at_once = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        assert f"trainer.trackers.{library}" not in [getattr(node, "module", None) for node in at_once], name
+
+
 def test_only_composing_knows_hydra() -> None:
     assert using("hydra") <= {"compose", "completion", "launch", "tree"}
 
