@@ -35,6 +35,7 @@ from trainer.seeds import derive
 from trainer.state import RunState
 from trainer.targets import check
 from trainer.tasks import Classification, Task
+from trainer.trackers import base as trackers
 from trainer.watch import Watch
 
 EVALUATION_BATCH = 8  # times batch_size: no gradients are kept, so larger batches fit,
@@ -99,7 +100,7 @@ def assemble(
         chosen = device.choose(config.device)
     except UserError as error:
         problems += error.problems
-    problems += _debug_problems(config)
+    problems += _debug_problems(config) + trackers.problems(config.logger)
     if problems:
         raise UserError(*problems)
     threads = device.set_up(config.threads, config.deterministic)
@@ -111,7 +112,7 @@ def assemble(
     known = saved and saved.get("wanted")
     wanted = Preprocessing(**known) if known else pretrained.preprocessing(config)
     if like is None:
-        data = _data(config, wanted, data_seed, shared, progress)
+        data = read_data(config, wanted, data_seed, shared, progress)
     else:
         data = replace(like.data, notes=list(like.data.notes))
     model = build.model(config, data, wanted)
@@ -137,7 +138,9 @@ def assemble(
     return Parts(config, chosen, threads, data, train, valid, population, loading, wanted, kept)
 
 
-def _data(config: Config, wanted: Preprocessing, seed: int, shared: Shared | None, progress: Progress | None) -> Data:
+def read_data(
+    config: Config, wanted: Preprocessing, seed: int, shared: Shared | None, progress: Progress | None
+) -> Data:
     """The data, split and described, not yet brought to the model's form."""
     read = partial(build.source, config.data, wanted, progress)
     key = repr((config.data.target, config.data.arguments, config.data.root, wanted))

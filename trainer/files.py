@@ -1,11 +1,12 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and files of others read with care."""
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
-from trainer.errors import RunFailed
+from trainer.errors import RunFailed, UserError
 
 
 def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = None) -> None:
@@ -41,3 +42,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """The content of a file that anyone may have put there.
+
+    Raises:
+        UserError: it is larger than `limit` bytes, no regular file, or a link, which may lead anywhere.
+    """
+    try:
+        # Not blocking: a named pipe would wait for ever for someone to write.
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise UserError(f"{path}: no regular file.")
+            if about.st_size > limit:
+                raise UserError(f"{path}: {about.st_size:,} bytes are more than the {limit:,} accepted.")
+            return file.read(limit)
+    except OSError as error:
+        what = "a symbolic link, which is not followed here" if path.is_symlink() else error.strerror
+        raise UserError(f"{path}: cannot be read ({what}).") from error

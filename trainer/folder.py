@@ -124,8 +124,12 @@ def read_results(path: Path) -> dict[str, Any] | None:
 
 def read_metrics(path: Path) -> list[dict[str, float | None]]:
     """The rows of a metrics.csv."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(file)]
+    return parse_metrics(path.read_text(encoding="utf-8"))
+
+
+def parse_metrics(text: str) -> list[dict[str, float | None]]:
+    """The rows of the text of a metrics.csv; an empty cell is None."""
+    return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(io.StringIO(text))]
 
 
 def _point(link: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainer import __version__, device
+from trainer import __version__, details, device
 from trainer.assemble import Parts
 from trainer.compose import Job
 from trainer.config import defaults
@@ -20,7 +20,6 @@ from trainer.data.load import Split
 from trainer.stopping import Outcome
 from trainer.tasks import Classification, Regression
 
-MISTAKES = 24
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
 
@@ -136,13 +135,10 @@ def _draw_mistakes(path: Path, task: Classification, split: Split, outputs_NC: T
     """The wrong answers that the model was surest of; no picture where there are none."""
     from trainer.report import plots
 
-    predicted_N, chances_NC = task.predictions(outputs_NC), task.probabilities(outputs_NC)
-    wrong = (predicted_N != split.targets).nonzero().flatten()
-    if len(wrong) == 0:
-        return
-    order = wrong[chances_NC[wrong, predicted_N[wrong]].argsort(descending=True)][:MISTAKES]
+    positions, predicted, chances = details.most_confident_mistakes(task, split, outputs_NC)
     captions = [
-        f"{task.classes[predicted_N[i]]} ({chances_NC[i, predicted_N[i]]:.0%})\ntrue: {task.classes[split.targets[i]]}"
-        for i in order.tolist()
+        f"{task.classes[guess]} ({chance:.0%})\ntrue: {task.classes[split.targets[position]]}"
+        for position, guess, chance in zip(positions.tolist(), predicted.tolist(), chances.tolist(), strict=True)
     ]
-    plots.mistakes(path, split.samples.take(split.indices[order]), captions)
+    if captions:
+        plots.mistakes(path, split.samples.take(split.indices[positions]), captions)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint, results
+from trainer import checkpoint, details, results
 from trainer.assemble import Parts, assemble, evaluation_batches
 from trainer.compose import Job
 from trainer.config import Config
@@ -22,9 +22,12 @@ from trainer.loop import Fit, evaluate
 from trainer.optimize import schedule_depends_on_epochs
 from trainer.profiling import Profile
 from trainer.report.console import Console, Waiting
+from trainer.report.run_page import write_page
 from trainer.signals import Interrupted, Signals
 from trainer.stopping import Outcome
 from trainer.tasks import Regression, Task
+from trainer.trackers.base import Guarded, leads_out, opener
+from trainer.tree import leaves_of
 
 EXIT_CODES = {"completed": 0, "paused": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
 
@@ -68,6 +71,12 @@ def execute(
     config = job.config
     place = sweep.place if sweep else resume
     trusted = config.trust or (sweep.trusted if sweep else resume is None)
+    typed = sweep is None and any(word.startswith("logger") for word in job.overrides)
+    if (elsewhere := leads_out(config.logger)) and not trusted and not typed:
+        raise UserError(
+            f"logger={config.logger.name}: the stored configuration sends results to {elsewhere}. If that is meant, "
+            "type it again (logger=... logger.uri=...) or add trust=true; logger=csv keeps them here."
+        )
     with Signals() as signals, ExitStack() as stack:
         folder = stack.enter_context(closing(RunFolder(place))) if place else None
         saved, notes = checkpoint.load_newest(folder.checkpoints) if folder else (None, [])
@@ -157,6 +166,7 @@ class Run:
         self.console = Console(folder.path / "train.log", quiet=in_sweep)
         self.gradients: GradientLog | None = None
         self.about = about or describe(job, parts, folder)
+        self.tracker: Guarded | None = None
 
     def run(self, fit: Callable[[], Outcome] | None = None) -> int:
         """The whole of it; returns the exit code.
@@ -172,6 +182,8 @@ class Run:
         outcome, test, testing = Outcome("failed", ""), None, 0.0
         try:
             self.folder.start_metrics(columns(self.parts.data.task), state.history)
+            open_tracker = opener(self.config.logger, self.folder.path, list(leaves_of(self.job.stored)), state.step)
+            self.tracker = Guarded(self.config.logger.name, open_tracker, self.console.note)
             outcome = fit() if fit else self._fit()
             self.console.end(outcome.reason)
             self._end_gradients(outcome)
@@ -191,7 +203,12 @@ class Run:
                 "training": state.seconds,
                 "testing": testing,
             }
-            self.folder.write_results(results.summary(self.parts, outcome, test, seconds=seconds, command=self.command))
+            told = results.summary(self.parts, outcome, test, seconds=seconds, command=self.command)
+            self.folder.write_results(told)
+            if self.tracker is not None:
+                self.tracker.end(told)
+        if self.config.plots != "false" and outcome.status not in ("interrupted", "paused"):
+            write_page(self.folder.path)
         has_weights = (self.folder.checkpoints / "best.pt").exists()
         self.console.next(self.folder.path, has_weights, self._next_command(outcome))
         return EXIT_CODES.get(outcome.status, self.signals.exit_code)
@@ -218,7 +235,7 @@ class Run:
         if parts.state.watch is not None:
             path = self.folder.path / FILE
             self.gradients = GradientLog(parts.state.watch, path, parts.state.history, self.config, console.note)
-        journal = Journal(console, self.folder, self.gradients)
+        journal = Journal(console, self.folder, self.gradients, self.tracker)
         fit = Fit(parts.population, parts.train, parts.valid, saver, journal, self.signals, self.pause_at)
         if not self.config.debug.profile:
             return fit.run()[0]
@@ -257,20 +274,29 @@ class Run:
         loss = parts.population.criterion(outputs_NC, targets_N).item()
         report = parts.data.task.report(outputs_NC, targets_N, loss)
         self.console.test(report, best.epoch)
+        details.write(self.folder.path / "details.json", parts.data.task, parts.data.splits["test"], outputs_NC.cpu())
         if self.config.plots != "false":
             results.draw(self.folder.path, parts, report, outputs_NC.cpu())
         return report
 
 
 class Journal:
-    """What the loop reports goes to the console, to metrics.csv and to gradients.csv."""
+    """What the loop reports goes to the console, to metrics.csv, to gradients.csv and to a tracker."""
 
-    def __init__(self, console: Console, folder: RunFolder, gradients: GradientLog | None = None) -> None:
+    def __init__(
+        self,
+        console: Console,
+        folder: RunFolder,
+        gradients: GradientLog | None = None,
+        tracker: Guarded | None = None,
+    ) -> None:
         self.begin, self.advance = console.begin, console.advance
-        self.console, self.folder, self.gradients = console, folder, gradients
+        self.console, self.folder, self.gradients, self.tracker = console, folder, gradients, tracker
 
     def row(self, row: dict[str, Any], best: bool) -> None:
         self.folder.add_metrics(row)
         self.console.row(row, best)
         if self.gradients is not None:
             self.gradients.row(row["epoch"], row["step"], row["train_loss"])
+        if self.tracker is not None:
+            self.tracker.row(row)

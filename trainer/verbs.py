@@ -8,7 +8,13 @@ from collections.abc import Sequence
 import click
 
 # What `trainer --help` shows; a verb's own help is its command's.
-VERBS: dict[str, str] = {}
+VERBS: dict[str, str] = {
+    "report": "write report.html: a run as one self-contained page",
+    "compare": "runs side by side: what was different, and what came of it",
+    "doctor": "what is wrong with machine, configuration and data, before a run",
+    "init": "copy the YAML files to ./conf, to be changed there",
+    "list": "models, data, optimizers, ... to choose from; the runs so far",
+}
 
 
 class Verbs(click.Group):

@@ -60,7 +60,7 @@ def csv_table(
         for name in names or []:
             if name not in header:
                 raise UserError(f"data.{key}: {path} has no column {name}.{did_you_mean(name, header)}")
-    chosen = [n for n in (features or header) if n != target and n not in (drop or [])]
+    chosen = chosen_columns(header, target, features, drop)
     if not chosen:
         raise UserError(f"{where}: no column is left to predict from.")
     columns = {name: [row[header.index(name)].strip() for row in rows] for name in [*chosen, target]}
@@ -68,13 +68,18 @@ def csv_table(
     columns = {name: [cells[i] for i in kept] for name, cells in columns.items()}
     lines = [i + 2 for i in kept]  # line numbers as an editor shows them, where no cell holds a line break
     problems: list[str] = []
-    parsed = [_column(name, columns[name], lines, path, problems) for name in chosen]
+    parsed = [parse_column(name, columns[name], lines, path, problems) for name in chosen]
     if problems:
         raise UserError(*problems)
     inputs = torch.tensor([values for _, values in parsed], dtype=torch.float64).T.contiguous()
     task, classes, targets, note = _targets(target, columns[target], lines, task, path)
     specs = tuple(column for column, _ in parsed)
     return Source({"train": Arrays(inputs, targets)}, classes, task=task, columns=specs, missing=missing, notes=[note])
+
+
+def chosen_columns(header: list[str], target: str, features: list[str] | None, drop: list[str] | None) -> list[str]:
+    """The columns to predict from."""
+    return [n for n in (features or header) if n != target and n not in (drop or [])]
 
 
 def _check_choices(task: str | None, missing: str | None) -> None:
@@ -122,7 +127,8 @@ def _separator(first: str) -> str:
     return max(",;\t|", key=outside.count)
 
 
-def _is_missing(cell: str) -> bool:
+def is_missing(cell: str) -> bool:
+    """Whether a cell says that there is no value."""
     return cell.lower() in MISSING
 
 
@@ -132,10 +138,10 @@ def _keep(columns: dict[str, list[str]], target: str, missing: str | None, where
     Raises:
         UserError: missing values, counted by column, without a choice of what to do.
     """
-    counts = {name: sum(map(_is_missing, cells)) for name, cells in columns.items()}
+    counts = {name: sum(map(is_missing, cells)) for name, cells in columns.items()}
     total = len(columns[target])
     if missing == "drop":
-        kept = [i for i in range(total) if not any(_is_missing(cells[i]) for cells in columns.values())]
+        kept = [i for i in range(total) if not any(is_missing(cells[i]) for cells in columns.values())]
         if not kept:
             raise UserError(f"{where}: every row has a missing value. Drop columns instead: data.drop=[...]")
         return kept
@@ -157,13 +163,19 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _column(
+def parse_column(
     name: str, cells: list[str], lines: list[int], path: str, problems: list[str]
 ) -> tuple[Column, list[float]]:
-    """A column's specification and its values: numbers, or codes of its categories; NaN where missing."""
-    numbers = [math.nan if _is_missing(cell) else _number(cell) for cell in cells]
+    """A column's specification and its values: numbers, or codes of its categories; NaN where missing.
+
+    What makes a column unusable is added to `problems`, and no values are returned.
+
+    Args:
+        lines: the number of each cell's line in the file.
+    """
+    numbers = [math.nan if is_missing(cell) else _number(cell) for cell in cells]
     good = sum(number is not None for number in numbers)
-    present = [cell for cell in cells if not _is_missing(cell)]
+    present = [cell for cell in cells if not is_missing(cell)]
     if len(set(present)) <= 1:
         problems.append(f"{path}: column {name} is constant and tells nothing. Leave it out: data.drop=[{name}]")
         return Column(name), []
@@ -177,7 +189,7 @@ def _column(
 
 
 def _categories(name: str, cells: list[str], path: str, problems: list[str]) -> tuple[Column, list[float]]:
-    known = sorted({cell for cell in cells if not _is_missing(cell)})
+    known = sorted({cell for cell in cells if not is_missing(cell)})
     if len(known) > MAX_CATEGORIES or len(known) > max(len(cells) // 2, 2):
         problems.append(
             f"{path}: column {name} has {len(known)} different texts in {len(cells)} rows, like names or numbers "

@@ -162,7 +162,7 @@ class Console:
 
     def next(self, path: Path, has_weights: bool, command: str | None) -> None:
         """Where things are, and what to type."""
-        pictures = ", ".join(sorted(file.name for file in path.glob("*.png")))
+        pictures = ", ".join(sorted(file.name for file in [*path.glob("*.png"), *path.glob("report.html")]))
         self.say(f"folder     {path}{f': {pictures}' if pictures else ''}")
         if has_weights:
             self.say(f"weights    {path / 'checkpoints' / 'best.pt'}")

@@ -65,7 +65,7 @@ class Page:
         parts += [f"<p>{escape(_best(won, groups))}</p>"] if won else []
         if groups:
             parts.append("<h2>Settings, over their seeds and folds</h2>")
-            parts.append(page.table("Settings", *group_table(groups, rows[0].monitor)))
+            parts.append(page.table("Settings", *group_table(groups, rows[0].monitor), best=(0,)))
         parts.append("<h2>Jobs, best first</h2><p>The curves of the ticked jobs are below.</p>")
         best = [place for place, row in enumerate(rows) if row in won]
         header, cells = table(rows, groups)

@@ -30,6 +30,10 @@ th[aria-sort=descending] button::after { content: " \\25BC"; }
 .plots { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; } svg { max-width: 100%; height: auto; }
 svg text { fill: var(--soft); font-size: 11px; } svg circle { fill: var(--mark); fill-opacity: .7; }
 svg line { stroke: var(--line); } code { overflow-wrap: anywhere; }
+tbody th { font-weight: 400; } tbody tr:last-child th { border-bottom: 0; }
+:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; } a { color: var(--mark); }
+.skip { position: absolute; left: -99rem; } .skip:focus { left: 1rem; top: .5rem; padding: .3rem .6rem;
+  background: var(--paper); z-index: 3; }
 """
 
 SORTING = """
@@ -47,18 +51,18 @@ for (const button of document.querySelectorAll("th button")) button.addEventList
 
 
 def page(title: str, body: str, *, style: str = "", script: str = "") -> str:
-    """A whole HTML document; `body` is HTML already.
+    """A whole HTML document; `body` is HTML already, `style` more CSS.
 
     The browser is told to run this program's own script and nothing else, and to fetch nothing.
     """
     style, script = STYLE + style, SORTING + script
-    policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'"
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{_hash(script)}'"
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}; form-action \'none\'">\n'
+        f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}; base-uri 'none'; form-action 'none'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{style}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n<script>{script}</script>\n"
-        "</body>\n</html>\n"
+        f'<style>{style}</style>\n</head>\n<body>\n<a class="skip" href="#main">To the content</a>\n'
+        f'<main id="main" tabindex="-1">\n{body}\n</main>\n<script>{script}</script>\n</body>\n</html>\n'
     )
 
 
@@ -71,14 +75,16 @@ def table(
     header: list[str],
     rows: list[list[Any]],
     *,
-    best: Collection[int] = (0,),
+    best: Collection[int] = (),
     jobs: Sequence[int] | None = None,
+    named: bool = False,
 ) -> str:
     """A table whose columns sort at a click or the Enter key; columns without a value are left out.
 
     Args:
         best: rows to stand out.
         jobs: a number for each row, which gets a box to tick for it.
+        named: the first column says what a row is.
     """
     shown = [i for i in range(len(header)) if any(row[i] is not None for row in rows)]
     header, rows = [header[i] for i in shown], [[row[i] for i in shown] for row in rows]
@@ -87,7 +93,8 @@ def table(
     head = "".join(f'<th scope="col"{kind[i]}><button>{escape(name)}</button></th>' for i, name in enumerate(header))
     lines = []
     for place, row in enumerate(rows):
-        mark, cells = ' class="best"' if place in best else "", "".join(_cell(v, kind[i]) for i, v in enumerate(row))
+        mark = ' class="best"' if place in best else ""
+        cells = "".join(_cell(value, kind[i], named and i == 0) for i, value in enumerate(row))
         if jobs is not None:
             mark += f' data-job="{jobs[place]}"'
             cells = f'<td class="tick"><input type="checkbox" aria-label="curves" data-job="{jobs[place]}"></td>{cells}'
@@ -100,7 +107,9 @@ def table(
     )
 
 
-def _cell(value: Any, kind: str) -> str:
+def _cell(value: Any, kind: str, head: bool = False) -> str:
+    if head:
+        return f'<th scope="row"{kind}>{escape(str(value))}</th>'
     if value is None:
         return f'<td{kind} data-value=""></td>'
     if isinstance(value, float):
