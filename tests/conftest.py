@@ -127,6 +127,39 @@ def job() -> Callable[..., Job]:
     return compose
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a run with these words: trained once for all tests, on one thread, and not to be changed."""
+    folders: dict[tuple[str, ...], Path] = {}
+
+    def run(*words: str) -> Path:
+        if words not in folders:
+            place, before = tmp_path_factory.mktemp("trained"), os.getcwd()
+            os.chdir(place)
+            torch.set_num_threads(1)
+            try:
+                assert cli.guarded(lambda: cli.run_train([*words, "threads=1", "plots=false"])) == 0
+            finally:
+                os.chdir(before)
+            folders[words] = next((place / "outputs").glob("[0-9]*/*")).resolve()
+        return folders[words]
+
+    return run
+
+
+@pytest.fixture
+def verb(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs `trainer VERB ...` in this process."""
+
+    def run(*words: Any) -> Done:
+        capfd.readouterr()
+        code = cli.guarded(lambda: cli.run_trainer(list(map(str, words))), "trainer")
+        out, err = capfd.readouterr()
+        return Done(code, out, err, None)
+
+    return run
+
+
 @pytest.fixture
 def mnist_root() -> str:
     if not (REAL_DATA / "MNIST" / "raw").is_dir():

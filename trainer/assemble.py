@@ -22,7 +22,7 @@ from trainer.data import load as data_loading
 from trainer.data.batches import Batches, Draw, Fetch
 from trainer.data.load import Data, Loading, Shared
 from trainer.data.pool import Progress
-from trainer.data.source import Arrays
+from trainer.data.source import Arrays, Source
 from trainer.dropout import key_dropout
 from trainer.errors import UserError
 from trainer.features import Kept, separable_head
@@ -136,8 +136,17 @@ def _data(config: Config, wanted: Preprocessing, seed: int, shared: Shared | Non
     """The data, split and described, not yet brought to the model's form."""
     make = partial(build.source, config.data, wanted, progress)
     key = repr((config.data.target, config.data.arguments, config.data.root, wanted))
+    return split(config, shared.source(key, make) if shared else make(), seed)
+
+
+def split(config: Config, source: Source, seed: int) -> Data:
+    """The parts of a source as the configuration divides it; `seed` is data.seed, resolved.
+
+    Raises:
+        UserError: too few samples, or a task without the monitored column.
+    """
     data = data_loading.load(
-        shared.source(key, make) if shared else make(),
+        source,
         valid_fraction=config.data.valid_fraction,
         test_fraction=config.data.test_fraction,
         seed=seed,
@@ -181,9 +190,13 @@ def _with_monitor(task: Task, config: Config) -> Task:
 
 def evaluation_batches(config: Config, data: Data, part: str, loading: Loading, fetch: Fetch | None = None) -> Batches:
     """The batches of a part in its own order, never augmented."""
-    fitting = EVALUATION_NUMBERS // math.prod(data.prepare.output_shape)
-    size = max(config.batch_size, min(EVALUATION_BATCH * config.batch_size, fitting))
+    size = evaluation_size(config, data.prepare.output_shape)
     return data_loading.batches(data, part, size, loading, fetch=fetch)
+
+
+def evaluation_size(config: Config, shape: tuple[int, ...]) -> int:
+    """Samples of `shape` that are evaluated at a time."""
+    return max(config.batch_size, min(EVALUATION_BATCH * config.batch_size, EVALUATION_NUMBERS // math.prod(shape)))
 
 
 def _folds(config: Config) -> tuple[int, int] | None:
@@ -211,9 +224,7 @@ def _population(config: Config, model: nn.Module, data: Data, loading: Loading, 
         raise UserError(f"unfreeze_at={config.unfreeze_at}: nothing is frozen. Add freeze=backbone.")
     if config.unfreeze_at is not None and config.unfreeze_at >= config.epochs:
         raise UserError(f"unfreeze_at={config.unfreeze_at}: expected less than epochs={config.epochs}.")
-    model.to(chosen, loading.dtype)
-    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        model.to(memory_format=torch.channels_last)
+    build.place(model, chosen, loading.dtype)
     optimizer = optimize.optimizer(config, model, chosen)
     schedule = optimize.schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
     scaler = GradScaler(chosen.type, enabled=config.precision == "float16")

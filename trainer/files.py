@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from trainer.errors import RunFailed
 
@@ -32,6 +35,26 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
         raise RunFailed(
             f"{path}: could not be written ({error.strerror}). What was saved before still stands."
         ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """A new text file that takes the place of `path` once all is written; if it raises, what stood there still stands.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8", errors="replace", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunFailed(f"{path}: could not be written ({error.strerror or error}).") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 import time
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint, results
+from trainer import about, build, checkpoint, results
 from trainer.assemble import Parts, assemble, evaluation_batches
 from trainer.compose import Job
 from trainer.config import Config
@@ -22,7 +22,7 @@ from trainer.optimize import schedule_depends_on_epochs
 from trainer.profiling import Profile
 from trainer.report.console import Console, Waiting
 from trainer.signals import Interrupted, Signals
-from trainer.tasks import Regression, Task
+from trainer.tasks import Task
 
 EXIT_CODES = {"completed": 0, "paused": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
 
@@ -133,17 +133,13 @@ class Run:
         self.console = Console(folder.path / "train.log", quiet=in_sweep)
         self.gradients: GradientLog | None = None
         job.stored.update(threads=parts.threads, resume=None, resume_force=False)
-        data = parts.data
-        self.about = {
-            "config": folder.write_config(job.stored, job.choices),
-            "task": data.task.name,
-            "classes": list(data.task.classes),
-            "target_scale": [data.task.mean, data.task.std] if isinstance(data.task, Regression) else None,
-            "output": data.task.output,
-            "prepare": data.prepare.to_dict(),
-            "wanted": asdict(parts.wanted),
-            "fingerprint": data.fingerprint,
-        }
+        self.about = about.describe(
+            folder.write_config(job.stored, job.choices),
+            parts.data,
+            parts.wanted,
+            build.num_outputs(self.config, parts.data.task),
+            build.loss_weights(self.config, parts.data),
+        )
 
     def run(self) -> int:
         state = self.parts.state
