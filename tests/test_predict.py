@@ -13,23 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from photos import write_photos, write_table
 from PIL import Image
 from test_predictor import own_test, photo_words, table_words
 
 import trainer
 from trainer.data.source import Arrays
 from trainer.inputs import Sample, chunks
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("photos") / "photos")
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_table(tmp_path_factory.mktemp("table") / "people.csv")
 
 
 def read_csv(path: str) -> list[dict[str, str]]:

@@ -96,7 +96,7 @@ class About:
             UserError: they are not what they should be, or read something when they are resolved.
         """
         chosen = {name: self.tree[name] for name in names if name in self.tree}
-        if _has_interpolation(chosen):
+        if has_interpolation(chosen):
             raise UserError("it reads environment variables (${...}). If you trust it, add --trust.")
         parsed, problems = config.parse(chosen)
         if problems:
@@ -235,9 +235,10 @@ def _weights(values: Any, count: int) -> Tensor | None:
     return torch.tensor(numbers, dtype=torch.float64)
 
 
-def _has_interpolation(value: Any) -> bool:
+def has_interpolation(value: Any) -> bool:
+    """Whether a stored tree would read something when it is resolved."""
     if isinstance(value, dict):
-        return any(_has_interpolation(inner) for pair in value.items() for inner in pair)
+        return any(has_interpolation(inner) for pair in value.items() for inner in pair)
     if isinstance(value, list):
-        return any(map(_has_interpolation, value))
+        return any(map(has_interpolation, value))
     return isinstance(value, str) and "${" in value

@@ -59,7 +59,7 @@ class Predictor:
 
     def __init__(self, opened: Saved, *, device: str = "auto", calibrated: bool = False) -> None:
         self.saved, self.about = opened, opened.about
-        self.config = opened.config("model", "precision", "batch_size", "threads", "deterministic", "compile")
+        self.config = opened.config("model", "precision", "batch_size")
         self.population = population(opened, device, self.config)
         self.model = self.population.states[0].model
         self.device, self.task = self.population.device, self.about.task
@@ -185,7 +185,8 @@ def population(opened: Saved, device_name: str, config: Config, criterion: Crite
     state = RunState(
         model, still, Schedule(None, "step"), GradScaler(enabled=False), Sums(1, chosen, opened.about.task)
     )
-    made = Solo(state, criterion or _no_loss, chosen, precision=config.precision)
+    compiled = torch.compile(model) if config.compile else None
+    made = Solo(state, criterion or _no_loss, chosen, precision=config.precision, compiled=compiled)
     made.eval()
     return made
 

@@ -17,7 +17,7 @@ from trainer.data.load import Shared
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.gradients import FILE, GradientLog
-from trainer.loop import Fit, Outcome, evaluate
+from trainer.loop import Fit, Outcome
 from trainer.optimize import schedule_depends_on_epochs
 from trainer.profiling import Profile
 from trainer.report.console import Console, Waiting
@@ -229,9 +229,7 @@ class Run:
         parts.state.evaluated.load_state_dict(best.weights)
         parts.keep_features(("test",), self.signals)
         batches = evaluation_batches(self.config, parts.data, "test", parts.loading, parts.kept.get("test"))
-        outputs_NC, targets_N = evaluate(parts.population, batches, self.signals)
-        loss = parts.population.criterion(outputs_NC, targets_N).item()
-        report = parts.data.task.report(outputs_NC, targets_N, loss)
+        outputs_NC, _, report = results.judge(parts.population, parts.data.task, batches, self.signals)
         self.console.test(report, best.epoch)
         if self.config.plots != "false":
             results.draw(self.folder.path, parts, report, outputs_NC.cpu())

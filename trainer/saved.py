@@ -76,6 +76,8 @@ class Saved:
             self._check_weights({name: tuple(value.shape) for name, value in trial.items()})
             with torch.random.fork_rng(devices=[]):  # whoever opens a model keeps their own stream of draws
                 model: nn.Module = targets.call("model", config.model, **given)
+            if config.precision == "float64":  # before the weights come in, or half of their digits would be lost
+                model.double()
             model.load_state_dict(self.weights)
         except (RuntimeError, MemoryError) as error:
             raise UserError(f"{self.path}: its model cannot be built: {str(error).splitlines()[0]}") from error

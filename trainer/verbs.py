@@ -9,6 +9,7 @@ import click
 
 # What `trainer --help` shows; a verb's own help is its command's.
 VERBS: dict[str, str] = {
+    "evaluate": "the test of finished runs again, on their own data or on other data",
     "predict": "classes or values of images and rows of tables",
 }
 

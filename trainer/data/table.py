@@ -23,10 +23,15 @@ Cells = list[list[str]]
 
 @dataclass(frozen=True)
 class Known:
-    """What a trained model knows of its table: columns with their categories, and classes, none for a regression."""
+    """What a trained model knows of its table.
+
+    Attributes:
+        columns: with their categories.
+        classes: none for a regression; None where they are as the file suggests.
+    """
 
     columns: tuple[Column, ...]
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] | None
 
 
 def bundled_table(dataset: str, target: str, task: str | None = None, like: Known | None = None) -> Source:
@@ -65,7 +70,7 @@ def csv_table(
         raise UserError(f"data.target={target}: {path} has no such column.{did_you_mean(target, header)} "
                         f"There is: {', '.join(header)}.")  # fmt: skip
     if like is not None:
-        return _as_known(like, header, rows, target, missing, path)
+        return _as_known(like, header, rows, target, missing, task, path)
     for key, names in (("features", features), ("drop", drop)):
         for name in names or []:
             if name not in header:
@@ -87,7 +92,9 @@ def csv_table(
     return Source({"train": Arrays(inputs, targets)}, classes, task=task, columns=specs, missing=missing, notes=[note])
 
 
-def _as_known(like: Known, header: list[str], rows: Cells, target: str, missing: str | None, path: str) -> Source:
+def _as_known(
+    like: Known, header: list[str], rows: Cells, target: str, missing: str | None, task: str | None, path: str
+) -> Source:
     """The table with the columns and classes of one that a model was trained on."""
     names = [column.name for column in like.columns]
     encoder = Encoder(like.columns, fill=missing in FILLED)
@@ -97,25 +104,30 @@ def _as_known(like: Known, header: list[str], rows: Cells, target: str, missing:
         raise UserError(f"{path}: {error}.") from error
     columns = {name: [row[header.index(name)].strip() for row in rows] for name in [*names, target]}
     kept = _keep(columns, target, missing, f"data.path={path}")
-    codes = {text: code for code, text in enumerate(like.classes)}
-    inputs, targets = [], []
-    for i in kept:
-        cell = columns[target][i]
-        label = codes.get(cell) if like.classes else _number(cell)
-        if label is None or not math.isfinite(label):
-            expected = f"one of the model's classes: {', '.join(like.classes[:20])}" if like.classes else "a number"
-            raise UserError(f"{path}, row {i + 2}, column {target}: {cell!r}; expected {expected}.")
+    lines, inputs = [i + 2 for i in kept], []
+    for i, line in zip(kept, lines, strict=True):
         try:
             inputs.append(encoder.row({name: columns[name][i] for name in names}))
         except BadRow as error:
-            raise UserError(f"{path}, row {i + 2}, {error}.") from error
-        targets.append(label)
-    samples = Arrays(
-        torch.tensor(inputs, dtype=torch.float64),
-        torch.tensor(targets, dtype=torch.int64 if like.classes else torch.float64),
-    )
-    task = "classification" if like.classes else "regression"
-    return Source({"train": samples}, like.classes, task=task, columns=like.columns, missing=missing)
+            raise UserError(f"{path}, row {line}, {error}.") from error
+    cells = [columns[target][i] for i in kept]
+    if like.classes:
+        found, classes, targets = "classification", like.classes, _labels(target, cells, lines, like.classes, path)
+    else:
+        task = "regression" if like.classes is not None else task
+        found, classes, targets, _ = _targets(target, cells, lines, task, path)
+    samples = Arrays(torch.tensor(inputs, dtype=torch.float64), targets)
+    return Source({"train": samples}, classes, task=found, columns=like.columns, missing=missing)
+
+
+def _labels(name: str, cells: list[str], lines: list[int], classes: tuple[str, ...], path: str) -> torch.Tensor:
+    """[N], the place of each cell among the classes."""
+    code = {text: i for i, text in enumerate(classes)}
+    for cell, line in zip(cells, lines, strict=True):
+        if cell not in code:
+            known = ", ".join(classes[:20])
+            raise UserError(f"{path}, row {line}, column {name}: {cell!r} is none of the model's classes: {known}.")
+    return torch.tensor([code[cell] for cell in cells])
 
 
 def _check_choices(task: str | None, missing: str | None) -> None:
