@@ -38,7 +38,7 @@ LAYERS = [
     "prediction",
     "results validate",
     "evaluation",
-    "evaluating",
+    "evaluating export",
     "run",
     "jobs workers search",
     "estimate",

@@ -86,6 +86,17 @@ class Evaluation:
         return Judged(self.opened.name, self.about.task, name, self.own, self._identity(split), outputs_NC.cpu(),
                       targets_N, report)  # fmt: skip
 
+    def samples(self, count: int) -> Tensor:
+        """Raw samples [N, ...] of the part that is usually evaluated, at most so many, spread over it.
+
+        Raises:
+            UserError: there is no such part, or its samples are of another shape.
+        """
+        split = self._split(self._usual_part())
+        self._check_shape(split)
+        spread = torch.linspace(0, len(split) - 1, min(count, len(split))).long()
+        return split.samples.take(split.indices[spread])
+
     @cached_property
     def _population(self) -> Any:
         return population(self.opened, self.config.device, self.config)
