@@ -280,3 +280,18 @@ def test_temperatures_of_every_kind_of_output() -> None:
     assert fit(binary, sure, torch.tensor([0, 1]), "").temperature == 1.0  # nothing is better than no loss at all
     zero = log_probabilities(Classification(("a", "b"), output="probabilities"), torch.tensor([[0.0, 1.0]]))
     assert torch.equal(zero.exp(), torch.tensor([[0.0, 1.0]], dtype=torch.float64))
+
+
+def test_a_data_set_of_ones_own_is_typed(trained: Callable[..., Path], verb) -> None:
+    """What is typed is trusted; the checkpoint's own targets still are not."""
+    run = copied(trained(*DIGITS))
+    Path("own_digits.py").write_text(
+        "import torch\n"
+        "class Grey(torch.utils.data.Dataset):\n"
+        "    classes = [str(n) for n in range(10)]\n"
+        "    def __len__(self): return 40\n"
+        "    def __getitem__(self, i): return torch.full((1, 8, 8), i, dtype=torch.uint8), i % 10\n"
+    )
+    done = verb("evaluate", run, "data=custom", "data._target_=own_digits.Grey")
+    assert done.code == 0, done.err
+    assert written(run)["samples"] == 40

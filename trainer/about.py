@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,11 @@ def _expect(true: bool, name: str) -> None:
         raise ValueError(f"its {name} is not what it should be")
 
 
+def _is_name(value: Any) -> bool:
+    """A text without the characters by which a terminal is commanded."""
+    return isinstance(value, str) and not any(unicodedata.category(character) == "Cc" for character in value)
+
+
 def _numbers(values: Any, name: str, *, above: float = -math.inf) -> tuple[float, ...]:
     _expect(isinstance(values, (list, tuple)), name)
     numbers = tuple(float(value) for value in values)
@@ -170,7 +176,7 @@ def _numbers(values: Any, name: str, *, above: float = -math.inf) -> tuple[float
 
 def _task(content: dict[str, Any]) -> Task:
     classes, output = content["classes"], content.get("output", "logits")
-    _expect(isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes), "classes")
+    _expect(isinstance(classes, (list, tuple)) and all(map(_is_name, classes)), "classes")
     _expect(output in OUTPUTS, "output")
     if content["task"] == "regression":
         scale = _numbers(content["target_scale"], "target_scale")
@@ -187,7 +193,7 @@ def _prepare(stored: Any) -> Prepare | TablePrepare:
         _expect(len(table.columns) > 0, "columns")
         for column in table.columns:
             texts, codes = column.categories, column.seen
-            _expect(isinstance(column.name, str) and all(isinstance(text, str) for text in texts), "columns")
+            _expect(_is_name(column.name) and all(isinstance(text, str) for text in texts), "columns")
             _expect(all(type(code) is int and 0 <= code < len(texts) for code in codes), "columns")
             _numbers((column.fill, column.mean), "columns")
             _numbers((column.std,), "columns", above=0)

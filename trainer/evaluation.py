@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -107,10 +108,13 @@ class Evaluation:
         problems = targets.check(self.config, ["model"], trusted=opened.trusted)
         problems += targets.check(self.config, ["loss"], trusted=opened.trusted)
         trusted = opened.trusted or bool(typed & {"data", "data._target_"})
-        problems += targets.check(self.config, ["data"], trusted=trusted)
+        if trusted and not opened.trusted:
+            sys.path.append(os.getcwd())  # where a data set of the user's own is
+        of_data = targets.check(self.config, ["data"], trusted=trusted)
         # torchvision's data sets read files of pickles; ours check them first.
-        if not (trusted or str(data.target).startswith("trainer.")):
-            problems.append(f"data._target_={data.target}: no data set of this program. If you trust it, add --trust.")
+        if not (trusted or of_data or str(data.target).startswith("trainer.")):
+            of_data = [f"data._target_={data.target}: no data set of this program. If you trust it, add --trust."]
+        problems += of_data
         if problems:
             raise UserError(*(f"{opened.path}: {p.replace('add trust=true', 'add --trust')}" for p in problems))
         cache = data.arguments.get("cache", "auto")

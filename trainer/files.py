@@ -22,7 +22,7 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb", opener=_own) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", errors="replace", newline="") as file:
+        with open(temporary, "w", encoding="utf-8", errors="replace", newline="", opener=_own) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -55,6 +55,11 @@ def replacing(path: Path) -> Iterator[IO[str]]:
         raise RunFailed(f"{path}: could not be written ({error.strerror or error}).") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _own(path: str, flags: int) -> int:
+    """Opens a file that is none of somebody's links to another place: the folder may have come from anywhere."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def sync_folder(folder: Path) -> None:

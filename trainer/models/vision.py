@@ -14,6 +14,8 @@ from trainer.models.heads import ENDINGS, last_layer, mlp_head, replace_head
 # What a builder calls the image's side where its model is made for one; other models take any size.
 SIDES = {"vit": "image_size", "maxvit": "input_size"}
 NATURAL_SIZE = {"vit": 224, "maxvit": 224, "inception": 299}
+# Arguments by which timm reads files, older versions of it pickles too.
+FILES_OF_TIMM = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 # Heads that some models have in training alone, and the weight of their loss in the papers.
 AUXILIARY = {"inception_v3": (("AuxLogits.fc",), 0.4), "googlenet": (("aux1.fc2", "aux2.fc2"), 0.3)}
 
@@ -81,6 +83,8 @@ def timm_model(
     except ModuleNotFoundError as error:
         raise ValueError("timm is not installed: pip install 'trainer-cli[timm]'") from error
     _check(name, timm.list_models(), "timm")
+    if refused := sorted(arguments.keys() & FILES_OF_TIMM):
+        raise ValueError(f"{', '.join(refused)}: weights out of a file are named by model.weights=FILE")
     return _with_head(
         timm.create_model(name, num_classes=num_outputs, **arguments), num_outputs, head, hidden, dropout, output
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,8 @@ def confusion_matrix(path: Path, matrix: list[list[int]], classes: tuple[str, ..
     figure.savefig(path)
 
 
-def reliability(path: Path, curves: dict[str, list[dict[str, Any]]]) -> None:
-    """Accuracy against confidence, and how many samples lie at each confidence.
+def reliability(curves: dict[str, list[dict[str, Any]]]) -> bytes:
+    """Accuracy against confidence, and how many samples lie at each confidence; a PNG.
 
     Args:
         curves: for each name the bins, with `low`, `high`, `count`, `confidence` and `accuracy`.
@@ -109,7 +110,9 @@ def reliability(path: Path, curves: dict[str, list[dict[str, Any]]]) -> None:
     lower.set(xlabel="confidence", ylabel="share of samples")
     for axes in (upper, lower):
         _plain(axes)
-    figure.savefig(path)
+    written = io.BytesIO()
+    figure.savefig(written, format="png")
+    return written.getvalue()
 
 
 def mistakes(path: Path, images: Tensor, captions: list[str]) -> None:
