@@ -172,7 +172,7 @@ def test_yaml_that_grows_or_runs(content, refused) -> None:
         (7, "its config is not what it should be"),
     ):
         save(content | {"config": text})
-        refused(sentence)
+        refused(sentence, "evaluate")
 
 
 def test_zip_bombs(content, refused) -> None:
@@ -280,7 +280,7 @@ def test_models_of_terabytes_cost_nothing(content, refused, trained) -> None:
 )
 def test_what_a_file_says_is_judged(content, refused, change: dict[str, Any], sentence: str) -> None:
     save(content | change)
-    refused(sentence)
+    refused(sentence, "predict")
 
 
 def test_keys_that_are_not_there(content, refused) -> None:
