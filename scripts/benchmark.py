@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from benchmark_stack import stack
 from benchmark_sweep import features, sweep
 from PIL import Image
 from torch import Tensor, nn
@@ -45,6 +46,7 @@ def main() -> None:
         help="folder that holds MNIST/",
     )
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--stack-repeats", type=int, default=1, help="of each stacked sweep; one takes some minutes")
     arguments = parser.parse_args()
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
@@ -209,7 +211,7 @@ def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[
         saver = Saver(folder.checkpoints, job.config.checkpoint.every, about)
         report = (journal or Journal)(console, folder)
         try:
-            yield Fit(parts.population, parts.train, parts.valid, job.config, saver, report, Signals())
+            yield Fit(parts.population, parts.train, parts.valid, saver, report, Signals())
         finally:
             console.close()
             folder.close()
@@ -487,6 +489,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "startup": startup,
     "memory": memory,
     "sweep": sweep,
+    "stack": stack,
     "features": features,
 }
 

@@ -108,8 +108,8 @@ assert not job.problems, job.problems
 parts = assemble(job.config)
 with Signals() as signals:
     begin = time.perf_counter()
-    parts.keep_features(("train", "valid"), signals)
-    Fit(parts.population, parts.train, parts.valid, job.config, Silent(), Silent(), signals).run()
+    parts.keep_features(("train", "valid"), lambda *how_far: None)
+    Fit(parts.population, parts.train, parts.valid, Silent(), Silent(), signals).run()
     ours = time.perf_counter() - begin
 model = parts.state.model.eval()
 images = torch.cat([parts.data.splits[p].samples.take(parts.data.splits[p].indices) for p in ("train", "valid")])

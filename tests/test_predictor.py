@@ -35,7 +35,7 @@ def own_test(run: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     parts = assemble(job.config, saved=saved)
     parts.state.load_state_dict(saved["run"])
     parts.state.evaluated.load_state_dict(checkpoint.load(run / "checkpoints" / "best.pt")["model"])
-    parts.keep_features(("test",), Signals())
+    parts.keep_features(("test",), lambda what, done, total: None)
     batches = evaluation_batches(job.config, parts.data, "test", parts.loading, parts.kept.get("test"))
     outputs, targets = evaluate(parts.population, batches, Signals())
     split = parts.data.splits["test"]

@@ -54,8 +54,8 @@ def test_accumulation_equals_the_whole_batch(cuts: list[int], job) -> None:
     words = ("model=ann", "model.dropout=0", "precision=float64", "optim=sgd", "clip_norm=0.1")
     parts, whole = assemble(job(*words).config), assemble(job(*words).config)
     ((inputs, targets),) = first_batches(parts, 1)
-    train_step(parts.population, list(zip(inputs.split(cuts), targets.split(cuts), strict=True)), clip_norm=0.1)
-    train_step(whole.population, [(inputs, targets)], clip_norm=0.1)
+    train_step(parts.population, list(zip(inputs.split(cuts), targets.split(cuts), strict=True)))
+    train_step(whole.population, [(inputs, targets)])
     for x, y in zip(parts.state.model.parameters(), whole.state.model.parameters(), strict=True):
         torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
     assert parts.state.step == 1
@@ -63,10 +63,11 @@ def test_accumulation_equals_the_whole_batch(cuts: list[int], job) -> None:
 
 @pytest.mark.parametrize(("norm", "value"), [(0.05, None), (None, 0.01), (0.05, 0.01), (1e9, 1e9)])
 def test_clipping_is_torchs(norm: float | None, value: float | None, job) -> None:
-    parts = assemble(job("optim=sgd").config)
+    given = [f"clip_{kind}={value}" for kind, value in (("norm", norm), ("value", value)) if value]
+    parts = assemble(job("optim=sgd", *given).config)
     hand = copy.deepcopy(parts.state.model)
     ((inputs, targets),) = first_batches(parts, 1)
-    train_step(parts.population, [(inputs, targets)], norm, value)
+    train_step(parts.population, [(inputs, targets)])
     F.cross_entropy(hand(inputs), targets).backward()
     if value:
         nn.utils.clip_grad_value_(hand.parameters(), value)

@@ -97,7 +97,7 @@ def test_the_program_counts_before_clipping_and_with_functions_as_activations(jo
         for name, layer in hand.named_children()
     }
     parts.population.train()
-    train_step(parts.population, [(images, labels), (more, others)], clip_norm=1e-3)
+    train_step(parts.population, [(images, labels), (more, others)])
     rows = parts.state.watch.rows()
     assert {row["layer"]: row["gradient_norm"] for row in rows} == pytest.approx(expected, rel=1e-9)
     judged = {row["layer"]: (row["dead_share"] is not None, row["saturated_share"] is not None) for row in rows}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -32,7 +32,6 @@ from trainer.population import Solo
 from trainer.pretrained import Preprocessing
 from trainer.profiling import MOST_STEPS, WARM_UP
 from trainer.seeds import derive
-from trainer.signals import Signals
 from trainer.state import RunState
 from trainer.targets import check
 from trainer.tasks import Classification, Task
@@ -59,21 +58,17 @@ class Parts:
 
     @property
     def state(self) -> RunState:
-        return self.population.states[0]
+        return self.population.state
 
-    def keep_features(self, names: Sequence[str], signals: Signals) -> None:
-        """Computes the features of these parts where they are kept.
-
-        Raises:
-            Interrupted: within a batch of a signal.
-        """
+    def keep_features(self, names: Sequence[str], progress: Progress) -> None:
+        """Computes the features of these parts where they are kept; `progress` may raise to end it."""
         for name in filter(self.kept.__contains__, names):
             split = self.data.splits[name]
             # Each sample is read once: nothing need be kept of it.
             workers = 0 if isinstance(split.samples, Arrays) else self.loading.workers
             once = replace(self.loading, resident="false", workers=workers)
             batches = evaluation_batches(self.config, self.data, name, once)
-            self.kept[name].fill(self.population, batches, split.loss_targets, signals)
+            self.kept[name].fill(self.population, batches, split.loss_targets, progress)
 
 
 def assemble(
@@ -83,6 +78,8 @@ def assemble(
     saved: dict[str, Any] | None = None,
     shared: Shared | None = None,
     progress: Progress | None = None,
+    like: Parts | None = None,
+    sharing: int = 1,
 ) -> Parts:
     """Everything before the first step; nothing is written but decoded images, to their cache.
 
@@ -91,6 +88,8 @@ def assemble(
         saved: the checkpoint that is to be restored, so that `model.weights` need not be there any more.
         shared: where data is kept for other runs.
         progress: is told how far reading the data is; may raise to end it.
+        like: a run with the same data, whose data and batches are taken.
+        sharing: how many runs with data of their own share the device's memory.
 
     Raises:
         UserError: with all that is wrong with targets, arguments and device at once; then data; then shapes.
@@ -111,16 +110,22 @@ def assemble(
     data_seed = config.seed if config.data.seed is None else config.data.seed
     known = saved and saved.get("wanted")
     wanted = Preprocessing(**known) if known else pretrained.preprocessing(config)
-    data = _data(config, wanted, data_seed, shared, progress)
+    if like is None:
+        data = _data(config, wanted, data_seed, shared, progress)
+    else:
+        data = replace(like.data, notes=list(like.data.notes))
     model = build.model(config, data, wanted)
     if saved is None:
         data.notes += pretrained.load(model, config)
+    if like is not None:
+        population = _population(config, model, data, like.loading, len(like.train), "")
+        return replace(like, config=config, data=data, population=population, wanted=wanted)
     augment = build.augmentation(config, data)
     if config.debug.batches:
         data.limit(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=data_seed)
     workers = _workers(config.data.workers)
-    loading = Loading(chosen, dtype, device.free_memory(chosen), config.data.resident, workers, shared)
-    head = separable_head(config, model, data)
+    loading = Loading(chosen, dtype, device.free_memory(chosen) // sharing, config.data.resident, workers, shared)
+    head = separable_head(config, model, data, loading)
     weights = data_loading.balancing(data) if config.data.balance == "sampler" else None
     draw = Draw(data_seed, config.drop_last, augment, weights, build.mix(config, data))
     kept = {part: Kept() for part in data.splits if head}
@@ -134,25 +139,36 @@ def assemble(
 
 def _data(config: Config, wanted: Preprocessing, seed: int, shared: Shared | None, progress: Progress | None) -> Data:
     """The data, split and described, not yet brought to the model's form."""
-    make = partial(build.source, config.data, wanted, progress)
+    read = partial(build.source, config.data, wanted, progress)
     key = repr((config.data.target, config.data.arguments, config.data.root, wanted))
-    return split(config, shared.source(key, make) if shared else make(), seed)
+
+    def make() -> Source:
+        return shared.source(key, read) if shared else read()
+
+    return split(config, make, seed, shared, key)
 
 
-def split(config: Config, source: Source, seed: int) -> Data:
+def split(config: Config, source: Callable[[], Source], seed: int, shared: Shared | None = None, key: str = "") -> Data:
     """The parts of a source as the configuration divides it; `seed` is data.seed, resolved.
+
+    Args:
+        key: of the source, where it is shared.
 
     Raises:
         UserError: too few samples, or a task without the monitored column.
     """
-    data = data_loading.load(
-        source,
-        valid_fraction=config.data.valid_fraction,
-        test_fraction=config.data.test_fraction,
-        seed=seed,
-        relabel=config.data.relabel,
-        folds=_folds(config),
-    )
+    splitting: dict[str, Any] = {
+        "valid_fraction": config.data.valid_fraction,
+        "test_fraction": config.data.test_fraction,
+        "seed": seed,
+        "relabel": config.data.relabel,
+        "folds": _folds(config),
+    }
+
+    def divided() -> Data:
+        return data_loading.load(source(), **splitting)
+
+    data = shared.data(repr((key, splitting)), divided) if shared else divided()
     data.task = _with_monitor(data.task, config)
     if config.data.per_class is not None:
         data.thin(config.data.per_class, seed)
@@ -228,7 +244,7 @@ def _population(config: Config, model: nn.Module, data: Data, loading: Loading, 
     optimizer = optimize.optimizer(config, model, chosen)
     schedule = optimize.schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
     scaler = GradScaler(chosen.type, enabled=config.precision == "float16")
-    state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen, data.task))
+    state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen, data.task), config)
     if config.ema.decay is not None:
         state.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema.decay), use_buffers=True)
     if config.debug.gradients:

@@ -47,7 +47,11 @@ def source(
     if not inspect.isclass(target):
         given: dict[str, Any] = {"root": config.root, "progress": progress, "like": like}
         if "resize" in inspect.signature(target).parameters and wanted.size:
-            given |= {"size": wanted.size, "resize": wanted.resize}
+            # Squashed to a square first, images of another form are brought to it by what prepares them.
+            given |= {
+                "size": wanted.size if isinstance(wanted.size, int) else max(wanted.size),
+                "resize": wanted.resize,
+            }
         return call("data", config, **given)
     given = {"root": config.root} if "root" in inspect.signature(target).parameters else {}
 
@@ -201,9 +205,9 @@ def place(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
 
 
 def _fit(data: Data, wanted: Preprocessing, channels: int | None) -> None:
-    side = wanted.size
-    if side and tuple(data.shape[1:]) != (side, side):
-        data.fit((side, side), channels)
+    size = (wanted.size, wanted.size) if isinstance(wanted.size, int) else wanted.size
+    if size and tuple(data.shape[1:]) != tuple(size):
+        data.fit(size, channels)
     elif channels and data.shape[0] != channels:
         data.fit(None, channels)
     if wanted.mean and wanted.std and len(wanted.mean) in (1, data.prepare.output_shape[0]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,11 @@ class Saver:
             size = sum(p.numel() * p.element_size() for p in state.model.parameters())
             self.last_cost = 0.005 + 4 * size / BYTES_PER_SECOND
         return self.last_cost
+
+    def save_all(self, states: Sequence[RunState]) -> None:
+        """Saves the one run that there is."""
+        for state in states:
+            self.save(state)
 
     def save(self, state: RunState) -> None:
         """Writes `best.pt` if there is a new best, and `last.pt`, which becomes `previous.pt` at the next save.

@@ -33,13 +33,19 @@ class KeyedDropout(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return inputs
-        if self._generator is None or self._generator.device != inputs.device:
-            self._generator = Generator(inputs.device)
+        return inputs * self.fill(torch.empty(inputs.shape, dtype=inputs.dtype, device=inputs.device))
+
+    def fill(self, factors: Tensor) -> Tensor:
+        """Writes what inputs [B, ...] are multiplied by into a contiguous tensor of their shape, and returns it."""
+        if self.p == 0:
+            return factors.fill_(1)
+        if self._generator is None or self._generator.device != factors.device:
+            self._generator = Generator(factors.device)
         # A layer that is used twice in one pass draws twice.
         self._generator.manual_seed(derive(self.seed, "dropout", self.layer, *self._moment, self._calls))
         self._calls += 1
-        keep = torch.empty_like(inputs).bernoulli_(1 - self.p, generator=self._generator)
-        return inputs * keep.div_(1 - self.p) if self.p < 1 else inputs * keep
+        factors.bernoulli_(1 - self.p, generator=self._generator)
+        return factors.div_(1 - self.p) if self.p < 1 else factors
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 
 import torch
 
@@ -14,7 +13,7 @@ from trainer.compose import Job
 from trainer.data.load import Shared
 from trainer.jobs import varying
 from trainer.loop import grouped
-from trainer.processes import context_for
+from trainer.processes import elsewhere
 from trainer.report.leaderboard import print_table
 from trainer.step import eval_step, train_step
 from trainer.validate import Plan, kind
@@ -45,20 +44,10 @@ def show_plan(jobs: Sequence[Job], prepared: Plan) -> int:
 
 def _measured(job: Job, prepared: Plan) -> tuple[float, int]:
     """Seconds of an epoch and bytes of a checkpoint, measured in a process of its own."""
-    context = context_for(prepared.devices)
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(  # type: ignore[attr-defined]
-        target=_measure, args=(job, prepared.devices[0], prepared.shared, theirs)
-    )
-    process.start()
-    theirs.close()
-    try:
-        return ours.recv()
-    finally:
-        process.join()
+    return elsewhere(prepared.devices, _measure, job, prepared.devices[0], prepared.shared)
 
 
-def _measure(job: Job, device: str, shared: Shared, answer: Connection) -> None:
+def _measure(job: Job, device: str, shared: Shared) -> tuple[float, int]:
     job.config.device = device
     parts = assemble(job.config, shared=shared)
     config, population = job.config, parts.population
@@ -68,7 +57,7 @@ def _measure(job: Job, device: str, shared: Shared, answer: Connection) -> None:
         begin, steps = time.perf_counter(), 0
         while steps == 0 or (not warming and time.perf_counter() - begin < SECONDS):
             for batches in grouped(parts.train.epoch(epoch), config.accumulate):
-                train_step(population, batches, config.clip_norm, config.clip_value)
+                train_step(population, batches)
                 steps += 1
                 if warming or time.perf_counter() - begin >= SECONDS:
                     break
@@ -82,7 +71,7 @@ def _measure(job: Job, device: str, shared: Shared, answer: Connection) -> None:
     validation = (time.perf_counter() - begin) * len(parts.valid)
     buffer = io.BytesIO()
     torch.save(parts.state.state_dict(), buffer)
-    answer.send((per_step * len(parts.train) / config.accumulate + validation, buffer.tell()))
+    return per_step * len(parts.train) / config.accumulate + validation, buffer.tell()
 
 
 def _finish(device: torch.device) -> None:

@@ -20,7 +20,7 @@ from trainer.config import Config
 from trainer.convert import did_you_mean
 from trainer.data.load import Data, Loading, Split
 from trainer.data.pool import Progress
-from trainer.data.source import Source, fingerprint, labelled
+from trainer.data.source import Source, labelled
 from trainer.data.table import Known
 from trainer.data.table_prepare import TablePrepare
 from trainer.errors import UserError
@@ -58,7 +58,7 @@ class Evaluation:
         device.set_up(self.config.threads, self.config.deterministic)
         self.device = device.choose(self.config.device)
         self.source = self._source(progress)
-        self.fingerprint = fingerprint(self.source)
+        self.fingerprint = self.source.fingerprint
         self.own = self.fingerprint == self.about.fingerprint
         self.classes, self.parts = labelled(self.source, self.config.data.relabel)
         self._check_classes()
@@ -168,7 +168,7 @@ class Evaluation:
         """Divided as in training."""
         config = self.config
         seed = config.seed if config.data.seed is None else config.data.seed
-        data = assemble.split(config, self.source, seed)
+        data = assemble.split(config, lambda: self.source, seed)
         if config.debug.batches:
             data.limit(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=seed)
         return data

@@ -23,6 +23,7 @@ OUTPUTS = Path("outputs")
 LEDGER = "sweep.jsonl"
 MAX_CONFIG_BYTES = 1_000_000
 CHOICES = "# chosen: "
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast where it is there
 
 
 class RunFolder:
@@ -55,7 +56,7 @@ class RunFolder:
     def write_config(self, tree: dict[str, Any], choices: dict[str, str]) -> str:
         """Writes config.yaml, headed by the options that were chosen; returns its text."""
         text = CHOICES + " ".join(f"{group}={option}" for group, option in choices.items()) + "\n"
-        text += yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
+        text += yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
         write_atomically(self.path / "config.yaml", text.encode())
         return text
 

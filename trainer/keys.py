@@ -170,6 +170,12 @@ class SweepConfig:
     dry_run: bool = key(False, "only show the jobs and estimate time and disk")
     sampler: str = key("none", "how trials are chosen; tpe: by optuna, from what was found", choices=("none", "tpe"))
     trials: int | None = key(None, "of a sampler: how many jobs", ge=1)
+    stack: str = key(
+        "false",
+        "train jobs of equal shapes in one pass: true, auto (where measured to gain), or at most so many at a time",
+        pattern=r"auto|true|false|[1-9]\d*",
+        expected="true, false, auto or a number from 1",
+    )
     halving: HalvingConfig = field(default_factory=HalvingConfig)
 
 

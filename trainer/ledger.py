@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -56,12 +56,14 @@ class Ledger:
 
     Attributes:
         lost: jobs whose lines a killed process did not come to write.
+        stacks: numbers of jobs that are trained in one pass; one alone where it was decided so.
     """
 
     folder: Path
     words: list[str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     lost: int = 0
+    stacks: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._lock = open(self.folder / "sweep.lock", "a", encoding="ascii")  # noqa: SIM115 held as long as the sweep
@@ -118,6 +120,12 @@ class Ledger:
         entry.state, entry.reason = state, reason
         self._write({"job": entry.number, "state": state, **({"reason": reason} if reason else {}), **more})
 
+    def stack(self, stacks: Sequence[list[int]], reasons: Sequence[str]) -> None:
+        """Notes which jobs are trained in one pass, and why; nothing where there is nothing to note."""
+        if stacks or reasons:
+            self.stacks += stacks
+            self._write({"stacks": list(stacks), "why": list(reasons)})
+
     def _write(self, *lines: dict[str, Any]) -> None:
         stamp = {"time": round(time.time(), 3)}
         text = "".join(json.dumps({**stamp, **line}, ensure_ascii=False) + "\n" for line in lines)
@@ -127,14 +135,14 @@ class Ledger:
 
     def _read(self) -> None:
         path = self.folder / LEDGER
-        self.words, self.entries, whole = read_ledger(path)
+        self.words, self.entries, self.stacks, whole = read_ledger(path)
         self.lost = max((entry.of for entry in self.entries), default=1) - len(self.entries)
         if whole < path.stat().st_size:  # the process was killed while it wrote
             self._file.truncate(whole)
 
 
-def read_ledger(path: Path) -> tuple[list[str], list[Entry], int]:
-    """The sweep's words, its jobs, and the bytes up to the end of the last whole line.
+def read_ledger(path: Path) -> tuple[list[str], list[Entry], list[list[int]], int]:
+    """The sweep's words, its jobs, its stacks, and the bytes up to the end of the last whole line.
 
     Raises:
         UserError: it is no ledger.
@@ -147,6 +155,7 @@ def read_ledger(path: Path) -> tuple[list[str], list[Entry], int]:
         raise UserError(f"{path}: it is empty; start the sweep anew.")
     words: list[str] = []
     entries: list[Entry] = []
+    stacks: list[list[int]] = []
     for number, text in enumerate(whole.splitlines(), 1):
         try:
             line = json.loads(text)
@@ -155,6 +164,8 @@ def read_ledger(path: Path) -> tuple[list[str], list[Entry], int]:
                 words = [str(word) for word in line["words"]]
             elif "stored" in line:
                 entries.append(_entry(line, len(entries)))
+            elif "stacks" in line:
+                stacks += [[entries[job].number for job in stack] for stack in line["stacks"]]
             else:
                 entry = entries[line["job"]]
                 if line["state"] not in STATES:
@@ -162,7 +173,7 @@ def read_ledger(path: Path) -> tuple[list[str], list[Entry], int]:
                 entry.state, entry.reason = line["state"], str(line.get("reason", ""))
         except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: not readable ({error}).") from error
-    return words, entries, len(whole)
+    return words, entries, stacks, len(whole)
 
 
 def _entry(line: dict[str, Any], number: int) -> Entry:

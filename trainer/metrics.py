@@ -6,6 +6,7 @@ Shape letters: R runs (absent where one run trains alone), B samples of a batch,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,9 +16,12 @@ from trainer.tasks import Task
 
 
 class Sums:
-    """Loss and right answers since the last validation, summed on the device and divided once.
+    """Loss and right answers of each run since its last validation, summed on the device and divided once.
 
-    Adding never waits for the device. `loss` stays non-finite once a loss was, so one look at it tells of all.
+    Adding never waits for the device. A loss stays non-finite once it was, so one look at it tells of all.
+
+    Attributes:
+        count_R: samples; not on the device, where nobody asks for it.
     """
 
     def __init__(self, num_runs: int, device: torch.device, task: Task) -> None:
@@ -25,38 +29,54 @@ class Sums:
         self.task = task
         self.loss_R = torch.zeros(num_runs, dtype=exact, device=device)
         self.correct_R = torch.zeros(num_runs, dtype=torch.int64, device=device)
-        self.count = 0
+        self.count_R = torch.zeros(num_runs, dtype=torch.int64)
 
-    def add(self, loss_R: Tensor, outputs_RBC: Tensor, targets_B: Tensor) -> None:
-        """Adds a batch; `loss_R` is its mean loss. Takes what is detached."""
-        batch = len(targets_B)
+    @classmethod
+    def joined(cls, parts: Sequence[Sums]) -> Sums:
+        """The sums of several runs in one; from now on `parts` are views of it."""
+        first = parts[0]
+        whole = cls(len(parts), first.loss_R.device, first.task)
+        for name in ("loss_R", "correct_R", "count_R"):
+            setattr(whole, name, torch.cat([getattr(part, name) for part in parts]))
+            for run, part in enumerate(parts):
+                setattr(part, name, getattr(whole, name)[run : run + 1])
+        return whole
+
+    def add(self, loss_R: Tensor, outputs_RBC: Tensor, targets: Tensor) -> None:
+        """Adds a batch; `loss_R` is its mean loss, `targets` are [B] or, where each run has its own, [R, B].
+
+        Takes what is detached.
+        """
+        batch = outputs_RBC.shape[-2]
         self.loss_R.add_(loss_R, alpha=batch)
-        correct_R = self.task.correct(outputs_RBC, targets_B)
+        correct_R = self.task.correct(outputs_RBC, targets)
         if correct_R is not None:
             self.correct_R.add_(correct_R)
-        self.count += batch
+        self.count_R.add_(batch)
 
-    def finite(self) -> bool:
-        """Whether all losses so far were finite; waits for the device."""
-        return math.isfinite(self.loss_R.sum().item())
+    def lost(self) -> list[int]:
+        """The runs of which a loss was not finite; waits for the device."""
+        if math.isfinite(self.loss_R.sum().item()):
+            return []
+        return self.loss_R.isfinite().logical_not().nonzero().flatten().tolist()
 
     def result(self, run: int = 0) -> dict[str, float | None]:
         """The columns of metrics.csv that are about training; None before the first batch."""
-        count = self.count or math.nan
+        samples = int(self.count_R[run])
+        count = samples or math.nan
         figures = {"train_loss": self.loss_R[run].item() / count}
         if "train_accuracy" in self.task.columns:
             figures["train_accuracy"] = self.correct_R[run].item() / count
-        return {name: value if self.count else None for name, value in figures.items()}
+        return {name: value if samples else None for name, value in figures.items()}
 
     def reset(self) -> None:
-        self.loss_R.zero_()
-        self.correct_R.zero_()
-        self.count = 0
+        for sums_R in (self.loss_R, self.correct_R, self.count_R):
+            sums_R.zero_()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"loss": self.loss_R.cpu(), "correct": self.correct_R.cpu(), "count": self.count}
+        return {"loss": self.loss_R.cpu(), "correct": self.correct_R.cpu(), "count": int(self.count_R[0])}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.loss_R.copy_(state["loss"])
         self.correct_R.copy_(state["correct"])
-        self.count = state["count"]
+        self.count_R.fill_(state["count"])

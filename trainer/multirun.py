@@ -15,8 +15,11 @@ from trainer.jobs import compose_jobs, stored_job, varying
 from trainer.keys import SweepConfig
 from trainer.ledger import FINAL, Ledger
 from trainer.search import Search, first_job
+from trainer.stack.choose import Stacks, choose, hint
+from trainer.stack.files import deal_out
 from trainer.sweep import Sweep, new_entries
 from trainer.validate import Plan, plan, validate
+from trainer.workers import wait_for
 
 SAMPLED = "sweep.sampler=tpe"
 
@@ -42,11 +45,13 @@ def new_sweep(
 
         return show_plan(jobs * (settings.trials or 1) if sampled else jobs, prepared)
     _refuse_uncomparable(jobs, settings)
+    stacks = _stacks(jobs, range(len(jobs)), settings, prepared)
     with closing(Ledger.create(new_folder("sweep", OUTPUTS), words)) as ledger:
         if sampled:
             search = Search(ledger.folder, composer, words, jobs[0].config.monitor, settings)
             return Sweep(ledger, [], settings, prepared, command, search=search).run()
         ledger.add(new_entries(jobs, varying(jobs)))
+        ledger.stack(stacks.jobs, stacks.lines)
         return Sweep(ledger, jobs, settings, prepared, command, launcher=launcher).run()
 
 
@@ -91,6 +96,8 @@ def resumed_sweep(
         if prepared is None:
             print(f"{folder}: all {len(jobs)} jobs are finished. More jobs: train -m resume={folder} key=values")
         ledger.add(new_entries(added, varying([*jobs, *added])[len(jobs) :], start=len(jobs)) if added else [])
+        anew = any(word.startswith("sweep.stack=") for word in about_sweep)
+        _continue_stacks(ledger, [*jobs, *added], settings, prepared, trusted=trust, anew=anew)
         sweep = Sweep(ledger, [*jobs, *added], settings, prepared, command, trust, launcher=launcher, search=search)
         return sweep.run()
 
@@ -123,10 +130,46 @@ def _settings(jobs: Sequence[Job], composer: Composer | None = None, words: Sequ
 
 
 def _refuse_pairs(settings: SweepConfig, launcher: Sequence[str]) -> None:
-    if launcher and (settings.halving.factor or settings.sampler != "none"):
-        raise UserError("hydra/launcher: halving and samplers need the program's own workers; leave it out.")
+    if launcher and (settings.halving.factor or settings.sampler != "none" or settings.stack != "false"):
+        raise UserError("hydra/launcher: halving, samplers and stacks need the program's own workers; leave it out.")
+    if settings.stack != "false" and settings.sampler != "none":
+        raise UserError("sweep.stack: a sampler asks for one job at a time; leave one of the two out.")
     if settings.halving.factor and settings.sampler != "none":
         raise UserError("sweep.halving: a sampler has no rungs; choose one of the two.")
+
+
+def _stacks(
+    jobs: Sequence[Job], numbers: Sequence[int], settings: SweepConfig, prepared: Plan, *, trusted: bool = True
+) -> Stacks:
+    """Which of these jobs are trained in one pass; says so."""
+    if settings.stack == "false":
+        if prepared.light and (line := hint(jobs)):
+            print(line)
+        return Stacks()
+    stacks = choose(jobs, numbers, settings.stack, prepared.devices, prepared.shared, trusted=trusted)
+    for line in stacks.lines:
+        print(line)
+    return stacks
+
+
+def _continue_stacks(
+    ledger: Ledger, jobs: Sequence[Job], settings: SweepConfig, prepared: Plan | None, *, trusted: bool, anew: bool
+) -> None:
+    """Deals out what killed stacks have left; jobs that nothing was decided of yet may come into new ones.
+
+    Args:
+        anew: jobs that were to be trained one by one, too.
+    """
+    stacked = {number for stack in ledger.stacks if len(stack) > 1 for number in stack}
+    for number in stacked:
+        wait_for(ledger.folder / ledger.entries[number].name)
+    for note in deal_out(ledger.folder, {entry.name for entry in ledger.entries}):
+        print(note)
+    known = stacked if anew else {number for stack in ledger.stacks for number in stack}
+    open_ones = [e.number for e in ledger.entries if e.state not in FINAL and e.number not in known]
+    if prepared is not None and open_ones:
+        stacks = _stacks([jobs[number] for number in open_ones], open_ones, settings, prepared, trusted=trusted)
+        ledger.stack(stacks.jobs, stacks.lines)
 
 
 def _refuse_uncomparable(jobs: Sequence[Job], settings: SweepConfig) -> None:

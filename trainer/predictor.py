@@ -182,9 +182,8 @@ def population(opened: Saved, device_name: str, config: Config, criterion: Crite
     model = opened.model()
     place(model, chosen, dtype)
     still = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.0)
-    state = RunState(
-        model, still, Schedule(None, "step"), GradScaler(enabled=False), Sums(1, chosen, opened.about.task)
-    )
+    sums = Sums(1, chosen, opened.about.task)
+    state = RunState(model, still, Schedule(None, "step"), GradScaler(enabled=False), sums, config)
     compiled = torch.compile(model) if config.compile else None
     made = Solo(state, criterion or _no_loss, chosen, precision=config.precision, compiled=compiled)
     made.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from trainer.config import defaults
 from trainer.convert import show
 from trainer.data.batches import Batches
 from trainer.data.load import Split
-from trainer.loop import Outcome, evaluate
+from trainer.loop import evaluate
 from trainer.population import Solo
 from trainer.signals import Signals
+from trainer.stopping import Outcome
 from trainer.tasks import Classification, Regression, Task
 
 MISTAKES = 24
@@ -89,11 +91,7 @@ def summary(
         "device": device.describe(parts.device),
         "threads": parts.threads,
         "peak_memory_bytes": device.peak_memory(parts.device),
-        "versions": {
-            "trainer": __version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in LIBRARIES},
-        },
+        "versions": versions(),
         "seed": parts.config.seed,
         "command": command,
         "git_commit": _git_commit(),
@@ -101,6 +99,13 @@ def summary(
         "skipped_images": parts.data.skipped,
         "error": outcome.reason if outcome.status in ("failed", "diverged") else None,
     }
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Of this program and what it stands on."""
+    installed = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"trainer": __version__, "python": platform.python_version(), **installed}
 
 
 def _figures(row: dict[str, Any], prefix: str) -> dict[str, Any]:

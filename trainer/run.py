@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import about, build, checkpoint, results
+from trainer import about as description
+from trainer import build, checkpoint, results
 from trainer.assemble import Parts, assemble, evaluation_batches
 from trainer.compose import Job
 from trainer.config import Config
@@ -17,11 +19,12 @@ from trainer.data.load import Shared
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.gradients import FILE, GradientLog
-from trainer.loop import Fit, Outcome
+from trainer.loop import Fit
 from trainer.optimize import schedule_depends_on_epochs
 from trainer.profiling import Profile
 from trainer.report.console import Console, Waiting
 from trainer.signals import Interrupted, Signals
+from trainer.stopping import Outcome
 from trainer.tasks import Task
 
 EXIT_CODES = {"completed": 0, "paused": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
@@ -77,7 +80,7 @@ def execute(
         except Interrupted:
             return signals.exit_code
         if saved:
-            _restore(parts, saved, config)
+            restore(parts, saved, config)
         if signals.received is not None:  # before there was anything to save
             return signals.exit_code
         if folder is None:
@@ -100,7 +103,12 @@ def execute(
         return run.run()
 
 
-def _restore(parts: Parts, saved: dict[str, Any], config: Config) -> None:
+def restore(parts: Parts, saved: dict[str, Any], config: Config) -> None:
+    """Brings the parts to where a checkpoint was.
+
+    Raises:
+        UserError: the data is another.
+    """
     if saved["fingerprint"] != parts.data.fingerprint and not config.resume_force:
         raise UserError(
             f"data.root={config.data.root}: the data is not what this run was trained on so far. "
@@ -109,6 +117,18 @@ def _restore(parts: Parts, saved: dict[str, Any], config: Config) -> None:
     parts.state.load_state_dict(saved["run"], schedule=not config.resume_force)
     if config.resume_force:
         parts.state.schedule.replay(parts.state.step, parts.state.epoch)
+
+
+def describe(job: Job, parts: Parts, folder: RunFolder) -> dict[str, Any]:
+    """What each checkpoint holds besides the run's state; also writes the run's config.yaml."""
+    job.stored.update(threads=parts.threads, resume=None, resume_force=False)
+    return description.describe(
+        folder.write_config(job.stored, job.choices),
+        parts.data,
+        parts.wanted,
+        build.num_outputs(job.config, parts.data.task),
+        build.loss_weights(job.config, parts.data),
+    )
 
 
 class Run:
@@ -126,22 +146,21 @@ class Run:
         resumed: bool,
         in_sweep: bool = False,
         pause_at: int | None = None,
+        about: dict[str, Any] | None = None,
     ) -> None:
         self.job, self.parts, self.folder, self.signals = job, parts, folder, signals
         self.config, self.command, self.started, self.resumed = job.config, command, started, resumed
         self.in_sweep, self.pause_at = in_sweep, pause_at
         self.console = Console(folder.path / "train.log", quiet=in_sweep)
         self.gradients: GradientLog | None = None
-        job.stored.update(threads=parts.threads, resume=None, resume_force=False)
-        self.about = about.describe(
-            folder.write_config(job.stored, job.choices),
-            parts.data,
-            parts.wanted,
-            build.num_outputs(self.config, parts.data.task),
-            build.loss_weights(self.config, parts.data),
-        )
+        self.about = about or describe(job, parts, folder)
 
-    def run(self) -> int:
+    def run(self, fit: Callable[[], Outcome] | None = None) -> int:
+        """The whole of it; returns the exit code.
+
+        Args:
+            fit: trains it, where that is not its own affair.
+        """
         state = self.parts.state
         self.console.header(results.header(self.job, self.parts, self.folder.path))
         if self.resumed:
@@ -150,7 +169,7 @@ class Run:
         outcome, test, testing = Outcome("failed", ""), None, 0.0
         try:
             self.folder.start_metrics(columns(self.parts.data.task), state.history)
-            outcome = self._fit()
+            outcome = fit() if fit else self._fit()
             self.console.end(outcome.reason)
             self._end_gradients(outcome)
             begin = time.perf_counter()
@@ -191,18 +210,19 @@ class Run:
     def _fit(self) -> Outcome:
         saver = checkpoint.Saver(self.folder.checkpoints, self.config.checkpoint.every, self.about)
         parts, console = self.parts, self.console
-        parts.keep_features(("train", "valid"), self.signals)
+        with Waiting(self.signals.check) as progress:
+            parts.keep_features(("train", "valid"), progress)
         if parts.state.watch is not None:
             path = self.folder.path / FILE
             self.gradients = GradientLog(parts.state.watch, path, parts.state.history, self.config, console.note)
         journal = Journal(console, self.folder, self.gradients)
-        fit = Fit(parts.population, parts.train, parts.valid, self.config, saver, journal, self.signals, self.pause_at)
+        fit = Fit(parts.population, parts.train, parts.valid, saver, journal, self.signals, self.pause_at)
         if not self.config.debug.profile:
-            return fit.run()
+            return fit.run()[0]
         assert self.config.max_steps is not None
         with Profile(self.config.max_steps, parts.device, self.folder.path) as profile:
             profile.attach(parts.population, parts.train, saver, journal)
-            outcome = fit.run()
+            [outcome] = fit.run()
         console.end_progress()
         for line in ("", *profile.report(self.config.batch_size * self.config.accumulate)):
             console.say(line)
@@ -227,7 +247,8 @@ class Run:
         parts, best = self.parts, self.parts.state.best
         assert best is not None
         parts.state.evaluated.load_state_dict(best.weights)
-        parts.keep_features(("test",), self.signals)
+        with Waiting(self.signals.check) as progress:
+            parts.keep_features(("test",), progress)
         batches = evaluation_batches(self.config, parts.data, "test", parts.loading, parts.kept.get("test"))
         outputs_NC, _, report = results.judge(parts.population, parts.data.task, batches, self.signals)
         self.console.test(report, best.epoch)

@@ -11,6 +11,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from trainer.config import Config
 from trainer.metrics import Sums
 from trainer.schedule import Schedule
 from trainer.watch import Watch
@@ -34,11 +35,12 @@ class Best:
     row: dict[str, Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class RunState:
-    """One run.
+    """One run; equal to nothing but itself.
 
     Attributes:
+        config: what was asked of it.
         average: a moving average of the weights; where there is one, it is what is evaluated and kept as the best.
         watch: sums of each layer's gradients and activations; None unless debug.gradients asks for it.
         epoch: finished epochs.
@@ -56,6 +58,7 @@ class RunState:
     schedule: Schedule
     scaler: GradScaler
     sums: Sums
+    config: Config
     average: AveragedModel | None = None
     watch: Watch | None = None
     epoch: int = 0

@@ -6,6 +6,7 @@ Settings are ranked by the validation monitor alone; the test set is used once, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from trainer import halving, leaderboard
@@ -16,7 +17,7 @@ from trainer.jobs import identity, names
 from trainer.keys import SweepConfig
 from trainer.leaderboard import Row
 from trainer.ledger import FINAL, Entry, Ledger
-from trainer.report.leaderboard_page import write_page
+from trainer.report.leaderboard_page import Page
 from trainer.report.messages import print_problems
 from trainer.report.sweep_view import SweepView
 from trainer.search import Search
@@ -65,7 +66,9 @@ class Sweep:
         self.command, self.trusted, self.folder = command, trusted, ledger.folder
         self.launcher, self.search, self.known = launcher, search, dict[int, Row]()
         self.untested = False
-        self.view = SweepView(search.trials if search else len(jobs), ledger.folder)
+        finished = sum(entry.state in FINAL for entry in ledger.entries)
+        self.view = SweepView(search.trials if search else len(jobs), ledger.folder, finished)
+        self.page = Page(ledger.folder, ledger.words, self.known_rows)
 
     def run(self) -> int:
         """Trains, tests the winner, shows the table; returns the exit code."""
@@ -82,7 +85,7 @@ class Sweep:
             if signals.received is None:
                 self._test_winner(signals)
         self._write()
-        write_page(self.folder, self.known_rows(), self.ledger.words)
+        self.page.draw(now=True)
         self.view.end(self.known_rows(), self._closing(stopped=signals.received is not None))
         if signals.received is not None:
             return signals.exit_code
@@ -96,8 +99,13 @@ class Sweep:
             nonlocal going
 
             def tasks() -> Iterator[Task]:
-                for entry in entries:
-                    if entry.state not in FINAL and not self._reached(entry, pause_at):
+                left = [e for e in entries if e.state not in FINAL and not self._reached(e, pause_at)]
+                stacks = self._stacks(left)
+                for stack in stacks:  # the longest tasks first
+                    yield self._stack(stack, pause_at)
+                stacked = {entry.number for stack in stacks for entry in stack}
+                for entry in left:
+                    if entry.number not in stacked:
                         yield self._task(entry, pause_at)
                 while self.search and len(self.jobs) < self.search.trials:
                     yield self._task(self._asked(self.search, prepared))
@@ -107,7 +115,7 @@ class Sweep:
                 going = self._ended(end) and going
                 return going
 
-            workers.run(tasks(), signals, self._started, ended, self.view.look)
+            workers.run(tasks(), signals, self._started, ended, self._look)
             return going and signals.received is None
 
         if self.settings.halving.factor:
@@ -140,19 +148,38 @@ class Sweep:
         pause = pause_at if pause_at is not None and pause_at < job.config.epochs else None
         return Task(entry.number, job, self.folder / entry.name, self.trusted, pause, test)
 
+    def _stacks(self, left: Sequence[Entry]) -> list[list[Entry]]:
+        """Which of these are trained in one pass."""
+        if self.settings.stack == "false":
+            return []
+        waiting = {entry.number: entry for entry in left}
+        stacks = [[waiting[number] for number in stack if number in waiting] for stack in self.ledger.stacks]
+        return [stack for stack in stacks if len(stack) > 1]
+
+    def _stack(self, entries: Sequence[Entry], pause_at: int | None) -> Task:
+        members = tuple(self._task(entry, pause_at) for entry in entries)
+        place = self.folder / f"stack-{entries[0].number:03d}"
+        return replace(members[0], place=place, pause_at=pause_at, members=members)
+
     def _reached(self, entry: Entry, epoch: int | None) -> bool:
         """Whether a job that was paused needs no more training to be compared at this epoch."""
         results = read_results(self.folder / entry.name) if entry.state == "paused" and epoch is not None else None
         return results is not None and epoch is not None and results.get("epochs", 0) >= epoch
 
     def _started(self, task: Task) -> None:
-        entry = self.ledger.entries[task.number]
-        if not task.test:
-            (task.place / "results.json").unlink(missing_ok=True)  # of an earlier rung or session
-            self.ledger.change(entry, "running")
-        self.view.started(task.number, entry)
+        for single in task.each:
+            if not task.test:
+                (single.place / "results.json").unlink(missing_ok=True)  # of an earlier rung or session
+                self.ledger.change(self.ledger.entries[single.number], "running")
+        self.view.started(task.number, self.ledger.entries[task.number], len(task.each))
 
     def _ended(self, end: Ended) -> bool:
+        """Notes how a task ended; returns whether the sweep goes on."""
+        going = [self._job_ended(replace(end, task=single)) for single in end.task.each]
+        self._write()
+        return all(going)
+
+    def _job_ended(self, end: Ended) -> bool:
         """Notes how a job ended; returns whether the sweep goes on."""
         entry = self.ledger.entries[end.task.number]
         results = read_results(end.task.place) or {}
@@ -160,7 +187,7 @@ class Sweep:
         state, reason = STATES.get(status, "failed"), str(results.get("error") or "")
         if not results and end.stopped:
             state = "interrupted"
-        elif end.death or (state == "failed" and not reason):
+        elif not results or (state == "failed" and not reason):  # of a stack that is killed some may have ended
             state, reason = "failed", end.death or f"exit code {end.code}, and no results"
             if not results:
                 write_results(end.task.place, {"status": "failed", "reason": reason, "error": reason, "test": None})
@@ -172,7 +199,6 @@ class Sweep:
         if state in ("failed", "diverged"):
             told = " ".join(f"{key}={show(value)}" for key, value in entry.varies.items())
             print_problems([f"job {entry.number} ({told}) {state}: {reason}"])
-        self._write()
         return state != "failed" or self.settings.on_error == "continue"
 
     def _prune(self, entry: Entry, epoch: int) -> None:
@@ -183,24 +209,34 @@ class Sweep:
         self.view.ended(entry.number, entry, None)
 
     def _test_winner(self, signals: Signals) -> None:
-        """Tests the best job's best weights, once."""
-        best = leaderboard.ranked(self.known_rows())[0]
-        job = self.jobs[best.entry.number]
-        if best.value is None or best.entry.state != "done" or job.config.test != "auto" or best.results.get("test"):
+        """Tests the best weights of the best setting's jobs, or of the best job where none was repeated, once.
+
+        Where jobs are left to be run, the winner is not known yet.
+        """
+        if any(entry.state not in (*FINAL, "failed") for entry in self.ledger.entries):
             return
-        prepared = self.prepared or plan([job], self.settings)
-        self.view.say(f"testing    the winner, {best.entry.name}")
+        rows = self.known_rows()
+        best = [
+            row.entry for row in leaderboard.winners(rows, leaderboard.grouped(rows)) if not row.results.get("test")
+        ]
+        best = [entry for entry in best if self.jobs[entry.number].config.test == "auto"]
+        if not best:
+            return
+        prepared = self.prepared or plan([self.jobs[entry.number] for entry in best], self.settings)
+        others = f" and {len(best) - 1} more of its setting" if len(best) > 1 else ""
+        self.view.say(f"testing    the winner, {best[0].name}{others}")
 
         def ended(end: Ended) -> bool:
-            self.known.pop(best.entry.number)
+            self.known.pop(end.task.number)
             if end.code:
                 self.untested = True
                 reason = (read_results(end.task.place) or {}).get("error") or end.death or f"exit code {end.code}"
-                print_problems([f"job {best.entry.number}: its test failed: {reason}"])
+                print_problems([f"job {end.task.number}: its test failed: {reason}"])
             return True
 
-        workers = Workers(prepared.devices[:1], self.command, prepared.shared, self.ledger.files)
-        workers.run([self._task(best.entry, test=True)], signals, lambda task: None, ended, lambda tasks: None)
+        workers = Workers(prepared.devices, self.command, prepared.shared, self.ledger.files)
+        tasks = [self._task(entry, test=True) for entry in best]
+        workers.run(tasks, signals, lambda task: None, ended, lambda tasks: None)
 
     def known_rows(self) -> list[Row]:
         """A row for each job, as things stand."""
@@ -208,6 +244,12 @@ class Sweep:
 
     def _write(self) -> None:
         leaderboard.write(self.folder, self.known_rows())
+        self.page.stale = True
+        self.page.draw()
+
+    def _look(self, running: list[Task]) -> None:
+        self.view.look(running)
+        self.page.draw()  # what was too early when a job ended
 
     def _closing(self, *, stopped: bool) -> list[str]:
         """What is to be said below the table."""

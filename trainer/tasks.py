@@ -57,11 +57,11 @@ class Classification:
         return outputs_NC.exp() if self.output == "log_probabilities" else outputs_NC
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Right answers among outputs [..., B, C] and class indices [B]: a count of shape [...].
+        """Right answers among outputs [..., B, C] and class indices [..., B]: a count of shape [...].
 
-        Of mixed samples, with class probabilities [B, C], the likeliest class is the right one.
+        Of mixed samples, with class probabilities [..., B, C], the likeliest class is the right one.
         """
-        if targets.ndim == 2:
+        if targets.is_floating_point():
             targets = targets.argmax(-1)
         return (self.predictions(outputs) == targets).sum(-1)
 

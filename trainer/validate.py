@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+from torch import nn
 
 from trainer import device
 from trainer.assemble import assemble
 from trainer.compose import Job
 from trainer.config import PARTS
 from trainer.data.load import Shared
-from trainer.errors import RunFailed, UserError
+from trainer.errors import UserError
 from trainer.keys import SweepConfig
-from trainer.processes import context_for
+from trainer.processes import elsewhere
 from trainer.report.console import Waiting
 from trainer.targets import OUR_MODULES, check
 from trainer.tree import leaves_of
+
+LIGHT = 1_000_000  # parameters
 
 
 @dataclass
@@ -31,11 +33,13 @@ class Plan:
         devices: one for each worker.
         threads: of each job that leaves them open.
         shared: the data, read once.
+        light: whether most of a step of each job is overhead, which a stack would pay once.
     """
 
     devices: list[str]
     threads: int
     shared: Shared = field(default_factory=Shared)
+    light: bool = True
 
     def settle(self, job: Job) -> None:
         """Sets the threads of a job that leaves them open, which it mutates."""
@@ -88,23 +92,10 @@ def validate(jobs: Sequence[Job], prepared: Plan, *, trusted: bool = True) -> No
     # What users wrote runs in a process of its own: what it does to the process must not reach every job.
     own = [job for job in jobs if _is_ours(job)]
     foreign = [job for job in jobs if not _is_ours(job)]
-    problems = dict.fromkeys(_problems(own, prepared.shared, trusted))
+    problems = dict.fromkeys(_problems(own, prepared, trusted))
     if foreign:
-        context = context_for(prepared.devices)
-        ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(  # type: ignore[attr-defined]
-            target=_answer, args=(theirs, foreign, prepared.shared, trusted)
-        )
-        child.start()
-        theirs.close()
-        try:
-            problems |= dict.fromkeys(ours.recv())
-        except EOFError:
-            child.join()
-            raise RunFailed(
-                f"the jobs could not be looked at: the process ended with exit code {child.exitcode}."
-            ) from None
-        child.join()
+        prepared.light = False
+        problems |= dict.fromkeys(elsewhere(prepared.devices, _problems, foreign, prepared, trusted))
     if problems:
         raise UserError(*problems)
 
@@ -114,11 +105,7 @@ def _is_ours(job: Job) -> bool:
     return all(target is None or str(target).partition(".")[0] in OUR_MODULES for target in targets)
 
 
-def _answer(pipe: Connection, jobs: Sequence[Job], shared: Shared, trusted: bool) -> None:
-    pipe.send(_problems(jobs, shared, trusted))
-
-
-def _problems(jobs: Sequence[Job], shared: Shared, trusted: bool) -> list[str]:
+def _problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[str]:
     problems: dict[str, None] = {}
     for job in jobs:
         problems |= dict.fromkeys(check(job.config, PARTS, trusted=trusted or job.config.trust))
@@ -128,10 +115,17 @@ def _problems(jobs: Sequence[Job], shared: Shared, trusted: bool) -> list[str]:
         config = replace(example.config, device="cpu", threads="1", compile=False)
         try:
             with Waiting(lambda: None) as progress:
-                assemble(config, trusted=trusted or config.trust, shared=shared, progress=progress)
+                parts = assemble(config, trusted=trusted or config.trust, shared=prepared.shared, progress=progress)
+            prepared.light = prepared.light and _is_light(parts.state.model, prepared.devices)
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
     return list(problems)
+
+
+def _is_light(model: nn.Module, devices: Sequence[str]) -> bool:
+    """Whether it is small; convolutions on a CPU are not, however small."""
+    convolutions = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    return sum(p.numel() for p in model.parameters()) < LIGHT and not (convolutions and devices[0] == "cpu")
 
 
 def kind(job: Job) -> str:

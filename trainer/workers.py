@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -18,8 +19,9 @@ from typing import IO, Any
 from trainer.compose import Job
 from trainer.data.load import Shared
 from trainer.errors import RunFailed, UserError
-from trainer.folder import is_running, write_results
+from trainer.folder import is_running, read_results, write_results
 from trainer.processes import context_for
+from trainer.results import versions
 from trainer.run import InSweep, execute
 from trainer.signals import Signals
 
@@ -34,6 +36,7 @@ class Task:
     Attributes:
         pause_at: epochs after which it stops for now.
         test: test its best weights and draw its pictures.
+        members: the jobs of a stack, whose task this is; its number and its job are those of the first.
     """
 
     number: int
@@ -42,6 +45,12 @@ class Task:
     trusted: bool = True
     pause_at: int | None = None
     test: bool = False
+    members: tuple[Task, ...] = ()
+
+    @property
+    def each(self) -> tuple[Task, ...]:
+        """The tasks of single jobs."""
+        return self.members or (self,)
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,8 @@ class Workers:
         self.context = context_for(devices)
         self.private = private if self.context.get_start_method() == "fork" else ()
         self.running: dict[BaseProcess, tuple[Task, str]] = {}
+        if self.context.get_start_method() == "fork":
+            versions()  # found once, not by each job
 
     def run(
         self,
@@ -100,6 +111,7 @@ class Workers:
         """
         waiting, going_on, told = iter(tasks), True, False
         free = list(reversed(self.devices))
+        gc.freeze()  # a collection in a forked job would copy every page of what it inherits
         try:
             while True:
                 while going_on and free and signals.received is None:
@@ -119,6 +131,7 @@ class Workers:
                     self._tell(signal.SIGTERM)
                 look([task for task, _ in self.running.values()])
         finally:
+            gc.unfreeze()
             self._tell(signal.SIGKILL)  # only where something went wrong here is there one left
 
     def _finished(self) -> list[BaseProcess]:
@@ -134,7 +147,8 @@ class Workers:
                 os.kill(process.pid, number)
 
     def _start(self, task: Task, device: str) -> None:
-        task.place.mkdir(exist_ok=True)
+        for place in (task.place, *(member.place for member in task.members)):
+            place.mkdir(exist_ok=True)
         parent = os.getpid() if self.context.get_start_method() == "fork" else None
         process = self.context.Process(  # type: ignore[attr-defined]
             target=_work, args=(task, device, self.command, self.shared, self.private, parent)
@@ -166,20 +180,28 @@ def _work(
 
 def run_task(task: Task, device: str, command: list[str], shared: Shared, started: float | None = None) -> int:
     """Runs a task in this process; returns its exit code. What goes wrong stands in the job's results.json."""
-    config = task.job.config
-    config.device = device
-    for key in ("test", "plots"):
-        if getattr(config, key) == "auto":
-            setattr(config, key, "true" if task.test else "false")
-    sweep = InSweep(task.place, task.trusted, task.pause_at, shared)
+    for single in task.each:
+        config = single.job.config
+        config.device = device
+        for key in ("test", "plots"):
+            if getattr(config, key) == "auto":
+                setattr(config, key, "true" if task.test else "false")
+    started = started or time.perf_counter()
     try:
-        _wait_for(task.place)
-        return execute(task.job, command=command, started=started or time.perf_counter(), sweep=sweep)
+        for single in task.each:
+            wait_for(single.place)
+        sweep = InSweep(task.place, task.trusted, task.pause_at, shared)
+        if task.members:
+            from trainer.stack import group
+
+            jobs = [(single.job, single.place) for single in task.members]
+            return group.execute(jobs, sweep, command=command, started=started)
+        return execute(task.job, command=command, started=started, sweep=sweep)
     except (UserError, RunFailed) as error:
-        _failed(task.place, str(error))
+        _failed(task, str(error))
     except BaseException as error:  # also sys.exit in a user's own code: the sweep tells of it and goes on
         traceback.print_exc()
-        _failed(task.place, f"{type(error).__name__}: {error}")
+        _failed(task, f"{type(error).__name__}: {error}")
     return 1
 
 
@@ -194,12 +216,15 @@ def _watch(parent: int) -> None:
     threading.Thread(target=look, daemon=True).start()
 
 
-def _wait_for(place: Path) -> None:
+def wait_for(place: Path) -> None:
     """A worker of a killed sweep may still be saving; it ends by itself."""
     until = time.monotonic() + PATIENCE_SECONDS
     while is_running(place) and time.monotonic() < until:
         time.sleep(LOOK_SECONDS)
 
 
-def _failed(place: Path, reason: str) -> None:
-    write_results(place, {"status": "failed", "reason": reason, "error": reason, "epochs": 0, "test": None})
+def _failed(task: Task, reason: str) -> None:
+    for single in task.each:
+        if not task.members or read_results(single.place) is None:  # of a stack some may have come to their end
+            failed = {"status": "failed", "reason": reason, "error": reason, "epochs": 0, "test": None}
+            write_results(single.place, failed)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer.data.batches import Batches, Draw, Fetch, Resident, Streamed
 from trainer.data.prepare import Prepare, channel_statistics
-from trainer.data.source import Items, Samples, Source, fingerprint, labelled
+from trainer.data.source import Items, Samples, Source, labelled
 from trainer.data.split import fold_of_each, stratified
 from trainer.data.table_prepare import TablePrepare
 from trainer.data.table_prepare import fit as fit_table
@@ -70,11 +70,17 @@ class Data:
         """Of one raw sample."""
         return self.prepare.shape
 
+    def copy(self) -> Data:
+        """One that can be changed by itself; samples are shared."""
+        return replace(self, splits=dict(self.splits), notes=list(self.notes))
+
     def fit(self, size: tuple[int, int] | None, channels: int | None = None) -> None:
         """Brings images to the size and the channels that a model needs."""
         assert isinstance(self.prepare, Prepare)
         grey = channels is not None and self.shape[0] == 1
-        self.prepare = replace(self.prepare, size=size, channels=channels if grey else None)
+        before, self.prepare = self.prepare, replace(self.prepare, size=size, channels=channels if grey else None)
+        if self.prepare == before:
+            return
         if note := self.prepare.describe():
             self.notes.append(f"images {note}")
 
@@ -144,7 +150,7 @@ def load(
     prepare = _statistics(splits["train"], source)
     if source.columns and (note := prepare.describe()):
         notes.append(note)
-    return Data(task, splits, prepare, fingerprint(source), notes, source.skipped)
+    return Data(task, splits, prepare, source.fingerprint, notes, source.skipped)
 
 
 def _scale(train: Split) -> Regression:
@@ -180,24 +186,31 @@ def _statistics(train: Split, source: Source) -> Prepare | TablePrepare:
 class Shared:
     """Data that several runs of one process, and the processes forked from it, use together; never changed by them.
 
-    Sources are kept for good, samples on the device only for the parts that were used last.
+    Sources and how they are split are kept for good, samples on the device only for the parts that were used last.
     """
 
     PARTS = 4
 
     def __init__(self) -> None:
         self.sources: dict[str, Source] = {}
+        self.split: dict[str, Data] = {}
         self.resident: dict[tuple[Any, ...], Resident] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Goes empty to a process that is not forked: it would cost as much as to read the data again."""
-        return {"sources": {}, "resident": {}}
+        """Goes empty to a process that is not forked: it would cost as much as reading again."""
+        return {"sources": {}, "split": {}, "resident": {}}
 
     def source(self, key: str, make: Callable[[], Source]) -> Source:
         """The source of this key, made where it is new."""
         if key not in self.sources:
             self.sources[key] = make()
         return self.sources[key]
+
+    def data(self, key: str, make: Callable[[], Data]) -> Data:
+        """The split and described data of this key, made where it is new; the caller may change it."""
+        if key not in self.split:
+            self.split[key] = make()
+        return self.split[key].copy()
 
     def part(self, key: tuple[Any, ...], make: Callable[[], Resident]) -> Resident:
         """The part of this key, made where it is new."""
@@ -254,12 +267,12 @@ def _fetch(data: Data, split: Split, loading: Loading) -> Fetch:
     fits = raw <= RAW_SHARE * loading.free_memory
     if split.samples.repeatable and (loading.resident == "true" or (loading.resident == "auto" and fits)):
         keep = prepared <= PREPARED_SHARE * loading.free_memory
-        make = partial(
-            Resident, split.samples, split.indices, data.prepare, loading.device, loading.dtype, prepared=keep
-        )
+        form = (data.prepare, loading.device, loading.dtype)
+        make = partial(Resident, split.samples, split.indices, *form, prepared=keep)
         if loading.shared is None:
             return make()
-        indices = blake2b(split.indices.numpy().data, digest_size=16).digest()
-        return loading.shared.part((data.fingerprint, indices, data.prepare, str(loading.device), loading.dtype), make)
+        which = blake2b(split.indices.numpy().data, digest_size=16)
+        which.update(split.loss_targets.contiguous().numpy().data)  # data.relabel changes them alone
+        return loading.shared.part((data.fingerprint, which.digest(), *form), make)
     workers = loading.workers if split.samples.repeatable else 0
     return Streamed(split.samples, split.indices, data.prepare, loading.device, loading.dtype, workers=workers)

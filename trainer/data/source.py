@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -180,13 +181,13 @@ class Source:
     notes: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)  # path, class and reason of files that are left out
 
-
-def fingerprint(source: Source) -> str:
-    """Changes when samples, labels or their order do."""
-    digest = blake2b(digest_size=16)
-    for name, samples in source.parts.items():
-        digest.update(name.encode() + samples.fingerprint())
-    return digest.hexdigest()
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when samples, labels or their order do; taken once, as it reads every byte of arrays."""
+        digest = blake2b(digest_size=16)
+        for name, samples in self.parts.items():
+            digest.update(name.encode() + samples.fingerprint())
+        return digest.hexdigest()
 
 
 def labelled(source: Source, relabel: dict[str, Any] | None) -> tuple[tuple[str, ...], dict[str, Samples]]:

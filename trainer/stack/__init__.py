@@ -1,0 +1,1 @@
+"""Runs whose tensors have the same shapes, trained in one pass."""

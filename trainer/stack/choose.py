@@ -1,0 +1,287 @@
+"""Which jobs of a sweep are trained as one, and how many at a time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainer import device
+from trainer.assemble import Parts
+from trainer.compose import Job
+from trainer.config import FREE_ON_RESUME, Config
+from trainer.data.batches import Streamed
+from trainer.data.load import Shared
+from trainer.errors import RunFailed, UserError
+from trainer.processes import elsewhere
+from trainer.stack.group import build, data_key, most_files, shapes, stacked
+from trainer.step import NonFinite, train_step, update
+from trainer.tree import leaves_of
+
+# What runs of a stack may differ in; everything else shapes their tensors, their batches or their moments.
+MAY_DIFFER = (
+    *("seed", "trial", "data.seed", "data.fold", "init", "sweep", "patience", "min_delta", "epochs"),
+    *("clip_norm", "clip_value", "model.dropout", "loss.label_smoothing", "loss.weight", "optim", "schedule"),
+    *FREE_ON_RESUME,
+)
+MUST_AGREE = (
+    *("optim._target_", "optim.decay_all", "optim.backbone_lr", "optim.layer_decay"),
+    *("schedule._target_", "schedule.interval", "checkpoint.every", "data.root"),
+)
+SOME = 16  # runs of a first measurement
+FEW = 4  # folds and the like whose sizes may differ: kinds of shapes that a measurement looks for
+ROUNDING = 0.03  # that a stack's arithmetic may differ by from a single run's, in a step of bfloat16
+WORTH = 0.9  # of the time of single runs, at most
+MEASURE_SECONDS = 0.3
+MEMORY_SHARE = 0.25  # of what is free, that all stacks may take
+COPIES = 8  # of a run's weights: gradients, moments, the best, and what an update needs on its way
+HINT_FROM = 8  # jobs
+
+
+@dataclass
+class Stacks:
+    """What was decided.
+
+    Attributes:
+        jobs: numbers of the jobs of each stack; one alone where it was decided so.
+        lines: what is to be said about it.
+    """
+
+    jobs: list[list[int]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How many jobs are trained at a time.
+
+    Attributes:
+        apart: whether those of a stack must train on the same samples in the same order.
+    """
+
+    size: int
+    reason: str
+    apart: bool = False
+
+
+def candidates(jobs: Sequence[Job]) -> list[list[int]]:
+    """Places of jobs that differ only in what runs of a stack may differ in, two or more of them."""
+    groups: dict[str, list[int]] = {}
+    for place, job in enumerate(jobs):
+        leaves = {k: v for k, v in leaves_of(job.stored) if _within(k, MUST_AGREE) or not _within(k, MAY_DIFFER)}
+        groups.setdefault(json.dumps(leaves, sort_keys=True, default=str), []).append(place)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _within(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def refusal(config: Config) -> str:
+    """Why jobs of this configuration are not stacked; empty where they may be."""
+    reasons = {
+        "compile=true": config.compile,
+        "precision=float16": config.precision == "float16",
+        "frozen layers": config.freeze not in (None, "none", []) or config.unfreeze_at is not None,
+        "max_minutes": config.max_minutes is not None,
+        "debug": config.debug.gradients or config.debug.profile or config.debug.overfit,
+    }
+    return ", ".join(name for name, given in reasons.items() if given)
+
+
+def choose(
+    jobs: Sequence[Job],
+    numbers: Sequence[int],
+    stack: str,
+    devices: Sequence[str],
+    shared: Shared,
+    *,
+    trusted: bool,
+) -> Stacks:
+    """Decides for jobs whose threads are settled.
+
+    Args:
+        numbers: of the jobs in the sweep.
+        stack: `true`, `auto` or a number.
+        devices: one for each worker.
+    """
+    found = Stacks()
+    for group in candidates(jobs):
+        some, what = [jobs[place] for place in group], f"{len(group)} jobs from job {numbers[group[0]]} on"
+        answer = Answer(0, refusal(some[0].config))
+        if not answer.reason:
+            try:  # a user's model, and any arithmetic of more than one thread, stay out of this process
+                answer = elsewhere(devices, _answer, some, stack, len(devices), shared, trusted)
+            except RunFailed as failed:
+                answer = Answer(0, str(failed).rstrip("."))
+        together = _apart(group, jobs) if answer.apart else [group]
+        parts = [part for places in together for part in _cut(places, max(answer.size, 1))]
+        found.jobs += [[numbers[place] for place in part] for part in parts]
+        most = max(map(len, parts))
+        how = f"{most} at a time" if most > 1 else "one by one"
+        alone = "each reads samples of its own on its way"
+        found.lines.append(
+            f"stack      {what} are trained {how}: {alone if most < 2 <= answer.size else answer.reason}"
+        )
+    return found
+
+
+def hint(jobs: Sequence[Job]) -> str:
+    """A line for a sweep of light models that does not stack and would gain; empty where too few jobs are alike."""
+    most = max((len(group) for group in candidates(jobs) if not refusal(jobs[group[0]].config)), default=0)
+    return "" if most < HINT_FROM else f"hint       sweep.stack=auto may train {most} of these jobs in one pass"
+
+
+def _apart(group: Sequence[int], jobs: Sequence[Job]) -> list[list[int]]:
+    found: dict[Any, list[int]] = {}
+    for place in group:
+        found.setdefault(data_key(jobs[place].config), []).append(place)
+    return list(found.values())
+
+
+def _cut(places: Sequence[int], size: int) -> list[list[int]]:
+    """Parts of at most `size`, as equal as may be."""
+    number = -(-len(places) // size)
+    least, more = divmod(len(places), number)
+    parts, start = [], 0
+    for part in range(number):
+        end = start + least + (part < more)
+        parts.append(list(places[start:end]))
+        start = end
+    return parts
+
+
+def _answer(jobs: Sequence[Job], stack: str, num_workers: int, shared: Shared, trusted: bool) -> Answer:
+    """How many of these jobs are stacked at a time; in a process of its own."""
+    try:
+        [first] = _parts(jobs[:1], shared, trusted)
+        apart = isinstance(first.train.fetch, Streamed)  # each run's own stream would want workers of its own
+        together = [jobs[place] for place in max(_apart(range(len(jobs)), jobs), key=len)] if apart else jobs
+        if len(together) > 1:
+            _try(together, shared, trusted)
+        most, reason = _most(first, len(jobs), num_workers)
+        if stack.isdecimal() and int(stack) <= most:
+            most, reason = int(stack), "as asked for"
+        if len(together) < len(jobs) and len(together) < most:
+            most, reason = len(together), "those that read the same samples on their way"
+        if stack == "auto" and most > 1:
+            most, reason = _measured(together, most, shared, trusted)
+    except NonFinite as what:
+        return Answer(0, f"{what} not finite")
+    except UserError as error:
+        return Answer(0, " ".join(error.problems))
+    except Exception as error:  # whatever a model that cannot be stacked comes upon
+        return Answer(0, (str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+    return Answer(most, reason, apart)
+
+
+def _most(parts: Parts, num_jobs: int, num_workers: int) -> tuple[int, str]:
+    """How many runs at a time there may be, and what the limit is."""
+    share = -(-num_jobs // num_workers)
+    limits = {
+        max(_memory(parts) // (num_workers * _bytes(parts)), 1): "as many as the memory takes",
+        max(most_files(), 1): "as many as there may be open files for",
+        share: f"{num_workers} at once" if num_workers > 1 else "all in one",
+    }
+    least = min(limits)
+    return least, limits[least]
+
+
+def _parts(jobs: Sequence[Job], shared: Shared, trusted: bool) -> Iterator[Parts]:
+    return (parts for parts, _ in build([(job, None) for job in jobs], trusted=trusted, shared=shared))
+
+
+def _try(jobs: Sequence[Job], shared: Shared, trusted: bool) -> None:
+    """One step and one evaluation of two runs, of few samples; the first must fare as it does alone.
+
+    Raises:
+        UserError: it does not.
+    """
+    some = _parts(jobs[:SOME], shared, trusted)
+    first = next(some)
+    second = next((parts for parts in some if shapes(parts) == shapes(first)), None)
+    pair = [first, second or next(_parts(jobs[:1], shared, trusted))]
+    [alone] = _parts(jobs[:1], shared, trusted)
+    found = [_step(runs) for runs in (pair, [alone])]
+    buffers = [dict(runs.state.model.named_buffers()) for runs in (first, alone)]
+    same = abs(found[0] - found[1]) <= ROUNDING * abs(found[1]) and all(
+        torch.allclose(tensor.double(), buffers[1][name].double(), ROUNDING, ROUNDING, equal_nan=True)
+        for name, tensor in buffers[0].items()
+    )
+    if not same:
+        raise UserError("the model computes something else than it does alone")
+
+
+def _step(parts: Sequence[Parts]) -> float:
+    """The training loss of the first run."""
+    population, train, _ = stacked(parts)
+    population.train()
+    axis = population.batch_axis
+    inputs, targets = (_few(tensor, axis) for tensor in next(iter(train.epoch(0))))
+    train_step(population, [(inputs, targets)])
+    population.eval()
+    with torch.no_grad():
+        population.losses(population.outputs(inputs), targets)
+    return population.sums.result()["train_loss"] or 0.0
+
+
+def _few(tensor: Tensor, axis: int) -> Tensor:
+    return tensor.narrow(axis, 0, min(4, tensor.shape[axis]))
+
+
+def _measured(jobs: Sequence[Job], most: int, shared: Shared, trusted: bool) -> tuple[int, str]:
+    """The number of runs at a time with the least seconds for a step of one; 0 where single runs are as fast."""
+    sizes = sorted({1, min(SOME, most), most})
+    seconds = {size: _seconds(list(_parts(jobs[:size], shared, trusted))) for size in sizes}
+    best = min(sizes[1:], key=lambda size: seconds[size])
+    told = f"{best} at a time took {seconds[best] / seconds[1]:.2f} of the time of single runs"
+    return (best if seconds[best] <= WORTH * seconds[1] else 0), told
+
+
+def _seconds(parts: Sequence[Parts]) -> float:
+    """Of a training step, for each run; the least of several."""
+    alike = [[one for one in parts if shapes(one) == shapes(other)] for other in parts[:FEW]]
+    parts = max(alike, key=len)
+    population, train, _ = stacked(parts)
+    population.train()
+    batches = [batch for batch, _ in zip(train.epoch(0), range(4), strict=False)]
+    times: list[float] = []
+    until = time.perf_counter() + MEASURE_SECONDS
+    while len(times) < 4 or time.perf_counter() < until:
+        begin = time.perf_counter()
+        try:
+            train_step(population, [batches[len(times) % len(batches)]])
+        except NonFinite:  # of some run, which stays for as long as this takes
+            update(population)
+        if population.device.type != "cpu":
+            population.sums.lost()  # waits for the device
+        times.append(time.perf_counter() - begin)
+    return min(times) / len(parts)
+
+
+def _memory(parts: Parts) -> int:
+    return int(MEMORY_SHARE * device.free_memory(parts.device))
+
+
+def _bytes(parts: Parts) -> int:
+    """What a run takes: its weights some times over, and what a batch leaves in its layers."""
+    model = parts.state.model
+    seen = 0
+
+    def count(module: nn.Module, inputs: Any, outputs: Any) -> None:
+        nonlocal seen
+        seen += outputs.nbytes if isinstance(outputs, Tensor) else 0
+
+    hooks = [m.register_forward_hook(count) for m in model.modules() if not list(m.children())]
+    try:
+        with torch.no_grad():
+            model.eval()(next(iter(parts.train.epoch(0)))[0])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return COPIES * sum(p.nbytes for p in model.parameters()) + 3 * seen

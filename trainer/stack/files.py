@@ -1,0 +1,137 @@
+"""The checkpoint of a stack while it runs: all its runs in one file, which becomes each run's own files later.
+
+A stack's file is only there while the stack runs. What a killed one leaves is dealt out to its runs before anything
+goes on from there, so a run is always resumed from its own `last.pt`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer import checkpoint
+from trainer.checkpoint import AUTO_SHARE, Damaged, Saver
+from trainer.errors import RunFailed
+from trainer.state import RunState
+from trainer.step import NonFinite
+
+SECONDS = 10.0  # between two saves of a stack, at least
+NAMES = ("last.pt", "previous.pt")
+
+
+class StackSaver:
+    """Saves runs that train together: all in one file while they do, each in its own at its end.
+
+    Args:
+        place: folder of the stack.
+        savers: each run's own.
+    """
+
+    def __init__(self, place: Path, savers: dict[RunState, Saver]) -> None:
+        self.place, self.savers = place, savers
+        self.started = self.saved_at = time.perf_counter()
+        self.spent = self.last_cost = 0.0
+        self.saved_step = -1
+
+    def due(self, state: RunState) -> bool:
+        now = time.perf_counter()
+        if state.step == 0 or state.step == self.saved_step or now - self.saved_at < SECONDS:
+            return False
+        if state.config.checkpoint.every != "auto":
+            return self.savers[state].due(state)
+        return self.spent + self.last_cost <= AUTO_SHARE * (now - self.started)
+
+    def save(self, state: RunState) -> None:
+        self.savers[state].save(state)
+
+    def save_all(self, states: Sequence[RunState]) -> None:
+        """
+        Raises:
+            NonFinite: weights of some runs are; nothing is written.
+        """
+        begin = time.perf_counter()
+        if lost := [run for run, state in enumerate(states) if not _finite(state)]:
+            raise NonFinite("the weights are", lost)
+        members = [
+            {"name": saver.folder.parent.name, "about": saver.about, "run": state.state_dict()}
+            for state, saver in ((state, self.savers[state]) for state in states)
+        ]
+        checkpoint.save(self.place / NAMES[0], {"members": members}, self.place / NAMES[1])
+        self.saved_step, self.saved_at = states[0].step, time.perf_counter()
+        for state in states:
+            self.savers[state].saved_at = self.saved_at  # what is due every so many minutes is not due yet
+        self.last_cost = self.saved_at - begin
+        self.spent += self.last_cost
+
+    def close(self) -> None:
+        """Takes the stack's files away: each run has its own by now."""
+        for name in NAMES:
+            (self.place / name).unlink(missing_ok=True)
+
+
+def _finite(state: RunState) -> bool:
+    sums = [value.sum() for value in state.model.state_dict().values() if value.is_floating_point()]
+    return bool(torch.stack(sums).isfinite().all())
+
+
+def deal_out(folder: Path, names: set[str]) -> list[str]:
+    """Gives each run of a sweep its own files from what killed stacks have left; returns what is to be said.
+
+    Args:
+        folder: of the sweep.
+        names: of the jobs' folders; a file cannot name others.
+
+    Raises:
+        RunFailed: a stack's files are there, and all are damaged.
+    """
+    notes: list[str] = []
+    for place in sorted(folder.glob("stack-*")):
+        content, damaged = checkpoint.load_newest(place)
+        if content is None:
+            continue
+        notes += damaged
+        for name, about, run in _members(content, place):
+            if name not in names:
+                raise RunFailed(f"{place}: its checkpoint holds a run that is none of this sweep's.")
+            _give(folder / name, about, run)
+        for name in NAMES:
+            (place / name).unlink(missing_ok=True)
+    return notes
+
+
+def _members(content: dict[str, Any], place: Path) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    try:
+        members = [(member["name"], member["about"], member["run"]) for member in content["members"]]
+        good = all(isinstance(about, dict) and isinstance(run["step"], int) for _, about, run in members)
+    except (KeyError, TypeError):
+        good = False
+    if not good:
+        raise RunFailed(f"{place}: its checkpoint is no checkpoint of a stack.")
+    return members
+
+
+def _give(place: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
+    """Writes a run's own checkpoint, unless the one that is there is as new."""
+    last = place / "checkpoints" / "last.pt"
+    last.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if last.exists() and checkpoint.load(last)["run"]["step"] >= run["step"]:
+            return
+    except Damaged:
+        pass  # what is given takes its place
+    checkpoint.save(last, {**about, "run": _apart(run)})
+
+
+def _apart(value: Any) -> Any:
+    """Tensors that are parts of larger ones become their own: a file holds the whole of what a tensor is a view of."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _apart(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_apart(item) for item in value)
+    return value

@@ -1,0 +1,125 @@
+"""Layers for which `torch.func.vmap` alone would be slow, or wrong.
+
+Shape letters: R runs, B samples, I inputs and O outputs of a layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.dropout import KeyedDropout
+
+
+class StackedLinear(nn.Linear):
+    """`nn.Linear` under vmap.
+
+    Samples that all runs share are one large matrix product with all weights; vmap would copy the samples R times.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return _Linear.apply(inputs, self.weight, self.bias)
+
+
+class _Linear(torch.autograd.Function):
+    """`F.linear`; what is differentiated is what the rule for vmap does."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(inputs, weight, bias)
+
+    @staticmethod
+    def setup_context(context: Any, inputs: tuple[Any, ...], output: Tensor) -> None: ...
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, inputs: Tensor, weight_ROI: Tensor, bias_RO: Tensor | None) -> Any:
+        num_runs, wide, narrow = weight_ROI.shape
+        if in_dims[0] is None:
+            flat = F.linear(inputs, weight_ROI.reshape(-1, narrow), None if bias_RO is None else bias_RO.reshape(-1))
+            return flat.unflatten(-1, (num_runs, wide)), inputs.ndim - 1
+        inputs = inputs.movedim(in_dims[0], 0)
+        rows = inputs.reshape(num_runs, -1, narrow)
+        if torch.is_autocast_enabled(inputs.device.type):
+            product = rows @ weight_ROI.transpose(1, 2)
+            outputs = product if bias_RO is None else product + bias_RO.to(product.dtype)[:, None]
+        else:
+            outputs = _Product.apply(rows, weight_ROI, bias_RO)
+        return outputs.reshape(*inputs.shape[:-1], wide), 0
+
+
+class _Product(torch.autograd.Function):
+    """[R, B, I] times [R, O, I]: the gradient of the weights comes in their own layout, where torch's is turned."""
+
+    @staticmethod
+    def forward(context: Any, rows_RBI: Tensor, weight_ROI: Tensor, bias_RO: Tensor | None) -> Tensor:
+        context.save_for_backward(rows_RBI, weight_ROI)
+        if bias_RO is None:
+            return torch.bmm(rows_RBI, weight_ROI.transpose(1, 2))
+        return torch.baddbmm(bias_RO[:, None], rows_RBI, weight_ROI.transpose(1, 2))
+
+    @staticmethod
+    def backward(context: Any, gradient_RBO: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        rows_RBI, weight_ROI = context.saved_tensors
+        for_rows, for_weight, for_bias = context.needs_input_grad
+        return (
+            torch.bmm(gradient_RBO, weight_ROI) if for_rows else None,
+            torch.bmm(gradient_RBO.transpose(1, 2), rows_RBI) if for_weight else None,
+            gradient_RBO.sum(1) if for_bias else None,
+        )
+
+
+class StackedDropout(nn.Module):
+    """Each run's own `KeyedDropout` under vmap: the masks that it draws when it is alone.
+
+    Attributes:
+        layer: its path in the model.
+        runs: the layer of each run.
+        marker: [R], under vmap: inputs that all runs share do not show by themselves that there are several.
+    """
+
+    marker: Tensor
+
+    def __init__(self, layer: str) -> None:
+        super().__init__()
+        self.layer = layer
+        self.runs: list[KeyedDropout] = []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return _Dropout.apply(inputs, self.marker, self.runs) if self.training else inputs
+
+
+class _Dropout(torch.autograd.Function):
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(inputs: Tensor, marker: Tensor, runs: list[KeyedDropout]) -> Tensor:
+        raise AssertionError("only under vmap are there several runs")
+
+    @staticmethod
+    def setup_context(context: Any, inputs: tuple[Any, ...], output: Tensor) -> None: ...
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, inputs: Tensor, marker_R: Tensor, runs: list[KeyedDropout]) -> Any:
+        inputs = inputs.expand(len(runs), *inputs.shape) if in_dims[0] is None else inputs.movedim(in_dims[0], 0)
+        factors = torch.empty(inputs.shape, dtype=inputs.dtype, device=inputs.device)
+        for run, dropout in enumerate(runs):
+            dropout.fill(factors[run])
+        return inputs * factors, 0
+
+
+def stackable(model: nn.Module) -> list[StackedDropout]:
+    """Puts these layers in the place of a model's own, which it mutates; returns the ones for dropout."""
+    found: list[StackedDropout] = []
+    for module in list(model.modules()):
+        if type(module) is nn.Linear:
+            module.__class__ = StackedLinear
+        for name, child in list(module.named_children()):
+            if isinstance(child, KeyedDropout):
+                found.append(StackedDropout(child.layer))
+                setattr(module, name, found[-1])
+    return found
