@@ -54,7 +54,7 @@ STEPS = """
 import resource, sys, time
 import trainer.run
 from trainer.compose import Composer
-from trainer.data.load import Shared
+from trainer.data.loading import Shared
 from trainer.stack.group import build, stacked
 from trainer.step import train_step
 

@@ -7,8 +7,9 @@ import torch
 from conftest import same_tree
 
 from trainer.assemble import Parts, assemble
-from trainer.data.load import Loading, Shared, load
-from trainer.data.load import batches as batches_of
+from trainer.data.load import load
+from trainer.data.loading import Loading, Shared
+from trainer.data.loading import batches as batches_of
 from trainer.data.source import Arrays, Source
 
 CPU = torch.device("cpu")

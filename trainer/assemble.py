@@ -18,9 +18,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from trainer import build, device, optimize, pretrained
 from trainer.config import PARTS, Config
 from trainer.convert import show
-from trainer.data import load as data_loading
 from trainer.data.batches import Batches, Draw, Fetch
-from trainer.data.load import Data, Loading, Shared
+from trainer.data.load import Data, balancing, load
+from trainer.data.loading import Loading, Shared, batches
 from trainer.data.pool import Progress
 from trainer.data.source import Arrays, Source
 from trainer.dropout import key_dropout
@@ -67,8 +67,8 @@ class Parts:
             # Each sample is read once: nothing need be kept of it.
             workers = 0 if isinstance(split.samples, Arrays) else self.loading.workers
             once = replace(self.loading, resident="false", workers=workers)
-            batches = evaluation_batches(self.config, self.data, name, once)
-            self.kept[name].fill(self.population, batches, split.loss_targets, progress)
+            passing = evaluation_batches(self.config, self.data, name, once)
+            self.kept[name].fill(self.population, passing, split.loss_targets, progress)
 
 
 def assemble(
@@ -126,10 +126,10 @@ def assemble(
     workers = _workers(config.data.workers)
     loading = Loading(chosen, dtype, device.free_memory(chosen) // sharing, config.data.resident, workers, shared)
     head = separable_head(config, model, data, loading)
-    weights = data_loading.balancing(data) if config.data.balance == "sampler" else None
+    weights = balancing(data) if config.data.balance == "sampler" else None
     draw = Draw(data_seed, config.drop_last, augment, weights, build.mix(config, data))
     kept = {part: Kept() for part in data.splits if head}
-    train = data_loading.batches(data, "train", config.batch_size, loading, draw, kept.get("train"))
+    train = batches(data, "train", config.batch_size, loading, draw, kept.get("train"))
     if min(train.sizes) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
         raise UserError(f"batch_size={config.batch_size}: BatchNorm needs two samples or more in every training batch.")
     valid = evaluation_batches(config, data, "valid", loading, kept.get("valid"))
@@ -166,7 +166,7 @@ def split(config: Config, source: Callable[[], Source], seed: int, shared: Share
     }
 
     def divided() -> Data:
-        return data_loading.load(source(), **splitting)
+        return load(source(), **splitting)
 
     data = shared.data(repr((key, splitting)), divided) if shared else divided()
     data.task = _with_monitor(data.task, config)
@@ -207,7 +207,7 @@ def _with_monitor(task: Task, config: Config) -> Task:
 def evaluation_batches(config: Config, data: Data, part: str, loading: Loading, fetch: Fetch | None = None) -> Batches:
     """The batches of a part in its own order, never augmented."""
     size = evaluation_size(config, data.prepare.output_shape)
-    return data_loading.batches(data, part, size, loading, fetch=fetch)
+    return batches(data, part, size, loading, fetch=fetch)
 
 
 def evaluation_size(config: Config, shape: tuple[int, ...]) -> int:

@@ -10,7 +10,7 @@ import torch
 
 from trainer.assemble import assemble
 from trainer.compose import Job
-from trainer.data.load import Shared
+from trainer.data.loading import Shared
 from trainer.jobs import varying
 from trainer.loop import grouped
 from trainer.processes import elsewhere

@@ -18,7 +18,8 @@ from trainer.about import has_interpolation
 from trainer.compose import Composer, finish
 from trainer.config import Config
 from trainer.convert import did_you_mean
-from trainer.data.load import Data, Loading, Split
+from trainer.data.load import Data, Split
+from trainer.data.loading import Loading
 from trainer.data.pool import Progress
 from trainer.data.source import Source, labelled
 from trainer.data.table import Known

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from trainer.config import Config
 from trainer.data.batches import Batches, Tensors, targets_on
-from trainer.data.load import Data, Loading
+from trainer.data.load import Data
+from trainer.data.loading import Loading
 from trainer.data.pool import Progress
 from trainer.freeze import BACKBONE, head_path
 from trainer.population import Solo

@@ -15,7 +15,7 @@ from trainer import build, checkpoint, results
 from trainer.assemble import Parts, assemble, evaluation_batches
 from trainer.compose import Job
 from trainer.config import Config
-from trainer.data.load import Shared
+from trainer.data.loading import Shared
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.gradients import FILE, GradientLog

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainer.compose import Job
-from trainer.data.load import Shared
+from trainer.data.loading import Shared
 from trainer.errors import RunFailed, UserError
 from trainer.folder import is_running, read_results, write_results
 from trainer.processes import context_for
