@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from trainer.data.batches import Batches, Draw, Fetch
 from trainer.data.load import Data, balancing, load
 from trainer.data.loading import Loading, Shared, batches
 from trainer.data.pool import Progress
-from trainer.data.source import Arrays
+from trainer.data.source import Arrays, Source
 from trainer.dropout import key_dropout
 from trainer.errors import UserError
 from trainer.features import Kept, separable_head
@@ -144,6 +144,22 @@ def read_data(
     """The data, split and described, not yet brought to the model's form."""
     read = partial(build.source, config.data, wanted, progress)
     key = repr((config.data.target, config.data.arguments, config.data.root, wanted))
+
+    def make() -> Source:
+        return shared.source(key, read) if shared else read()
+
+    return split(config, make, seed, shared, key)
+
+
+def split(config: Config, source: Callable[[], Source], seed: int, shared: Shared | None = None, key: str = "") -> Data:
+    """The parts of a source as the configuration divides it; `seed` is data.seed, resolved.
+
+    Args:
+        key: of the source, where it is shared.
+
+    Raises:
+        UserError: too few samples, or a task without the monitored column.
+    """
     splitting: dict[str, Any] = {
         "valid_fraction": config.data.valid_fraction,
         "test_fraction": config.data.test_fraction,
@@ -152,10 +168,10 @@ def read_data(
         "folds": _folds(config),
     }
 
-    def split() -> Data:
-        return load(shared.source(key, read) if shared else read(), **splitting)
+    def divided() -> Data:
+        return load(source(), **splitting)
 
-    data = shared.data(repr((key, splitting)), split) if shared else split()
+    data = shared.data(repr((key, splitting)), divided) if shared else divided()
     data.task = _with_monitor(data.task, config)
     if config.data.per_class is not None:
         data.thin(config.data.per_class, seed)
@@ -193,9 +209,13 @@ def _with_monitor(task: Task, config: Config) -> Task:
 
 def evaluation_batches(config: Config, data: Data, part: str, loading: Loading, fetch: Fetch | None = None) -> Batches:
     """The batches of a part in its own order, never augmented."""
-    fitting = EVALUATION_NUMBERS // math.prod(data.prepare.output_shape)
-    size = max(config.batch_size, min(EVALUATION_BATCH * config.batch_size, fitting))
+    size = evaluation_size(config, data.prepare.output_shape)
     return batches(data, part, size, loading, fetch=fetch)
+
+
+def evaluation_size(config: Config, shape: tuple[int, ...]) -> int:
+    """Samples of `shape` that are evaluated at a time."""
+    return max(config.batch_size, min(EVALUATION_BATCH * config.batch_size, EVALUATION_NUMBERS // math.prod(shape)))
 
 
 def _folds(config: Config) -> tuple[int, int] | None:
@@ -223,9 +243,7 @@ def _population(config: Config, model: nn.Module, data: Data, loading: Loading, 
         raise UserError(f"unfreeze_at={config.unfreeze_at}: nothing is frozen. Add freeze=backbone.")
     if config.unfreeze_at is not None and config.unfreeze_at >= config.epochs:
         raise UserError(f"unfreeze_at={config.unfreeze_at}: expected less than epochs={config.epochs}.")
-    model.to(chosen, loading.dtype)
-    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        model.to(memory_format=torch.channels_last)
+    build.place(model, chosen, loading.dtype)
     optimizer = optimize.optimizer(config, model, chosen)
     schedule = optimize.schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
     scaler = GradScaler(chosen.type, enabled=config.precision == "float16")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from trainer.errors import RunFailed, UserError
 
@@ -20,7 +23,7 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb", opener=_own) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -33,6 +36,31 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
         raise RunFailed(
             f"{path}: could not be written ({error.strerror}). What was saved before still stands."
         ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """A new text file that takes the place of `path` once all is written; if it raises, what stood there still stands.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8", errors="replace", newline="", opener=_own) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunFailed(f"{path}: could not be written ({error.strerror or error}).") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _own(path: str, flags: int) -> int:
+    """Opens a file that is none of somebody's links to another place: the folder may have come from anywhere."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def sync_folder(folder: Path) -> None:

@@ -223,13 +223,28 @@ def read_config(path: Path, *, trusted: bool) -> dict[str, Any]:
         raise UserError(f"{file}: larger than {MAX_CONFIG_BYTES:,} bytes, which no configuration is.")
     try:
         text = file.read_text(encoding="utf-8")
-        tree = yaml.load(text, _NoAliases)  # a SafeLoader
-    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not readable: {' '.join(str(error).split())}.") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{file}: expected a configuration, found {type(tree).__name__}.")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not readable: {error}.") from error
+    tree = parse_config(text, file)
     if not trusted:
         refuse_interpolation(text, file)
+    return tree
+
+
+def parse_config(text: str, where: Path) -> dict[str, Any]:
+    """The tree of a stored configuration, plain values only, interpolations as they stand.
+
+    Raises:
+        UserError: it is none.
+    """
+    if len(text) > MAX_CONFIG_BYTES:
+        raise UserError(f"{where}: its configuration is larger than {MAX_CONFIG_BYTES:,} bytes, which none is.")
+    try:
+        tree = yaml.load(text, _NoAliases)  # a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{where}: not readable: {' '.join(str(error).split())}.") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{where}: expected a configuration, found {type(tree).__name__}.")
     return tree
 
 

@@ -16,9 +16,13 @@ from trainer.assemble import Parts
 from trainer.compose import Job
 from trainer.config import defaults
 from trainer.convert import show
+from trainer.data.batches import Batches
 from trainer.data.load import Split
+from trainer.loop import evaluate
+from trainer.population import Solo
+from trainer.signals import Signals
 from trainer.stopping import Outcome
-from trainer.tasks import Classification, Regression
+from trainer.tasks import Classification, Regression, Task
 
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
@@ -115,6 +119,17 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def judge(population: Solo, task: Task, batches: Batches, signals: Signals) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Outputs [N, C] and targets [N] of a whole part, and the `test` block of results.json for them.
+
+    Raises:
+        Interrupted: within a batch of a signal.
+    """
+    outputs_NC, targets_N = evaluate(population, batches, signals)
+    loss = population.criterion(outputs_NC, targets_N).item()
+    return outputs_NC, targets_N, task.report(outputs_NC, targets_N, loss)
 
 
 def draw(folder: Path, parts: Parts, test: dict[str, Any], outputs_NC: Tensor) -> None:

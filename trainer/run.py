@@ -6,11 +6,12 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint, details, results
+from trainer import about as description
+from trainer import build, checkpoint, details, results
 from trainer.assemble import Parts, assemble, evaluation_batches
 from trainer.compose import Job
 from trainer.config import Config
@@ -18,14 +19,14 @@ from trainer.data.loading import Shared
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.gradients import FILE, GradientLog
-from trainer.loop import Fit, evaluate
+from trainer.loop import Fit
 from trainer.optimize import schedule_depends_on_epochs
 from trainer.profiling import Profile
 from trainer.report.console import Console, Waiting
 from trainer.report.run_page import write_page
 from trainer.signals import Interrupted, Signals
 from trainer.stopping import Outcome
-from trainer.tasks import Regression, Task
+from trainer.tasks import Task
 from trainer.trackers.base import Guarded, leads_out, opener
 from trainer.tree import leaves_of
 
@@ -130,17 +131,13 @@ def restore(parts: Parts, saved: dict[str, Any], config: Config) -> None:
 def describe(job: Job, parts: Parts, folder: RunFolder) -> dict[str, Any]:
     """What each checkpoint holds besides the run's state; also writes the run's config.yaml."""
     job.stored.update(threads=parts.threads, resume=None, resume_force=False)
-    data = parts.data
-    return {
-        "config": folder.write_config(job.stored, job.choices),
-        "task": data.task.name,
-        "classes": list(data.task.classes),
-        "target_scale": [data.task.mean, data.task.std] if isinstance(data.task, Regression) else None,
-        "output": data.task.output,
-        "prepare": data.prepare.to_dict(),
-        "wanted": asdict(parts.wanted),
-        "fingerprint": data.fingerprint,
-    }
+    return description.describe(
+        folder.write_config(job.stored, job.choices),
+        parts.data,
+        parts.wanted,
+        build.num_outputs(job.config, parts.data.task),
+        build.loss_weights(job.config, parts.data),
+    )
 
 
 class Run:
@@ -270,9 +267,7 @@ class Run:
         with Waiting(self.signals.check) as progress:
             parts.keep_features(("test",), progress)
         batches = evaluation_batches(self.config, parts.data, "test", parts.loading, parts.kept.get("test"))
-        outputs_NC, targets_N = evaluate(parts.population, batches, self.signals)
-        loss = parts.population.criterion(outputs_NC, targets_N).item()
-        report = parts.data.task.report(outputs_NC, targets_N, loss)
+        outputs_NC, _, report = results.judge(parts.population, parts.data.task, batches, self.signals)
         self.console.test(report, best.epoch)
         details.write(self.folder.path / "details.json", parts.data.task, parts.data.splits["test"], outputs_NC.cpu())
         if self.config.plots != "false":

@@ -116,6 +116,16 @@ def survey(root: str) -> Survey:
     return Survey(top, found, hidden, walk.notes())
 
 
+def images_below(root: str) -> list[str]:
+    """Paths of all image files below a folder, sorted; with the same left out as in a folder of classes.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    top = Path(os.path.realpath(root))
+    return [os.path.join(root, path) for path in sorted(_Walk(top, Path(root)).images(top))]
+
+
 def _parts(walk: _Walk) -> dict[str, Path]:
     """The folder of each part."""
     folders = walk.folders(walk.top)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor
 
 from trainer.data.prepare import Prepare, channel_statistics
-from trainer.data.source import Items, Samples, Source
-from trainer.data.split import fold_of_each, relabelled, stratified
+from trainer.data.source import Items, Samples, Source, labelled
+from trainer.data.split import fold_of_each, stratified
 from trainer.data.table_prepare import TablePrepare
 from trainer.data.table_prepare import fit as fit_table
 from trainer.errors import UserError
@@ -126,21 +125,8 @@ def load(
     Raises:
         UserError: labels that are no classes, too few samples.
     """
-    classes, parts = source.classes, source.parts
-    notes = list(source.notes)
-    regression = source.task == "regression"
-    if not regression:
-        _check_labels(classes, parts)
-    if relabel and regression:
-        raise UserError("data.relabel: the data has no classes to give other names to.")
-    if relabel:
-        classes, labels = relabelled(classes, relabel)
-        parts = {name: copy.copy(samples) for name, samples in parts.items()}  # the source may be used by others
-        for samples in parts.values():
-            samples.targets = labels[samples.targets]
-            if samples.probabilities is not None:
-                empty_NC = torch.zeros(len(samples), len(classes))
-                samples.probabilities = empty_NC.index_add_(1, labels, samples.probabilities)
+    classes, parts = labelled(source, relabel)
+    notes, regression = list(source.notes), source.task == "regression"
     splits = {name: Split(samples, torch.arange(len(samples))) for name, samples in parts.items()}
     if "test" not in splits:
         splits["train"], splits["test"] = _hold_out(splits["train"], test_fraction, seed, "test")
@@ -165,16 +151,6 @@ def load(
 def _scale(train: Split) -> Regression:
     """The training targets' mean and standard deviation: the model learns them scaled."""
     return Regression(float(train.targets.mean()), float(train.targets.std(correction=0)) or 1.0)
-
-
-def _check_labels(classes: tuple[str, ...], parts: dict[str, Samples]) -> None:
-    for name, samples in parts.items():
-        low, high = int(samples.targets.min()), int(samples.targets.max())
-        if low < 0 or high >= len(classes):
-            wrong = low if low < 0 else high
-            raise UserError(f"data: a label of the {name} part is {wrong}; expected 0 to {len(classes) - 1}.")
-    if len(classes) < 2:
-        raise UserError(f"data: {len(classes)} class; expected two or more.")
 
 
 def _hold_out(split: Split, fraction: float, seed: int, part: str) -> tuple[Split, Split]:

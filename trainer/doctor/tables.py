@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.data.table import chosen_columns, is_missing, parse_column, read
+from trainer.data.table import chosen_columns, parse_column, read
+from trainer.data.table_rows import is_missing
 from trainer.doctor.findings import Report, some
 from trainer.doctor.leaks import tells_class, tells_number
 from trainer.errors import UserError

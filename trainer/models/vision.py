@@ -14,6 +14,8 @@ from trainer.models.heads import ENDINGS, last_layer, mlp_head, replace_head
 # What a builder calls the image's side where its model is made for one; other models take any size.
 SIDES = {"vit": "image_size", "maxvit": "input_size"}
 NATURAL_SIZE = {"vit": 224, "maxvit": 224, "inception": 299}
+# Arguments by which timm reads files, older versions of it pickles too.
+FILES_OF_TIMM = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 # Heads that some models have in training alone, and the weight of their loss in the papers.
 AUXILIARY = {"inception_v3": (("AuxLogits.fc",), 0.4), "googlenet": (("aux1.fc2", "aux2.fc2"), 0.3)}
 
@@ -89,6 +91,8 @@ def timm_model(
     except ModuleNotFoundError as error:
         raise ValueError("timm is not installed: pip install 'trainer-cli[timm]'") from error
     check_timm_name(name)
+    if refused := sorted(arguments.keys() & FILES_OF_TIMM):
+        raise ValueError(f"{', '.join(refused)}: weights out of a file are named by model.weights=FILE")
     if image_size is not None and timm_natural_size(name) is not None:
         arguments["img_size"] = image_size if isinstance(image_size, int) else tuple(image_size)
     if num_outputs is None:
