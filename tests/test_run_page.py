@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 from runs import images, trained
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from trainer import cli, details, record
 from trainer.errors import UserError
@@ -152,22 +151,6 @@ def test_a_hundred_classes_can_be_read(hundred: Path) -> None:
     assert pairs[0][2] == max(matrix[i][j] for i in range(100) for j in range(100) if i != j)
     assert len((hundred / "report.html").read_bytes()) < 1_000_000
     assert "<b>bold" in page.text
-
-
-@pytest.mark.parametrize("classes", [2, 7])
-def test_calibration_is_torchmetrics(classes: int) -> None:
-    generator = torch.Generator().manual_seed(classes)
-    chances_NC = (2 * torch.randn(500, classes, generator=generator)).softmax(1)
-    targets_N = torch.randint(classes, (500,), generator=generator)
-    found = details.reliability(chances_NC, chances_NC.argmax(1) == targets_N)
-    expected = multiclass_calibration_error(chances_NC, targets_N, classes, n_bins=15, norm="l1")
-    assert found["error"] == pytest.approx(expected.item(), abs=1e-6)
-    assert sum(b["count"] for b in found["bins"]) == 500
-
-
-def test_chances_of_zero_and_one_have_their_bins() -> None:
-    found = details.reliability(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), torch.tensor([True, False]))
-    assert [(b["high"], b["accuracy"]) for b in found["bins"] if b["count"]] == [(8 / 15, 0.0), (1.0, 1.0)]
 
 
 def test_axes_have_round_ticks_within_their_range() -> None:

@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from trainer.calibration import reliability
 from trainer.data.load import Split
 from trainer.files import write_atomically
 from trainer.tasks import Classification, Task
 
 MISTAKES = 24
 SIDE = 128  # pixels of a kept image at most
-BINS = 15  # as in Guo et al. 2017, "On Calibration of Modern Neural Networks"
 PREDICTIONS = 1000  # pairs of a regression at most
 
 
@@ -29,8 +29,8 @@ def write(path: Path, task: Task, split: Split, outputs_NC: Tensor) -> None:
     """Writes details.json for these outputs of the test part."""
     found: dict[str, Any] = {}
     if isinstance(task, Classification):
-        right_N = task.predictions(outputs_NC) == split.targets
-        found["calibration"] = reliability(task.probabilities(outputs_NC), right_N)
+        chances_NC = task.probabilities(outputs_NC)
+        found["calibration"] = reliability(chances_NC, task.predictions(outputs_NC), split.targets).to_dict()
         if split.samples.take(split.indices[:1]).ndim == 4:
             found["mistakes"] = _mistakes(task, split, outputs_NC)
     else:
@@ -38,31 +38,6 @@ def write(path: Path, task: Task, split: Split, outputs_NC: Tensor) -> None:
         chosen = torch.linspace(0, len(pairs_N2) - 1, min(len(pairs_N2), PREDICTIONS)).long()
         found["predictions"] = pairs_N2[chosen].tolist()
     write_atomically(path, json.dumps(found, allow_nan=False).encode())
-
-
-def reliability(chances_NC: Tensor, right_N: Tensor) -> dict[str, Any]:
-    """Bins of equal width over the chance of the predicted class, and the expected calibration error.
-
-    The error is the mean over all samples of |accuracy - mean chance| of their bin.
-    """
-    chance_N = chances_NC.double().max(dim=1).values
-    # Bin i holds chances above i / BINS up to (i + 1) / BINS.
-    bin_N = (chance_N * BINS).ceil().long().clamp(1, BINS) - 1
-    count = torch.bincount(bin_N, minlength=BINS)
-    confidence = torch.bincount(bin_N, chance_N, minlength=BINS) / count.clamp(min=1)
-    accuracy = torch.bincount(bin_N, right_N.double(), minlength=BINS) / count.clamp(min=1)
-    error = ((accuracy - confidence).abs() * count).sum() / count.sum()
-    bins = [
-        {
-            "low": i / BINS,
-            "high": (i + 1) / BINS,
-            "count": n,
-            "confidence": confidence[i].item() if n else None,
-            "accuracy": accuracy[i].item() if n else None,
-        }
-        for i, n in enumerate(count.tolist())
-    ]
-    return {"error": error.item(), "bins": bins}
 
 
 def most_confident_mistakes(task: Classification, split: Split, outputs_NC: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -55,7 +55,8 @@ SHAPE: dict[str, Any] = {
 }
 DETAILS: dict[str, Any] = {
     "calibration": {
-        "error": NUMBER,
+        "ece": NUMBER,
+        "nll": NUMBER,
         "bins": [{"low": float, "high": float, "count": int, "confidence": NUMBER, "accuracy": NUMBER}],
     },
     "mistakes": [{"image": str, "predicted": str, "true": str, "chance": float}],

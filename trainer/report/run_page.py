@@ -185,7 +185,7 @@ def _predictions(record: Record) -> str:
 def _calibration(record: Record) -> str:
     found = record.details.get("calibration") or {}
     bins = [b for b in found.get("bins") or [] if b["count"] > 0 and None not in (b["accuracy"], b["confidence"])]
-    if not bins or found["error"] is None:
+    if not bins or found["ece"] is None:
         return ""
     total = sum(b["count"] for b in bins)
     chart = svg.reliability_chart(
@@ -196,7 +196,7 @@ def _calibration(record: Record) -> str:
     header = ["chance from", "to", "samples", "mean chance", "accuracy"]
     rows = [[b["low"], b["high"], b["count"], b["confidence"], b["accuracy"]] for b in bins]
     return (
-        f"<p>Expected calibration error {found['error']:.4f}: on the whole the model is {verdict} by {abs(mean):.2%}. "
+        f"<p>Expected calibration error {found['ece']:.4f}: on the whole the model is {verdict} by {abs(mean):.2%}. "
         "Bars on the dashed line would be a model whose chances can be believed.</p>"
         f'<div class="plots">{chart}</div>'
         f"<details><summary>The numbers</summary>{page.table('Calibration', header, rows)}</details>"

@@ -40,16 +40,17 @@ class Fused:
 
     Args:
         optimizer: one that `fits`.
-        count: of steps, which takes the place of the optimizer's own; whoever calls `step` has raised it by one.
+        counts: of steps for each parameter of each group, which take the place of the optimizer's own; whoever calls
+            `step` has raised them by one.
     """
 
-    def __init__(self, optimizer: Optimizer, count: Tensor) -> None:
+    def __init__(self, optimizer: Optimizer, counts: Sequence[Sequence[Tensor]]) -> None:
         self.optimizer = optimizer
         self.kernel, kept, self.settings = KERNELS[type(optimizer)]
         self.lists: list[list[list[Tensor]]] = []
-        for group in optimizer.param_groups:
+        for group, of_group in zip(optimizer.param_groups, counts, strict=True):
             states = [optimizer.state[parameter] for parameter in group["params"]]
-            for state in states:
+            for state, count in zip(states, of_group, strict=True):
                 if "step" in state:
                     state["step"] = count
             held = [[state[name] for state in states if isinstance(state.get(name), Tensor)] for name in kept]

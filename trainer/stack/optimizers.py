@@ -83,7 +83,7 @@ class StackedOptimizer:
             self._share()
 
     def _step_fused(self) -> None:
-        self.count.add_(1)
+        torch._foreach_add_([count for group in self.counts for count in group], 1)
         of_runs = [  # each gradient, and what it is for each run
             [(gradient, gradient.unbind()) for name in names if (gradient := self.parameters[name].grad) is not None]
             for names in self.names
@@ -125,9 +125,11 @@ class StackedOptimizer:
             state.optimizer.__dict__["_opt_called"] = True  # not always by itself, but schedulers ask for it
         if all(Fused.fits(optimizer) for optimizer in self.optimizers):
             first = self.optimizers[0]
-            held = first.state[first.param_groups[0]["params"][0]]
-            self.count = held["step"].clone() if "step" in held else torch.zeros(())
-            self.fused = [Fused(optimizer, self.count) for optimizer in self.optimizers]
+            steps = [
+                [first.state[p].get("step", torch.zeros(())) for p in group["params"]] for group in first.param_groups
+            ]
+            self.counts = [[step.clone() for step in group] for group in steps]
+            self.fused = [Fused(optimizer, self.counts) for optimizer in self.optimizers]
         for part, optimizer in zip(self.parts, self.optimizers, strict=True):
             if not _alone(part):
                 self._share_part(part, optimizer)
