@@ -27,7 +27,7 @@ SWEEPS = {
     ],
 }
 WAYS = {
-    "one after the other": ["sweep.workers=1"],
+    "one after the other": ["sweep.workers=1", "threads=1"],  # two threads are no faster where models are small
     "two workers": ["sweep.workers=2"],
     "stacked": ["sweep.stack=true"],
 }
