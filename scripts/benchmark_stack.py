@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmark_sweep import ENVIRONMENT
+
 RATES = "optim.lr=" + ",".join(f"{1e-4 * 10 ** (i / 4):.3g}" for i in range(8))
 DECAYS = "optim.weight_decay=" + ",".join(f"{1e-3 * 2**i:.3g}" for i in range(8))
 MORE_RATES = "optim.lr=" + ",".join(f"{1e-4 * 10 ** (i / 8):.3g}" for i in range(16))
@@ -45,6 +47,45 @@ def stack(arguments: argparse.Namespace) -> None:
             base = found["one after the other"][0]
             print(f"{way:<22} training {training:8.2f} s, ratio {training / base:.3f}; whole command {whole:7.2f} s")
         print(f"stacked against two workers: {found['stacked'][0] / found['two workers'][0]:.3f}")
+    _by_number(["model=mnist_classifier", "data=mnist", f"data.root={arguments.data}", "threads=2"])
+
+
+STEPS = """
+import resource, sys, time
+import trainer.run
+from trainer.compose import Composer
+from trainer.data.loading import Shared
+from trainer.stack.group import build, stacked
+from trainer.step import train_step
+
+runs, words = int(sys.argv[1]), sys.argv[2:]
+composer = Composer()
+rates = [f"optim.lr={1e-4 * 1.02**run}" for run in range(runs)]
+jobs = [composer.job(composer.read([*words, rate], sweep=False)[0]) for rate in rates]
+parts = [made for made, _ in build([(job, None) for job in jobs], trusted=True, shared=Shared())]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+population, train, _ = stacked(parts)
+population.train()
+times = []
+for _, batch in zip(range(40), train.epoch(0)):
+    begin = time.perf_counter()
+    train_step(population, [batch])
+    times.append(time.perf_counter() - begin)
+print(min(times), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def _by_number(words: list[str]) -> None:
+    """A step of so many runs at a time, in one process, each with settings of its own."""
+    print("\na step of mnist_classifier, batches of 64, two threads; memory beyond the models and the data")
+    print(f"{'runs':>6} {'ms':>9} {'ms a run':>9} {'MB':>9}")
+    for runs in (1, 4, 16, 64, 256):
+        command = [sys.executable, "-c", STEPS, str(runs), *words]
+        outputs = [
+            subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, text=True) for _ in range(3)
+        ]
+        seconds, memory = min(tuple(map(float, output.stdout.split())) for output in outputs)
+        print(f"{runs:>6} {seconds * 1e3:>9.2f} {seconds * 1e3 / runs:>9.3f} {memory:>9.0f}")
 
 
 def _cost(words: list[str]) -> tuple[float, float]:
@@ -52,7 +93,7 @@ def _cost(words: list[str]) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as place:
         begin = time.perf_counter()
         command = [sys.executable, "-m", "trainer", "-m", *words, "test=false"]
-        subprocess.run(command, cwd=place, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, cwd=place, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
         whole = time.perf_counter() - begin
         folder = Path(place, "outputs", "latest")
         results = [json.loads(path.read_text()) for path in sorted(folder.glob("[0-9]*/results.json"))]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from photos import write_photos, write_table
 
 from trainer import cli
 from trainer.compose import Composer, Job
@@ -125,6 +126,62 @@ def job() -> Callable[..., Job]:
         return composed
 
     return compose
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a run with these words: trained once for all tests, on one thread, and not to be changed."""
+    folders: dict[tuple[str, ...], Path] = {}
+
+    def run(*words: str) -> Path:
+        if words not in folders:
+            place, before = tmp_path_factory.mktemp("trained"), os.getcwd()
+            os.chdir(place)
+            torch.set_num_threads(1)
+            try:
+                assert cli.guarded(lambda: cli.run_train([*words, "threads=1", "plots=false"])) == 0
+            finally:
+                os.chdir(before)
+            folders[words] = next((place / "outputs").glob("[0-9]*/*")).resolve()
+        return folders[words]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 photographs to train on and 36 to test with, of three classes; not to be changed."""
+    return write_photos(tmp_path_factory.mktemp("photos") / "photos")
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160 rows with a category and missing values; not to be changed."""
+    return write_table(tmp_path_factory.mktemp("table") / "people.csv")
+
+
+@pytest.fixture(scope="session")
+def fine_tuned(trained: Callable[..., Path], photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on these photographs whose frozen part began with weights out of a file; not to be changed."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("weights"))
+    words = calibrated("shufflenet_v2_x0_5")
+    os.chdir(before)
+    data = ("data=image_folder", f"data.root={photos}", "data.cache=false", "batch_size=8")
+    return trained(*words, *data, "epochs=1", "freeze=backbone", "ema.decay=0.5")
+
+
+@pytest.fixture
+def verb(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs `trainer VERB ...` in this process."""
+
+    def run(*words: Any) -> Done:
+        capfd.readouterr()
+        code = cli.guarded(lambda: cli.run_trainer(list(map(str, words))), "trainer")
+        out, err = capfd.readouterr()
+        return Done(code, out, err, None)
+
+    return run
 
 
 @pytest.fixture

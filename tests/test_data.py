@@ -17,10 +17,11 @@ from torchvision.transforms import functional as tv
 
 from trainer import build, targets
 from trainer.assemble import assemble, evaluation_batches
-from trainer.data import load as loading
+from trainer.data import loading
 from trainer.data.augment import FlipCrop, RandomAffine
 from trainer.data.batches import Batches, Draw
-from trainer.data.load import Data, Loading, load
+from trainer.data.load import Data, load
+from trainer.data.loading import Loading
 from trainer.data.prepare import Prepare, channel_statistics
 from trainer.data.source import Arrays, Samples, Source, as_tensor, from_dataset
 from trainer.data.sources import digits as bundled_digits

@@ -46,7 +46,7 @@ def history(config: Config, *, kept: bool) -> tuple[list[dict], dict]:
     with Signals() as signals:
         parts = assemble(config)
         assert bool(parts.kept) == kept
-        parts.keep_features(("train", "valid"), signals)
+        parts.keep_features(("train", "valid"), lambda *how_far: signals.check())
         fit = Fit(parts.population, parts.train, parts.valid, Nowhere(), Nowhere(), signals)
         assert [outcome.status for outcome in fit.run()] == ["completed"]
     rows = [{k: v for k, v in row.items() if k not in ("seconds", "samples_per_second")} for row in parts.state.history]
@@ -151,3 +151,21 @@ def test_samples_that_change_keep_nothing(train) -> None:
     done = train("data=custom", "data._target_=own_noise.Noise", "model=ann", *FEW)
     assert done.code == 0, done.err
     assert "computed once" not in done.out
+
+
+def test_features_that_do_not_fit_into_memory_are_not_kept(backbone: list[str], job, monkeypatch) -> None:
+    config = job(*backbone, "data=digits", *FEW).config
+    needed = 1024 * 4 * 3 * 48  # numbers before the head, bytes, parts, samples
+    for free, kept in ((2 * needed, True), (2 * needed - 1, False)):
+        monkeypatch.setattr("trainer.device.free_memory", lambda device, free=free: free)
+        parts = assemble(config)
+        assert bool(parts.kept) == kept
+        told = [note for note in parts.data.notes if note.startswith("features of the frozen part are computed each")]
+        assert len(told) == (not kept)
+
+
+def test_filling_tells_how_far_it_is(backbone: list[str], job) -> None:
+    parts, told = assemble(job(*backbone, "data=digits", *FEW).config), []
+    parts.keep_features(("train", "valid"), lambda *how_far: told.append(how_far))
+    assert told[0] == ("features of the frozen part", 0, 48)
+    assert all(done < total == 48 for _, done, total in told)

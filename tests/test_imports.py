@@ -19,24 +19,36 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 
 # From the ground up: a module may use those of the layers below its own, and, inside a package, its neighbours.
 LAYERS = [
-    "errors seeds signals convert keys tasks models.* report.messages report.leaderboard report.page",
-    "config criterion files processes freeze paths device dropout init metrics schedule watch data.* report.plots",
-    "tree targets folder state profiling report.gradients",
-    "draws ledger",
-    "compose leaderboard halving",
+    "errors seeds signals student convert keys tasks models.* report.messages report.leaderboard",
+    "report.page report.charts report.svg report.confusion",
+    "config catalog criterion files processes freeze paths device dropout init metrics schedule watch data.*",
+    "own_conf tree targets folder state profiling report.gradients report.plots",
+    "draws ledger record trackers.*",
+    "compose leaderboard halving details",
     "population stopping stack.layers stack.fused report.console report.sweep_view report.leaderboard_page",
+    "report.run_page report.pages",
     "step stack.optimizers",
-    "stack.population",
+    "stack.population report.evaluation",
     "checkpoint loop gradients",
     "stack.files",
     "pretrained optimize features",
+    "about calibration",
+    "judged",
     "build",
+    "saved",
     "assemble",
+    "predictor",
+    "inputs",
+    "prediction",
     "results validate",
+    "evaluation",
+    "evaluating export",
     "run",
     "stack.group",
     "jobs workers search stack.choose",
-    "estimate",
+    "estimate compare past",
+    "report.compare_view doctor.*",
+    "report.doctor_view",
     "resume launch helptext completion",
     "sweep",
     "multirun",
@@ -138,6 +150,14 @@ def test_data_knows_only_other_leaves() -> None:
 
 def test_only_the_report_knows_rich_and_matplotlib() -> None:
     assert {name.partition(".")[0] for name in using("rich", "matplotlib")} == {"report"}
+
+
+@pytest.mark.parametrize("library", ["tensorboard", "mlflow", "wandb"])
+def test_a_tracker_is_imported_by_its_adapter_alone_and_that_when_it_is_chosen(library: str) -> None:
+    assert using(library, f"torch.utils.{library}") == {f"trackers.{library}"}
+    for name, tree in TREES.items():
+        at_once = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        assert f"trainer.trackers.{library}" not in [getattr(node, "module", None) for node in at_once], name
 
 
 def test_only_composing_knows_hydra() -> None:

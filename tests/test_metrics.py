@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.assemble import assemble
-from trainer.data.load import batches
+from trainer.data.loading import batches
 from trainer.loop import evaluate
 from trainer.metrics import Sums
 from trainer.signals import Signals

@@ -43,10 +43,11 @@ def test_what_cannot_be_searched_is_answered(words: tuple[str, ...], fragment: s
     assert fragment in done.err
 
 
-def test_another_launcher_runs_the_same_jobs(sweep) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+@pytest.mark.parametrize("name", ["joblib", "submitit_local"])
+def test_another_launcher_runs_the_same_jobs(name: str, sweep) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{name.partition('_')[0]}_launcher")
     words = (*TINY, "epochs=1", "seed=0,1", "test=false")
-    own, other = sweep("-m", *words), sweep("-m", "hydra/launcher=joblib", *words)
+    own, other = sweep("-m", *words), sweep("-m", f"hydra/launcher={name}", *words)
     assert other.code == 0, other.err
     assert table(other.folder) == table(own.folder)
     assert [place.name for place in places(other.folder)] == [place.name for place in places(own.folder)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
+import statistics
 import time
 from pathlib import Path
 
 import pytest
 from conftest import same_tree
 from rough_models import write, write_faulty
-from sweeps import TINY, Server, all_weights, ledger, places, results, rows, states, table
+from sweeps import TINY, Server, all_weights, contents, ledger, places, results, rows, states, table
 
 from trainer.compose import Composer, Job
 from trainer.errors import UserError
@@ -58,6 +59,26 @@ def test_experiments_by_glob() -> None:
     jobs = composed("experiment=glob(ours_*)", "seed=0,1")
     assert values(jobs, "optim.lr", "seed") == [(0.25, 0), (0.25, 1), (0.5, 0), (0.5, 1)]
     assert [told["experiment"] for told in varying(jobs)] == ["ours_a", "ours_a", "ours_b", "ours_b"]
+
+
+def test_experiments_that_cannot_run_are_named_and_left_out_by_the_word_that_is_told() -> None:
+    with pytest.raises(UserError) as caught:
+        composed("experiment=glob(*)")
+    problems = list(caught.value.problems)
+    draws = [line for line in problems if line.startswith("experiment=random_search: ")]
+    assert draws
+    assert all("random draw" in line for line in draws)
+    assert [line for line in problems if line.startswith("experiment=water_potability: data.path: a value is needed")]
+    assert len(problems) == len(draws) + 2
+    word = problems[-1].rpartition(": ")[2].strip("'")
+    assert word == "experiment=glob(*,exclude=[random_search,water_potability])"
+    chosen = {job.choices["experiment"] for job in composed(word)}
+    assert {"iris", "wine", "lenet5_mnist"} <= chosen
+    assert not chosen & {"random_search", "water_potability"}
+    with pytest.raises(UserError) as caught:
+        composed("experiment=iris,wine", "epochs=-1")
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith("epochs=-1: ")  # of all, so of none
 
 
 def test_the_same_job_twice_is_one() -> None:
@@ -155,6 +176,53 @@ def test_a_grid_is_ranked_and_only_its_winner_tested(sweep) -> None:
         assert (found["test"] is not None) == bool(row["test"])
         assert (done.folder / row["job"] / "config.yaml").is_file()
     assert results(done.folder / rows[0]["job"])["test"]["accuracy"] == float(rows[0]["test"])
+
+
+def test_a_winner_is_tested_with_all_its_seeds(sweep) -> None:
+    done = sweep("-m", *TINY, "optim.lr=1e-5,5e-2", "seed=range(3)", "epochs=3")
+    assert done.code == 0, done.err
+    assert len(re.findall("^testing ", done.out, re.MULTILINE)) == 1
+    found = table(done.folder)
+    tests = [float(row["test"]) for row in found if row["optim.lr"] == "0.05"]
+    assert len(tests) == 3
+    assert not any(row["test"] for row in found if row["optim.lr"] == "1e-05")
+    best, other = rows(done.folder / "leaderboard_groups.csv")
+    assert (best["standing"], other["standing"], other["test"]) == ("best", "", "")
+    assert float(best["test"]) == pytest.approx(statistics.fmean(tests))
+    assert float(best["test std"]) == pytest.approx(statistics.stdev(tests))
+    before = contents(done.folder / found[0]["job"])
+    assert sweep(f"resume={done.folder}").code == 0
+    assert contents(done.folder / found[0]["job"]) == before  # tested once
+
+
+UNLUCKY = """
+    def unlucky(self, outputs):
+        try:
+            pathlib.Path("met").touch(exist_ok=False)
+        except FileExistsError:
+            return outputs
+        raise ValueError("the first to come here")
+"""
+
+
+def test_a_setting_that_fails_with_a_seed_does_not_win(sweep) -> None:
+    words = write_faulty()
+    write("faulty.py", Path("faulty.py").read_text() + UNLUCKY)
+    done = sweep("-m", *words, "model.fault=none,unlucky", "model.at=1", "seed=0,1", "epochs=2")
+    assert done.code == 1
+    assert set(states(done.folder).values()) == {"done", "failed"}
+    best, other = rows(done.folder / "leaderboard_groups.csv")
+    assert (best["model.fault"], best["n"], best["missing"]) == ("none", "2", "")
+    assert (other["model.fault"], other["n"], other["missing"]) == ("unlucky", "1", "1")
+    assert {row["model.fault"] for row in table(done.folder) if row["test"]} == {"none"}
+
+
+def test_a_sweep_that_stopped_has_no_winner_yet(sweep) -> None:
+    words = (*write_faulty(), "model.fault=none,raises", "seed=0,1,2", "model.at=1", "sweep.workers=1")
+    done = sweep("-m", *words, "sweep.on_error=stop")
+    assert done.code == 1
+    assert "pending" in states(done.folder).values()
+    assert not any(row["test"] for row in table(done.folder))
 
 
 @pytest.mark.parametrize(("word", "tested"), [("test=false", []), ("test=true", [0, 1])])

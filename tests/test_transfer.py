@@ -212,6 +212,23 @@ def test_layers_are_the_blocks_of_a_residual_network(job) -> None:
         assert lr == pytest.approx(0.1 * 0.5**place)
 
 
+def test_layers_are_the_blocks_of_a_transformer(job) -> None:
+    blocks = ["conv_proj", *(f"encoder.layers.encoder_layer_{i}" for i in range(12)), "encoder.ln", "heads"]
+    with torch.device("meta"):
+        found = rates(job, torchvision_model("vit_b_16", 10), "optim.layer_decay=0.5")
+    for name, (lr, _) in found.items():
+        lowest = name in ("class_token", "encoder.pos_embedding")
+        above = [i for i, block in enumerate(reversed(blocks)) if name.startswith(f"{block}.")]
+        assert lr == pytest.approx(0.1 * 0.5 ** (len(blocks) - 1 if lowest else above[0])), name
+
+
+def test_branches_side_by_side_are_one_layer(job) -> None:
+    with torch.device("meta"):
+        found = rates(job, torchvision_model("googlenet", 10, aux_logits=False), "optim.layer_decay=0.5")
+    of_block = {lr for name, (lr, _) in found.items() if name.startswith("inception4c.")}
+    assert len(of_block) == 1
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
 def test_the_schedule_scales_all_rates_and_the_table_tells_the_heads(schedule: str, train) -> None:
     words = ["model=lenet5", "optim=adamw", "optim.lr=1e-2", "optim.backbone_lr=1e-3", "optim.layer_decay=0.5"]

@@ -86,7 +86,7 @@ def test_the_source_archive_is_complete(archives: tuple[Path, Path]) -> None:
 def test_the_installed_commands_work_in_an_empty_folder(environment: Path, tmp_path: Path) -> None:
     where = call(environment / "bin" / "python", "-c", "import trainer; print(trainer.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(environment)
-    assert "lenet5" in call(environment / "bin" / "trainer", "--help", cwd=tmp_path)
+    assert "lenet5" in call(environment / "bin" / "trainer", "list", cwd=tmp_path)
     call(environment / "bin" / "train", "epochs=1", "threads=1", cwd=tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["outputs"]
     run = (tmp_path / "outputs" / "latest").resolve()

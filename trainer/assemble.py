@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -18,11 +18,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from trainer import build, device, optimize, pretrained
 from trainer.config import PARTS, Config
 from trainer.convert import show
-from trainer.data import load as data_loading
 from trainer.data.batches import Batches, Draw, Fetch
-from trainer.data.load import Data, Loading, Shared
+from trainer.data.load import Data, balancing, load
+from trainer.data.loading import Loading, Shared, batches
 from trainer.data.pool import Progress
-from trainer.data.source import Arrays
+from trainer.data.source import Arrays, Source
 from trainer.dropout import key_dropout
 from trainer.errors import UserError
 from trainer.features import Kept, separable_head
@@ -32,10 +32,10 @@ from trainer.population import Solo
 from trainer.pretrained import Preprocessing
 from trainer.profiling import MOST_STEPS, WARM_UP
 from trainer.seeds import derive
-from trainer.signals import Signals
 from trainer.state import RunState
 from trainer.targets import check
 from trainer.tasks import Classification, Task
+from trainer.trackers import base as trackers
 from trainer.watch import Watch
 
 EVALUATION_BATCH = 8  # times batch_size: no gradients are kept, so larger batches fit,
@@ -61,19 +61,15 @@ class Parts:
     def state(self) -> RunState:
         return self.population.state
 
-    def keep_features(self, names: Sequence[str], signals: Signals) -> None:
-        """Computes the features of these parts where they are kept.
-
-        Raises:
-            Interrupted: within a batch of a signal.
-        """
+    def keep_features(self, names: Sequence[str], progress: Progress) -> None:
+        """Computes the features of these parts where they are kept; `progress` may raise to end it."""
         for name in filter(self.kept.__contains__, names):
             split = self.data.splits[name]
             # Each sample is read once: nothing need be kept of it.
             workers = 0 if isinstance(split.samples, Arrays) else self.loading.workers
             once = replace(self.loading, resident="false", workers=workers)
-            batches = evaluation_batches(self.config, self.data, name, once)
-            self.kept[name].fill(self.population, batches, split.loss_targets, signals)
+            passing = evaluation_batches(self.config, self.data, name, once)
+            self.kept[name].fill(self.population, passing, split.loss_targets, progress)
 
 
 def assemble(
@@ -104,7 +100,7 @@ def assemble(
         chosen = device.choose(config.device)
     except UserError as error:
         problems += error.problems
-    problems += _debug_problems(config)
+    problems += _debug_problems(config) + trackers.problems(config.logger)
     if problems:
         raise UserError(*problems)
     threads = device.set_up(config.threads, config.deterministic)
@@ -116,7 +112,7 @@ def assemble(
     known = saved and saved.get("wanted")
     wanted = Preprocessing(**known) if known else pretrained.preprocessing(config)
     if like is None:
-        data = _data(config, wanted, data_seed, shared, progress)
+        data = read_data(config, wanted, data_seed, shared, progress)
     else:
         data = replace(like.data, notes=list(like.data.notes))
     model = build.model(config, data, wanted)
@@ -130,11 +126,11 @@ def assemble(
         data.limit(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=data_seed)
     workers = _workers(config.data.workers)
     loading = Loading(chosen, dtype, device.free_memory(chosen) // sharing, config.data.resident, workers, shared)
-    head = separable_head(config, model, data)
-    weights = data_loading.balancing(data) if config.data.balance == "sampler" else None
+    head = separable_head(config, model, data, loading)
+    weights = balancing(data) if config.data.balance == "sampler" else None
     draw = Draw(data_seed, config.drop_last, augment, weights, build.mix(config, data))
     kept = {part: Kept() for part in data.splits if head}
-    train = data_loading.batches(data, "train", config.batch_size, loading, draw, kept.get("train"))
+    train = batches(data, "train", config.batch_size, loading, draw, kept.get("train"))
     if min(train.sizes) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
         raise UserError(f"batch_size={config.batch_size}: BatchNorm needs two samples or more in every training batch.")
     valid = evaluation_batches(config, data, "valid", loading, kept.get("valid"))
@@ -142,18 +138,40 @@ def assemble(
     return Parts(config, chosen, threads, data, train, valid, population, loading, wanted, kept)
 
 
-def _data(config: Config, wanted: Preprocessing, seed: int, shared: Shared | None, progress: Progress | None) -> Data:
+def read_data(
+    config: Config, wanted: Preprocessing, seed: int, shared: Shared | None, progress: Progress | None
+) -> Data:
     """The data, split and described, not yet brought to the model's form."""
-    make = partial(build.source, config.data, wanted, progress)
+    read = partial(build.source, config.data, wanted, progress)
     key = repr((config.data.target, config.data.arguments, config.data.root, wanted))
-    data = data_loading.load(
-        shared.source(key, make) if shared else make(),
-        valid_fraction=config.data.valid_fraction,
-        test_fraction=config.data.test_fraction,
-        seed=seed,
-        relabel=config.data.relabel,
-        folds=_folds(config),
-    )
+
+    def make() -> Source:
+        return shared.source(key, read) if shared else read()
+
+    return split(config, make, seed, shared, key)
+
+
+def split(config: Config, source: Callable[[], Source], seed: int, shared: Shared | None = None, key: str = "") -> Data:
+    """The parts of a source as the configuration divides it; `seed` is data.seed, resolved.
+
+    Args:
+        key: of the source, where it is shared.
+
+    Raises:
+        UserError: too few samples, or a task without the monitored column.
+    """
+    splitting: dict[str, Any] = {
+        "valid_fraction": config.data.valid_fraction,
+        "test_fraction": config.data.test_fraction,
+        "seed": seed,
+        "relabel": config.data.relabel,
+        "folds": _folds(config),
+    }
+
+    def divided() -> Data:
+        return load(source(), **splitting)
+
+    data = shared.data(repr((key, splitting)), divided) if shared else divided()
     data.task = _with_monitor(data.task, config)
     if config.data.per_class is not None:
         data.thin(config.data.per_class, seed)
@@ -191,9 +209,13 @@ def _with_monitor(task: Task, config: Config) -> Task:
 
 def evaluation_batches(config: Config, data: Data, part: str, loading: Loading, fetch: Fetch | None = None) -> Batches:
     """The batches of a part in its own order, never augmented."""
-    fitting = EVALUATION_NUMBERS // math.prod(data.prepare.output_shape)
-    size = max(config.batch_size, min(EVALUATION_BATCH * config.batch_size, fitting))
-    return data_loading.batches(data, part, size, loading, fetch=fetch)
+    size = evaluation_size(config, data.prepare.output_shape)
+    return batches(data, part, size, loading, fetch=fetch)
+
+
+def evaluation_size(config: Config, shape: tuple[int, ...]) -> int:
+    """Samples of `shape` that are evaluated at a time."""
+    return max(config.batch_size, min(EVALUATION_BATCH * config.batch_size, EVALUATION_NUMBERS // math.prod(shape)))
 
 
 def _folds(config: Config) -> tuple[int, int] | None:
@@ -221,9 +243,7 @@ def _population(config: Config, model: nn.Module, data: Data, loading: Loading, 
         raise UserError(f"unfreeze_at={config.unfreeze_at}: nothing is frozen. Add freeze=backbone.")
     if config.unfreeze_at is not None and config.unfreeze_at >= config.epochs:
         raise UserError(f"unfreeze_at={config.unfreeze_at}: expected less than epochs={config.epochs}.")
-    model.to(chosen, loading.dtype)
-    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        model.to(memory_format=torch.channels_last)
+    build.place(model, chosen, loading.dtype)
     optimizer = optimize.optimizer(config, model, chosen)
     schedule = optimize.schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
     scaler = GradScaler(chosen.type, enabled=config.precision == "float16")

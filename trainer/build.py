@@ -19,6 +19,7 @@ from trainer.data.mix import Mix
 from trainer.data.pool import Progress
 from trainer.data.prepare import Prepare
 from trainer.data.source import Source, from_dataset
+from trainer.data.table import Known
 from trainer.errors import UserError
 from trainer.init import initialise
 from trainer.keys import DataConfig
@@ -26,13 +27,16 @@ from trainer.models import vision
 from trainer.pretrained import ANY, Preprocessing, preprocessing
 from trainer.seeds import derive
 from trainer.targets import call, resolve
-from trainer.tasks import Regression
+from trainer.tasks import Regression, Task
 
 
-def source(config: DataConfig, wanted: Preprocessing = ANY, progress: Progress | None = None) -> Source:
+def source(
+    config: DataConfig, wanted: Preprocessing = ANY, progress: Progress | None = None, like: Known | None = None
+) -> Source:
     """The data source; images are read in the form that is wanted, where the configuration leaves it open.
 
     Args:
+        like: the columns and classes that a table must have, as they were when a model was trained on one.
         progress: is told how far reading is, where it takes long; may raise to end it.
 
     Raises:
@@ -41,9 +45,13 @@ def source(config: DataConfig, wanted: Preprocessing = ANY, progress: Progress |
     assert config.target is not None
     target = resolve(config.target, "data")
     if not inspect.isclass(target):
-        given: dict[str, Any] = {"root": config.root, "progress": progress}
+        given: dict[str, Any] = {"root": config.root, "progress": progress, "like": like}
         if "resize" in inspect.signature(target).parameters and wanted.size:
-            given |= {"size": wanted.size, "resize": wanted.resize}
+            # Squashed to a square first, images of another form are brought to it by what prepares them.
+            given |= {
+                "size": wanted.size if isinstance(wanted.size, int) else max(wanted.size),
+                "resize": wanted.resize,
+            }
         return call("data", config, **given)
     given = {"root": config.root} if "root" in inspect.signature(target).parameters else {}
 
@@ -55,21 +63,31 @@ def source(config: DataConfig, wanted: Preprocessing = ANY, progress: Progress |
     return from_dataset(lambda: make(), config.target)
 
 
-def loss_class(config: Config, data: Data) -> type[nn.Module]:
+def loss_class(config: Config, task: Task) -> type[nn.Module]:
     """The loss that is named, or the one that `loss=auto` stands for."""
     if config.loss.target is None:
-        return automatic(data.task, config.model.output)
+        return automatic(task, config.model.output)
     return typing.cast(type[nn.Module], resolve(config.loss.target, "loss"))
 
 
-def num_outputs(config: Config, data: Data) -> int:
+def num_outputs(config: Config, task: Task) -> int:
     """One, or one per class, as the loss wants it.
 
     Raises:
         UserError: where the loss does not fit the task or the model's output.
     """
-    fits = fitting(loss_class(config, data), data.task, config.model.output)
-    return 1 if fits.single else len(data.task.classes)
+    fits = fitting(loss_class(config, task), task, config.model.output)
+    return 1 if fits.single else len(task.classes)
+
+
+def loss_weights(config: Config, data: Data) -> Tensor | None:
+    """[classes], the weight of each class in the loss; None where all are alike.
+
+    Raises:
+        UserError: not one positive number per class, or no classes.
+    """
+    weight = "balanced" if config.data.balance == "loss" else config.loss.weight
+    return None if weight is None else class_weights(weight, data.task, data.splits["train"].targets)
 
 
 def criterion(config: Config, data: Data, device: torch.device) -> Criterion:
@@ -78,23 +96,33 @@ def criterion(config: Config, data: Data, device: torch.device) -> Criterion:
     Raises:
         UserError: where it does not fit, or takes no weights.
     """
-    chosen = loss_class(config, data)
-    fits = fitting(chosen, data.task, config.model.output)
-    given: dict[str, Tensor] = {}
-    weight = "balanced" if config.data.balance == "loss" else config.loss.weight
-    if weight is not None:
-        given = weighted(chosen, class_weights(weight, data.task, data.splits["train"].targets))
+    first = data.splits["train"].loss_targets[:2]
+    return criterion_for(config, data.task, device, loss_weights(config, data), first)
+
+
+def criterion_for(
+    config: Config, task: Task, device: torch.device, weights: Tensor | None, targets: Tensor
+) -> Criterion:
+    """As `criterion`, where the training samples are not at hand.
+
+    Args:
+        weights: of the classes.
+        targets: of two samples, to try it with.
+    """
+    chosen = loss_class(config, task)
+    fits = fitting(chosen, task, config.model.output)
+    given = {} if weights is None else weighted(chosen, weights)
     if config.loss.target is None:
         loss = chosen(**given, **config.loss.arguments)
     else:
         loss = call("loss", config.loss, **given)
     if getattr(loss, "reduction", "mean") != "mean":
         raise UserError(f"loss.reduction={loss.reduction}: expected mean; sums over batches are kept by the loop.")
-    scale = (data.task.mean, data.task.std) if isinstance(data.task, Regression) else (0.0, 1.0)
+    scale = (task.mean, task.std) if isinstance(task, Regression) else (0.0, 1.0)
     dtype = torch.float64 if config.precision == "float64" else torch.float32
     made = Criterion(loss.to(device, dtype), fits, config.model.output, *scale)
-    outputs = torch.full((2, 1 if fits.single else len(data.task.classes)), 0.5, dtype=dtype, device=device)
-    _try_loss(made, fits, outputs, targets_on(data.splits["train"].loss_targets[:2], device))
+    outputs = torch.full((len(targets), 1 if fits.single else len(task.classes)), 0.5, dtype=dtype, device=device)
+    _try_loss(made, fits, outputs, targets_on(targets, device))
     return made
 
 
@@ -129,15 +157,9 @@ def model(config: Config, data: Data, wanted: Preprocessing | None = None) -> nn
         )
     if images:
         _fit(data, wanted, vision.CHANNELS if target in vision.BUILDERS else None)
-    shape, outputs = data.prepare.output_shape, num_outputs(config, data)
-    given: dict[str, Any] = {"in_features": math.prod(shape), "num_outputs": outputs}
-    if target in vision.BUILDERS:
-        given |= {"output": config.model.output, "pretrained": wanted.published}
-    if images:
-        given |= {"in_channels": shape[0], "image_size": shape[1:]}
-    trial = _on_meta(config, given)
-    _check_ending(trial, config.model.output)
-    _try(trial, config.model.target, shape, outputs)
+    shape, outputs = data.prepare.output_shape, num_outputs(config, data.task)
+    given = model_arguments(config, shape, outputs, published=wanted.published)
+    try_model(config, given, shape, outputs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(config.seed, "init"))
         made = call("model", config.model, **given)
@@ -148,10 +170,44 @@ def model(config: Config, data: Data, wanted: Preprocessing | None = None) -> nn
         return made
 
 
+def model_arguments(config: Config, shape: tuple[int, ...], outputs: int, *, published: bool) -> dict[str, Any]:
+    """What a model is given where its YAML leaves it open.
+
+    Args:
+        shape: of a sample as the model takes it.
+        published: its weights were torchvision's or timm's own.
+    """
+    given: dict[str, Any] = {"in_features": math.prod(shape), "num_outputs": outputs}
+    if resolve(config.model.target or "", "model") in vision.BUILDERS:
+        given |= {"output": config.model.output, "pretrained": published}
+    if len(shape) == 3:
+        given |= {"in_channels": shape[0], "image_size": shape[1:]}
+    return given
+
+
+def try_model(config: Config, given: dict[str, Any], shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """The model without memory, after one forward pass on shapes.
+
+    Raises:
+        UserError: it cannot take such samples, or gives something else than `outputs` numbers for each.
+    """
+    trial = _on_meta(config, given)
+    _check_ending(trial, config.model.output)
+    _try(trial, config.model.target or "", shape, outputs)
+    return trial
+
+
+def place(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Brings a model to a device and a type, images' channels last; mutates it."""
+    model.to(device, dtype)
+    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        model.to(memory_format=torch.channels_last)
+
+
 def _fit(data: Data, wanted: Preprocessing, channels: int | None) -> None:
-    side = wanted.size
-    if side and tuple(data.shape[1:]) != (side, side):
-        data.fit((side, side), channels)
+    size = (wanted.size, wanted.size) if isinstance(wanted.size, int) else wanted.size
+    if size and tuple(data.shape[1:]) != tuple(size):
+        data.fit(size, channels)
     elif channels and data.shape[0] != channels:
         data.fit(None, channels)
     if wanted.mean and wanted.std and len(wanted.mean) in (1, data.prepare.output_shape[0]):
@@ -230,7 +286,7 @@ def mix(config: Config, data: Data) -> Mix | None:
         return None
     if config.augment.cutmix and len(data.shape) != 3:
         raise UserError(f"augment.cutmix: the data has no images but {list(data.shape)}. Use augment.mixup.")
-    chosen = loss_class(config, data)
+    chosen = loss_class(config, data.task)
     if issubclass(chosen, nn.NLLLoss):
         raise UserError("loss=nll takes classes, and augment.mixup gives class probabilities: use cross_entropy.")
     return Mix(len(data.task.classes), config.augment.mixup, config.augment.cutmix)

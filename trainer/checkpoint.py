@@ -46,6 +46,8 @@ def read(path: Path) -> Any:
             with zipfile.ZipFile(path) as archive:
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                     raise Damaged("it is compressed, which no checkpoint of torch is")
+                if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                    raise Damaged("its parts are larger than the file, which no checkpoint's are")
                 if (bad := archive.testzip()) is not None:
                     raise Damaged(f"the checksum of {bad} is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -24,10 +24,10 @@ def train() -> NoReturn:
 
 def trainer() -> NoReturn:
     """Console script `trainer`: `trainer train ...` is `train ...`, the other verbs are for before and after."""
-    sys.exit(guarded(lambda: run_trainer(sys.argv[1:])))
+    sys.exit(guarded(lambda: run_trainer(sys.argv[1:]), "trainer"))
 
 
-def guarded(command: Callable[[], int]) -> int:
+def guarded(command: Callable[[], int], program: str = "train") -> int:
     """The command's exit code; users' mistakes and failed runs become sentences, our own mistakes a traceback."""
     from trainer.errors import RunFailed, UserError
     from trainer.report.messages import print_problems
@@ -35,10 +35,10 @@ def guarded(command: Callable[[], int]) -> int:
     try:
         return command()
     except UserError as error:
-        print_problems(error.problems)
+        print_problems(error.problems, program)
         return EXIT_USAGE
     except RunFailed as error:
-        print_problems([str(error)])
+        print_problems([str(error)], program)
         return 1
     except KeyboardInterrupt:
         return 130

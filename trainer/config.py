@@ -22,6 +22,7 @@ from trainer.keys import (
     DebugConfig,
     EmaConfig,
     InitConfig,
+    LoggerConfig,
     LossConfig,
     ModelConfig,
     OptimConfig,
@@ -52,6 +53,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     init: InitConfig = field(default_factory=InitConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     debug: DebugConfig = field(default_factory=DebugConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
@@ -128,6 +130,7 @@ FREE_ON_RESUME = (
     "data.cache",
     "data.workers",
     "data.resident",
+    "logger",
     "name",
     "plots",
     "checkpoint",

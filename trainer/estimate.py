@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
-from trainer.assemble import assemble
+from trainer.assemble import Parts, assemble
 from trainer.compose import Job
-from trainer.data.load import Shared
+from trainer.data.loading import Shared
 from trainer.jobs import varying
 from trainer.loop import grouped
 from trainer.processes import elsewhere
@@ -49,8 +49,12 @@ def _measured(job: Job, prepared: Plan) -> tuple[float, int]:
 
 def _measure(job: Job, device: str, shared: Shared) -> tuple[float, int]:
     job.config.device = device
-    parts = assemble(job.config, shared=shared)
-    config, population = job.config, parts.population
+    return measure(assemble(job.config, shared=shared))
+
+
+def measure(parts: Parts) -> tuple[float, int]:
+    """Seconds of an epoch with its validation, and bytes of a checkpoint; trains for SECONDS or a step."""
+    config, population = parts.config, parts.population
     population.train()
     steps, epoch = 0, 0
     for warming in (True, False):

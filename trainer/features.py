@@ -10,15 +10,19 @@ from torch import Tensor, nn
 from trainer.config import Config
 from trainer.data.batches import Batches, Tensors, targets_on
 from trainer.data.load import Data
+from trainer.data.loading import Loading
+from trainer.data.pool import Progress
 from trainer.freeze import BACKBONE, head_path
 from trainer.population import Solo
-from trainer.signals import Signals
+
+FEATURES_SHARE = 0.5  # of the device's free memory that features may take
 
 
-def separable_head(config: Config, model: nn.Module, data: Data) -> str:
+def separable_head(config: Config, model: nn.Module, data: Data, loading: Loading) -> str:
     """The path of the head that may train alone on kept features; empty where there is none.
 
-    The frozen part must see the same pixels in every epoch, and the head's output must be the model's, to the bit.
+    The frozen part must see the same pixels in every epoch, the head's output must be the model's, to the bit, and the
+    features must fit into memory: where they do not, a note is added to `data`.
     """
     varied = config.augment.target or config.augment.mixup or config.augment.cutmix
     steady = all(split.samples.repeatable for split in data.splits.values())
@@ -33,7 +37,14 @@ def separable_head(config: Config, model: nn.Module, data: Data) -> str:
         features, outputs = _before(model, path, trial)
         same = torch.equal(model.get_submodule(path)(features), outputs)
     model.train(training)
-    return path if same else ""
+    if not same:
+        return ""
+    needed = features[0].numel() * loading.dtype.itemsize * sum(map(len, data.splits.values()))
+    if needed > FEATURES_SHARE * loading.free_memory:
+        gib = f"{needed / 2**30:.2g} GiB, and {loading.free_memory / 2**30:.2g} GiB are free"
+        data.notes.append(f"features of the frozen part are computed each time: to keep them takes {gib}")
+        return ""
+    return path
 
 
 def _before(model: nn.Module, path: str, inputs: Tensor) -> tuple[Tensor, Any]:
@@ -50,17 +61,17 @@ def _before(model: nn.Module, path: str, inputs: Tensor) -> tuple[Tensor, Any]:
 class Kept(Tensors):
     """Features [N, ...] and targets of a part, in the part's order; filled before the first batch."""
 
-    def fill(self, population: Solo, batches: Batches, targets: Tensor, signals: Signals) -> None:
+    def fill(self, population: Solo, batches: Batches, targets: Tensor, progress: Progress) -> None:
         """One forward pass over the part; `batches` must not depend on where a run was resumed.
 
-        Raises:
-            Interrupted: within a batch of a signal.
+        Args:
+            progress: is told before each batch; may raise to end it.
         """
         model = population.state.model.eval()
         self.targets = targets_on(targets, batches.device)
         done = 0
         for inputs, _ in batches.epoch(0):
-            signals.check()
+            progress("features of the frozen part", done, len(targets))
             with torch.no_grad(), population.autocast():
                 features, _ = _before(model, population.head, inputs)
             if done == 0:

@@ -1,11 +1,15 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and files of others read with care."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from trainer.errors import RunFailed
+from trainer.errors import RunFailed, UserError
 
 
 def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = None) -> None:
@@ -19,7 +23,7 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb", opener=_own) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -34,6 +38,31 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
         ) from error
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """A new text file that takes the place of `path` once all is written; if it raises, what stood there still stands.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8", errors="replace", newline="", opener=_own) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunFailed(f"{path}: could not be written ({error.strerror or error}).") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _own(path: str, flags: int) -> int:
+    """Opens a file that is none of somebody's links to another place: the folder may have come from anywhere."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def sync_folder(folder: Path) -> None:
     """Makes a rename durable."""
     handle = os.open(folder, os.O_RDONLY)
@@ -41,3 +70,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """The content of a file that anyone may have put there.
+
+    Raises:
+        UserError: it is larger than `limit` bytes, no regular file, or a link, which may lead anywhere.
+    """
+    try:
+        # Not blocking: a named pipe would wait for ever for someone to write.
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise UserError(f"{path}: no regular file.")
+            if about.st_size > limit:
+                raise UserError(f"{path}: {about.st_size:,} bytes are more than the {limit:,} accepted.")
+            return file.read(limit)
+    except OSError as error:
+        what = "a symbolic link, which is not followed here" if path.is_symlink() else error.strerror
+        raise UserError(f"{path}: cannot be read ({what}).") from error

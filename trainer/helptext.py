@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from pathlib import Path
 
 from trainer import config
+from trainer.catalog import first_line, groups
 from trainer.convert import show
 from trainer.paths import config_folders
 
@@ -33,10 +33,8 @@ def help_text(config_dir: str | None = None) -> str:
     """The whole page, wrapped to the terminal."""
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     sections = ["Usage: train [key=value ...]", _section("Examples", EXAMPLES), _section("Flags", FLAGS)]
-    for group, files in _groups(config_folders(config_dir)).items():
-        sections.append(
-            _section(f"{group}=", "\n".join(_entry(name, _first_line(path), width) for name, path in files))
-        )
+    for group, files in groups(config_folders(config_dir)).items():
+        sections.append(_section(f"{group}=", "\n".join(_entry(name, first_line(path), width) for name, path in files)))
     keys = list(config.documented_keys())
     loop = [(key, field) for key, field in keys if "." not in key]
     parts = [(key, field) for key, field in keys if "." in key]
@@ -64,23 +62,3 @@ def _entry(name: str, text: str, width: int) -> str:
 def _default(field) -> str:
     value = field.default_factory() if callable(field.default_factory) else field.default
     return "$TRAINER_DATA" if str(value).startswith("${oc.env") else show(value)
-
-
-def _groups(folders: list[Path]) -> dict[str, list[tuple[str, Path]]]:
-    found: dict[str, dict[str, Path]] = {}
-    for folder in folders:  # the first folder wins
-        for path in sorted(folder.glob("*/*.yaml")):
-            found.setdefault(path.parent.name, {})[path.stem] = path
-    order = ["model", "data", "loss", "optim", "schedule", "augment", "init", "experiment", "debug"]
-    names = sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))
-    return {name: sorted(found[name].items()) for name in names}
-
-
-def _first_line(path: Path) -> str:
-    """The first comment of a YAML that is not Hydra's package directive: what it is."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#") and "@package" not in line:
-            return line.lstrip("# ")
-        if line and not line.startswith("#"):
-            break
-    return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,14 +52,36 @@ def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[st
             told |= dict.fromkeys(wrong)
         values.append(texts)
     jobs: dict[str, Job] = {}
+    found_in: dict[str, set[str]] = {}  # each problem, and the experiments that have it
+    experiments: dict[str, None] = {}
     for combination in itertools.product(*values):
         job = composer.job([override for text in combination for override in read[text]])
-        told |= dict.fromkeys(job.problems)
+        experiments[job.choices.get("experiment", "")] = None
+        for problem in job.problems:
+            found_in.setdefault(problem, set()).add(job.choices.get("experiment", ""))
         job.id = identity(job)
         jobs.setdefault(job.id, job)
+    told |= dict.fromkeys(_placed(found_in, list(experiments)))
     if told:
         raise UserError(*told)
     return list(jobs.values())
+
+
+def _placed(found_in: dict[str, set[str]], experiments: Sequence[str]) -> Iterator[str]:
+    """Problems with the experiments that have them, where others have them not; and how to leave these out."""
+    unfit: set[str] = set()
+    for problem, those in found_in.items():
+        if len(those) == len(experiments):
+            yield problem
+        else:
+            yield f"experiment={','.join(sorted(those))}: {problem}"
+            unfit |= those
+    fit = [name for name in experiments if name not in unfit]
+    if unfit and fit:
+        yield (
+            f"experiment: {len(fit)} of {len(experiments)} can run as they are. To leave the others out: "
+            f"'experiment=glob(*,exclude=[{','.join(sorted(unfit))}])'"
+        )
 
 
 def _each(override: Override, told: dict[str, None]) -> list[str]:

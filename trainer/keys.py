@@ -180,6 +180,16 @@ class SweepConfig:
 
 
 @dataclass
+class LoggerConfig:
+    """Who is told of a run besides metrics.csv."""
+
+    name: str = key("csv", "csv alone, or a tracker beside it", choices=("csv", "tensorboard", "mlflow", "wandb"))
+    project: str = key("trainer", "mlflow's experiment, wandb's project")
+    uri: str | None = key(None, "mlflow's store, such as http://host:5000; null: outputs/mlflow.db")
+    online: bool = key(False, "wandb sends results over the network while the run goes on")
+
+
+@dataclass
 class DebugConfig:
     """What `debug=` switches on."""
 

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from trainer.data.load import Shared
+from trainer.data.loading import Shared
 from trainer.errors import UserError
 from trainer.workers import Task
 

@@ -8,7 +8,6 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from trainer.config import DIRECTIONS
 from trainer.files import write_atomically
 from trainer.folder import read_results
 from trainer.ledger import FINAL, Entry
+from trainer.student import LEVEL, paired, quantile, welch
 
 REPEATED = ("seed", "data.seed", "data.fold", "trial")  # keys that repeat a setting instead of changing it
 TEST_FIGURES = ("accuracy", "rmse")
@@ -48,6 +48,11 @@ class Row:
         return value
 
     @property
+    def repeat(self) -> tuple[str, ...]:
+        """Which repetition of its setting the job is."""
+        return tuple(repr(self.setting(key)) for key in REPEATED)
+
+    @property
     def test(self) -> float | None:
         """Accuracy of the test, or its root mean squared error."""
         test = self.results.get("test") or {}
@@ -56,19 +61,36 @@ class Row:
 
 @dataclass
 class Group:
-    """Rows that differ in their seed or fold alone.
+    """The jobs of a setting, which differ in what repeats it alone: seed, fold.
 
     Attributes:
-        values: of the monitored column.
-        interval: half the width of the 95 % interval of the mean, by Student's t; None for a single value.
+        varies: the setting.
+        rows: all its jobs, whatever became of them.
+        standing: "best", "tied" where the best one is not told from it at the 5 % level, else empty.
     """
 
     varies: dict[str, Any]
-    values: list[float]
+    rows: list[Row] = field(default_factory=list)
+    standing: str = ""
 
     @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
+    def done(self) -> list[Row]:
+        """The jobs that count."""
+        return [row for row in self.rows if row.entry.state == "done" and row.value is not None]
+
+    @property
+    def values(self) -> list[float]:
+        """Of the monitored column."""
+        return [row.value for row in self.done if row.value is not None]
+
+    @property
+    def missing(self) -> int:
+        """Jobs without a value that counts: they failed, diverged, were pruned, or are yet to be run."""
+        return len(self.rows) - len(self.done)
+
+    @property
+    def mean(self) -> float | None:
+        return statistics.fmean(self.values) if self.values else None
 
     @property
     def std(self) -> float | None:
@@ -76,8 +98,22 @@ class Group:
 
     @property
     def interval(self) -> float | None:
+        """Half the width of the 95 % interval of the mean, by Student's t."""
         n = len(self.values)
-        return None if self.std is None else student_t(0.975, n - 1) * self.std / math.sqrt(n)
+        return None if self.std is None else quantile(0.975, n - 1) * self.std / math.sqrt(n)
+
+    def tied(self, best: Group) -> bool:
+        """Whether values such as these come of equal settings in one case of twenty or more.
+
+        By the paired t test where both settings were repeated alike, else by Welch's. Of single values
+        nothing is known.
+        """
+        if min(len(self.values), len(best.values)) < 2:
+            return False
+        mine, its = ({row.repeat: row.value or 0.0 for row in group.done} for group in (self, best))
+        if mine.keys() == its.keys() and len(mine) == len(self.values) == len(best.values):
+            return paired([mine[repeat] for repeat in mine], [its[repeat] for repeat in mine]) >= LEVEL
+        return welch(self.values, best.values) >= LEVEL
 
 
 def read_rows(folder: Path, entries: Iterable[Entry], known: dict[int, Row]) -> list[Row]:
@@ -111,29 +147,44 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
 
 
 def grouped(rows: Sequence[Row]) -> list[Group]:
-    """The settings, best mean first; empty where no setting was repeated, or where jobs monitor different columns."""
+    """The settings, best first; empty where no setting was repeated, or where jobs monitor different columns.
+
+    The best has the best mean. One of whose jobs some are missing comes behind those that are whole: the mean of what
+    is left says nothing about a setting that fails at times.
+    """
     groups: dict[str, Group] = {}
     keys = [key for key in dict.fromkeys(key for row in rows for key in row.entry.varies) if key not in REPEATED]
     for row in rows:
         varies = {key: row.setting(key) for key in keys}
-        if row.value is not None and row.entry.state == "done":
-            groups.setdefault(repr(varies), Group(varies, [])).values.append(row.value)
-    if len({row.monitor for row in rows}) != 1 or not any(len(group.values) > 1 for group in groups.values()):
+        groups.setdefault(repr(varies), Group(varies)).rows.append(row)
+    if len({row.monitor for row in rows}) != 1 or not any(len(group.rows) > 1 for group in groups.values()):
         return []
     sign = 1 if DIRECTIONS.get(rows[0].monitor, "min") == "min" else -1
-    return sorted(groups.values(), key=lambda group: sign * group.mean)
+    order = sorted(groups.values(), key=lambda g: (g.mean is None, g.missing > 0, sign * (g.mean or 0.0)))
+    if order[0].mean is not None:
+        order[0].standing = "best"
+    for group in order[1:]:
+        group.standing = "tied" if group.tied(order[0]) else ""
+    return order
 
 
-def table(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
+def winners(rows: Sequence[Row], groups: Sequence[Group]) -> list[Row]:
+    """What the sweep comes to: all jobs of the best setting, or the best job where no setting was repeated."""
+    if groups:
+        return groups[0].done
+    return [row for row in ranked(rows)[:1] if row.entry.state == "done" and row.value is not None]
+
+
+def table(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[list[str], list[list[Any]]]:
     """Header and cells of the leaderboard, best first; None where there is nothing to say."""
+    won = {row.entry.number for row in winners(rows, groups)}
     keys = list(dict.fromkeys(key for row in rows for key in row.entry.varies))
     monitors = sorted({row.monitor for row in rows})
     header = ["rank", "job", "state", *keys, *(monitors if len(monitors) == 1 else ["monitor", "value"])]
     cells = []
     for rank, row in enumerate(ranked(rows), 1):
         value = [row.value] if len(monitors) == 1 else [row.monitor, row.value]
-        # An earlier winner that a resumed sweep has put behind another keeps its figures in its own folder.
-        test = row.test if rank == 1 or row.entry.stored.get("test") != "auto" else None
+        test = row.test if _is_shown(row, row.entry.number in won) else None
         seconds = (row.results.get("seconds") or {}).get("total")
         cells.append([
             rank, row.entry.name, row.entry.state, *(row.setting(key) for key in keys), *value,
@@ -144,15 +195,28 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
 
 def group_table(groups: Sequence[Group], monitor: str) -> tuple[list[str], list[list[Any]]]:
     """Header and cells of the settings over their seeds and folds."""
-    keys = list(dict.fromkeys(key for group in groups for key in group.varies))
-    cells = [[*(g.varies.get(key) for key in keys), g.mean, g.std, g.interval, len(g.values)] for g in groups]
-    return [*keys, f"mean {monitor}", "std", "95 % interval +-", "n"], cells
+    header = [*groups[0].varies, f"mean {monitor}", "std", "95 % interval +-", "n", "missing", "standing"]
+    header += ["test", "test std"]
+    cells = []
+    for group in groups:
+        figures = [group.mean, group.std, group.interval, len(group.values), group.missing or None]
+        tests = [row.test for row in group.done if row.test is not None and _is_shown(row, group is groups[0])]
+        tested = [statistics.fmean(tests) if tests else None, statistics.stdev(tests) if len(tests) > 1 else None]
+        cells.append([*group.varies.values(), *figures, group.standing or None, *tested])
+    optional = ("missing", "standing", "test", "test std")
+    shown = [i for i, name in enumerate(header) if name not in optional or any(row[i] is not None for row in cells)]
+    return [header[i] for i in shown], [[row[i] for i in shown] for row in cells]
+
+
+def _is_shown(row: Row, won: bool) -> bool:
+    """An earlier winner that a resumed sweep has put behind another keeps its test's figures in its own folder."""
+    return won or row.entry.stored.get("test") != "auto"
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
     """leaderboard.csv, and leaderboard_groups.csv where settings were repeated."""
-    write_atomically(folder / "leaderboard.csv", _csv(*table(rows)))
     groups = grouped(rows)
+    write_atomically(folder / "leaderboard.csv", _csv(*table(rows, groups)))
     if groups:
         write_atomically(folder / "leaderboard_groups.csv", _csv(*group_table(groups, rows[0].monitor)))
 
@@ -163,25 +227,3 @@ def _csv(header: list[str], cells: list[list[Any]]) -> bytes:
     writer.writerow(header)
     writer.writerows([["" if cell is None else cell for cell in row] for row in cells])
     return text.getvalue().encode()
-
-
-@lru_cache(maxsize=256)
-def student_t(probability: float, freedom: int) -> float:
-    """The quantile of Student's t, by Simpson's rule and bisection; exact to about 1e-9 for 1 degree and up."""
-    constant = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
-
-    # The substitution t = tan(angle) makes the tails, which for one degree of freedom are long, finite.
-    def density(angle: float) -> float:
-        t, cos = math.tan(angle), math.cos(angle)
-        return constant * (1 + t * t / freedom) ** (-(freedom + 1) / 2) / (cos * cos)
-
-    def below(angle: float, intervals: int = 400) -> float:
-        step = angle / intervals
-        inner = sum((4 if i % 2 else 2) * density(i * step) for i in range(1, intervals))
-        return 0.5 + (density(0.0) + inner + density(angle)) * step / 3
-
-    low, high = 0.0, math.pi / 2 - 1e-9
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) < probability else (low, middle)
-    return math.tan(low)

@@ -52,7 +52,7 @@ def _groups(config: Config, model: nn.Module) -> Any:
 def _rates(config: Config, model: nn.Module, names: list[str]) -> dict[str, float]:
     """The learning rate of each parameter by name; none where all have the optimizer's own.
 
-    Layers are counted from the head down: the model's children, and the children of those that are sequences.
+    Layers are counted from the head down, see `_layer`.
     """
     backbone_lr, decay = config.optim.backbone_lr, config.optim.layer_decay
     if backbone_lr is None and decay is None:
@@ -61,21 +61,37 @@ def _rates(config: Config, model: nn.Module, names: list[str]) -> dict[str, floa
     if lr is None:
         raise UserError("optim.lr: a value is needed where layers have learning rates of their own.")
     head = head_path(model)
-    layers = list(dict.fromkeys(_layer(model, name) for name in names if not within(name, head)))
+    below = [name for name in names if not within(name, head)]
+    layers = [layer for layer in dict.fromkeys(_layer(model, name) for name in below) if layer]
     depth = {layer: len(layers) - number for number, layer in enumerate(layers)}
     rates = {}
     for name in names:
         if within(name, head):
             rates[name] = lr
         else:
-            rates[name] = (lr if backbone_lr is None else backbone_lr) * (decay or 1.0) ** depth[_layer(model, name)]
+            # Class tokens and position embeddings are no layers: they go with the lowest.
+            lowest = max(len(layers), 1)
+            power = depth.get(_layer(model, name), lowest)
+            rates[name] = (lr if backbone_lr is None else backbone_lr) * (decay or 1.0) ** power
     return rates
 
 
 def _layer(model: nn.Module, name: str) -> str:
-    first, *rest = name.split(".")
-    sequence = isinstance(getattr(model, first), (nn.Sequential, nn.ModuleList))
-    return f"{first}.{rest[0]}" if sequence and len(rest) > 1 else first
+    """The layer that a parameter is counted with: a child of the model, or of a sequence among its children.
+
+    A child that holds most of the model, as the encoder of a transformer does, is looked into. Empty for parameters
+    that are in no layer.
+    """
+    whole = sum(parameter.numel() for parameter in model.parameters())
+    module, path = model, ""
+    for part in name.split(".")[:-1]:
+        sequence = isinstance(module, (nn.Sequential, nn.ModuleList)) and module is not model
+        module, path = module.get_submodule(part), f"{path}.{part}" if path else part
+        most = 2 * sum(parameter.numel() for parameter in module.parameters()) > whole
+        inner = isinstance(module, (nn.Sequential, nn.ModuleList)) or (most and any(module.children()))
+        if sequence or not inner:
+            return path
+    return "" if module is model or any(True for _ in module.children()) else path
 
 
 def schedule_depends_on_epochs(config: Config) -> bool:

@@ -1,7 +1,9 @@
-"""Where YAML files are looked for. Imports nothing heavy."""
+"""Where YAML files, and a user's own code, are looked for. Imports nothing heavy."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from trainer.errors import UserError
@@ -28,3 +30,10 @@ def config_folders(config_dir: str | None = None) -> list[Path]:
     if Path("conf").is_dir() and Path("conf").resolve() != shipped:
         folders.append(Path("conf").resolve())
     return [*folders, shipped]
+
+
+def leave_current_folder() -> None:
+    """Nothing is imported from the current folder any more: it may be somebody's run folder, and a file in it could
+    stand in for a library that is not installed."""
+    here = os.getcwd()
+    sys.path[:] = [place for place in sys.path if place and os.path.abspath(place) != here]

@@ -29,13 +29,13 @@ class Preprocessing:
     """What images were like when the weights were trained.
 
     Attributes:
-        size: side of the square images.
+        size: side of the square images, or height and width.
         resize: the shorter side before the centre was cut out; None where images were squashed or as they are.
         mean, std: per channel, from 0 to 255; None leaves them to the data.
         published: the weights are torchvision's or timm's own.
     """
 
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     resize: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -58,20 +58,24 @@ def preprocessing(config: Config) -> Preprocessing:
     if fixed := getattr(target, "image_size", None):
         return replace(wanted, size=fixed[0], resize=None)
     said = config.model.arguments.get("image_size") or config.data.arguments.get("size")
-    if isinstance(said, int):
+    if isinstance(said, list) and len(said) == 2:
+        height, width = said
+        said = height if height == width else (height, width)
+    if isinstance(said, (int, tuple)):
         return replace(wanted, size=said, resize=None)
-    if wanted.size is None and target is vision.torchvision_model:
-        return replace(wanted, size=vision.natural_size(str(config.model.arguments["name"])))
+    if wanted.size is None and target in vision.BUILDERS:
+        natural = vision.natural_size if target is vision.torchvision_model else vision.timm_natural_size
+        return replace(wanted, size=natural(str(config.model.arguments["name"])))
     return wanted
 
 
 def _of_weights(config: Config) -> Preprocessing:
-    entry = published(config)
+    path = _file(config)
+    entry = published(config) or (_published_as(config, path.name) if path else None)
     if entry is not None:
         preset = entry.transforms()
         mean, std = (tuple(255 * value for value in values) for values in (preset.mean, preset.std))
         return Preprocessing(preset.crop_size[0], preset.resize_size[0], mean, std, published=True)
-    path = _file(config)
     if path is None and config.model.weights == "default":
         return _of_timm(str(config.model.arguments["name"]))
     content = _read(path) if path else {}
@@ -80,7 +84,7 @@ def _of_weights(config: Config) -> Preprocessing:
         return Preprocessing()
     height, width = prepare["size"] or prepare["shape"][1:]
     return Preprocessing(
-        height if height == width else None,
+        height if height == width else (height, width),
         None,
         tuple(prepare["mean"]),
         tuple(prepare["std"]),
@@ -88,9 +92,26 @@ def _of_weights(config: Config) -> Preprocessing:
     )
 
 
-def _of_timm(name: str) -> Preprocessing:
-    import timm
+def _published_as(config: Config, name: str) -> Any:
+    """torchvision's entry for the chosen model whose file has this name: it was fetched by other means."""
+    if resolve(config.model.target or "", "model") is not vision.torchvision_model:
+        return None
+    import torchvision
 
+    try:
+        entries = torchvision.models.get_model_weights(config.model.arguments["name"])
+    except ValueError:
+        return None  # no such model, which is told where it is built
+    return next((entry for entry in entries if entry.url.rpartition("/")[2] == name), None)
+
+
+def _of_timm(name: str) -> Preprocessing:
+    try:
+        import timm
+
+        vision.check_timm_name(name)
+    except (ModuleNotFoundError, ValueError):
+        return Preprocessing()  # told where the model is built
     known = timm.get_pretrained_cfg(name)
     if known is None:
         return Preprocessing()
@@ -156,6 +177,8 @@ def load(model: nn.Module, config: Config) -> list[str]:
     if not fitting:
         raise UserError(f"model.weights={config.model.weights}: none of its {len(given)} tensors fits this model.")
     model.load_state_dict(fitting, strict=False)
+    # Files from before torch 1.0 have no count of batches, and only a BatchNorm without momentum uses it.
+    own = {name: value for name, value in own.items() if name in given or not name.endswith(".num_batches_tracked")}
     notes = [f"weights: {len(fitting)} of {len(own)} tensors from {where}"]
     other = [f"{n} {_sizes(given[n])} there, {_sizes(own[n])} here" for n in given if n in own and n not in fitting]
     return notes + [
@@ -213,6 +236,8 @@ def _weights_in(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     found = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not found:
         raise UserError(f"model.weights={path}: there are no tensors in it.")
+    if "n_averaged" in found and all(name.startswith("module.") for name in found if name != "n_averaged"):
+        del found["n_averaged"]  # an AveragedModel's own count
     while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in found)), None):
         found = {name.removeprefix(prefix): value for name, value in found.items()}
     return found
@@ -237,11 +262,11 @@ def _downloaded(entry: Any) -> Path:
 
 
 def _timm_weights(config: Config) -> dict[str, Tensor]:
-    import timm
 
     name = config.model.arguments["name"]
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
+        # timm fits position embeddings to another size itself.
+        return vision.timm_model(name, image_size=config.model.arguments.get("image_size"), fetch=True).state_dict()
     except Exception as error:  # the hub's own errors are no public types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(

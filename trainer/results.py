@@ -11,16 +11,19 @@ from typing import Any
 
 from torch import Tensor
 
-from trainer import __version__, device
+from trainer import __version__, details, device
 from trainer.assemble import Parts
 from trainer.compose import Job
 from trainer.config import defaults
 from trainer.convert import show
+from trainer.data.batches import Batches
 from trainer.data.load import Split
+from trainer.loop import evaluate
+from trainer.population import Solo
+from trainer.signals import Signals
 from trainer.stopping import Outcome
-from trainer.tasks import Classification, Regression
+from trainer.tasks import Classification, Regression, Task
 
-MISTAKES = 24
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
 
@@ -87,11 +90,7 @@ def summary(
         "device": device.describe(parts.device),
         "threads": parts.threads,
         "peak_memory_bytes": device.peak_memory(parts.device),
-        "versions": {
-            "trainer": __version__,
-            "python": platform.python_version(),
-            **_versions(),
-        },
+        "versions": versions(),
         "seed": parts.config.seed,
         "command": command,
         "git_commit": _git_commit(),
@@ -101,13 +100,15 @@ def summary(
     }
 
 
+@functools.cache
+def versions() -> dict[str, str]:
+    """Of this program and what it stands on."""
+    installed = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"trainer": __version__, "python": platform.python_version(), **installed}
+
+
 def _figures(row: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 @functools.cache
@@ -118,6 +119,17 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def judge(population: Solo, task: Task, batches: Batches, signals: Signals) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Outputs [N, C] and targets [N] of a whole part, and the `test` block of results.json for them.
+
+    Raises:
+        Interrupted: within a batch of a signal.
+    """
+    outputs_NC, targets_N = evaluate(population, batches, signals)
+    loss = population.criterion(outputs_NC, targets_N).item()
+    return outputs_NC, targets_N, task.report(outputs_NC, targets_N, loss)
 
 
 def draw(folder: Path, parts: Parts, test: dict[str, Any], outputs_NC: Tensor) -> None:
@@ -138,13 +150,10 @@ def _draw_mistakes(path: Path, task: Classification, split: Split, outputs_NC: T
     """The wrong answers that the model was surest of; no picture where there are none."""
     from trainer.report import plots
 
-    predicted_N, chances_NC = task.predictions(outputs_NC), task.probabilities(outputs_NC)
-    wrong = (predicted_N != split.targets).nonzero().flatten()
-    if len(wrong) == 0:
-        return
-    order = wrong[chances_NC[wrong, predicted_N[wrong]].argsort(descending=True)][:MISTAKES]
+    positions, predicted, chances = details.most_confident_mistakes(task, split, outputs_NC)
     captions = [
-        f"{task.classes[predicted_N[i]]} ({chances_NC[i, predicted_N[i]]:.0%})\ntrue: {task.classes[split.targets[i]]}"
-        for i in order.tolist()
+        f"{task.classes[guess]} ({chance:.0%})\ntrue: {task.classes[split.targets[position]]}"
+        for position, guess, chance in zip(positions.tolist(), predicted.tolist(), chances.tolist(), strict=True)
     ]
-    plots.mistakes(path, split.samples.take(split.indices[order]), captions)
+    if captions:
+        plots.mistakes(path, split.samples.take(split.indices[positions]), captions)

@@ -34,6 +34,8 @@ def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tu
         raise UserError(*error.problems, *problems) from error
     trust, force = (bool(given[k].value()) if k in given else False for k in ("trust", "resume_force"))
     stored = folder.read_config(path, trusted=trust)
+    # What may change freely may be absent too: it is newer than the run.
+    stored = {key: value for key, value in config.defaults().items() if _is_free(key)} | stored
     missing = [key for key in config.defaults() if key not in stored]
     if missing:
         raise UserError(f"{path / 'config.yaml'}: not whole: it has no {', '.join(missing[:5])}.")

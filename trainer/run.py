@@ -6,25 +6,29 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint, results
+from trainer import about as description
+from trainer import build, checkpoint, details, results
 from trainer.assemble import Parts, assemble, evaluation_batches
 from trainer.compose import Job
 from trainer.config import Config
-from trainer.data.load import Shared
+from trainer.data.loading import Shared
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 from trainer.gradients import FILE, GradientLog
-from trainer.loop import Fit, evaluate
+from trainer.loop import Fit
 from trainer.optimize import schedule_depends_on_epochs
 from trainer.profiling import Profile
 from trainer.report.console import Console, Waiting
+from trainer.report.run_page import write_page
 from trainer.signals import Interrupted, Signals
 from trainer.stopping import Outcome
-from trainer.tasks import Regression, Task
+from trainer.tasks import Task
+from trainer.trackers.base import Guarded, leads_out, opener
+from trainer.tree import leaves_of
 
 EXIT_CODES = {"completed": 0, "paused": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
 
@@ -68,6 +72,12 @@ def execute(
     config = job.config
     place = sweep.place if sweep else resume
     trusted = config.trust or (sweep.trusted if sweep else resume is None)
+    typed = sweep is None and any(word.startswith("logger") for word in job.overrides)
+    if (elsewhere := leads_out(config.logger)) and not trusted and not typed:
+        raise UserError(
+            f"logger={config.logger.name}: the stored configuration sends results to {elsewhere}. If that is meant, "
+            "type it again (logger=... logger.uri=...) or add trust=true; logger=csv keeps them here."
+        )
     with Signals() as signals, ExitStack() as stack:
         folder = stack.enter_context(closing(RunFolder(place))) if place else None
         saved, notes = checkpoint.load_newest(folder.checkpoints) if folder else (None, [])
@@ -121,17 +131,13 @@ def restore(parts: Parts, saved: dict[str, Any], config: Config) -> None:
 def describe(job: Job, parts: Parts, folder: RunFolder) -> dict[str, Any]:
     """What each checkpoint holds besides the run's state; also writes the run's config.yaml."""
     job.stored.update(threads=parts.threads, resume=None, resume_force=False)
-    data = parts.data
-    return {
-        "config": folder.write_config(job.stored, job.choices),
-        "task": data.task.name,
-        "classes": list(data.task.classes),
-        "target_scale": [data.task.mean, data.task.std] if isinstance(data.task, Regression) else None,
-        "output": data.task.output,
-        "prepare": data.prepare.to_dict(),
-        "wanted": asdict(parts.wanted),
-        "fingerprint": data.fingerprint,
-    }
+    return description.describe(
+        folder.write_config(job.stored, job.choices),
+        parts.data,
+        parts.wanted,
+        build.num_outputs(job.config, parts.data.task),
+        build.loss_weights(job.config, parts.data),
+    )
 
 
 class Run:
@@ -157,6 +163,7 @@ class Run:
         self.console = Console(folder.path / "train.log", quiet=in_sweep)
         self.gradients: GradientLog | None = None
         self.about = about or describe(job, parts, folder)
+        self.tracker: Guarded | None = None
 
     def run(self, fit: Callable[[], Outcome] | None = None) -> int:
         """The whole of it; returns the exit code.
@@ -172,6 +179,8 @@ class Run:
         outcome, test, testing = Outcome("failed", ""), None, 0.0
         try:
             self.folder.start_metrics(columns(self.parts.data.task), state.history)
+            open_tracker = opener(self.config.logger, self.folder.path, list(leaves_of(self.job.stored)), state.step)
+            self.tracker = Guarded(self.config.logger.name, open_tracker, self.console.note)
             outcome = fit() if fit else self._fit()
             self.console.end(outcome.reason)
             self._end_gradients(outcome)
@@ -191,7 +200,12 @@ class Run:
                 "training": state.seconds,
                 "testing": testing,
             }
-            self.folder.write_results(results.summary(self.parts, outcome, test, seconds=seconds, command=self.command))
+            told = results.summary(self.parts, outcome, test, seconds=seconds, command=self.command)
+            self.folder.write_results(told)
+            if self.tracker is not None:
+                self.tracker.end(told)
+        if self.config.plots != "false" and outcome.status not in ("interrupted", "paused"):
+            write_page(self.folder.path)
         has_weights = (self.folder.checkpoints / "best.pt").exists()
         self.console.next(self.folder.path, has_weights, self._next_command(outcome))
         return EXIT_CODES.get(outcome.status, self.signals.exit_code)
@@ -213,11 +227,12 @@ class Run:
     def _fit(self) -> Outcome:
         saver = checkpoint.Saver(self.folder.checkpoints, self.config.checkpoint.every, self.about)
         parts, console = self.parts, self.console
-        parts.keep_features(("train", "valid"), self.signals)
+        with Waiting(self.signals.check) as progress:
+            parts.keep_features(("train", "valid"), progress)
         if parts.state.watch is not None:
             path = self.folder.path / FILE
             self.gradients = GradientLog(parts.state.watch, path, parts.state.history, self.config, console.note)
-        journal = Journal(console, self.folder, self.gradients)
+        journal = Journal(console, self.folder, self.gradients, self.tracker)
         fit = Fit(parts.population, parts.train, parts.valid, saver, journal, self.signals, self.pause_at)
         if not self.config.debug.profile:
             return fit.run()[0]
@@ -249,26 +264,34 @@ class Run:
         parts, best = self.parts, self.parts.state.best
         assert best is not None
         parts.state.evaluated.load_state_dict(best.weights)
-        parts.keep_features(("test",), self.signals)
+        with Waiting(self.signals.check) as progress:
+            parts.keep_features(("test",), progress)
         batches = evaluation_batches(self.config, parts.data, "test", parts.loading, parts.kept.get("test"))
-        outputs_NC, targets_N = evaluate(parts.population, batches, self.signals)
-        loss = parts.population.criterion(outputs_NC, targets_N).item()
-        report = parts.data.task.report(outputs_NC, targets_N, loss)
+        outputs_NC, _, report = results.judge(parts.population, parts.data.task, batches, self.signals)
         self.console.test(report, best.epoch)
+        details.write(self.folder.path / "details.json", parts.data.task, parts.data.splits["test"], outputs_NC.cpu())
         if self.config.plots != "false":
             results.draw(self.folder.path, parts, report, outputs_NC.cpu())
         return report
 
 
 class Journal:
-    """What the loop reports goes to the console, to metrics.csv and to gradients.csv."""
+    """What the loop reports goes to the console, to metrics.csv, to gradients.csv and to a tracker."""
 
-    def __init__(self, console: Console, folder: RunFolder, gradients: GradientLog | None = None) -> None:
+    def __init__(
+        self,
+        console: Console,
+        folder: RunFolder,
+        gradients: GradientLog | None = None,
+        tracker: Guarded | None = None,
+    ) -> None:
         self.begin, self.advance = console.begin, console.advance
-        self.console, self.folder, self.gradients = console, folder, gradients
+        self.console, self.folder, self.gradients, self.tracker = console, folder, gradients, tracker
 
     def row(self, row: dict[str, Any], best: bool) -> None:
         self.folder.add_metrics(row)
         self.console.row(row, best)
         if self.gradients is not None:
             self.gradients.row(row["epoch"], row["step"], row["train_loss"])
+        if self.tracker is not None:
+            self.tracker.row(row)

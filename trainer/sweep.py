@@ -17,7 +17,7 @@ from trainer.jobs import identity, names
 from trainer.keys import SweepConfig
 from trainer.leaderboard import Row
 from trainer.ledger import FINAL, Entry, Ledger
-from trainer.report.leaderboard_page import write_page
+from trainer.report.leaderboard_page import Page
 from trainer.report.messages import print_problems
 from trainer.report.sweep_view import SweepView
 from trainer.search import Search
@@ -66,7 +66,9 @@ class Sweep:
         self.command, self.trusted, self.folder = command, trusted, ledger.folder
         self.launcher, self.search, self.known = launcher, search, dict[int, Row]()
         self.untested = False
-        self.view = SweepView(search.trials if search else len(jobs), ledger.folder)
+        finished = sum(entry.state in FINAL for entry in ledger.entries)
+        self.view = SweepView(search.trials if search else len(jobs), ledger.folder, finished)
+        self.page = Page(ledger.folder, ledger.words, self.known_rows)
 
     def run(self) -> int:
         """Trains, tests the winner, shows the table; returns the exit code."""
@@ -83,7 +85,7 @@ class Sweep:
             if signals.received is None:
                 self._test_winner(signals)
         self._write()
-        write_page(self.folder, self.known_rows(), self.ledger.words)
+        self.page.draw(now=True)
         self.view.end(self.known_rows(), self._closing(stopped=signals.received is not None))
         if signals.received is not None:
             return signals.exit_code
@@ -113,7 +115,7 @@ class Sweep:
                 going = self._ended(end) and going
                 return going
 
-            workers.run(tasks(), signals, self._started, ended, self.view.look)
+            workers.run(tasks(), signals, self._started, ended, self._look)
             return going and signals.received is None
 
         if self.settings.halving.factor:
@@ -207,24 +209,34 @@ class Sweep:
         self.view.ended(entry.number, entry, None)
 
     def _test_winner(self, signals: Signals) -> None:
-        """Tests the best job's best weights, once."""
-        best = leaderboard.ranked(self.known_rows())[0]
-        job = self.jobs[best.entry.number]
-        if best.value is None or best.entry.state != "done" or job.config.test != "auto" or best.results.get("test"):
+        """Tests the best weights of the best setting's jobs, or of the best job where none was repeated, once.
+
+        Where jobs are left to be run, the winner is not known yet.
+        """
+        if any(entry.state not in (*FINAL, "failed") for entry in self.ledger.entries):
             return
-        prepared = self.prepared or plan([job], self.settings)
-        self.view.say(f"testing    the winner, {best.entry.name}")
+        rows = self.known_rows()
+        best = [
+            row.entry for row in leaderboard.winners(rows, leaderboard.grouped(rows)) if not row.results.get("test")
+        ]
+        best = [entry for entry in best if self.jobs[entry.number].config.test == "auto"]
+        if not best:
+            return
+        prepared = self.prepared or plan([self.jobs[entry.number] for entry in best], self.settings)
+        others = f" and {len(best) - 1} more of its setting" if len(best) > 1 else ""
+        self.view.say(f"testing    the winner, {best[0].name}{others}")
 
         def ended(end: Ended) -> bool:
-            self.known.pop(best.entry.number)
+            self.known.pop(end.task.number)
             if end.code:
                 self.untested = True
                 reason = (read_results(end.task.place) or {}).get("error") or end.death or f"exit code {end.code}"
-                print_problems([f"job {best.entry.number}: its test failed: {reason}"])
+                print_problems([f"job {end.task.number}: its test failed: {reason}"])
             return True
 
-        workers = Workers(prepared.devices[:1], self.command, prepared.shared, self.ledger.files)
-        workers.run([self._task(best.entry, test=True)], signals, lambda task: None, ended, lambda tasks: None)
+        workers = Workers(prepared.devices, self.command, prepared.shared, self.ledger.files)
+        tasks = [self._task(entry, test=True) for entry in best]
+        workers.run(tasks, signals, lambda task: None, ended, lambda tasks: None)
 
     def known_rows(self) -> list[Row]:
         """A row for each job, as things stand."""
@@ -232,6 +244,12 @@ class Sweep:
 
     def _write(self) -> None:
         leaderboard.write(self.folder, self.known_rows())
+        self.page.stale = True
+        self.page.draw()
+
+    def _look(self, running: list[Task]) -> None:
+        self.view.look(running)
+        self.page.draw()  # what was too early when a job ended
 
     def _closing(self, *, stopped: bool) -> list[str]:
         """What is to be said below the table."""

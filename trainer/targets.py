@@ -45,7 +45,9 @@ KINDS = {
         nn.Module,
         ("in_channels", "image_size", "in_features", "num_outputs"),
     ),
-    "data": Kind(Dataset, "a torch.utils.data.Dataset", Source, ("root", "split", "size", "resize", "progress")),
+    "data": Kind(
+        Dataset, "a torch.utils.data.Dataset", Source, ("root", "split", "size", "resize", "progress", "like")
+    ),
     "loss": Kind(nn.Module, "a loss from torch.nn"),
     "optim": Kind(Optimizer, "a torch.optim.Optimizer", given=("params",)),
     "schedule": Kind(

@@ -14,7 +14,7 @@ from trainer import device
 from trainer.assemble import assemble
 from trainer.compose import Job
 from trainer.config import PARTS
-from trainer.data.load import Shared
+from trainer.data.loading import Shared
 from trainer.errors import UserError
 from trainer.keys import SweepConfig
 from trainer.processes import elsewhere

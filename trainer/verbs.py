@@ -8,7 +8,16 @@ from collections.abc import Sequence
 import click
 
 # What `trainer --help` shows; a verb's own help is its command's.
-VERBS: dict[str, str] = {}
+VERBS: dict[str, str] = {
+    "evaluate": "the test of finished runs again, on their own data or on other data",
+    "predict": "classes or values of images and rows of tables",
+    "export": "a trained model as ONNX, pt2 or state dict, checked against torch",
+    "report": "write report.html: a run as one self-contained page",
+    "compare": "runs side by side: what was different, and what came of it",
+    "doctor": "what is wrong with machine, configuration and data, before a run",
+    "init": "copy the YAML files to ./conf, to be changed there",
+    "list": "models, data, optimizers, ... to choose from; the runs so far",
+}
 
 
 class Verbs(click.Group):
@@ -50,7 +59,7 @@ def run_verb(words: Sequence[str]) -> int:
         return 0
     except click.UsageError as error:
         place = f"{error.ctx.command_path}: " if error.ctx is not None else ""
-        raise UserError(f"{place}{error.format_message()}") from error
+        raise UserError(f"{place}{' '.join(error.format_message().split())}") from error
     except click.Abort:
         return 130
     return code if isinstance(code, int) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainer.compose import Job
-from trainer.data.load import Shared
+from trainer.data.loading import Shared
 from trainer.errors import RunFailed, UserError
 from trainer.folder import is_running, read_results, write_results
 from trainer.processes import context_for
+from trainer.results import versions
 from trainer.run import InSweep, execute
 from trainer.signals import Signals
 
@@ -89,6 +91,8 @@ class Workers:
         self.context = context_for(devices)
         self.private = private if self.context.get_start_method() == "fork" else ()
         self.running: dict[BaseProcess, tuple[Task, str]] = {}
+        if self.context.get_start_method() == "fork":
+            versions()  # found once, not by each job
 
     def run(
         self,
@@ -107,6 +111,7 @@ class Workers:
         """
         waiting, going_on, told = iter(tasks), True, False
         free = list(reversed(self.devices))
+        gc.freeze()  # a collection in a forked job would copy every page of what it inherits
         try:
             while True:
                 while going_on and free and signals.received is None:
@@ -126,6 +131,7 @@ class Workers:
                     self._tell(signal.SIGTERM)
                 look([task for task, _ in self.running.values()])
         finally:
+            gc.unfreeze()
             self._tell(signal.SIGKILL)  # only where something went wrong here is there one left
 
     def _finished(self) -> list[BaseProcess]:

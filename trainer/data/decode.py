@@ -69,6 +69,16 @@ def decode(path: str | Path, geometry: Geometry) -> np.ndarray:
     return np.asarray(_fitted(_read(path), geometry))
 
 
+def from_image(image: Image.Image, geometry: Geometry) -> np.ndarray:
+    """As `decode`, of an image that Pillow has opened already, which stays as it is.
+
+    Raises:
+        BadImage: it cannot be used.
+    """
+    _refuse(image)
+    return np.asarray(_fitted(_colours(ImageOps.exif_transpose(image)), geometry))
+
+
 def probe(path: str, geometry: Geometry) -> np.ndarray | None:
     """As `decode`, without Pillow's warnings; None for a bad file."""
     with warnings.catch_warnings():

@@ -74,6 +74,58 @@ def list_images(root: str, wanted: Sequence[str] | None = None) -> Listing:
     return Listing(top, classes, files, walk.notes())
 
 
+@dataclass
+class Survey:
+    """All that stands below a folder, fit to be trained on or not.
+
+    Attributes:
+        parts: {part: {class: paths of its images, relative to the root}}.
+        hidden: {folder that is left out because its name begins with a dot: how many images it holds}.
+        notes: what else is left out, as sentences.
+    """
+
+    root: Path
+    parts: dict[str, dict[str, list[str]]]
+    hidden: dict[str, int]
+    notes: list[str]
+
+
+def survey(root: str) -> Survey:
+    """Looks at everything below `root` where `list_images` stops at the first thing that cannot be used.
+
+    Raises:
+        UserError: no such folder, or no telling which of its folders are the parts.
+    """
+    top = Path(os.path.realpath(root))
+    if not top.is_dir():
+        raise UserError(f"data.root={root}: {'no folder' if top.exists() else 'no such folder'}.")
+    walk = _Walk(top, Path(root))
+    parts = _parts(walk)
+    found = {
+        part: {folder.name: sorted(walk.images(folder)) for folder in walk.folders(where)}
+        for part, where in parts.items()
+    }
+    hidden = {}
+    for at, folders, _ in os.walk(top):
+        folders[:] = sorted(name for name in folders if name != LEFT_BY_ARCHIVERS)
+        for name in [name for name in folders if name.startswith(".")]:
+            folders.remove(name)
+            inside = sum(walk.is_image_name(file) for _, _, files in os.walk(Path(at, name)) for file in files)
+            if inside:
+                hidden[str(walk.shown(Path(at, name)))] = inside
+    return Survey(top, found, hidden, walk.notes())
+
+
+def images_below(root: str) -> list[str]:
+    """Paths of all image files below a folder, sorted; with the same left out as in a folder of classes.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    top = Path(os.path.realpath(root))
+    return [os.path.join(root, path) for path in sorted(_Walk(top, Path(root)).images(top))]
+
+
 def _parts(walk: _Walk) -> dict[str, Path]:
     """The folder of each part."""
     folders = walk.folders(walk.top)
@@ -190,7 +242,11 @@ class _Walk:
                     self.others += 1
 
     def _is_image(self, entry: os.DirEntry[str]) -> bool:
-        return entry.is_file() and os.path.splitext(entry.name)[1].lower() in self.suffixes
+        return entry.is_file() and self.is_image_name(entry.name)
+
+    def is_image_name(self, name: str) -> bool:
+        """Whether the ending of a file's name is that of an image."""
+        return os.path.splitext(name)[1].lower() in self.suffixes
 
     def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
         """What is visible in a folder and lies below the top, by name."""

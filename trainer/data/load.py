@@ -1,21 +1,16 @@
-"""A source becomes data to train on: labels checked, parts split off, statistics taken, brought to the device."""
+"""A source becomes data to train on: labels checked, parts split off, statistics taken."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
-from hashlib import blake2b
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainer.data.batches import Batches, Draw, Fetch, Resident, Streamed
 from trainer.data.prepare import Prepare, channel_statistics
-from trainer.data.source import Items, Samples, Source
-from trainer.data.split import fold_of_each, relabelled, stratified
+from trainer.data.source import Items, Samples, Source, labelled
+from trainer.data.split import fold_of_each, stratified
 from trainer.data.table_prepare import TablePrepare
 from trainer.data.table_prepare import fit as fit_table
 from trainer.errors import UserError
@@ -24,7 +19,6 @@ from trainer.tasks import Classification, Regression, Task
 
 STATISTICS_FROM, STATISTICS_BYTES = 10_000, 2**28  # images, bytes; the same ones whether resident or streamed
 CHUNK_BYTES = 2**23
-PREPARED_SHARE, RAW_SHARE = 0.25, 0.5  # of the device's free memory that the data may take
 
 
 @dataclass
@@ -70,6 +64,10 @@ class Data:
     def shape(self) -> tuple[int, ...]:
         """Of one raw sample."""
         return self.prepare.shape
+
+    def copy(self) -> Data:
+        """One that can be changed by itself; samples are shared."""
+        return replace(self, splits=dict(self.splits), notes=list(self.notes))
 
     def fit(self, size: tuple[int, int] | None, channels: int | None = None) -> None:
         """Brings images to the size and the channels that a model needs."""
@@ -127,24 +125,8 @@ def load(
     Raises:
         UserError: labels that are no classes, too few samples.
     """
-    classes, parts = source.classes, source.parts
-    fingerprint = blake2b(digest_size=16)
-    for name, samples in parts.items():
-        fingerprint.update(name.encode() + samples.fingerprint())
-    notes = list(source.notes)
-    regression = source.task == "regression"
-    if not regression:
-        _check_labels(classes, parts)
-    if relabel and regression:
-        raise UserError("data.relabel: the data has no classes to give other names to.")
-    if relabel:
-        classes, labels = relabelled(classes, relabel)
-        parts = {name: copy.copy(samples) for name, samples in parts.items()}  # the source may be used by others
-        for samples in parts.values():
-            samples.targets = labels[samples.targets]
-            if samples.probabilities is not None:
-                empty_NC = torch.zeros(len(samples), len(classes))
-                samples.probabilities = empty_NC.index_add_(1, labels, samples.probabilities)
+    classes, parts = labelled(source, relabel)
+    notes, regression = list(source.notes), source.task == "regression"
     splits = {name: Split(samples, torch.arange(len(samples))) for name, samples in parts.items()}
     if "test" not in splits:
         splits["train"], splits["test"] = _hold_out(splits["train"], test_fraction, seed, "test")
@@ -163,22 +145,12 @@ def load(
     prepare = _statistics(splits["train"], source)
     if source.columns and (note := prepare.describe()):
         notes.append(note)
-    return Data(task, splits, prepare, fingerprint.hexdigest(), notes, source.skipped)
+    return Data(task, splits, prepare, source.fingerprint, notes, source.skipped)
 
 
 def _scale(train: Split) -> Regression:
     """The training targets' mean and standard deviation: the model learns them scaled."""
     return Regression(float(train.targets.mean()), float(train.targets.std(correction=0)) or 1.0)
-
-
-def _check_labels(classes: tuple[str, ...], parts: dict[str, Samples]) -> None:
-    for name, samples in parts.items():
-        low, high = int(samples.targets.min()), int(samples.targets.max())
-        if low < 0 or high >= len(classes):
-            wrong = low if low < 0 else high
-            raise UserError(f"data: a label of the {name} part is {wrong}; expected 0 to {len(classes) - 1}.")
-    if len(classes) < 2:
-        raise UserError(f"data: {len(classes)} class; expected two or more.")
 
 
 def _hold_out(split: Split, fraction: float, seed: int, part: str) -> tuple[Split, Split]:
@@ -206,64 +178,6 @@ def _statistics(train: Split, source: Source) -> Prepare | TablePrepare:
     return Prepare(shape, (0.0,) * shape[0], (1.0,) * shape[0])
 
 
-class Shared:
-    """Data that several runs of one process, and the processes forked from it, use together; never changed by them.
-
-    Sources are kept for good, samples on the device only for the parts that were used last.
-    """
-
-    PARTS = 4
-
-    def __init__(self) -> None:
-        self.sources: dict[str, Source] = {}
-        self.resident: dict[tuple[Any, ...], Resident] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Goes empty to a process that is not forked: it would cost as much as to read the data again."""
-        return {"sources": {}, "resident": {}}
-
-    def source(self, key: str, make: Callable[[], Source]) -> Source:
-        """The source of this key, made where it is new."""
-        if key not in self.sources:
-            self.sources[key] = make()
-        return self.sources[key]
-
-    def part(self, key: tuple[Any, ...], make: Callable[[], Resident]) -> Resident:
-        """The part of this key, made where it is new."""
-        if key not in self.resident:
-            while len(self.resident) >= self.PARTS:
-                del self.resident[next(iter(self.resident))]
-            self.resident[key] = make()
-        return self.resident[key]
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How samples reach the device.
-
-    Attributes:
-        free_memory: bytes free on the device.
-        resident: `auto`, `true` or `false`.
-        workers: processes of a streamed part.
-        shared: where resident parts are kept for other runs.
-    """
-
-    device: torch.device
-    dtype: torch.dtype
-    free_memory: int
-    resident: str = "auto"
-    workers: int = 0
-    shared: Shared | None = None
-
-
-def batches(
-    data: Data, part: str, batch_size: int, loading: Loading, draw: Draw | None = None, fetch: Fetch | None = None
-) -> Batches:
-    """The batches of a part, resident or streamed as `loading` says, unless `fetch` has the samples."""
-    split = data.splits[part]
-    return Batches(fetch or _fetch(data, split, loading), len(split), batch_size, loading.device, draw)
-
-
 def balancing(data: Data) -> Tensor:
     """[training samples], the weights by which every class is drawn equally often.
 
@@ -274,21 +188,3 @@ def balancing(data: Data) -> Tensor:
         raise UserError("data.balance=sampler: the task is a regression; there are no classes to balance.")
     targets = data.splits["train"].targets
     return (1 / torch.bincount(targets).double())[targets]
-
-
-def _fetch(data: Data, split: Split, loading: Loading) -> Fetch:
-    everything = sum(map(len, data.splits.values()))
-    prepared = everything * torch.Size(data.prepare.output_shape).numel() * loading.dtype.itemsize
-    raw = everything * torch.Size(data.shape).numel() * split.samples.take(split.indices[:1]).element_size()
-    fits = raw <= RAW_SHARE * loading.free_memory
-    if split.samples.repeatable and (loading.resident == "true" or (loading.resident == "auto" and fits)):
-        keep = prepared <= PREPARED_SHARE * loading.free_memory
-        make = partial(
-            Resident, split.samples, split.indices, data.prepare, loading.device, loading.dtype, prepared=keep
-        )
-        if loading.shared is None:
-            return make()
-        indices = blake2b(split.indices.numpy().data, digest_size=16).digest()
-        return loading.shared.part((data.fingerprint, indices, data.prepare, str(loading.device), loading.dtype), make)
-    workers = loading.workers if split.samples.repeatable else 0
-    return Streamed(split.samples, split.indices, data.prepare, loading.device, loading.dtype, workers=workers)

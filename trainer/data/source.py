@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -16,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from trainer.data.split import relabelled
 from trainer.data.table_prepare import Column
 from trainer.errors import UserError
 
@@ -177,6 +180,48 @@ class Source:
     missing: str | None = None  # how a table's missing values are filled: mean, median
     notes: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)  # path, class and reason of files that are left out
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when samples, labels or their order do; taken once, as it reads every byte of arrays."""
+        digest = blake2b(digest_size=16)
+        for name, samples in self.parts.items():
+            digest.update(name.encode() + samples.fingerprint())
+        return digest.hexdigest()
+
+
+def labelled(source: Source, relabel: dict[str, Any] | None) -> tuple[tuple[str, ...], dict[str, Samples]]:
+    """The classes and the parts of a source, with new classes for old ones where `relabel` says so.
+
+    Raises:
+        UserError: labels that are no classes, or classes that cannot be grouped like this.
+    """
+    classes, parts = source.classes, source.parts
+    if source.task == "regression":
+        if relabel:
+            raise UserError("data.relabel: the data has no classes to give other names to.")
+        return classes, parts
+    _check_labels(classes, parts)
+    if not relabel:
+        return classes, parts
+    classes, labels = relabelled(classes, relabel)
+    parts = {name: copy.copy(samples) for name, samples in parts.items()}  # the source may be used by others
+    for samples in parts.values():
+        samples.targets = labels[samples.targets]
+        if samples.probabilities is not None:
+            empty_NC = torch.zeros(len(samples), len(classes))
+            samples.probabilities = empty_NC.index_add_(1, labels, samples.probabilities)
+    return classes, parts
+
+
+def _check_labels(classes: tuple[str, ...], parts: dict[str, Samples]) -> None:
+    for name, samples in parts.items():
+        low, high = int(samples.targets.min()), int(samples.targets.max())
+        if low < 0 or high >= len(classes):
+            wrong = low if low < 0 else high
+            raise UserError(f"data: a label of the {name} part is {wrong}; expected 0 to {len(classes) - 1}.")
+    if len(classes) < 2:
+        raise UserError(f"data: {len(classes)} class; expected two or more.")
 
 
 def from_dataset(make: Callable[..., Any], name: str) -> Source:

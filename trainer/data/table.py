@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections import Counter
+from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 
 import torch
 
 from trainer.convert import did_you_mean
 from trainer.data.source import Arrays, Source
 from trainer.data.table_prepare import Column
+from trainer.data.table_rows import FILLED, BadRow, Encoder, is_missing, stream
 from trainer.errors import UserError
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 NUMERIC_SHARE = 0.9  # of a column's cells: one that is numeric up to a few cells has bad cells, it is no category
 MAX_CATEGORIES = 50
 MAX_NUMBER_CLASSES = 20  # more distinct whole numbers than this in a target, and it is a regression
@@ -23,10 +21,23 @@ MAX_NUMBER_CLASSES = 20  # more distinct whole numbers than this in a target, an
 Cells = list[list[str]]
 
 
-def bundled_table(dataset: str, target: str, task: str | None = None) -> Source:
+@dataclass(frozen=True)
+class Known:
+    """What a trained model knows of its table.
+
+    Attributes:
+        columns: with their categories.
+        classes: none for a regression; None where they are as the file suggests.
+    """
+
+    columns: tuple[Column, ...]
+    classes: tuple[str, ...] | None
+
+
+def bundled_table(dataset: str, target: str, task: str | None = None, like: Known | None = None) -> Source:
     """One of the tables in trainer/data/bundled."""
     path = files("trainer.data").joinpath(f"bundled/{dataset}.csv")
-    return csv_table(str(path), target, task=task)
+    return csv_table(str(path), target, task=task, like=like)
 
 
 def csv_table(
@@ -37,6 +48,7 @@ def csv_table(
     task: str | None = None,
     separator: str | None = None,
     missing: str | None = None,
+    like: Known | None = None,
 ) -> Source:
     """A delimited text file with a header line, read with the standard library's csv module.
 
@@ -46,6 +58,7 @@ def csv_table(
         task: `binary`, `multiclass` or `regression`; default: as the target's values suggest.
         separator: default: found in the header line.
         missing: `mean`, `median` (fitted later on the training part) or `drop` (the row); default: refused.
+        like: columns, categories and classes are these, whatever the file suggests; features and drop mean nothing.
 
     Raises:
         UserError: what cannot be used, with file, row and column.
@@ -56,11 +69,13 @@ def csv_table(
     if target not in header:
         raise UserError(f"data.target={target}: {path} has no such column.{did_you_mean(target, header)} "
                         f"There is: {', '.join(header)}.")  # fmt: skip
+    if like is not None:
+        return _as_known(like, header, rows, target, missing, task, path)
     for key, names in (("features", features), ("drop", drop)):
         for name in names or []:
             if name not in header:
                 raise UserError(f"data.{key}: {path} has no column {name}.{did_you_mean(name, header)}")
-    chosen = [n for n in (features or header) if n != target and n not in (drop or [])]
+    chosen = chosen_columns(header, target, features, drop)
     if not chosen:
         raise UserError(f"{where}: no column is left to predict from.")
     columns = {name: [row[header.index(name)].strip() for row in rows] for name in [*chosen, target]}
@@ -68,13 +83,56 @@ def csv_table(
     columns = {name: [cells[i] for i in kept] for name, cells in columns.items()}
     lines = [i + 2 for i in kept]  # line numbers as an editor shows them, where no cell holds a line break
     problems: list[str] = []
-    parsed = [_column(name, columns[name], lines, path, problems) for name in chosen]
+    parsed = [parse_column(name, columns[name], lines, path, problems) for name in chosen]
     if problems:
         raise UserError(*problems)
     inputs = torch.tensor([values for _, values in parsed], dtype=torch.float64).T.contiguous()
     task, classes, targets, note = _targets(target, columns[target], lines, task, path)
     specs = tuple(column for column, _ in parsed)
     return Source({"train": Arrays(inputs, targets)}, classes, task=task, columns=specs, missing=missing, notes=[note])
+
+
+def chosen_columns(header: list[str], target: str, features: list[str] | None, drop: list[str] | None) -> list[str]:
+    """The columns to predict from."""
+    return [n for n in (features or header) if n != target and n not in (drop or [])]
+
+
+def _as_known(
+    like: Known, header: list[str], rows: Cells, target: str, missing: str | None, task: str | None, path: str
+) -> Source:
+    """The table with the columns and classes of one that a model was trained on."""
+    names = [column.name for column in like.columns]
+    encoder = Encoder(like.columns, fill=missing in FILLED)
+    try:
+        encoder.check(header)
+    except BadRow as error:
+        raise UserError(f"{path}: {error}.") from error
+    columns = {name: [row[header.index(name)].strip() for row in rows] for name in [*names, target]}
+    kept = _keep(columns, target, missing, f"data.path={path}")
+    lines, inputs = [i + 2 for i in kept], []
+    for i, line in zip(kept, lines, strict=True):
+        try:
+            inputs.append(encoder.row({name: columns[name][i] for name in names}))
+        except BadRow as error:
+            raise UserError(f"{path}, row {line}, {error}.") from error
+    cells = [columns[target][i] for i in kept]
+    if like.classes:
+        found, classes, targets = "classification", like.classes, _labels(target, cells, lines, like.classes, path)
+    else:
+        task = "regression" if like.classes is not None else task
+        found, classes, targets, _ = _targets(target, cells, lines, task, path)
+    samples = Arrays(torch.tensor(inputs, dtype=torch.float64), targets)
+    return Source({"train": samples}, classes, task=found, columns=like.columns, missing=missing)
+
+
+def _labels(name: str, cells: list[str], lines: list[int], classes: tuple[str, ...], path: str) -> torch.Tensor:
+    """[N], the place of each cell among the classes."""
+    code = {text: i for i, text in enumerate(classes)}
+    for cell, line in zip(cells, lines, strict=True):
+        if cell not in code:
+            known = ", ".join(classes[:20])
+            raise UserError(f"{path}, row {line}, column {name}: {cell!r} is none of the model's classes: {known}.")
+    return torch.tensor([code[cell] for cell in cells])
 
 
 def _check_choices(task: str | None, missing: str | None) -> None:
@@ -92,38 +150,10 @@ def read(path: str, separator: str | None) -> tuple[list[str], Cells]:
     Raises:
         UserError: no such file, no rows, duplicate columns, a row of another length.
     """
-    where = f"data.path={path}"
-    if not Path(path).is_file():
-        raise UserError(f"{where}: no such file.")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            rows = [row for row in csv.reader(file, delimiter=separator or _separator(first), strict=True) if any(row)]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not UTF-8 text ({error}). Convert it first.") from error
-    except (csv.Error, TypeError) as error:
-        raise UserError(f"{where}: not a delimited file: {error}.") from error
+    rows = [row for _, row in stream(path, separator, f"data.path={path}")]
     if len(rows) < 2:
-        raise UserError(f"{where}: {len(rows)} lines; expected a header and a row for each sample.")
-    header = [name.strip() for name in rows[0]]
-    doubled = [name for name, count in Counter(header).items() if count > 1]
-    if doubled:
-        raise UserError(f"{where}: the header names {', '.join(doubled)} more than once.")
-    for line, row in enumerate(rows[1:], 2):
-        if len(row) != len(header):
-            raise UserError(f"{path}, row {line}: {len(row)} cells, where the header has {len(header)}.")
-    return header, rows[1:]
-
-
-def _separator(first: str) -> str:
-    """The separator that stands most often in the header outside quotes."""
-    outside = "".join(first.split('"')[::2])
-    return max(",;\t|", key=outside.count)
-
-
-def _is_missing(cell: str) -> bool:
-    return cell.lower() in MISSING
+        raise UserError(f"data.path={path}: {len(rows)} lines; expected a header and a row for each sample.")
+    return rows[0], rows[1:]
 
 
 def _keep(columns: dict[str, list[str]], target: str, missing: str | None, where: str) -> list[int]:
@@ -132,10 +162,10 @@ def _keep(columns: dict[str, list[str]], target: str, missing: str | None, where
     Raises:
         UserError: missing values, counted by column, without a choice of what to do.
     """
-    counts = {name: sum(map(_is_missing, cells)) for name, cells in columns.items()}
+    counts = {name: sum(map(is_missing, cells)) for name, cells in columns.items()}
     total = len(columns[target])
     if missing == "drop":
-        kept = [i for i in range(total) if not any(_is_missing(cells[i]) for cells in columns.values())]
+        kept = [i for i in range(total) if not any(is_missing(cells[i]) for cells in columns.values())]
         if not kept:
             raise UserError(f"{where}: every row has a missing value. Drop columns instead: data.drop=[...]")
         return kept
@@ -157,13 +187,19 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _column(
+def parse_column(
     name: str, cells: list[str], lines: list[int], path: str, problems: list[str]
 ) -> tuple[Column, list[float]]:
-    """A column's specification and its values: numbers, or codes of its categories; NaN where missing."""
-    numbers = [math.nan if _is_missing(cell) else _number(cell) for cell in cells]
+    """A column's specification and its values: numbers, or codes of its categories; NaN where missing.
+
+    What makes a column unusable is added to `problems`, and no values are returned.
+
+    Args:
+        lines: the number of each cell's line in the file.
+    """
+    numbers = [math.nan if is_missing(cell) else _number(cell) for cell in cells]
     good = sum(number is not None for number in numbers)
-    present = [cell for cell in cells if not _is_missing(cell)]
+    present = [cell for cell in cells if not is_missing(cell)]
     if len(set(present)) <= 1:
         problems.append(f"{path}: column {name} is constant and tells nothing. Leave it out: data.drop=[{name}]")
         return Column(name), []
@@ -177,7 +213,7 @@ def _column(
 
 
 def _categories(name: str, cells: list[str], path: str, problems: list[str]) -> tuple[Column, list[float]]:
-    known = sorted({cell for cell in cells if not _is_missing(cell)})
+    known = sorted({cell for cell in cells if not is_missing(cell)})
     if len(known) > MAX_CATEGORIES or len(known) > max(len(cells) // 2, 2):
         problems.append(
             f"{path}: column {name} has {len(known)} different texts in {len(cells)} rows, like names or numbers "

@@ -14,6 +14,8 @@ from trainer.models.heads import ENDINGS, last_layer, mlp_head, replace_head
 # What a builder calls the image's side where its model is made for one; other models take any size.
 SIDES = {"vit": "image_size", "maxvit": "input_size"}
 NATURAL_SIZE = {"vit": 224, "maxvit": 224, "inception": 299}
+# Arguments by which timm reads files, older versions of it pickles too.
+FILES_OF_TIMM = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 # Heads that some models have in training alone, and the weight of their loss in the papers.
 AUXILIARY = {"inception_v3": (("AuxLogits.fc",), 0.4), "googlenet": (("aux1.fc2", "aux2.fc2"), 0.3)}
 
@@ -62,16 +64,24 @@ def torchvision_model(
 
 def timm_model(
     name: str,
-    num_outputs: int,
+    num_outputs: int | None = None,
     *,
     head: str = "linear",
     hidden: int | Sequence[int] = 256,
     dropout: float | Sequence[float] = 0.0,
+    image_size: int | Sequence[int] | None = None,
     output: str = "logits",
     pretrained: bool = False,
+    fetch: bool = False,
     **arguments: Any,
 ) -> nn.Module:
     """A classifier by its name in timm (the extra `timm`), its weights still random; arguments as above.
+
+    Args:
+        name: may end in the tag of its weights, `resnet10t.c3_in1k`.
+        num_outputs: None leaves the model as timm made it.
+        image_size: of models made for one size; others take any.
+        fetch: with the published weights.
 
     Raises:
         ValueError: timm is not installed, or has no such model.
@@ -80,10 +90,36 @@ def timm_model(
         import timm
     except ModuleNotFoundError as error:
         raise ValueError("timm is not installed: pip install 'trainer-cli[timm]'") from error
-    _check(name, timm.list_models(), "timm")
-    return _with_head(
-        timm.create_model(name, num_classes=num_outputs, **arguments), num_outputs, head, hidden, dropout, output
-    )
+    check_timm_name(name)
+    if refused := sorted(arguments.keys() & FILES_OF_TIMM):
+        raise ValueError(f"{', '.join(refused)}: weights out of a file are named by model.weights=FILE")
+    if image_size is not None and timm_natural_size(name) is not None:
+        arguments["img_size"] = image_size if isinstance(image_size, int) else tuple(image_size)
+    if num_outputs is None:
+        return timm.create_model(name, pretrained=fetch, **arguments)
+    model = timm.create_model(name, pretrained=fetch, num_classes=num_outputs, **arguments)
+    return _with_head(model, num_outputs, head, hidden, dropout, output)
+
+
+def check_timm_name(name: str) -> None:
+    """
+    Raises:
+        ValueError: timm has no such classifier, or none with this tag.
+    """
+    import timm
+
+    _check(name, timm.list_models(pretrained=True) if "." in name else timm.list_models(), "timm")
+
+
+def timm_natural_size(name: str) -> int | None:
+    """The side of the images that one of timm's models was made for; None where any will do."""
+    try:
+        import timm
+
+        known = timm.get_pretrained_cfg(name)
+    except (ModuleNotFoundError, RuntimeError):
+        return None  # not installed, or no such tag: told where the model is built
+    return known.input_size[1] if known is not None and known.fixed_input_size else None
 
 
 def check_name(name: str) -> None:

@@ -162,7 +162,7 @@ class Console:
 
     def next(self, path: Path, has_weights: bool, command: str | None) -> None:
         """Where things are, and what to type."""
-        pictures = ", ".join(sorted(file.name for file in path.glob("*.png")))
+        pictures = ", ".join(sorted(file.name for file in [*path.glob("*.png"), *path.glob("report.html")]))
         self.say(f"folder     {path}{f': {pictures}' if pictures else ''}")
         if has_weights:
             self.say(f"weights    {path / 'checkpoints' / 'best.pt'}")
@@ -175,11 +175,12 @@ class Waiting:
 
     Args:
         check: called as well each time; may raise to end what is waited for.
+        quiet: nothing is shown.
     """
 
-    def __init__(self, check: Callable[[], None]) -> None:
+    def __init__(self, check: Callable[[], None], *, quiet: bool = False) -> None:
         self.check, self.what = check, ""
-        self.out = RichConsole(stderr=True, highlight=False)
+        self.out = RichConsole(stderr=True, highlight=False, quiet=quiet)
         self.since = self.drawn = time.perf_counter()
         self.begun = False
         self.bar: Progress | None = None

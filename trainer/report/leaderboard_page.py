@@ -1,85 +1,165 @@
-"""leaderboard.html: a sweep as one self-contained page."""
+"""leaderboard.html: a sweep as one self-contained page, renewed while the sweep runs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+import time
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
+from trainer.convert import show
 from trainer.files import write_atomically
-from trainer.leaderboard import Row, group_table, grouped, ranked, table
-from trainer.report import page
+from trainer.folder import read_metrics
+from trainer.leaderboard import REPEATED, Group, Row, group_table, grouped, ranked, table, winners
+from trainer.ledger import FINAL
+from trainer.report import charts, page
 
-WIDTH, HEIGHT, EDGE = 340, 220, 40
+EVERY_SECONDS = 3.0  # at most so often is the page drawn,
+SHARE = 0.02  # and for at most this share of the time
+SHOWN = 5  # the best jobs, whose curves are shown at first
 LOG_FROM = 20  # times the smallest value is the largest: then a logarithmic axis
+MOST_POINTS, ALL_POINTS = 150, 100_000  # of a curve, and of all curves together
+
+Curves = dict[str, list[tuple[float, float]]]
 
 
-def write_page(folder: Path, rows: Sequence[Row], words: Sequence[str]) -> None:
-    """Writes the page into the sweep's folder."""
-    states: dict[str, int] = {}
-    for row in rows:
-        states[row.entry.state] = states.get(row.entry.state, 0) + 1
-    counts = ", ".join(f"{count} {state}" for state, count in states.items())
-    parts = [f"<h1>Sweep {escape(folder.name)}</h1>", f"<p>{len(rows)} jobs: {escape(counts)}</p>"]
-    if words:
-        parts.append(f"<p><code>train -m {escape(' '.join(words))}</code></p>")
-    best = ranked(rows)[0] if rows else None
-    if best is not None and best.value is not None:
-        tested = "" if best.test is None else f"; on the test part {best.test:.4g}"
-        parts.append(f"<p>Best: {escape(best.entry.name)}, {escape(best.monitor)} {best.value:.4g}{tested}</p>")
-    if groups := grouped(rows):
-        parts.append("<h2>Settings, over their seeds and folds</h2>")
-        parts.append(page.table("Settings", *group_table(groups, rows[0].monitor)))
-    parts += ["<h2>Jobs, best first</h2>", page.table("Jobs", *table(rows))]
-    if plots := _plots(rows):
-        parts.append(f'<h2>What each key does</h2>\n<div class="plots">{plots}</div>')
-    write_atomically(folder / "leaderboard.html", page.page(f"Sweep {folder.name}", "\n".join(parts)).encode())
+class Page:
+    """The page of a sweep.
+
+    Args:
+        rows: gives the jobs as things stand.
+    """
+
+    def __init__(self, folder: Path, words: Sequence[str], rows: Callable[[], Sequence[Row]]) -> None:
+        self.folder, self.words, self.rows = folder, words, rows
+        self.stale, self.due = False, 0.0
+        self._curves: dict[int, Curves] = {}  # of finished jobs
+
+    def draw(self, *, now: bool = False) -> None:
+        """Writes the page where something has changed, `now` or when it is time again."""
+        begin = time.monotonic()
+        if not (now or (self.stale and begin >= self.due)):
+            return
+        self.stale = False
+        write_atomically(self.folder / "leaderboard.html", self.html().encode())
+        end = time.monotonic()
+        self.due = end + max(EVERY_SECONDS, (end - begin) / SHARE)
+
+    def html(self) -> str:
+        """The page as things stand."""
+        rows = ranked(self.rows())
+        groups = grouped(rows)
+        won = winners(rows, groups)
+        states: dict[str, int] = {}
+        for row in rows:
+            states[row.entry.state] = states.get(row.entry.state, 0) + 1
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        parts = [f"<h1>Sweep {escape(self.folder.name)}</h1>", f"<p>{len(rows)} jobs: {escape(counts)}</p>"]
+        if any(row.entry.state not in (*FINAL, "failed") for row in rows):
+            parts.append(f"<p>As of {time.strftime('%H:%M:%S')}; reload to see more.</p>")
+        if self.words:
+            parts.append(f"<p><code>train -m {escape(' '.join(self.words))}</code></p>")
+        parts += [f"<p>{escape(_best(won, groups))}</p>"] if won else []
+        if groups:
+            parts.append("<h2>Settings, over their seeds and folds</h2>")
+            parts.append(page.table("Settings", *group_table(groups, rows[0].monitor), best=(0,)))
+        parts.append("<h2>Jobs, best first</h2><p>The curves of the ticked jobs are below.</p>")
+        best = [place for place, row in enumerate(rows) if row in won]
+        header, cells = table(rows, groups)
+        for row, line in zip(rows, cells, strict=True):
+            line[header.index("job")] = row.entry.number  # its name only repeats what the other columns say
+        parts.append(page.table("Jobs", header, cells, best=best, jobs=range(len(rows))))
+        data = self._data(rows, [*best, *range(len(rows))])
+        parts.append(
+            '<h2>Curves</h2>\n<div class="controls"><button id="best">the best</button><button id="none">none</button>'
+            '</div>\n<ul class="legend" id="legend"></ul>\n<div class="plots" id="curves"></div>'
+        )
+        if data["axes"]:
+            parts.append('<h2>What each key does</h2>\n<div class="plots" id="axes"></div>')
+        parts.append(charts.embedded(data))
+        title = f"Sweep {self.folder.name}"
+        return page.page(title, "\n".join(parts), style=charts.STYLE, script=charts.SCRIPT)
+
+    def _data(self, rows: Sequence[Row], first: Sequence[int]) -> dict[str, Any]:
+        """What the charts are made of, see report.charts; the curves of the `first` jobs are shown."""
+        monitors = list(dict.fromkeys(row.monitor for row in rows))
+        columns = list(dict.fromkeys([*monitors, "train_loss", "valid_loss"]))
+        most = max(min(MOST_POINTS, ALL_POINTS // max(len(rows) * len(columns), 1)), 2)
+        axes = _axes([row for row in rows if row.monitor == monitors[0]])
+        jobs = []
+        for row in rows:
+            curves = self._curves_of(row, columns)
+            value = row.value if row.entry.state == "done" and row.monitor == monitors[0] else None
+            jobs.append({
+                "name": row.entry.name,
+                "value": _finite(value),
+                "at": [axis["at"].get(row.entry.number) for axis in axes],
+                "curves": {name: _thinned(points, most) for name, points in curves.items()},
+            })  # fmt: skip
+        told = [{name: axis[name] for name in ("key", "log", "whole", "labels") if name in axis} for axis in axes]
+        shown = [place for place in dict.fromkeys(first) if jobs[place]["curves"]][:SHOWN]
+        return {"charts": columns, "monitor": (monitors or [""])[0], "axes": told, "jobs": jobs, "shown": shown}
+
+    def _curves_of(self, row: Row, columns: Sequence[str]) -> Curves:
+        known = self._curves.get(row.entry.number)
+        if known is not None:
+            return known
+        try:
+            read = read_metrics(self.folder / row.entry.name / "metrics.csv")
+            curves = {name: _points(read, name) for name in columns}
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there yet, or a row is half written
+            return {}
+        curves = {name: _thinned(points, MOST_POINTS) for name, points in curves.items() if points}
+        if row.entry.state in FINAL:
+            self._curves[row.entry.number] = curves
+        return curves
 
 
-def _plots(rows: Sequence[Row]) -> str:
-    """The monitored value against every key that varies in numbers."""
+def _best(won: Sequence[Row], groups: Sequence[Group]) -> str:
+    """The winner in a line."""
+    tests = [row.test for row in won if row.test is not None]
+    tested = f"; on the test part {statistics.fmean(tests):.4g}" if tests else ""
+    tested += f" \N{PLUS-MINUS SIGN} {statistics.stdev(tests):.2g}" if len(tests) > 1 else ""
+    if not groups:
+        return f"Best: {won[0].entry.name}, {won[0].monitor} {won[0].value:.4g}{tested}"
+    name = ", ".join(f"{key}={show(value)}" for key, value in groups[0].varies.items())
+    of = f"mean of {len(won)}" if len(won) > 1 else "one job"
+    return f"Best: {name or 'the setting'}, {won[0].monitor} {groups[0].mean:.4g} ({of}){tested}"
+
+
+def _axes(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The keys that vary, with each job's place on them; what merely repeats a setting comes last."""
     keys = list(dict.fromkeys(key for row in rows for key in row.entry.varies))
-    plots = []
-    for key in keys:
-        points = [(row.entry.varies.get(key), row.value) for row in rows if row.entry.state == "done"]
-        numbers = [
-            (x, y) for x, y in points if isinstance(x, (int, float)) and not isinstance(x, bool) and y is not None
-        ]
-        if len({x for x, _ in numbers}) > 1:
-            plots.append(_scatter(key, rows[0].monitor, [(float(x), float(y)) for x, y in numbers]))
-    return "\n".join(plots)
+    axes = []
+    for key in sorted(keys, key=lambda key: key in REPEATED):
+        found = {row.entry.number: row.setting(key) for row in rows if row.entry.state == "done"}
+        if len({repr(value) for value in found.values()}) < 2:
+            continue
+        numbers = {n: float(v) for n, v in found.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+        if len(numbers) == sum(value is not None for value in found.values()) and len(set(numbers.values())) > 1:
+            low, high = min(numbers.values()), max(numbers.values())
+            whole = all(value.is_integer() for value in numbers.values())
+            axes.append({"key": key, "log": low > 0 and high / low > LOG_FROM, "whole": whole, "at": numbers})
+        else:
+            labels = sorted({show(value) for value in found.values()})
+            axes.append({"key": key, "labels": labels, "at": {n: labels.index(show(v)) for n, v in found.items()}})
+    return axes
 
 
-def _scatter(key: str, monitor: str, points: list[tuple[float, float]]) -> str:
-    across, down = _Axis([x for x, _ in points]), _Axis([y for _, y in points])
-    dots = "".join(
-        f'<circle cx="{EDGE + across(x) * (WIDTH - 2 * EDGE):.1f}" '
-        f'cy="{HEIGHT - EDGE - down(y) * (HEIGHT - 2 * EDGE):.1f}" r="4"><title>{x:.4g}: {y:.4g}</title></circle>'
-        for x, y in points
-    )
-    (low_x, high_x), (low_y, high_y) = [(min(v), max(v)) for v in zip(*points, strict=True)]
-    bottom, right = HEIGHT - EDGE, WIDTH - EDGE
-    return (
-        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
-        f'aria-label="{escape(monitor)} against {escape(key)}">'
-        f'<line x1="{EDGE}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
-        f'<line x1="{EDGE}" y1="{EDGE}" x2="{EDGE}" y2="{bottom}"/>{dots}'
-        f'<text x="{EDGE}" y="{bottom + 16}">{low_x:.3g}</text>'
-        f'<text x="{right}" y="{bottom + 16}" text-anchor="end">{high_x:.3g}</text>'
-        f'<text x="{EDGE - 4}" y="{bottom}" text-anchor="end">{low_y:.3g}</text>'
-        f'<text x="{EDGE - 4}" y="{EDGE + 4}" text-anchor="end">{high_y:.3g}</text>'
-        f"</svg><figcaption>{escape(monitor)} against {escape(key)}</figcaption></figure>"
-    )
+def _points(rows: Sequence[dict[str, float | None]], column: str) -> list[tuple[float, float]]:
+    found = [(row["epoch"], row.get(column)) for row in rows]
+    return [(x, float(f"{y:.6g}")) for x, y in found if x is not None and y is not None and math.isfinite(y)]
 
 
-class _Axis:
-    """A value's place between the smallest (0) and the largest (1), on a logarithmic scale where they are far apart."""
+def _thinned(points: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:
+    """At most so many of them, the first and the last among them."""
+    if len(points) <= most:
+        return points
+    return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]
 
-    def __init__(self, values: Sequence[float]) -> None:
-        low, high = min(values), max(values)
-        self.scale = math.log if low > 0 and high / low > LOG_FROM else float
-        self.low, self.high = self.scale(low), self.scale(high)
 
-    def __call__(self, value: float) -> float:
-        return (self.scale(value) - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

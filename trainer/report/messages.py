@@ -2,6 +2,7 @@
 
 import os
 import sys
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -10,4 +11,6 @@ def print_problems(problems: Iterable[str], program: str = "train") -> None:
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     mark = "\x1b[31merror:\x1b[0m" if colour else "error:"
     for problem in problems:
-        print(f"{program}: {mark} {problem}", file=sys.stderr)
+        # It may quote a file of somebody's, which is not to command the terminal.
+        text = "".join(" " if unicodedata.category(c) == "Cc" else c for c in problem)
+        print(f"{program}: {mark} {text}", file=sys.stderr)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Collection, Sequence
 from html import escape
 from typing import Any
 
@@ -15,17 +18,22 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   padding: 1.2rem; max-width: 75rem; }
 h1 { font-size: 1.4rem; margin: 0 0 .2rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 p, figcaption { color: var(--soft); margin: .2rem 0; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+.scroll { overflow: auto; max-height: 27rem; border: 1px solid var(--line); border-radius: 6px; }
+thead th { position: sticky; top: 0; background: var(--paper); z-index: 1; box-shadow: 0 1px var(--line); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; } td.text, th.text { text-align: left; }
-tbody tr:last-child td { border-bottom: 0; } tbody tr:first-child td { font-weight: 600; }
+tbody tr:last-child td { border-bottom: 0; } tr.best td { font-weight: 600; }
 th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid var(--mark); }
 th[aria-sort=ascending] button::after { content: " \\25B2"; }
 th[aria-sort=descending] button::after { content: " \\25BC"; }
 .plots { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; } svg { max-width: 100%; height: auto; }
 svg text { fill: var(--soft); font-size: 11px; } svg circle { fill: var(--mark); fill-opacity: .7; }
 svg line { stroke: var(--line); } code { overflow-wrap: anywhere; }
+tbody th { font-weight: 400; } tbody tr:last-child th { border-bottom: 0; }
+:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; } a { color: var(--mark); }
+.skip { position: absolute; left: -99rem; } .skip:focus { left: 1rem; top: .5rem; padding: .3rem .6rem;
+  background: var(--paper); z-index: 3; }
 """
 
 SORTING = """
@@ -42,30 +50,66 @@ for (const button of document.querySelectorAll("th button")) button.addEventList
 """
 
 
-def page(title: str, body: str) -> str:
-    """A whole HTML document; `body` is HTML already."""
+def page(title: str, body: str, *, style: str = "", script: str = "") -> str:
+    """A whole HTML document; `body` is HTML already, `style` more CSS.
+
+    The browser is told to run this program's own script and nothing else, and to fetch nothing.
+    """
+    style, script = STYLE + style, SORTING + script
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{_hash(script)}'"
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}; base-uri 'none'; form-action 'none'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n<script>{SORTING}</script>\n</body>\n</html>\n"
+        f'<style>{style}</style>\n</head>\n<body>\n<a class="skip" href="#main">To the content</a>\n'
+        f'<main id="main" tabindex="-1">\n{body}\n</main>\n<script>{script}</script>\n</body>\n</html>\n'
     )
 
 
-def table(caption: str, header: list[str], rows: list[list[Any]]) -> str:
-    """A table whose columns sort at a click or the Enter key; columns without a value are left out."""
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def table(
+    caption: str,
+    header: list[str],
+    rows: list[list[Any]],
+    *,
+    best: Collection[int] = (),
+    jobs: Sequence[int] | None = None,
+    named: bool = False,
+) -> str:
+    """A table whose columns sort at a click or the Enter key; columns without a value are left out.
+
+    Args:
+        best: rows to stand out.
+        jobs: a number for each row, which gets a box to tick for it.
+        named: the first column says what a row is.
+    """
     shown = [i for i in range(len(header)) if any(row[i] is not None for row in rows)]
     header, rows = [header[i] for i in shown], [[row[i] for i in shown] for row in rows]
     texts = {i for i in range(len(header)) if any(isinstance(row[i], str) for row in rows)}
     kind = {i: ' class="text"' if i in texts else "" for i in range(len(header))}
     head = "".join(f'<th scope="col"{kind[i]}><button>{escape(name)}</button></th>' for i, name in enumerate(header))
-    body = "\n".join("<tr>" + "".join(_cell(value, kind[i]) for i, value in enumerate(row)) + "</tr>" for row in rows)
+    lines = []
+    for place, row in enumerate(rows):
+        mark = ' class="best"' if place in best else ""
+        cells = "".join(_cell(value, kind[i], named and i == 0) for i, value in enumerate(row))
+        if jobs is not None:
+            mark += f' data-job="{jobs[place]}"'
+            cells = f'<td class="tick"><input type="checkbox" aria-label="curves" data-job="{jobs[place]}"></td>{cells}'
+        lines.append(f"<tr{mark}>{cells}</tr>")
+    head = head if jobs is None else f'<th class="tick"></th>{head}'
+    body = "\n".join(lines)
     return (
         f'<div class="scroll" role="region" aria-label="{escape(caption)}" tabindex="0"><table>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
 
 
-def _cell(value: Any, kind: str) -> str:
+def _cell(value: Any, kind: str, head: bool = False) -> str:
+    if head:
+        return f'<th scope="row"{kind}>{escape(str(value))}</th>'
     if value is None:
         return f'<td{kind} data-value=""></td>'
     if isinstance(value, float):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,31 @@ def confusion_matrix(path: Path, matrix: list[list[int]], classes: tuple[str, ..
                     colour = "white" if shares[i, j] > 0.5 else "black"
                     axes.text(j, i, f"{int(counts[i, j])}", ha="center", va="center", color=colour, fontsize=8)
     figure.savefig(path)
+
+
+def reliability(curves: dict[str, list[dict[str, Any]]]) -> bytes:
+    """Accuracy against confidence, and how many samples lie at each confidence; a PNG.
+
+    Args:
+        curves: for each name the bins, with `low`, `high`, `count`, `confidence` and `accuracy`.
+    """
+    figure = Figure(figsize=(5.4, 6), dpi=110, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color=TRAIN, linewidth=1, linestyle=":", label="as it should be")
+    for (name, bins), colour in zip(curves.items(), (VALID, "#c0392b"), strict=False):
+        filled = [b for b in bins if b["count"]]
+        upper.plot([b["confidence"] for b in filled], [b["accuracy"] for b in filled], color=colour, marker="o",
+                   markersize=4, linewidth=1.6, label=name)  # fmt: skip
+        shares = [b["count"] / max(sum(b["count"] for b in bins), 1) for b in bins]
+        lower.stairs(shares, [b["low"] for b in bins] + [bins[-1]["high"]], color=colour, linewidth=1.4)
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02), title="reliability of the likeliest class")
+    upper.legend(frameon=False, loc="upper left")
+    lower.set(xlabel="confidence", ylabel="share of samples")
+    for axes in (upper, lower):
+        _plain(axes)
+    written = io.BytesIO()
+    figure.savefig(written, format="png")
+    return written.getvalue()
 
 
 def mistakes(path: Path, images: Tensor, captions: list[str]) -> None:

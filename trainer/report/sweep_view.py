@@ -23,10 +23,14 @@ REDRAW_SECONDS = 0.5
 
 
 class SweepView:
-    """Tells of a sweep; draws only when it is called, because a thread of its own would not survive a fork."""
+    """Tells of a sweep; draws only when it is called, because a thread of its own would not survive a fork.
 
-    def __init__(self, total: int, folder: Path) -> None:
-        self.total, self.folder, self.done = total, folder, 0
+    Args:
+        done: jobs that an earlier session has finished.
+    """
+
+    def __init__(self, total: int, folder: Path, done: int = 0) -> None:
+        self.total, self.folder, self.done = total, folder, done
         self.out = Console(highlight=False, soft_wrap=True)
         self.live: Live | None = None
         self.names: dict[int, str] = {}
@@ -35,7 +39,7 @@ class SweepView:
             TextColumn("jobs"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(),
             TimeRemainingColumn(compact=True), auto_refresh=False,
         )  # fmt: skip
-        self.task = self.bar.add_task("jobs", total=total)
+        self.task = self.bar.add_task("jobs", total=total, completed=done)
 
     def begin(self, how: str) -> None:
         """Before the first job."""
@@ -73,13 +77,14 @@ class SweepView:
         """The table, the best rows of it, and what is to be said."""
         if self.live is not None:
             self.live.stop()
-        header, cells = table(rows)
+        groups = grouped(rows)
+        header, cells = table(rows, groups)
         shown = [i for i, name in enumerate(header) if name not in ("job", "reason", "epochs")]
         print()
         print_table([header[i] for i in shown], [[row[i] for i in shown] for row in cells[:SHOWN_ROWS]])
         if len(cells) > SHOWN_ROWS:
             print(f"... and {len(cells) - SHOWN_ROWS} more in leaderboard.csv")
-        if groups := grouped(rows):
+        if groups:
             print()
             print_table(*group_table(groups[:SHOWN_ROWS], rows[0].monitor))
         print()

@@ -16,7 +16,7 @@ from trainer.assemble import Parts
 from trainer.compose import Job
 from trainer.config import FREE_ON_RESUME, Config
 from trainer.data.batches import Streamed
-from trainer.data.load import Shared
+from trainer.data.loading import Shared
 from trainer.errors import RunFailed, UserError
 from trainer.processes import elsewhere
 from trainer.stack.group import build, data_key, most_files, shapes, stacked

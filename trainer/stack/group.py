@@ -17,7 +17,7 @@ from trainer.checkpoint import Saver
 from trainer.compose import Job
 from trainer.config import DIRECTIONS, Config
 from trainer.data.batches import Batches
-from trainer.data.load import Shared
+from trainer.data.loading import Shared
 from trainer.data.together import BatchesTogether
 from trainer.folder import RunFolder, Table
 from trainer.loop import Fit

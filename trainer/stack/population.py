@@ -32,11 +32,16 @@ class Stacked:
     Args:
         members: each run on its own, at the same step as the others.
         rows: for each run, which of the samples of a batch [D, B, ...] are its own; None where all share them.
+
+    Raises:
+        ValueError: models with auxiliary heads.
     """
 
     def __init__(self, members: Sequence[Solo], rows: Sequence[int] | None = None) -> None:
         self.members = list(members)
         first = members[0]
+        if hasattr(first.state.model, "auxiliary_weight"):
+            raise ValueError("auxiliary heads give several outputs")
         self.device, self.precision = first.device, first.precision
         self.rows = list(rows) if rows is not None else None
         self.batch_axis = 0 if rows is None else 1

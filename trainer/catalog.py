@@ -1,0 +1,79 @@
+"""What there is to choose from: the groups of YAML files and their options, with a line on each. No torch, no Hydra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.convert import did_you_mean
+from trainer.errors import UserError
+
+ORDER = ("model", "data", "loss", "optim", "schedule", "augment", "init", "logger", "experiment", "debug")
+MOST_CHARACTERS = 10_000  # of a YAML that are looked at for its first comment
+# What else a group may be called on the command line of `trainer list`, besides its plural.
+OTHER_NAMES = {
+    "datasets": "data",
+    "optimizers": "optim",
+    "optimisers": "optim",
+    "losses": "loss",
+    "augmentations": "augment",
+    "trackers": "logger",
+    "recipes": "experiment",
+}
+
+
+def groups(folders: list[Path]) -> dict[str, list[tuple[str, Path]]]:
+    """For each group its options and their files; of files of one name the first folder's counts."""
+    found: dict[str, dict[str, Path]] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*/*.yaml")):
+            found.setdefault(path.parent.name, {}).setdefault(path.stem, path)
+    names = sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    return {name: sorted(found[name].items()) for name in names}
+
+
+def first_line(path: Path) -> str:
+    """The first comment of a YAML that is not Hydra's package directive: what it is."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read(MOST_CHARACTERS).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        return f"(not readable: {error})"
+    for line in lines:
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ")
+        if line and not line.startswith("#"):
+            break
+    return ""
+
+
+def group_of(name: str, known: dict[str, list[tuple[str, Path]]]) -> str:
+    """The group that a user means, in the singular or the plural.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    singular = OTHER_NAMES.get(name, name)
+    for candidate in (singular, singular.removesuffix("s")):
+        if candidate in known:
+            return candidate
+    near = did_you_mean(name, [*known, "runs"])
+    raise UserError(f"{name}: no such group.{near} There is: {', '.join([*known, 'runs'])}.")
+
+
+def describe(folders: list[Path], name: str | None = None) -> list[str]:
+    """Lines for the terminal: each option of a group, or of all groups, with what it is; a user's own file is named.
+
+    Raises:
+        UserError: there is no group of this name.
+    """
+    known = groups(folders)
+    chosen = known if name is None else {(group := group_of(name, known)): known[group]}
+    lines = []
+    for group, options in chosen.items():
+        width = max(len(option) for option, _ in options) + len(group) + 3
+        for option, path in options:
+            own = "" if path.is_relative_to(folders[-1]) else f"  ({path})"
+            lines.append(f"{f'{group}={option}':<{width}}{first_line(path)}{own}".rstrip())
+        if len(chosen) > 1:
+            lines.append("")
+    return lines

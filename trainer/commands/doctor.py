@@ -1,0 +1,54 @@
+"""`trainer doctor [key=value ...]`: what is wrong, before a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    epilog="\b\nExamples:\n  trainer doctor                             the default run on this machine"
+    "\n  trainer doctor data=image_folder data.root=photos data.size=64 model=resnet18"
+    "\n  trainer doctor data=csv data.path=water.csv data.target=Potability model=mlp"
+    "\n  trainer doctor data=mnist model=lenet5 --lr   suggest a learning rate"
+    "\n  trainer doctor --json | jq .findings"
+)
+@click.argument("overrides", metavar="[key=value]...", nargs=-1)
+@click.option("--lr", is_flag=True, help="Make a learning-rate range test; its picture is lr_range.png.")
+@click.option("--no-training", is_flag=True, help="Leave out what takes training steps.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--config-dir", metavar="DIR", help="A folder of your own YAML, as for train.")
+def command(overrides: tuple[str, ...], lr: bool, no_training: bool, as_json: bool, config_dir: str | None) -> int:
+    """Look for what is wrong with machine, configuration and data before a single step is made.
+
+    Takes the same key=value words as train. Exit code 1 where there is an error, else 0.
+    """
+    import json
+
+    sys.path.append(os.getcwd())  # a user's own `_target_: mymodule.Net`; last, so that it shadows nothing
+    from trainer.doctor.examine import examine
+    from trainer.report.console import Waiting
+    from trainer.report.doctor_view import draw_rates, show
+    from trainer.signals import Interrupted, Signals
+
+    picture = Path("lr_range.png")
+    with Signals() as signals:
+        try:
+            with Waiting(signals.check) as progress:
+                report, rates = examine(
+                    overrides, signals, progress, config_dir=config_dir, lr=lr, train=not no_training
+                )
+        except Interrupted:
+            return signals.exit_code
+    if rates is not None:
+        draw_rates(picture, rates.rates, rates.losses, rates.suggested)
+    if as_json:
+        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        show(report)
+        if rates is not None:
+            print(f"picture: {picture}")
+    return 1 if report.failed else 0

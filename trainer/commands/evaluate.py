@@ -1,0 +1,65 @@
+"""`trainer evaluate`."""
+
+from __future__ import annotations
+
+import click
+
+EXAMPLES = """
+\b
+Examples:
+  trainer evaluate outputs/latest                     the run's own test again
+  trainer evaluate best.pt data.root=other/photos     other data of the same classes
+  trainer evaluate outputs/*/*-mnist-* --ensemble     several runs, and the mean of their probabilities
+  trainer evaluate RUN --calibrate                    fit a temperature, for predict --calibrated
+"""
+
+
+@click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("runs", nargs=-1, required=True, metavar="RUN... [key=value]...")
+@click.option("--part", type=click.Choice(["train", "valid", "test"]), help="Which part; default: the test part.")
+@click.option("--ensemble", is_flag=True, help="Also the mean of the runs' probabilities.")
+@click.option("--calibrate", is_flag=True, help="Fit a temperature on the validation part, and store it by the run.")
+@click.option("--calibrated", is_flag=True, help="Use the stored temperature.")
+@click.option("--trust", is_flag=True, help="The runs may name code of their own, in this folder for example.")
+def command(
+    runs: tuple[str, ...], part: str | None, ensemble: bool, calibrate: bool, calibrated: bool, trust: bool
+) -> int:
+    """Test finished runs again, on their own data or on other data of the same shape and classes: data=..., data.*,
+    device and threads can be others. Several RUNs give a table.
+
+    The report is written to evaluation-<n>.json beside the checkpoint, with a picture of its calibration."""
+    import os
+
+    from trainer.paths import leave_current_folder
+
+    leave_current_folder()
+    from trainer.errors import UserError
+    from trainer.evaluating import Asked, evaluate_run, evaluate_together
+    from trainer.report.console import Waiting
+    from trainer.report.evaluation import table, tell
+    from trainer.signals import Interrupted, Signals
+
+    words = tuple(word for word in runs if "=" in word and not os.path.exists(word))
+    names = [word for word in runs if word not in words]
+    if not names:
+        raise UserError("trainer evaluate: no RUN: expected a run folder or a checkpoint file.")
+    if ensemble and len(names) < 2:
+        raise UserError("--ensemble: it takes two runs or more.")
+    asked = Asked(words, part, calibrate, calibrated, trust)
+    with Signals() as signals:
+        try:
+            with Waiting(signals.check) as waiting:
+                done = [evaluate_run(name, asked, signals, waiting) for name in names]
+        except Interrupted:
+            return signals.exit_code
+    if len(done) == 1:
+        tell(done[0].content, done[0].epoch)
+    else:
+        rows = [(each.judged.name, each.content) for each in done]
+        if ensemble:
+            together = evaluate_together(done)
+            done, rows = [*done, together], [*rows, (together.judged.name, together.content)]
+        table(rows)
+    for each in done:
+        print(f"written    {each.path}")
+    return 0

@@ -1,0 +1,55 @@
+"""`trainer export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EXAMPLES = """
+\b
+Examples:
+  trainer export outputs/latest --format onnx --preprocess    bytes of images in, logits out
+  trainer export best.pt --format onnx data.root=photos       where the test samples are now
+  trainer export RUN --format pt2 --out served/model.pt2
+  trainer export RUN --format state_dict
+"""
+
+
+@click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("run")
+@click.argument("words", nargs=-1, metavar="[key=value]...")
+@click.option("--format", "form", type=click.Choice(["onnx", "pt2", "state_dict"]), required=True, help="The form.")
+@click.option("--out", type=click.Path(path_type=Path), help="The file; default: model.onnx, .pt2 or .pt by the run.")
+@click.option("--preprocess", is_flag=True, help="Put the preprocessing inside: raw images or rows go in.")
+@click.option("--replace", is_flag=True, help="Replace a file that is there.")
+@click.option("--trust", is_flag=True, help="The checkpoint may name code of its own, in this folder for example.")
+def command(
+    run: str, words: tuple[str, ...], form: str, out: Path | None, preprocess: bool, replace: bool, trust: bool
+) -> int:
+    """Write a trained model for other programs: ONNX (needs the extra export), torch.export's pt2, or a state dict.
+
+    Its answers to samples of the run's test part are compared with torch's, for any size of batch, and nothing is
+    written where they differ. Class names and preprocessing are in the file."""
+    from trainer.paths import leave_current_folder
+
+    leave_current_folder()
+    from trainer.export import export
+    from trainer.report.console import Waiting
+    from trainer.saved import open_for_verb
+    from trainer.signals import Interrupted, Signals
+
+    with Signals() as signals:
+        try:
+            with Waiting(signals.check) as waiting:
+                opened = open_for_verb(run, trusted=trust)
+                done = export(opened, form, out, preprocess=preprocess, replace=replace, words=words, progress=waiting)
+        except Interrupted:
+            return signals.exit_code
+    if done.samples:
+        print(
+            f"agrees     with torch on {done.samples} test samples: largest difference {done.difference:.2g}, largest "
+            f"output {done.scale:.3g}"
+        )
+    print(f"written    {done.path}: {done.size:,} bytes")
+    return 0

@@ -1,0 +1,38 @@
+"""`trainer list [GROUP]`: what there is to choose from, and the runs so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    epilog="\b\nExamples:\n  trainer list                   every option of every group"
+    "\n  trainer list models            also data, optimizers, schedules, experiments, ..."
+    "\n  trainer list runs              runs and sweeps in outputs/, newest first"
+    "\n  trainer list runs --all --outputs elsewhere"
+)
+@click.argument("group", required=False)
+@click.option("--config-dir", metavar="DIR", help="A folder of your own YAML, as for train.")
+@click.option("--outputs", metavar="DIR", default="outputs", help="Where runs are looked for.  [outputs]")
+@click.option("--all", "everything", is_flag=True, help="All runs, not only the newest 20.")
+def command(group: str | None, config_dir: str | None, outputs: str, everything: bool) -> int:
+    """List the options of a GROUP, or of all, with a line on each; or the runs so far.
+
+    Files in ./conf and in --config-dir are listed too, and named.
+    """
+    if group not in ("runs", "run"):
+        from trainer.catalog import describe
+        from trainer.paths import config_folders
+
+        print("\n".join(describe(config_folders(config_dir), group)).rstrip())
+        return 0
+    from trainer.past import HEADER, runs
+    from trainer.report.leaderboard import print_table
+    from trainer.report.messages import print_problems
+
+    lines, problems = runs(Path(outputs), None if everything else 20)
+    print_table(HEADER, [list(line) for line in lines], named=True)
+    print_problems(problems)
+    return 1 if problems else 0

@@ -1,0 +1,62 @@
+"""`trainer predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+EXAMPLES = """
+\b
+Examples:
+  trainer predict outputs/latest photo.jpg holiday/ 'more/*.png'
+  trainer predict best.pt rows.csv --out predictions.csv
+  find . -name '*.png' | trainer predict RUN - --top 1 --out predictions.json
+"""
+
+
+@click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("run")
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("--top", default=3, type=click.IntRange(1), show_default=True, help="Likeliest classes of each input.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write to this file, .csv or .json, instead of printing.")
+@click.option("--calibrated", is_flag=True, help="Use the temperature that evaluate --calibrate stored.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--trust", is_flag=True, help="The checkpoint may name code of its own, in this folder for example.")
+def command(
+    run: str, inputs: tuple[str, ...], top: int, out: Path | None, calibrated: bool, device: str, trust: bool
+) -> int:
+    """Predict classes or values of INPUTS: images, folders of images, patterns, tables, or - for a list of paths on
+    standard input. RUN is a run folder or a checkpoint file; the file alone is enough.
+
+    An input that cannot be used is reported, the others go on, and the exit code is 1."""
+    import sys
+
+    from trainer.paths import leave_current_folder
+
+    leave_current_folder()
+    from trainer.prediction import predict, printable
+    from trainer.predictor import Predictor
+    from trainer.report.console import Waiting
+    from trainer.report.messages import print_problems
+    from trainer.saved import open_for_verb
+    from trainer.signals import Interrupted, Signals
+
+    def tell(problem: str) -> None:
+        print_problems([printable(problem)], "trainer predict")
+
+    with Signals() as signals:
+        try:
+            predictor = Predictor(open_for_verb(run, trusted=trust), device=device, calibrated=calibrated)
+            # A bar among the printed lines would be one too many.
+            with Waiting(signals.check, quiet=out is None and sys.stdout.isatty()) as waiting:
+                total, bad = predict(
+                    predictor, inputs, lines=sys.stdin, count=top, out=out, tell=tell, progress=waiting
+                )
+        except Interrupted:
+            return signals.exit_code
+    if bad:
+        tell(f"{bad:,} of {total:,} inputs could not be used")
+    if out is not None:
+        print(f"{out}: {total:,} predictions" + (f", {bad:,} of them without a result" if bad else ""))
+    return 1 if bad else 0

@@ -1,0 +1,22 @@
+"""`trainer report DIR...`: report.html for each run."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(
+    epilog="\b\nExamples:\n  trainer report outputs/latest"
+    "\n  trainer report outputs/2026-11-21                    every run of a day"
+    "\n  trainer report outputs/2026-11-21/10-00-00-sweep     every job of a sweep"
+)
+@click.argument("places", metavar="DIR...", nargs=-1, required=True)
+def command(places: tuple[str, ...]) -> int:
+    """Write report.html, one self-contained page for each run.
+
+    A DIR is a run's folder, a sweep's, or a folder of either. The page is written into the run's folder: curves, the
+    test by class, what is confused, calibration, the most confident mistakes, configuration, environment, commands.
+    """
+    from trainer.report.pages import write_pages
+
+    return write_pages(places)

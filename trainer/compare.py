@@ -1,0 +1,114 @@
+"""Runs side by side: what was configured differently, and what came of it. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trainer.compose import Job
+from trainer.config import DIRECTIONS, Config
+from trainer.convert import show
+from trainer.jobs import varying
+from trainer.record import Record, printable
+
+PARTS = ("train", "valid", "test")
+SMALLER_IS_BETTER = ("loss", "mae", "rmse")
+
+
+def names(records: Sequence[Record]) -> list[str]:
+    """A short name for each run that no other has: its folder's, with as much of the path as it takes."""
+    paths = [record.path.resolve() for record in records]
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        short = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(short)) == len(short):
+            return short
+    return [f"{number}: {path.name}" for number, path in enumerate(paths, 1)]  # one run named twice
+
+
+def changed(records: Sequence[Record]) -> dict[str, list[str]]:
+    """{key: its value in each run} of the choices and keys in which not all agree, as `varying` tells them."""
+    jobs = [Job(Config(), record.stored, record.choices, _typed(record)) for record in records]
+    told = varying(jobs)
+    return {key: [_shown(row.get(key)) for row in told] for key in dict.fromkeys(key for row in told for key in row)}
+
+
+def _typed(record: Record) -> list[str]:
+    return [word for word in (record.results.get("command") or [])[1:] if "=" in word]
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else printable(show(value))
+
+
+def figures(records: Sequence[Record]) -> dict[str, list[float | int | None]]:
+    """{name: its value in each run} of everything that results.json has in numbers."""
+    found: dict[str, list[float | int | None]] = {}
+    tables: list[dict[str, Any]] = []
+    for record in records:
+        results = record.results
+        table: dict[str, Any] = {"epochs": results.get("epochs"), "best epoch": results.get("best_epoch")}
+        for part in PARTS:
+            figures = results.get(part) or {}
+            table |= {f"{part} {k.replace('_', ' ')}": v for k, v in figures.items() if k != "threshold"}
+        table["parameters"] = (results.get("parameters") or {}).get("total")
+        table["seconds"] = (results.get("seconds") or {}).get("total")
+        table["samples per second"] = results.get("samples_per_second")
+        tables.append({name: value for name, value in table.items() if isinstance(value, (int, float))})
+    for name in dict.fromkeys(name for table in tables for name in table):
+        found[name] = [table.get(name) for table in tables]
+    return found
+
+
+def figure_rows(records: Sequence[Record]) -> list[list[str]]:
+    """Rows for the terminal: the name, and for each run its value with the difference to the first run's."""
+    return [[name, *_with_differences(name, values)] for name, values in figures(records).items()]
+
+
+def _with_differences(name: str, values: Sequence[float | int | None]) -> list[str]:
+    first, told = values[0], []
+    best = _best(name, [value for value in values if value is not None])
+    for number, value in enumerate(values):
+        if value is None:
+            told.append("")
+            continue
+        text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
+        if number and first is not None:
+            text += f" ({_signed(value - first)})"
+        told.append(text + (" *" if value == best else ""))
+    return told
+
+
+def _signed(difference: float | int) -> str:
+    if isinstance(difference, int):
+        return f"{difference:+,}"
+    return f"{difference:+.4f}" if abs(difference) < 100 else f"{difference:+,.1f}"
+
+
+def _best(name: str, values: Sequence[float | int]) -> float | int | None:
+    """The best of a figure of quality; None where it is none, or where all are the same."""
+    part, _, figure = name.partition(" ")
+    if part not in PARTS or len(set(values)) < 2:
+        return None
+    smaller = figure in SMALLER_IS_BETTER or DIRECTIONS.get(f"valid_{figure}") == "min"
+    return min(values) if smaller else max(values)
+
+
+def notes(records: Sequence[Record]) -> list[str]:
+    """What keeps the figures from being comparable."""
+    told = []
+    prints = {record.results.get("data_fingerprint") for record in records if record.results}
+    if len(prints) > 1:
+        told.append("The runs were given different data (their fingerprints differ): figures do not compare.")
+    elif len({(_seed(record), repr(record.stored.get("data"))) for record in records}) > 1:
+        told.append("The runs split their data differently (data.* or seed): small differences may be chance.")
+    told += [f"{record.path}: {record.status}" for record in records if record.status not in FINISHED]
+    return told
+
+
+FINISHED = ("completed", "early_stopped")
+
+
+def _seed(record: Record) -> Any:
+    data = record.stored.get("data")
+    own = data.get("seed") if isinstance(data, dict) else None
+    return record.stored.get("seed") if own is None else own

@@ -1,0 +1,117 @@
+"""A folder of images: its classes and parts by their names, and the files that are no images."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import numpy as np
+
+from trainer.convert import did_you_mean
+from trainer.data.decode import DIGEST_BYTES, Geometry, Unequal
+from trainer.data.listing import Survey, readable, survey
+from trainer.data.pool import Progress, decode_all
+from trainer.doctor.findings import Report, some
+from trainer.errors import UserError
+from trainer.keys import DataConfig
+
+TARGET = "trainer.data.images.image_folder"
+SIDE = 64  # pixels to which files are brought that are only looked at
+
+
+def look(report: Report, config: DataConfig, progress: Progress) -> bool:
+    """Adds what is wrong with the folder; returns whether its files can be loaded.
+
+    Where they can, unreadable files and duplicates are found while they are loaded; else here, from the files.
+    """
+    report.done += ["class lists", "hidden folders", "empty classes", "unreadable images"]
+    try:
+        found = survey(config.root)
+    except UserError as error:
+        report.errors("class lists", error.problems)
+        return False
+    report.fact("data", images={part: sum(map(len, classes.values())) for part, classes in found.parts.items()})
+    whole = _class_lists(report, found)
+    for folder, count in found.hidden.items():
+        report.add(
+            "hidden folders",
+            "warning",
+            count,
+            f"{folder} is left out, as its name begins with a dot; images in it: {count:,}",
+            "rename it if it is data, delete it if not",
+        )
+    for part, classes in found.parts.items():
+        if empty := [name for name, files in classes.items() if not files]:
+            whole = False
+            report.add(
+                "empty classes",
+                "error",
+                len(empty),
+                f"no images in {some(f'{part}/{name}' for name in empty)}",
+                "delete the folders, fill them, or name the classes to use: data.classes=[...]",
+            )
+    if not whole:
+        _decode(report, found, progress)
+    return whole
+
+
+def _class_lists(report: Report, found: Survey) -> bool:
+    """Whether every part has the classes of the training part, and there are two or more."""
+    train = set(found.parts["train"])
+    for part, classes in found.parts.items():
+        for odd, where, near in (
+            (sorted(train - set(classes)), f"only train has, not {part}", sorted(set(classes) - train)),
+            (sorted(set(classes) - train), f"only {part} has, not train", sorted(train - set(classes))),
+        ):
+            if odd:
+                meant = next((hint for name in odd if (hint := did_you_mean(readable(name).lower(), near))), "")
+                report.add(
+                    "class lists",
+                    "error",
+                    len(odd),
+                    f"classes that {where}: {some(map(readable, odd), 10)}.{meant}".rstrip("."),
+                    "give every part the same class folders: labels are counted off their names",
+                )
+    if len(train) < 2:
+        report.add("class lists", "error", 1, f"{len(train)} class folders in the training part", "two are needed")
+    return not any(finding.check == "class lists" for finding in report.findings)
+
+
+def _decode(report: Report, found: Survey, progress: Progress) -> None:
+    """Unreadable and duplicate files of a folder that cannot be loaded as it is."""
+    files = [
+        (part, name, path) for part, classes in found.parts.items() for name, paths in classes.items() for path in paths
+    ]
+    if not files:
+        return
+    paths = [os.path.join(found.root, path) for _, _, path in files]
+    try:
+        result = decode_all(paths, (SIDE, SIDE, 3), Geometry(SIDE), None, progress)
+    except Unequal:  # all are brought to one size
+        raise AssertionError from None
+    unreadable(report, [{"path": paths[row], "reason": reason} for row, reason in result.problems], len(files))
+    bad = {row for row, _ in result.problems}
+    digests = np.frombuffer(result.digests, np.uint8).reshape(-1, DIGEST_BYTES)
+    counts = Counter(digests[row].tobytes() for row in range(len(files)) if row not in bad)
+    report.done.append("duplicates")
+    if doubled := sum(count - 1 for count in counts.values()):
+        report.add(
+            "duplicates",
+            "warning",
+            doubled,
+            f"{doubled:,} images are exact copies of others (brought to {SIDE} pixels)",
+            "delete the copies",
+        )
+
+
+def unreadable(report: Report, bad: list[dict[str, str]], total: int, *, skipped: bool = False) -> None:
+    """Adds the files that cannot be used; a mere warning where they are to be skipped."""
+    if bad:
+        shown = some(f"{readable(file['path'])} ({file['reason']})" for file in bad)
+        report.add(
+            "unreadable images",
+            "warning" if skipped else "error",
+            len(bad),
+            f"{len(bad):,} of {total:,} images cannot be used: {shown}",
+            "repair or delete them" + ("" if skipped else ", or leave them out: data.on_bad_image=skip"),
+        )

@@ -1,0 +1,75 @@
+"""`trainer compare`: tables on the terminal, and the curves of several runs in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from trainer import compare
+from trainer.errors import UserError
+from trainer.record import Record
+from trainer.report.leaderboard import print_table
+from trainer.report.svg import LOG_FROM
+
+COLOURS = ("#1f6fd6", "#d1495b", "#2e933c", "#8f5bd6", "#d68c1f", "#1fa3a3", "#7f8ea3", "#a3591f")
+COLUMNS = ("valid_loss", "valid_accuracy", "valid_r2")
+
+
+def show(records: Sequence[Record], picture: Path) -> None:
+    """Prints what differs between the runs and what came of it, and draws their curves.
+
+    Raises:
+        UserError: the picture cannot be written.
+    """
+    names = compare.names(records)
+    if changed := compare.changed(records):
+        print_table(["changed", *names], [[key, *values] for key, values in changed.items()], named=True)
+    else:
+        print("The runs have the same configuration.")
+    print()
+    print_table(["figure", *names], [list(row) for row in compare.figure_rows(records)], named=True)
+    for note in compare.notes(records):
+        print(note)
+    if draw(records, names, picture):
+        print(f"\ncurves     {picture}")
+
+
+def draw(records: Sequence[Record], names: Sequence[str], path: Path) -> bool:
+    """Validation by epoch of all runs (solid), their training loss (thin); False where there is nothing to draw."""
+    columns = [c for c in COLUMNS if any(row.get(c) is not None for record in records for row in record.rows)]
+    if not columns:
+        return False
+    figure = Figure(figsize=(5.2 * len(columns), 4.4), dpi=110, layout="constrained")
+    for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
+        values = []
+        for number, (record, name) in enumerate(zip(records, names, strict=True)):
+            colour = COLOURS[number % len(COLOURS)]
+            for part, width, alpha in (("train", 1.0, 0.45), ("valid", 1.8, 1.0)):
+                points = _points(record, column.replace("valid", part))
+                values += [y for _, y in points]
+                if points:
+                    x, y = zip(*points, strict=True)
+                    label = name if part == "valid" else None
+                    style = "-" if number < len(COLOURS) else "--"
+                    axes.plot(x, y, style, color=colour, linewidth=width, alpha=alpha, label=label)
+        if column == "valid_loss" and min(values) > 0 and max(values) / min(values) > LOG_FROM:
+            axes.set_yscale("log")
+        axes.set(xlabel="epoch", title=column.removeprefix("valid_"))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    shown = [label.replace("$", r"\$") for label in labels]
+    figure.legend(handles, shown, loc="outside lower center", frameon=False, fontsize=8, ncols=min(2, len(shown)))
+    try:
+        figure.savefig(path, format=path.suffix.lstrip(".").lower() or "png")
+    except (OSError, ValueError) as error:
+        raise UserError(f"--out {path}: the picture cannot be written ({error}).") from error
+    return True
+
+
+def _points(record: Record, column: str) -> list[tuple[float, float]]:
+    return [(x, y) for row in record.rows if (x := row.get("epoch")) is not None and (y := row.get(column)) is not None]

@@ -1,0 +1,129 @@
+"""What a run tells a tracker, and what happens where the tracker fails: the run goes on, and says so once."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from trainer.convert import show
+from trainer.keys import LoggerConfig
+
+# The library of each tracker, and the extra that brings it.
+LIBRARIES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
+Figures = dict[str, float]
+
+
+class Tracker(Protocol):
+    """An open run in some tracker's books."""
+
+    def row(self, step: int, figures: Figures) -> None:
+        """A validation after `step` optimizer steps."""
+
+    def end(self, status: str, figures: Figures) -> None:
+        """The run is over; nothing follows."""
+
+
+class Guarded:
+    """A tracker that may fail without harm; None where there is none.
+
+    Args:
+        start: opens the tracker.
+        note: is told, once, what went wrong.
+    """
+
+    def __init__(self, name: str, start: Callable[[], Tracker | None], note: Callable[[str], None]) -> None:
+        self.name, self.note = name, note
+        self.tracker: Tracker | None = None
+        self.tracker = self._try(start)
+
+    def row(self, row: dict[str, Any]) -> None:
+        """A row of metrics.csv."""
+        tracker = self.tracker
+        if tracker is not None:
+            figures = {name: float(value) for name, value in row.items() if value is not None and name != "step"}
+            self._try(lambda: tracker.row(row["step"], figures))
+
+    def end(self, results: dict[str, Any]) -> None:
+        """What results.json says in the end."""
+        tracker = self.tracker
+        if tracker is not None:
+            self._try(lambda: tracker.end(results["status"], final_figures(results)))
+            self.tracker = None
+
+    def _try(self, what: Callable[[], Any]) -> Any:
+        try:
+            return what()
+        except Exception as error:  # whatever a library, a server or a disk comes up with
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            self.note(f"logger={self.name} failed and is off from here on: {reason}")
+            self.tracker = None
+            return None
+
+
+def problems(config: LoggerConfig) -> list[str]:
+    """A sentence where the tracker's library is not installed."""
+    library = LIBRARIES.get(config.name)
+    if library is None or importlib.util.find_spec(library) is not None:
+        return []
+    return [f"logger={config.name}: {library} is not installed. pip install 'trainer-cli[{library}]'"]
+
+
+def leads_out(config: LoggerConfig) -> str | None:
+    """Where results would be sent from this machine; None where they stay on it."""
+    if config.name == "wandb" and config.online:
+        return "Weights & Biases"
+    if config.name == "mlflow" and config.uri is not None and not config.uri.startswith("sqlite:"):
+        return config.uri
+    return None
+
+
+def final_figures(results: dict[str, Any]) -> Figures:
+    """The figures of the best validation and of the test, by names as in metrics.csv, and what the run took."""
+    found: dict[str, Any] = {}
+    for part in ("train", "valid", "test"):
+        prefix = part if part == "test" else f"best_{part}"
+        found |= {f"{prefix}_{name}": value for name, value in (results.get(part) or {}).items()}
+    found |= {"best_epoch": results.get("best_epoch"), "epochs": results.get("epochs")}
+    found |= {"parameters": results["parameters"]["total"], "seconds": results["seconds"]["total"]}
+    return {
+        name: float(value)
+        for name, value in found.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
+def flat(leaves: list[tuple[str, Any]]) -> dict[str, str | int | float | bool]:
+    """Hyperparameters as trackers take them: numbers, truth values and texts."""
+    return {key: value if isinstance(value, (str, int, float, bool)) else show(value) for key, value in leaves}
+
+
+def opener(
+    config: LoggerConfig, folder: Path, leaves: list[tuple[str, Any]], step: int
+) -> Callable[[], Tracker | None]:
+    """What opens the chosen tracker.
+
+    Args:
+        folder: of the run.
+        leaves: (key, value) of the stored configuration.
+        step: finished optimizer steps; above 0 the run continues.
+    """
+
+    def start() -> Tracker | None:
+        parameters = flat(leaves)
+        if config.name == "tensorboard":
+            from trainer.trackers.tensorboard import TensorBoard
+
+            return TensorBoard(folder, parameters, step)
+        if config.name == "mlflow":
+            from trainer.trackers.mlflow import MLflow
+
+            return MLflow(config, folder, parameters)
+        if config.name == "wandb":
+            from trainer.trackers.wandb import Wandb
+
+            return Wandb(config, folder, parameters)
+        return None
+
+    return start
