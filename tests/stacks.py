@@ -31,6 +31,15 @@ def close(a: Any, b: Any, tolerance: float = 1e-9) -> bool:
         return False
 
 
+def owned(content: Any) -> bool:
+    """Whether each tensor's file has its own bytes and no others: not those of a stack that it was part of."""
+    if isinstance(content, dict):
+        return all(map(owned, content.values()))
+    if isinstance(content, (list, tuple)):
+        return all(map(owned, content))
+    return not isinstance(content, torch.Tensor) or content.untyped_storage().nbytes() == content.nbytes
+
+
 def last(place: Path) -> dict[str, Any]:
     return checkpoint.load(place / "checkpoints" / "last.pt")
 

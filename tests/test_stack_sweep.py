@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import Done
 from rough_models import write_patient
-from stacks import DOUBLE, STACK, close, end_of, ends, last, lines, same_sweeps, stacks
+from stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
 from sweeps import Server, ledger, places, results, states, table
 
 from trainer import checkpoint
 
 IRIS = (*DOUBLE, "data=iris", "model=mlp", "model.hidden=[8]", "test=false")
-# Stopped early at different times, at the end of their epochs, and one that diverges; their files are looked at.
+# Stopped early at different times, at the end of their epochs, and some that diverge from the middle of the stack.
 MANY = (
     *IRIS,
     "optim=sgd",
-    "optim.lr=1e-2,0.7,1e30",
+    "optim.lr=1e-2,2.0,1e30,1e200",
     "patience=2,3",
     "min_delta=0.05",
-    "epochs=6,9",
+    "epochs=9",
     "seed=3",
     "init=xavier_normal",
 )
@@ -43,7 +44,7 @@ def many(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Done
 
 def test_a_stack_comes_to_what_its_jobs_come_to_one_by_one(many) -> None:
     alone, stacked = many
-    assert stacks(stacked.folder) == [list(range(12))]
+    assert stacks(stacked.folder) == [list(range(8))]
     assert stacks(alone.folder) == []
     assert same_sweeps(alone.folder, stacked.folder)
     found = [(results(place)["status"], results(place)["epochs"]) for place in places(stacked.folder)]
@@ -55,10 +56,10 @@ def test_a_stack_comes_to_what_its_jobs_come_to_one_by_one(many) -> None:
 def test_what_diverges_is_told_and_changes_no_other(many, sweep) -> None:
     _, stacked = many
     diverged = [number for number, state in states(stacked.folder).items() if state == "diverged"]
-    assert diverged == [8, 9, 10, 11]
-    without = sweep("-m", *[word.replace(",1e30", "") for word in MANY], STACK)
+    assert diverged == [4, 5, 6, 7]
+    without = sweep("-m", *[word.replace(",1e30,1e200", "") for word in MANY], STACK)
     assert without.code == 0, without.err
-    assert close(ends(without.folder), ends(stacked.folder)[:8], 1e-10)
+    assert close(ends(without.folder), ends(stacked.folder)[:4], 1e-10)
 
 
 def test_a_member_has_the_files_of_a_single_run(many) -> None:
@@ -89,12 +90,13 @@ def test_a_members_checkpoints_are_those_of_a_single_run(many) -> None:
         for name in ("best.pt", "last.pt"):
             contents = [checkpoint.load(place / "checkpoints" / name) for place in (alone, stacked)]
             assert _shapes(contents[0]) == _shapes(contents[1])
+            assert all(map(owned, contents))
 
 
-def _shapes(content) -> object:
-    """Keys, and of each tensor its shape, its type and the bytes that its file has for it."""
+def _shapes(content: Any) -> Any:
+    """Keys, and of each tensor its shape and its type."""
     if isinstance(content, torch.Tensor):
-        return content.shape, content.dtype, content.untyped_storage().nbytes() == content.nbytes
+        return content.shape, content.dtype
     if isinstance(content, dict):
         return {key: _shapes(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
