@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="+", choices=[*BENCHMARKS, "all"])
+    parser.add_argument("what", nargs="+", choices=[*BENCHMARKS, *GROUPS])
     parser.add_argument(
         "--data",
         default=os.environ.get("TRAINER_DATA", "data"),
@@ -52,7 +52,7 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"torch {torch.__version__}, {torch.get_num_threads()} threads"
     )
-    for name in BENCHMARKS if "all" in arguments.what else arguments.what:
+    for name in dict.fromkeys(name for what in arguments.what for name in GROUPS.get(what, [what])):
         print(f"\n{name}: {BENCHMARKS[name].__doc__}")
         BENCHMARKS[name](arguments)
 
@@ -492,6 +492,8 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "stack": stack,
     "features": features,
 }
+
+GROUPS = {"all": list(BENCHMARKS), "transfer": ["features", "images"]}
 
 if __name__ == "__main__":
     main()
