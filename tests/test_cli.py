@@ -137,3 +137,18 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["predit", "x"], "predit: no such verb. Did you mean predict? There is: train, evaluate, predict, export,"),
+        (["--quick"], "No such option '--quick'"),
+        (["predict", "--tp", "3"], "trainer predict: No such option '--tp'"),
+    ],
+)
+def test_a_misspelt_verb_or_option_is_answered(words: list[str], sentence: str, verb) -> None:
+    done = verb(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"trainer: error: {sentence}")
+    assert len(done.err.splitlines()) == 1

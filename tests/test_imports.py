@@ -26,6 +26,7 @@ LAYERS = [
     "draws ledger record trackers.*",
     "compose leaderboard halving details",
     "population stopping stack.layers stack.fused report.console report.sweep_view report.leaderboard_page",
+    "report.tested",
     "report.run_page report.pages",
     "step stack.optimizers",
     "stack.population report.evaluation",

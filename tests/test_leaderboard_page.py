@@ -100,7 +100,7 @@ def test_the_page_of_a_sweep_shows_the_curves_of_the_best(browse, sweep) -> None
     jobs = len(places(done.folder))
     assert count(text, "circle", "axes") == 2 * (jobs + 1)  # and the ring that marks the nearest
     assert column(text, 1) == [str(rank) for rank in range(1, jobs + 1)]
-    assert [f"{float(row['valid_accuracy']):.4g}" for row in table(done.folder)] == column(text, 6)
+    assert [f"{float(row['valid_accuracy']):.4f}" for row in table(done.folder)] == column(text, 6)
     assert len(re.findall("<input[^>]*>", text)) == jobs
     assert "tied" in text or text.count("best") > 2
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from runs import images, trained
 
 from trainer import cli, details, record
@@ -222,6 +223,7 @@ def test_whatever_stands_in_the_folder_is_text(copy: Path) -> None:
         ("metrics.csv", "epoch,valid_loss\n1,2,3,4\n", "not readable"),
         ("details.json", '{"mistakes": [{"image": 3}]}', "mistakes.image is of type int"),
         ("details.json", " " * 20_000_001, "more than the 20,000,000 accepted"),
+        ("evaluation-1.json", '{"part": 3}', "evaluation-1.json: not as this program writes it: part is of type int"),
         ("metrics.csv", b"\xff\xfe", "not UTF-8"),
     ],
 )
@@ -291,6 +293,39 @@ def test_a_place_without_runs_is_wrong_usage(words: list[str], capfd) -> None:
     err = capfd.readouterr().err
     assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+def test_pictures_that_a_run_left_out_are_drawn(tmp_path: Path, capfd) -> None:
+    run = trained(tmp_path, "data=iris", "model=mlp", "epochs=2", "plots=false")
+    assert cli.guarded(lambda: cli.run_trainer(["report", str(run)])) == 0
+    for name in ("curves.png", "confusion_matrix.png"):
+        with Image.open(run / name) as picture:
+            assert min(picture.size) > 200
+            assert picture.convert("L").getextrema()[0] < 100  # something dark on the white
+    drawn = (run / "curves.png").stat()
+    assert cli.guarded(lambda: cli.run_trainer(["report", str(run)])) == 0
+    assert (run / "curves.png").stat().st_ino == drawn.st_ino  # what is there stays
+
+
+def test_pictures_are_not_drawn_through_a_link(copy: Path, tmp_path: Path) -> None:
+    (copy / "curves.png").unlink()
+    (copy / "curves.png").symlink_to(tmp_path / "elsewhere")
+    (copy / "metrics.csv").write_text("step\n1\n2\n")  # none of the columns that are drawn
+    assert cli.guarded(lambda: cli.run_trainer(["report", str(copy)])) == 0
+    assert not (tmp_path / "elsewhere").exists()
+    assert not (copy / "curves.png").is_symlink()
+
+
+def test_later_evaluations_have_a_row_each(copy: Path) -> None:
+    for words in (["--calibrate"], ["--part", "valid"], []):
+        assert cli.guarded(lambda words=words: cli.run_trainer(["evaluate", str(copy), *words])) == 0
+    (copy / "evaluation-4.json").touch()  # another evaluation is at work, or was broken off
+    page = Page(write_page(copy).read_text())
+    assert "Later evaluations" in page.texts
+    assert [f"evaluation-{n}.json" in page.texts for n in (1, 2, 3, 4)] == [True, True, True, False]
+    first, second, _ = (json.loads((copy / f"evaluation-{n}.json").read_text()) for n in (1, 2, 3))
+    for figure in (first["calibration"]["calibrated"]["temperature"], second["test"]["loss"]):
+        assert repr(figure) in [a.get("data-value") for a in page.all("td")]
 
 
 def test_without_plots_there_is_no_page(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ MISTAKES = {
         "--lr: no such flag. Keys are given without dashes: lr=0.1",
     ],
     "optim.lrr=1 model._target_=foo.Bar epochs=0": ["optim.lrr:", "model._target_=foo.Bar:", "epochs=0:"],
+    "optim.lr=abc epochs=0": ["optim.lr=abc: expected a number", "epochs=0:"],
+    "optim.lr=-1 epochs=0": ["Invalid learning rate: -1", "epochs=0:"],
 }
 
 # A user's files, the command line that meets them, and what its answer must contain.
@@ -170,6 +172,7 @@ sys.exit(f"imported {heavy}" if heavy else code)
         ("--epochs 3", 2),
         ("resume=nowhere", 2),
         ("lr=0.1", 2),
+        ("epochs=0 optim.lr=0.1", 2),
         ("--help", 0),
         ("--version", 0),
         ("--cfg job", 0),

@@ -60,7 +60,7 @@ class Job:
         overrides: what the user typed for this job.
         problems: one sentence for each thing that is wrong.
         id: in a sweep, what tells it from every other job; see jobs.identity.
-        unusual: parts that are not as shipped, so that only their target's signature can tell whether they are right.
+        unusual: parts that only their target can judge: not as shipped, or with a value that looks wrong.
     """
 
     config: Config
@@ -214,9 +214,19 @@ class Composer:
             part
             for part in config.PARTS
             if isinstance(tree.get(part), dict)
-            and (set(tree[part]) - set(base[part]) or tree[part].get("_target_") != base[part].get("_target_"))
+            and (
+                set(tree[part]) - set(base[part])
+                or tree[part].get("_target_") != base[part].get("_target_")
+                or any(_odd(value, base[part].get(key)) for key, value in tree[part].items())
+            )
         }
         return (foreign & set(config.PARTS)) | changed
+
+
+def _odd(value: Any, shipped: Any) -> bool:
+    """Whether something else than a number, or a negative one, stands where a number was shipped."""
+    numbers = (int, float)
+    return isinstance(shipped, numbers) and value is not None and not (isinstance(value, numbers) and value >= 0)
 
 
 def _quoted(word: str) -> str:

@@ -12,7 +12,6 @@ from trainer.calibration import Calibration
 from trainer.data.pool import Progress
 from trainer.errors import UserError
 from trainer.evaluation import Evaluation
-from trainer.files import write_atomically
 from trainer.judged import Judged, document, ensemble, write
 from trainer.predictor import stored_calibration
 from trainer.saved import Saved, open_for_verb
@@ -111,5 +110,5 @@ def _written(
         curves = {"as it is": found["uncalibrated"]["bins"]}
         if found["calibrated"] is not None:
             curves[f"temperature {found['calibrated']['temperature']:.3f}"] = found["calibrated"]["bins"]
-        write_atomically(path.with_suffix(".png"), plots.reliability(curves))
+        plots.reliability(path.with_suffix(".png"), curves)
     return Done(judged, known, content, path, epoch)

@@ -185,7 +185,7 @@ def table(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[list[str], list
     for rank, row in enumerate(ranked(rows), 1):
         value = [row.value] if len(monitors) == 1 else [row.monitor, row.value]
         test = row.test if _is_shown(row, row.entry.number in won) else None
-        seconds = (row.results.get("seconds") or {}).get("total")
+        seconds = (row.results.get("seconds") or {}).get("training")  # only winners are tested
         cells.append([
             rank, row.entry.name, row.entry.state, *(row.setting(key) for key in keys), *value,
             row.results.get("best_epoch"), row.results.get("epochs"), test, seconds, row.entry.reason or None,

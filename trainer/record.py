@@ -7,6 +7,8 @@ becomes one sentence. Imports no torch.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +25,13 @@ DEEPEST = 4  # folders between the one that is named and a run in it
 NUMBER = (int, float, type(None))
 TEXT = (str, type(None))
 WHOLE = (int, type(None))
-# What stands in results.json, as far as it is shown: a kind, [kind] for a list, {"*": kind} for any names.
+MOST_EVALUATIONS = 1000
+# What stands in the files, as far as it is shown: a kind, [kind] for a list, {"*": kind} for any names.
+TEST: dict[str, Any] = {
+    "per_class": [{"class": str, "*": NUMBER}],
+    "confusion_matrix": [[int]],
+    "*": NUMBER,
+}
 SHAPE: dict[str, Any] = {
     "status": str,
     "reason": TEXT,
@@ -34,11 +42,7 @@ SHAPE: dict[str, Any] = {
     "monitor": TEXT,
     "train": {"*": NUMBER},
     "valid": {"*": NUMBER},
-    "test": {
-        "per_class": [{"class": str, "*": NUMBER}],
-        "confusion_matrix": [[int]],
-        "*": NUMBER,
-    },
+    "test": TEST,
     "parameters": {"*": int},
     "seconds": {"*": NUMBER},
     "samples_per_second": NUMBER,
@@ -62,6 +66,13 @@ DETAILS: dict[str, Any] = {
     "mistakes": [{"image": str, "predicted": str, "true": str, "chance": float}],
     "predictions": [[float]],
 }
+EVALUATION: dict[str, Any] = {
+    "part": str,
+    "samples": int,
+    "overrides": [str],
+    "test": TEST,
+    "calibration": {"uncalibrated": {"ece": NUMBER}, "calibrated": {"ece": NUMBER, "temperature": NUMBER}},
+}
 
 
 @dataclass
@@ -76,6 +87,7 @@ class Record:
         results: of results.json with all keys of SHAPE, None where absent; empty where there is no such file.
         rows: of metrics.csv; what is no finite number is None.
         details: of details.json, with all keys of DETAILS; empty where there is no such file.
+        evaluations: of what `trainer evaluate` wrote, by file name, each with all keys of EVALUATION.
     """
 
     path: Path
@@ -85,6 +97,7 @@ class Record:
     results: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, float | None]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -120,7 +133,22 @@ def read(path: Path) -> Record:
         record.rows = _rows(path / "metrics.csv")
     if (path / "details.json").exists():
         record.details = _json(path / "details.json", LARGEST_DETAILS, DETAILS)
+    record.evaluations = _evaluations(path)
     return record
+
+
+def _evaluations(path: Path) -> dict[str, dict[str, Any]]:
+    """By number; one that is empty is being written at this moment, or was broken off then."""
+    found = {
+        int(match[1]): entry.path
+        for entry in os.scandir(path)
+        if (match := re.fullmatch(r"evaluation-([1-9][0-9]{0,5})\.json", entry.name))
+        and entry.stat(follow_symlinks=False).st_size
+    }
+    if len(found) > MOST_EVALUATIONS:
+        raise UserError(f"{path}: {len(found):,} evaluations are more than the {MOST_EVALUATIONS:,} shown.")
+    read = {Path(name): _json(Path(name), LARGEST_DETAILS, EVALUATION) for _, name in sorted(found.items())}
+    return {file.name: evaluation for file, evaluation in read.items()}
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 import click
 
+from trainer.convert import did_you_mean
+from trainer.errors import UserError
+
 # What `trainer --help` shows; a verb's own help is its command's.
 VERBS: dict[str, str] = {
     "evaluate": "the test of finished runs again, on their own data or on other data",
@@ -33,6 +36,16 @@ class Verbs(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, context: click.Context, words: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = words[0]
+        if name not in VERBS and not name.startswith("-"):
+            known = self.list_commands(context)
+            near = did_you_mean(name, known)
+            raise UserError(f"{name}: no such verb.{near} There is: {', '.join(known)}.")
+        return super().resolve_command(context, words)
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl([("train", "train a model: the same as the command train"), *VERBS.items()])
@@ -50,15 +63,13 @@ def run_verb(words: Sequence[str]) -> int:
     Raises:
         UserError: a verb, an option or an argument is wrong.
     """
-    from trainer.errors import UserError
-
     try:
         code = verbs.main(list(words), prog_name="trainer", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.ctx.get_help())
         return 0
     except click.UsageError as error:
-        place = f"{error.ctx.command_path}: " if error.ctx is not None else ""
+        place = f"{error.ctx.command_path}: " if error.ctx is not None and error.ctx.parent is not None else ""
         raise UserError(f"{place}{' '.join(error.format_message().split())}") from error
     except click.Abort:
         return 130

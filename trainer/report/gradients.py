@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from trainer.report.plots import save
+
 DEAD, FLAT, GREY = "#c0392b", "#e0a030", "#9aa5b1"
 BRIGHTEST = 0.85  # of viridis, whose end is too bright on white
 PLAIN_LAYERS = 12  # up to so many, markers tell lines of few epochs apart
@@ -44,7 +46,7 @@ def picture(path: Path, rows: list[Row]) -> None:
     handles = [handle for axes in (by_depth, *last) for handle in axes.get_legend_handles_labels()[0]]
     if handles:
         figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside lower right", ncols=len(handles))
-    figure.savefig(path)
+    save(figure, path)
 
 
 def _times(rows: list[Row]) -> str:

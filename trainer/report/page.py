@@ -90,11 +90,12 @@ def table(
     header, rows = [header[i] for i in shown], [[row[i] for i in shown] for row in rows]
     texts = {i for i in range(len(header)) if any(isinstance(row[i], str) for row in rows)}
     kind = {i: ' class="text"' if i in texts else "" for i in range(len(header))}
+    digits = [_digits([row[i] for row in rows]) for i in range(len(header))]
     head = "".join(f'<th scope="col"{kind[i]}><button>{escape(name)}</button></th>' for i, name in enumerate(header))
     lines = []
     for place, row in enumerate(rows):
         mark = ' class="best"' if place in best else ""
-        cells = "".join(_cell(value, kind[i], named and i == 0) for i, value in enumerate(row))
+        cells = "".join(_cell(value, kind[i], digits[i], named and i == 0) for i, value in enumerate(row))
         if jobs is not None:
             mark += f' data-job="{jobs[place]}"'
             cells = f'<td class="tick"><input type="checkbox" aria-label="curves" data-job="{jobs[place]}"></td>{cells}'
@@ -107,11 +108,17 @@ def table(
     )
 
 
-def _cell(value: Any, kind: str, head: bool = False) -> str:
+def _digits(column: list[Any]) -> str:
+    """How the numbers of a column are written: shares with the same decimals, to be compared at a look."""
+    sizes = [abs(value) for value in column if isinstance(value, float) and value != 0]
+    return ".4f" if all(0.001 <= size <= 1 for size in sizes) else ".4g"
+
+
+def _cell(value: Any, kind: str, digits: str, head: bool = False) -> str:
     if head:
         return f'<th scope="row"{kind}>{escape(str(value))}</th>'
     if value is None:
         return f'<td{kind} data-value=""></td>'
     if isinstance(value, float):
-        return f'<td{kind} data-value="{value!r}">{value:.4g}</td>'
+        return f'<td{kind} data-value="{value!r}">{value:{digits}}</td>'
     return f"<td{kind}>{escape(str(value))}</td>"

@@ -1,17 +1,17 @@
-"""Pages of many runs at once; what is wrong with one does not keep the others from theirs."""
+"""Pages and pictures of many runs at once; what is wrong with one does not keep the others from theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from trainer.errors import UserError
-from trainer.record import locate, runs_below
+from trainer.record import Record, locate, read, runs_below
 from trainer.report.messages import print_problems
 from trainer.report.run_page import write_page
 
 
 def write_pages(places: Iterable[str]) -> int:
-    """Writes report.html for the runs at or below each place and prints its path; returns the exit code.
+    """Writes report.html, and pictures that are missing, for the runs at or below each place; returns the exit code.
 
     Raises:
         UserError: a place that holds no run.
@@ -29,7 +29,24 @@ def write_pages(places: Iterable[str]) -> int:
     for run in dict.fromkeys(runs):
         try:
             print(write_page(run))
+            _draw_missing(read(run))
         except UserError as error:
             print_problems(error.problems)
             code = 1
     return code
+
+
+def _draw_missing(record: Record) -> None:
+    """curves.png and confusion_matrix.png, where the run left them out, as the jobs of a sweep do."""
+    test = record.results.get("test") or {}
+    curves, matrix = record.path / "curves.png", record.path / "confusion_matrix.png"
+    draws_curves = bool(record.rows) and not curves.exists()
+    draws_matrix = bool(test.get("confusion_matrix")) and not matrix.exists()
+    if not (draws_curves or draws_matrix):
+        return
+    from trainer.report import plots
+
+    if draws_curves:
+        plots.curves(curves, record.rows, record.results.get("best_epoch"))
+    if draws_matrix:
+        plots.confusion_matrix(matrix, test["confusion_matrix"], tuple(row["class"] for row in test["per_class"]))

@@ -13,13 +13,27 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from trainer.files import write_atomically
+
 TRAIN, VALID = "#7f8ea3", "#1f6fd6"
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG as a whole: what stands there may be a link to somewhere else, put there by anybody.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
+    """
+    written = io.BytesIO()
+    figure.savefig(written, format="png")
+    write_atomically(path, written.getbuffer())
 
 
 def curves(path: Path, history: list[dict[str, Any]], best_epoch: int | None) -> None:
     """Train against validation by epoch: the loss, and accuracy or R2; the best one marked."""
     figure = Figure(figsize=(10, 4), dpi=110, layout="constrained")
-    second = "accuracy" if "valid_accuracy" in history[0] else "r2"
+    history = [row for row in history if row.get("epoch") is not None]
+    second = "accuracy" if any("valid_accuracy" in row for row in history) else "r2"
     for axes, name in zip(figure.subplots(1, 2), ("loss", second), strict=True):
         for part, colour in (("train", TRAIN), ("valid", VALID)):
             values = [(row["epoch"], row.get(f"{part}_{name}")) for row in history]
@@ -36,7 +50,7 @@ def curves(path: Path, history: list[dict[str, Any]], best_epoch: int | None) ->
             _log_if_wide(axes, history)
         _plain(axes)
         axes.legend(frameon=False)
-    figure.savefig(path)
+    save(figure, path)
 
 
 def predictions(path: Path, targets: Tensor, predicted: Tensor) -> None:
@@ -52,11 +66,11 @@ def predictions(path: Path, targets: Tensor, predicted: Tensor) -> None:
     right.set(xlabel="predicted", ylabel="predicted - true", title="residuals")
     for axes in (left, right):
         _plain(axes)
-    figure.savefig(path)
+    save(figure, path)
 
 
 def _log_if_wide(axes: Axes, history: list[dict[str, Any]]) -> None:
-    values = [row[k] for row in history for k in ("train_loss", "valid_loss") if row[k]]
+    values = [row[k] for row in history for k in ("train_loss", "valid_loss") if row.get(k)]
     if values and min(values) > 0 and max(values) / min(values) > 20:
         axes.set_yscale("log")
 
@@ -87,11 +101,11 @@ def confusion_matrix(path: Path, matrix: list[list[int]], classes: tuple[str, ..
                 if counts[i, j]:
                     colour = "white" if shares[i, j] > 0.5 else "black"
                     axes.text(j, i, f"{int(counts[i, j])}", ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(path)
+    save(figure, path)
 
 
-def reliability(curves: dict[str, list[dict[str, Any]]]) -> bytes:
-    """Accuracy against confidence, and how many samples lie at each confidence; a PNG.
+def reliability(path: Path, curves: dict[str, list[dict[str, Any]]]) -> None:
+    """Accuracy against confidence, and how many samples lie at each confidence.
 
     Args:
         curves: for each name the bins, with `low`, `high`, `count`, `confidence` and `accuracy`.
@@ -110,9 +124,7 @@ def reliability(curves: dict[str, list[dict[str, Any]]]) -> bytes:
     lower.set(xlabel="confidence", ylabel="share of samples")
     for axes in (upper, lower):
         _plain(axes)
-    written = io.BytesIO()
-    figure.savefig(written, format="png")
-    return written.getvalue()
+    save(figure, path)
 
 
 def mistakes(path: Path, images: Tensor, captions: list[str]) -> None:
@@ -131,4 +143,4 @@ def mistakes(path: Path, images: Tensor, captions: list[str]) -> None:
         else:
             axes.imshow(pixels[0].numpy(), cmap="gray_r")
         axes.set_title(caption, fontsize=8, parse_math=False)
-    figure.savefig(path)
+    save(figure, path)

@@ -11,12 +11,11 @@ from typing import Any
 
 from trainer.files import write_atomically
 from trainer.record import Record, read
-from trainer.report import confusion, page, svg
+from trainer.report import confusion, page, svg, tested
 
 FILE = "report.html"
 MOST_ROWS = 200  # of metrics.csv in the page's table
 PNG = b"\x89PNG\r\n\x1a\n"
-FIGURES = ("accuracy", "top5_accuracy", "balanced_accuracy", "auroc", "f1", "loss", "mae", "rmse", "r2")
 SHARES = ("accuracy", "top5_accuracy", "balanced_accuracy")
 
 STYLE = """
@@ -54,10 +53,11 @@ def html(record: Record) -> str:
     """The page."""
     sections = {
         "Curves": _curves(record),
-        "Classes": _classes(record),
+        "Classes": tested.classes(record),
         "Confusion matrix": _confusion(record),
         "Predictions": _predictions(record),
-        "Calibration": _calibration(record),
+        "Calibration": tested.calibration(record),
+        "Later evaluations": tested.evaluations(record),
         "Most confident mistakes": _mistakes(record),
         "Configuration": _configuration(record),
         "Environment": _environment(record),
@@ -91,7 +91,9 @@ def _head(record: Record) -> str:
     for part in ("test", "valid"):
         found = results.get(part) or {}
         cards += [
-            (f"{part} {name.replace('_', ' ')}", _figure(name, found[name])) for name in FIGURES if _has(found, name)
+            (f"{part} {name.replace('_', ' ')}", _figure(name, found[name]))
+            for name in tested.FIGURES
+            if _has(found, name)
         ]
         if cards:
             break
@@ -152,23 +154,11 @@ def _whole(value: float | None) -> float | int | None:
     return int(value) if value is not None and value == int(value) else value
 
 
-def _test(record: Record) -> dict[str, Any]:
-    return record.results.get("test") or {}
-
-
-def _classes(record: Record) -> str:
-    rows = _test(record).get("per_class")
-    if not rows:
-        return ""
-    columns = ["class", "total", "correct", "accuracy", "precision", "recall", "f1"]
-    return page.table("Classes", columns, [[row.get(c) for c in columns] for row in rows], named=True)
-
-
 def _confusion(record: Record) -> str:
-    matrix = _test(record).get("confusion_matrix")
+    matrix = (record.results.get("test") or {}).get("confusion_matrix")
     if not matrix:
         return ""
-    return confusion.section(matrix, [row["class"] for row in _test(record)["per_class"]])
+    return confusion.section(matrix, [row["class"] for row in record.results["test"]["per_class"]])
 
 
 def _predictions(record: Record) -> str:
@@ -180,27 +170,6 @@ def _predictions(record: Record) -> str:
     )
     residuals = svg.scatter_chart("residuals", "predicted", "predicted - true", [(p, p - t) for t, p in pairs])
     return f'<div class="plots">{against}{residuals}</div>'
-
-
-def _calibration(record: Record) -> str:
-    found = record.details.get("calibration") or {}
-    bins = [b for b in found.get("bins") or [] if b["count"] > 0 and None not in (b["accuracy"], b["confidence"])]
-    if not bins or found["ece"] is None:
-        return ""
-    total = sum(b["count"] for b in bins)
-    chart = svg.reliability_chart(
-        "reliability", [(b["low"], b["high"], b["accuracy"], b["count"] / total) for b in bins]
-    )
-    mean = sum(b["count"] * (b["confidence"] - b["accuracy"]) for b in bins) / total
-    verdict = "surer than it is right" if mean > 0 else "less sure than it is right"
-    header = ["chance from", "to", "samples", "mean chance", "accuracy"]
-    rows = [[b["low"], b["high"], b["count"], b["confidence"], b["accuracy"]] for b in bins]
-    return (
-        f"<p>Expected calibration error {found['ece']:.4f}: on the whole the model is {verdict} by {abs(mean):.2%}. "
-        "Bars on the dashed line would be a model whose chances can be believed.</p>"
-        f'<div class="plots">{chart}</div>'
-        f"<details><summary>The numbers</summary>{page.table('Calibration', header, rows)}</details>"
-    )
 
 
 def _mistakes(record: Record) -> str:
