@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 460, 290
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 30, 40
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 30, 40
 LOG_FROM = 20  # times the smallest value is the largest: then a logarithmic axis
 MOST_POINTS = 400  # of a line; more are thinned out
 MARKED_POINTS = 40  # of a line that has a dot at each
@@ -46,7 +46,7 @@ class Axis:
         """Wide enough for all the values."""
         low, high = min(values), max(values)
         if high - low <= max(1e-12 * max(abs(low), abs(high)), 1e-300):
-            room = abs(low) * 0.1 if abs(low) > 1e-290 else 0.1
+            room = abs(low) * 0.5 if abs(low) > 1e-290 else 0.1
             low, high = low - room, high + room
         return cls(low, high, start, length, log and low > 0 and high / low > LOG_FROM, whole)
 
