@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -27,6 +28,8 @@ DOING = "decoding images"
 PROBES = 4  # images by which it is told how long all will take
 WORTH_SECONDS = 0.5  # work for a process that is worth its start
 CHUNK = 16
+AHEAD = 2
+FITS = 8192  # bytes that a pipe takes without anyone reading
 LOOK_SECONDS = 0.1
 
 
@@ -137,13 +140,15 @@ class _Processes:
     def _lead(self) -> None:
         """Starts a process and hands it chunks until none is left; a file that ends it is found by itself."""
         process = self._start()
+        handed: deque[Chunk] = deque()
         try:
-            while self.queue and not self.ended:
-                try:
-                    first, paths = self.queue.popleft()
-                except IndexError:  # another thread was quicker
+            while not self.ended:
+                self._hand(process, handed)
+                if not handed:
                     return
-                line = _ask(process, json.dumps([first, paths]).encode())
+                assert process.stdout
+                first, paths = handed.popleft()
+                line = process.stdout.readline()
                 if line.endswith(b"\n") and (found := self._read(process, line, first)):
                     self.found[first] = found
                 elif not self.ended:
@@ -152,10 +157,26 @@ class _Processes:
                         self.queue.extend((first + number, [path]) for number, path in enumerate(paths))
                     else:
                         self.found[first] = Found(bytes(DIGEST_BYTES), [(0, reason)])
+                    self.queue.extend(handed)
+                    handed.clear()
                     self._stop(process)
                     process = self._start()
         finally:
             self._stop(process)
+
+    def _hand(self, process: subprocess.Popen[bytes], handed: deque[Chunk]) -> None:
+        """Two chunks at a time, so that a process has the next one while its answer is read."""
+        while len(handed) < AHEAD and self.queue:
+            try:
+                chunk = self.queue.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            line = json.dumps(chunk).encode()
+            if handed and len(line) > FITS:  # else both sides could wait for the other to read
+                self.queue.appendleft(chunk)
+                return
+            handed.append(chunk)
+            _tell(process, line)
 
     def _start(self) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-P", "-W", "ignore", decode.__file__]
@@ -165,7 +186,9 @@ class _Processes:
             self.running.add(process)
             if self.ended:
                 process.kill()
-        if not _ask(process, self.request) and not self.ended:
+        assert process.stdout
+        _tell(process, self.request)
+        if not process.stdout.readline() and not self.ended:
             raise RunFailed(f"a decoding process did not start: {' '.join(words)}.")
         return process
 
@@ -193,16 +216,12 @@ class _Processes:
         return found
 
 
-def _ask(process: subprocess.Popen[bytes], line: bytes) -> bytes:
-    """The line that a process answers with; without its end, or nothing, where the process has ended."""
+def _tell(process: subprocess.Popen[bytes], line: bytes) -> None:
+    """Hands a line to a process; that it has ended is seen where its answer is read."""
     assert process.stdin
-    assert process.stdout
-    try:
+    with contextlib.suppress(BrokenPipeError):
         process.stdin.write(line + b"\n")
         process.stdin.flush()
-    except BrokenPipeError:
-        return b""
-    return process.stdout.readline()
 
 
 def _ending(code: int) -> str:
