@@ -35,7 +35,7 @@ print("SECONDS", time.perf_counter() - begin)
 COMPOSE = """
 import time
 from trainer.compose import Composer
-from trainer.jobs import compose_jobs
+from trainer.sweep.jobs import compose_jobs
 composer = Composer()
 begin = time.perf_counter()
 jobs = compose_jobs(composer, ["model=lenet5,cnn", "optim.lr=1e-4,1e-3,1e-2,1e-1", "seed=range(32)"])

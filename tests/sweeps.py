@@ -26,7 +26,8 @@ NEEDS_PROC = not Path("/proc/self/stat").exists()
 HARNESS = """
 import json, os, sys, time, traceback
 import torchmetrics.functional.classification
-from trainer import assemble, run, sweep
+from trainer import assemble, run
+from trainer.sweep import executor
 from trainer.cli import guarded, run_train
 from trainer.compose import Composer
 

@@ -16,8 +16,9 @@ from conftest import REPOSITORY
 from PIL import Image
 from runs import trained
 
-from trainer import catalog, cli, compare, record
+from trainer import catalog, cli
 from trainer.errors import UserError
+from trainer.finished import compare, record
 from trainer.paths import shipped_conf
 
 

@@ -18,7 +18,7 @@ from sweeps import TINY, ledger, places, rows, states, table, weights
 from trainer.compose import Composer
 from trainer.draws import Range, draw, read
 from trainer.errors import UserError
-from trainer.jobs import compose_jobs
+from trainer.sweep.jobs import compose_jobs
 
 LR, MOMENTUM = "optim.lr=${loguniform:1e-4,1e-2}", "optim.momentum=${uniform:0.85,0.99}"
 

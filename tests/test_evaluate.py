@@ -257,7 +257,7 @@ def test_a_table_of_other_classes_or_columns(trained: Callable[..., Path], verb,
 
 def test_temperatures_of_every_kind_of_output() -> None:
     """Fitted against a grid; one output, probabilities and log-probabilities are brought to logits first."""
-    from trainer.calibration import fit, log_probabilities
+    from trainer.finished.calibration import fit, log_probabilities
     from trainer.tasks import Classification
 
     torch.manual_seed(0)

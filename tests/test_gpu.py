@@ -7,8 +7,9 @@ import json
 import pytest
 import torch
 
-from trainer import checkpoint, folder, gradients
+from trainer import checkpoint, folder
 from trainer.assemble import assemble
+from trainer.debug import gradients
 from trainer.step import train_step
 
 pytestmark = [

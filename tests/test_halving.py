@@ -23,8 +23,8 @@ from sweeps import (
     weights,
 )
 
-from trainer.halving import rungs
 from trainer.keys import HalvingConfig
+from trainer.sweep.halving import rungs
 
 GRID = ("optim.lr=1e-5,1e-3,1e-2,3e-2,1e-1", "patience=null", "epochs=9", "seed=1")
 

@@ -17,9 +17,9 @@ from conftest import Done
 from scipy import stats
 from sweeps import TINY, rows, table
 
-from trainer import leaderboard
-from trainer.leaderboard import Group, Row, group_table, grouped, ranked, winners
-from trainer.ledger import Entry
+from trainer.sweep import leaderboard
+from trainer.sweep.leaderboard import Group, Row, group_table, grouped, ranked, winners
+from trainer.sweep.ledger import Entry
 
 
 def row(number: int, value: float | None, state: str = "done", monitor: str = "valid_loss", **varies: Any) -> Row:

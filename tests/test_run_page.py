@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from runs import images, trained
 
-from trainer import cli, details, record
+from trainer import cli, details
 from trainer.errors import UserError
+from trainer.finished import record
 from trainer.report import confusion, svg
 from trainer.report.run_page import html, write_page
 

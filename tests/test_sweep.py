@@ -15,7 +15,7 @@ from sweeps import TINY, Server, all_weights, contents, ledger, places, results,
 
 from trainer.compose import Composer, Job
 from trainer.errors import UserError
-from trainer.jobs import compose_jobs, identity, names, varying
+from trainer.sweep.jobs import compose_jobs, identity, names, varying
 
 
 def composed(*words: str) -> list[Job]:

@@ -23,6 +23,8 @@ from trainer.data.load import Data, balancing, load
 from trainer.data.loading import Loading, Shared, batches
 from trainer.data.pool import Progress
 from trainer.data.source import Arrays, Source
+from trainer.debug.profiling import MOST_STEPS, WARM_UP
+from trainer.debug.watch import Watch
 from trainer.dropout import key_dropout
 from trainer.errors import UserError
 from trainer.features import Kept, separable_head
@@ -30,13 +32,11 @@ from trainer.freeze import freeze
 from trainer.metrics import Sums
 from trainer.population import Solo
 from trainer.pretrained import Preprocessing
-from trainer.profiling import MOST_STEPS, WARM_UP
 from trainer.seeds import derive
 from trainer.state import RunState
 from trainer.targets import check
 from trainer.tasks import Classification, Task
 from trainer.trackers import base as trackers
-from trainer.watch import Watch
 
 EVALUATION_BATCH = 8  # times batch_size: no gradients are kept, so larger batches fit,
 EVALUATION_NUMBERS = 2**24  # but only so many numbers at a time

@@ -115,17 +115,17 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
     composer = Composer(flags.config_dir)
     launcher = [word for word in words if word.startswith("hydra")]
     if launcher:
-        from trainer.launch import check
+        from trainer.sweep.launch import check
 
         check(launcher)
         words = [word for word in words if word not in launcher]
     folder = _sweep_folder(words)
     if folder is not None:
-        from trainer.multirun import resumed_sweep
+        from trainer.sweep.multirun import resumed_sweep
 
         return resumed_sweep(composer, folder, words, problems, command, launcher)
     if flags.multirun or composer.sweep_of(composer.read(words, sweep=True)[0]) is not None:
-        from trainer.multirun import new_sweep
+        from trainer.sweep.multirun import new_sweep
 
         if flags.cfg:
             return _show_jobs(composer, words, problems)
@@ -152,7 +152,7 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
 def _show_jobs(composer: Composer, words: list[str], problems: list[str]) -> int:
     import yaml
 
-    from trainer.jobs import compose_jobs
+    from trainer.sweep.jobs import compose_jobs
 
     stored = [job.stored for job in compose_jobs(composer, words, problems)]
     print(yaml.safe_dump_all(stored, sort_keys=False, allow_unicode=True), end="")

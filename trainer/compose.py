@@ -59,7 +59,7 @@ class Job:
         choices: chosen option of each group.
         overrides: what the user typed for this job.
         problems: one sentence for each thing that is wrong.
-        id: in a sweep, what tells it from every other job; see jobs.identity.
+        id: in a sweep, what tells it from every other job; see sweep.jobs.identity.
         unusual: parts that only their target can judge: not as shipped, or with a value that looks wrong.
     """
 

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainer.calibration import reliability
 from trainer.data.load import Split
 from trainer.files import write_atomically
+from trainer.finished.calibration import reliability
 from trainer.tasks import Classification, Task
 
 MISTAKES = 24

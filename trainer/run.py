@@ -16,12 +16,12 @@ from trainer.assemble import Parts, assemble, evaluation_batches
 from trainer.compose import Job
 from trainer.config import Config
 from trainer.data.loading import Shared
+from trainer.debug.gradients import FILE, GradientLog
+from trainer.debug.profiling import Profile
 from trainer.errors import UserError
 from trainer.folder import RunFolder
-from trainer.gradients import FILE, GradientLog
 from trainer.loop import Fit
 from trainer.optimize import schedule_depends_on_epochs
-from trainer.profiling import Profile
 from trainer.report.console import Console, Waiting
 from trainer.report.run_page import write_page
 from trainer.signals import Interrupted, Signals

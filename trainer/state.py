@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from trainer.config import Config
+from trainer.debug.watch import Watch
 from trainer.metrics import Sums
 from trainer.schedule import Schedule
-from trainer.watch import Watch
 
 
 @dataclass

@@ -34,7 +34,7 @@ def command(
 
     leave_current_folder()
     from trainer.errors import UserError
-    from trainer.evaluating import Asked, evaluate_run, evaluate_together
+    from trainer.finished.evaluating import Asked, evaluate_run, evaluate_together
     from trainer.report.console import Waiting
     from trainer.report.evaluation import table, tell
     from trainer.signals import Interrupted, Signals

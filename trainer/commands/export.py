@@ -34,9 +34,9 @@ def command(
     from trainer.paths import leave_current_folder
 
     leave_current_folder()
-    from trainer.export import export
+    from trainer.finished.export import export
+    from trainer.finished.saved import open_for_verb
     from trainer.report.console import Waiting
-    from trainer.saved import open_for_verb
     from trainer.signals import Interrupted, Signals
 
     with Signals() as signals:

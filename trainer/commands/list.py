@@ -28,7 +28,7 @@ def command(group: str | None, config_dir: str | None, outputs: str, everything:
 
         print("\n".join(describe(config_folders(config_dir), group)).rstrip())
         return 0
-    from trainer.past import HEADER, runs
+    from trainer.finished.past import HEADER, runs
     from trainer.report.leaderboard import print_table
     from trainer.report.messages import print_problems
 

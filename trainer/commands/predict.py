@@ -35,11 +35,11 @@ def command(
     from trainer.paths import leave_current_folder
 
     leave_current_folder()
-    from trainer.prediction import predict, printable
-    from trainer.predictor import Predictor
+    from trainer.finished.prediction import predict, printable
+    from trainer.finished.predictor import Predictor
+    from trainer.finished.saved import open_for_verb
     from trainer.report.console import Waiting
     from trainer.report.messages import print_problems
-    from trainer.saved import open_for_verb
     from trainer.signals import Interrupted, Signals
 
     def tell(problem: str) -> None:

@@ -16,12 +16,12 @@ from trainer.config import Config
 from trainer.data.loading import Shared
 from trainer.doctor.findings import Report
 from trainer.errors import UserError
-from trainer.estimate import measure
 from trainer.keys import AugmentConfig, EmaConfig, ScheduleConfig
 from trainer.loop import Fit
 from trainer.signals import Signals
 from trainer.state import RunState
 from trainer.step import NonFinite
+from trainer.sweep.estimate import measure
 
 OVERFIT_EPOCHS, OVERFIT_MINUTES = 300, 0.25
 ON_ITS_WAY = 0.5  # of the first loss: below it, a batch that is not learned in time is being learned

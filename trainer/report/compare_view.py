@@ -8,9 +8,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from trainer import compare
 from trainer.errors import UserError
-from trainer.record import Record
+from trainer.finished import compare
+from trainer.finished.record import Record
 from trainer.report.leaderboard import print_table
 from trainer.report.svg import LOG_FROM
 

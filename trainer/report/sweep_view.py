@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from trainer.convert import show
-from trainer.leaderboard import Row, group_table, grouped, table
-from trainer.ledger import Entry
 from trainer.report.leaderboard import print_table
+from trainer.sweep.leaderboard import Row, group_table, grouped, table
+from trainer.sweep.ledger import Entry
 
 SHOWN_ROWS = 20
 REDRAW_SECONDS = 0.5

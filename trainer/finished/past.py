@@ -7,11 +7,11 @@ import stat
 from collections import Counter
 from pathlib import Path
 
-from trainer import record
 from trainer.errors import UserError
+from trainer.finished import record
 from trainer.folder import LEDGER
-from trainer.leaderboard import Row, ranked
-from trainer.ledger import read_ledger
+from trainer.sweep.leaderboard import Row, ranked
+from trainer.sweep.ledger import read_ledger
 
 HEADER = ["run", "status", "epochs", "monitor", "best", "test"]
 Line = list[str | int | float | None]

@@ -11,12 +11,12 @@ import torch
 from trainer.assemble import Parts, assemble
 from trainer.compose import Job
 from trainer.data.loading import Shared
-from trainer.jobs import varying
 from trainer.loop import grouped
 from trainer.processes import elsewhere
 from trainer.report.leaderboard import print_table
 from trainer.step import eval_step, train_step
-from trainer.validate import Plan, kind
+from trainer.sweep.jobs import varying
+from trainer.sweep.validate import Plan, kind
 
 SECONDS = 1.0  # of training, to measure a kind of job
 CHECKPOINTS = 2.5  # last.pt and previous.pt are whole, best.pt has the weights alone

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from trainer import calibration, device, saved
+from trainer import device
 from trainer.assemble import evaluation_size
 from trainer.build import place
-from trainer.calibration import Calibration
 from trainer.config import Config
 from trainer.data import raw
 from trainer.data.batches import Batches, Resident
@@ -22,10 +21,12 @@ from trainer.data.source import Arrays
 from trainer.data.table_prepare import TablePrepare
 from trainer.data.table_rows import FILLED, Encoder
 from trainer.errors import UserError
+from trainer.finished import calibration, saved
+from trainer.finished.calibration import Calibration
+from trainer.finished.saved import Saved
 from trainer.loop import evaluate
 from trainer.metrics import Sums
 from trainer.population import Criterion, Solo
-from trainer.saved import Saved
 from trainer.schedule import Schedule
 from trainer.signals import Signals
 from trainer.state import RunState

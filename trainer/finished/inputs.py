@@ -19,7 +19,7 @@ from trainer.data.decode import BadImage, suffixes
 from trainer.data.listing import images_below, readable
 from trainer.data.table_rows import BadRow, Encoder, stream
 from trainer.errors import UserError
-from trainer.predictor import Predictor
+from trainer.finished.predictor import Predictor
 
 DECODED = 64  # images that are decoded at a time
 

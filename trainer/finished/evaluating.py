@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import calibration
-from trainer.calibration import Calibration
 from trainer.data.pool import Progress
 from trainer.errors import UserError
-from trainer.evaluation import Evaluation
-from trainer.judged import Judged, document, ensemble, write
-from trainer.predictor import stored_calibration
-from trainer.saved import Saved, open_for_verb
+from trainer.finished import calibration
+from trainer.finished.calibration import Calibration
+from trainer.finished.evaluation import Evaluation
+from trainer.finished.judged import Judged, document, ensemble, write
+from trainer.finished.predictor import stored_calibration
+from trainer.finished.saved import Saved, open_for_verb
 from trainer.signals import Signals
 
 

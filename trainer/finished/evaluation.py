@@ -25,10 +25,10 @@ from trainer.data.source import Source, labelled
 from trainer.data.table import Known
 from trainer.data.table_prepare import TablePrepare
 from trainer.errors import UserError
-from trainer.judged import Judged
-from trainer.predictor import population
+from trainer.finished.judged import Judged
+from trainer.finished.predictor import population
+from trainer.finished.saved import Saved
 from trainer.results import judge
-from trainer.saved import Saved
 from trainer.signals import Signals
 from trainer.tasks import Regression
 from trainer.tree import set_value

@@ -12,7 +12,7 @@ from pathlib import Path
 from trainer.config import DIRECTIONS
 from trainer.folder import read_metrics
 from trainer.keys import HalvingConfig
-from trainer.ledger import Entry
+from trainer.sweep.ledger import Entry
 
 LOST = ("failed", "diverged", "interrupted")
 

@@ -16,8 +16,8 @@ from trainer.config import DIRECTIONS
 from trainer.draws import Range
 from trainer.errors import UserError
 from trainer.keys import SweepConfig
-from trainer.ledger import Entry
 from trainer.seeds import derive
+from trainer.sweep.ledger import Entry
 
 
 def first_job(composer: Composer, words: Sequence[str], problems: Sequence[str]) -> Job:

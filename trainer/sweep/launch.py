@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from trainer.data.loading import Shared
 from trainer.errors import UserError
-from trainer.workers import Task
+from trainer.sweep.workers import Task
 
 NAME = "_launch_of_trainer_"
 QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.sweep.subdir=.")
@@ -71,10 +71,10 @@ def _quoted(words: Sequence[str]) -> str:
 def run_job(config: DictConfig) -> float | None:
     """One job in a launcher's worker; returns its monitored value."""
     from trainer.folder import read_results
-    from trainer.jobs import stored_job
-    from trainer.leaderboard import Row
-    from trainer.ledger import read_ledger
-    from trainer.workers import run_task
+    from trainer.sweep.jobs import stored_job
+    from trainer.sweep.leaderboard import Row
+    from trainer.sweep.ledger import read_ledger
+    from trainer.sweep.workers import run_task
 
     folder = Path(config.folder)
     entry = read_ledger(folder / "sweep.jsonl")[1][config.job]

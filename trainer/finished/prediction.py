@@ -15,8 +15,8 @@ import torch
 from trainer.data.pool import Progress
 from trainer.errors import UserError
 from trainer.files import replacing
-from trainer.inputs import Sample, chunks, samples
-from trainer.predictor import Predictor, top
+from trainer.finished.inputs import Sample, chunks, samples
+from trainer.finished.predictor import Predictor, top
 from trainer.tasks import Classification
 
 FORMATS = (".csv", ".json")

@@ -19,9 +19,9 @@ from trainer.data.pool import Progress
 from trainer.data.prepare import Prepare
 from trainer.data.table_prepare import TablePrepare
 from trainer.errors import RunFailed, UserError
-from trainer.evaluation import Evaluation
 from trainer.files import write_atomically
-from trainer.saved import Saved
+from trainer.finished.evaluation import Evaluation
+from trainer.finished.saved import Saved
 from trainer.tasks import Regression
 
 SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "state_dict": ".pt"}

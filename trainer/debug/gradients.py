@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import Config
+from trainer.debug.watch import Watch
 from trainer.folder import Table
-from trainer.watch import Watch
 
 FILE = "gradients.csv"
 COLUMNS = (

@@ -9,21 +9,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from trainer import halving, leaderboard
 from trainer.compose import Job
 from trainer.convert import show
 from trainer.folder import read_results, write_results
-from trainer.jobs import identity, names
 from trainer.keys import SweepConfig
-from trainer.leaderboard import Row
-from trainer.ledger import FINAL, Entry, Ledger
 from trainer.report.leaderboard_page import Page
 from trainer.report.messages import print_problems
 from trainer.report.sweep_view import SweepView
-from trainer.search import Search
 from trainer.signals import Signals
-from trainer.validate import Plan, plan
-from trainer.workers import Ended, Task, Workers
+from trainer.sweep import halving, leaderboard
+from trainer.sweep.jobs import identity, names
+from trainer.sweep.leaderboard import Row
+from trainer.sweep.ledger import FINAL, Entry, Ledger
+from trainer.sweep.search import Search
+from trainer.sweep.validate import Plan, plan
+from trainer.sweep.workers import Ended, Task, Workers
 
 STATES = {
     "completed": "done",
@@ -134,7 +134,7 @@ class Sweep:
 
     def _launch(self) -> None:
         """Leaves the jobs to another launcher; a signal ends it as it sees fit."""
-        from trainer.launch import launch
+        from trainer.sweep.launch import launch
 
         entries = [entry for entry in self.ledger.entries if entry.state not in FINAL]
         for entry in entries:

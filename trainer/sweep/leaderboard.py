@@ -14,8 +14,8 @@ from typing import Any
 from trainer.config import DIRECTIONS
 from trainer.files import write_atomically
 from trainer.folder import read_results
-from trainer.ledger import FINAL, Entry
-from trainer.student import LEVEL, paired, quantile, welch
+from trainer.sweep.ledger import FINAL, Entry
+from trainer.sweep.student import LEVEL, paired, quantile, welch
 
 REPEATED = ("seed", "data.seed", "data.fold", "trial")  # keys that repeat a setting instead of changing it
 TEST_FIGURES = ("accuracy", "rmse")

@@ -11,15 +11,15 @@ from trainer.compose import Composer, Job
 from trainer.config import Duration
 from trainer.errors import UserError
 from trainer.folder import OUTPUTS, new_folder
-from trainer.jobs import compose_jobs, stored_job, varying
 from trainer.keys import SweepConfig
-from trainer.ledger import FINAL, Ledger
-from trainer.search import Search, first_job
 from trainer.stack.choose import Stacks, choose, hint
 from trainer.stack.files import deal_out
-from trainer.sweep import Sweep, new_entries
-from trainer.validate import Plan, plan, validate
-from trainer.workers import wait_for
+from trainer.sweep.executor import Sweep, new_entries
+from trainer.sweep.jobs import compose_jobs, stored_job, varying
+from trainer.sweep.ledger import FINAL, Ledger
+from trainer.sweep.search import Search, first_job
+from trainer.sweep.validate import Plan, plan, validate
+from trainer.sweep.workers import wait_for
 
 SAMPLED = "sweep.sampler=tpe"
 
@@ -41,7 +41,7 @@ def new_sweep(
     _refuse_pairs(settings, launcher)
     prepared = _prepared(jobs * (settings.trials or 1) if sampled else jobs, settings)
     if settings.dry_run:
-        from trainer.estimate import show_plan
+        from trainer.sweep.estimate import show_plan
 
         return show_plan(jobs * (settings.trials or 1) if sampled else jobs, prepared)
     _refuse_uncomparable(jobs, settings)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from trainer import __version__
-from trainer.calibration import Calibration, Reliability, log_probabilities, reliability
 from trainer.errors import RunFailed, UserError
 from trainer.files import write_atomically
+from trainer.finished.calibration import Calibration, Reliability, log_probabilities, reliability
 from trainer.tasks import Classification, Regression, Task
 
 FORMAT = 1
