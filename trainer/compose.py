@@ -88,7 +88,7 @@ class Composer:
         self.groups = {
             group: sorted(loader.get_group_options(group)) for group in loader.list_groups("") if group != "hydra"
         }
-        self._composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
+        self._composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any], dict[str, str]]] = {}
 
     def read(self, words: Iterable[str], *, sweep: bool) -> tuple[list[Override], list[str]]:
         """The overrides that are sound in spelling, group and option, and a sentence for each that is not."""
@@ -135,7 +135,7 @@ class Composer:
             UserError: where Hydra cannot compose the chosen groups at all.
         """
         grouped = tuple((o.input_line or "").lstrip("+") for o in overrides if o.key_or_group in self.groups)
-        base, choices = self._compose(grouped)
+        base, shipped, choices = self._compose(grouped)
         tree = copy.deepcopy(base)
         problems: list[str] = []
         for override in overrides:
@@ -144,7 +144,7 @@ class Composer:
         typed = {o.key_or_group for o in overrides}
         job = finish(tree, choices, [o.input_line or "" for o in overrides], suggest)
         job.problems = problems + [self._placed(problem, typed, choices) for problem in job.problems]
-        job.unusual = self._unusual(base, job.stored, choices)
+        job.unusual = self._unusual(shipped, job.stored, choices)
         return job
 
     def sweep_of(self, overrides: list[Override]) -> dict[str, str] | None:
@@ -160,7 +160,8 @@ class Composer:
             return None
         return {str(key): str(value) for key, value in (composed.hydra.sweeper.params or {}).items()}
 
-    def _compose(self, grouped: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+    def _compose(self, grouped: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any], dict[str, str]]:
+        """The tree of these choices, the same as plain values with nothing resolved, and what was chosen."""
         if grouped not in self._composed:
             try:
                 composed = compose(ROOT_NAME, overrides=list(grouped), return_hydra_config=True)
@@ -169,7 +170,7 @@ class Composer:
             chosen = {str(k): str(v) for k, v in composed.hydra.runtime.choices.items() if str(k) in self.groups}
             OmegaConf.set_struct(composed, False)
             del composed["hydra"]
-            self._composed[grouped] = (composed, chosen)
+            self._composed[grouped] = (composed, plain(composed, resolve=False), chosen)
         return self._composed[grouped]
 
     def _unreadable_file(self, grouped: tuple[str, ...]) -> str | None:
@@ -202,7 +203,7 @@ class Composer:
                 return f"{path}: {problem}"
         return problem
 
-    def _unusual(self, base: DictConfig, tree: dict[str, Any], choices: dict[str, str]) -> set[str]:
+    def _unusual(self, shipped: dict[str, Any], tree: dict[str, Any], choices: dict[str, str]) -> set[str]:
         foreign = {
             group
             for group, option in choices.items()
@@ -215,9 +216,9 @@ class Composer:
             for part in config.PARTS
             if isinstance(tree.get(part), dict)
             and (
-                set(tree[part]) - set(base[part])
-                or tree[part].get("_target_") != base[part].get("_target_")
-                or any(_odd(value, base[part].get(key)) for key, value in tree[part].items())
+                set(tree[part]) - set(shipped[part])
+                or tree[part].get("_target_") != shipped[part].get("_target_")
+                or any(_odd(value, shipped[part].get(key)) for key, value in tree[part].items())
             )
         }
         return (foreign & set(config.PARTS)) | changed
