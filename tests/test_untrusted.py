@@ -103,6 +103,9 @@ def test_pickles(content, refused) -> None:
 TARGETS = ["os.system", "posix.system", "subprocess.run", "builtins.eval", "builtins.exec", "torch.load", "numpy.load",
            "torch.hub.load", "pickle.loads", "runpy.run_path", "importlib.import_module", "hydra.utils.instantiate",
            "trainer.cli.train", "torch.os.system", "torch.jit.load", "planted.Net", "__main__.Net", "os..system", "",
+           "torch.fx.graph_module.reduce_graph_module", "torch.nn.utils.prune.identity", "torch.jit.script",
+           "torchvision.models.get_model", "torchvision.models.detection.fcos_resnet50_fpn",
+           "torch.testing._internal.common_utils.run_tests", "trainer.models.vision.nn.Linear",
            7, ["torch", "nn"]]  # fmt: skip
 
 
@@ -120,13 +123,51 @@ def test_targets_that_run_code(content, refused, part: str) -> None:
         refused(sentence, *(VERBS if part == "model" else ("evaluate", "export")))
 
 
+# A function of torch's that is annotated as giving a Module, and that runs the text it is given.
+GADGET = {
+    "_target_": "torch.fx.graph_module.reduce_graph_module",
+    "body": {"_code": "open('canary', 'w').close()\ndef forward(self, x):\n    return x\n"},
+    "import_block": "",
+}
+
+
+def test_code_that_hides_in_an_argument(content, refused) -> None:
+    from trainer.keys import Part
+    from trainer.targets import call
+
+    tree = yaml.safe_load(content["config"])
+    save(content | {"config": yaml.safe_dump(tree | {"model": GADGET})})
+    refused("names code of its own")
+    arguments = {key: value for key, value in GADGET.items() if key != "_target_"}
+    with pytest.raises(AttributeError):
+        call("model", Part(target=GADGET["_target_"], arguments=arguments))
+    assert Path("canary").exists()  # so the bait was real
+
+
+def test_code_that_hides_in_an_argument_of_a_run_to_resume(trained, train) -> None:
+    run = trained("epochs=1")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"model": GADGET}))
+    done = train(f"resume={run}", "epochs=2")
+    assert done.code == 2
+    assert "names code of its own" in done.err
+    assert not Path("canary").exists()
+
+
+def test_a_stranger_downloads_nothing(content, refused) -> None:
+    tree = yaml.safe_load(content["config"])
+    tree["model"] = {"_target_": "torchvision.models.resnet18", "pretrained": True}
+    save(content | {"config": yaml.safe_dump(tree)})
+    refused("asks for a download")
+
+
 def test_a_data_set_of_torchvision_is_not_read_for_a_stranger(content, refused) -> None:
     """Some of them unpickle what they find."""
     changed(content, data___target_="torchvision.datasets.LSUN")
     tree = yaml.safe_load(content["config"])
     tree["data"] = {"_target_": "torchvision.datasets.FakeData"}
     save(content | {"config": yaml.safe_dump(tree)})
-    refused("no data set of this program. If you trust it, add --trust", "evaluate", "export")
+    refused("names code of its own. If you trust it, add --trust", "evaluate", "export")
 
 
 def test_environment_variables(content, refused, monkeypatch: pytest.MonkeyPatch) -> None:

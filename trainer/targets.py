@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torchvision
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -23,7 +24,19 @@ from trainer.data.source import Source
 from trainer.errors import UserError
 from trainer.keys import Part
 
-OUR_MODULES = ("trainer", "torch", "torchvision")
+OUR_MODULES = ("trainer", "torch", "torchvision")  # importing them, and building what is in them, leaves no trace
+# What a configuration that was read from a file may name, for each part: what is defined in these packages of this
+# program, classes of these modules of torch's, and torchvision's builders of models. Nothing else of theirs: functions
+# that are annotated like builders are among it that run the text they are given.
+STORED_OURS = {"model": "trainer.models.", "data": "trainer.data.", "augment": "trainer.data."}
+STORED_TORCH = {
+    "model": "torch.nn",
+    "loss": "torch.nn",
+    "optim": "torch.optim",
+    "schedule": "torch.optim.lr_scheduler",
+}
+BUILDERS = "torchvision.models"
+FETCHING = ("weights_backbone", "pretrained", "fetch")  # arguments by which a builder of models downloads
 SCHEDULE_LENGTHS = ("T_max", "total_steps")
 REQUIRED = ("model", "data", "optim")  # parts that nothing stands in for
 
@@ -63,7 +76,7 @@ def resolve(target: str, kind_name: str, *, trusted: bool = True) -> Callable[..
     """The class or function that `_target_` names, if it is of the kind.
 
     Args:
-        trusted: False for configuration read back from a file, which may name only this program, torch, torchvision.
+        trusted: False for configuration read back from a file, which may name only what is listed above.
 
     Raises:
         UserError: it is not there, or not of the kind, or not to be trusted.
@@ -73,8 +86,10 @@ def resolve(target: str, kind_name: str, *, trusted: bool = True) -> Callable[..
         name = str(target).strip(".") if str(target).strip(".").isidentifier() else "Name"
         raise UserError(f"{where}: expected module.name, such as mymodule.{name}.")
     module_name, _, name = target.rpartition(".")
-    if not trusted and module_name.partition(".")[0] not in OUR_MODULES:
-        raise UserError(f"{where}: a stored configuration names code of its own. If you trust it, add trust=true.")
+    ours = module_name.startswith(STORED_OURS.get(kind_name, "\0"))
+    builder = kind_name == "model" and module_name == BUILDERS
+    if not trusted and not (ours or builder or module_name == STORED_TORCH.get(kind_name)):
+        raise _untrusted(where)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -82,11 +97,26 @@ def resolve(target: str, kind_name: str, *, trusted: bool = True) -> Callable[..
             raise
         raise UserError(f"{where}: there is no module {error.name}, also not in the current folder.") from error
     found = getattr(module, name, None)
+    if not trusted and not _is_vouched_for(found, name, module_name):
+        raise _untrusted(where)
     if found is None:
         raise UserError(f"{where}: {module_name} has no {name}.{did_you_mean(name, vars(module), module_name + '.')}")
     if not _is_of_kind(found, kind):
         raise UserError(f"{where}: it is not {kind.words}.")
     return found
+
+
+def _untrusted(where: str) -> UserError:
+    return UserError(f"{where}: a stored configuration names code of its own. If you trust it, add trust=true.")
+
+
+def _is_vouched_for(found: Any, name: str, module_name: str) -> bool:
+    """Whether this may stand in a stored configuration, of which `resolve` has judged the module."""
+    if module_name == BUILDERS:
+        return inspect.isfunction(found) and name in torchvision.models.list_models(torchvision.models)
+    if module_name.startswith("torch."):
+        return found is None or (inspect.isclass(found) and found.__module__.startswith("torch."))
+    return found is None or getattr(found, "__module__", None) == module_name  # no names that it imports itself
 
 
 def _is_of_kind(found: Any, kind: Kind) -> bool:
@@ -115,6 +145,12 @@ def check(config: Config, parts: Iterable[str], *, trusted: bool = True) -> list
         try:
             target = resolve(part.target, name, trusted=trusted)
             problems += _check_arguments(name, part, target)
+            if not trusted:
+                problems += [
+                    f"{name}.{key}: a stored configuration asks for a download. If you trust it, add trust=true."
+                    for key in FETCHING
+                    if part.arguments.get(key)
+                ]
         except UserError as error:
             problems += error.problems
     if not problems and "optim" in parts and config.optim.target:

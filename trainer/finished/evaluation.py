@@ -111,11 +111,7 @@ class Evaluation:
         trusted = opened.trusted or bool(typed & {"data", "data._target_"})
         if trusted and not opened.trusted:
             sys.path.append(os.getcwd())  # where a data set of the user's own is
-        of_data = targets.check(self.config, ["data"], trusted=trusted)
-        # torchvision's data sets read files of pickles; ours check them first.
-        if not (trusted or of_data or str(data.target).startswith("trainer.")):
-            of_data = [f"data._target_={data.target}: no data set of this program. If you trust it, add --trust."]
-        problems += of_data
+        problems += targets.check(self.config, ["data"], trusted=trusted)
         if problems:
             raise UserError(*(f"{opened.path}: {p.replace('add trust=true', 'add --trust')}" for p in problems))
         cache = data.arguments.get("cache", "auto")

@@ -65,11 +65,11 @@ class Saved:
             UserError: the configuration may not be followed, or the weights are of another model.
         """
         config = self.config("model", "precision", "loss")
+        config.model.arguments.pop("fetch", None)  # the weights are here; none of timm's are to be downloaded
         problems = targets.check(config, ["model"], trusted=self.trusted)
         if problems:
             raise UserError(*(_advised(problem, self.path) for problem in problems))
         shape, outputs = self.about.prepare.output_shape, self._num_outputs(config)
-        config.model.arguments.pop("fetch", None)  # the weights are here; none of timm's are to be downloaded
         given = build.model_arguments(config, shape, outputs, published=self.about.wanted.published)
         try:
             # Shapes first, without memory: a file of a few bytes may describe a model of terabytes.
