@@ -12,6 +12,7 @@ from conftest import Done
 from torch import nn
 from torch.nn import functional as F
 
+from trainer import checkpoint
 from trainer.data.load import load
 from trainer.data.sources import digits
 from trainer.folder import read_metrics
@@ -159,6 +160,33 @@ def test_a_run_that_diverges_leaves_nothing_that_is_not_finite(words: list[str],
     assert all(finite(list(row.values())) for row in rows_of(done))
     for path in (done.folder / "checkpoints").glob("*.pt"):
         assert finite(torch.load(path, weights_only=True)), path.name
+
+
+BOMB = """
+import torch
+from torch import nn
+
+
+class Bomb(nn.Module):
+    def __init__(self, in_features, num_outputs):
+        super().__init__()
+        self.net = nn.Linear(in_features, num_outputs)
+        self.register_buffer("steps", torch.tensor(0))
+
+    def forward(self, x):
+        self.steps += self.training
+        return self.net(x.flatten(1)) * torch.where(self.steps > 30, torch.nan, 1.0)
+"""
+
+
+def test_of_a_run_that_diverges_the_best_weights_are_kept(train) -> None:
+    Path("bomb.py").write_text(BOMB)
+    done = train("data=iris", "model._target_=bomb.Bomb", "batch_size=16", "epochs=20")
+    assert (done.code, done.results["status"]) == (1, "diverged"), done.err
+    best = checkpoint.load(done.folder / "checkpoints" / "best.pt")
+    least = min(rows_of(done), key=lambda row: row["valid_loss"])
+    assert best["epoch"] == done.results["best_epoch"] == least["epoch"] > 1
+    assert finite(best["model"])
 
 
 def test_the_test_is_that_of_the_best_weights(train) -> None:

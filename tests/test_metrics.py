@@ -33,7 +33,7 @@ def test_sums_are_scikit_learns_however_the_batches_are_cut(sizes, outputs: int)
     sums = Sums(1, torch.device("cpu"), TASK)
     for x, y in zip(logits.split(sizes), targets.split(sizes), strict=True):
         loss = F.binary_cross_entropy_with_logits(x[:, 0], y.double()) if outputs == 1 else F.cross_entropy(x, y)
-        sums.add(loss, x, y)
+        sums.add(loss, x, y, len(y))
     likely = logits[:, 0].sigmoid() if outputs == 1 else logits.softmax(1)
     predicted = likely > 0.5 if outputs == 1 else likely.argmax(1)
     found = sums.result()
@@ -43,7 +43,7 @@ def test_sums_are_scikit_learns_however_the_batches_are_cut(sizes, outputs: int)
 
 def test_sums_without_samples_and_after_a_reset_are_empty() -> None:
     sums = Sums(1, torch.device("cpu"), TASK)
-    sums.add(torch.tensor(1.0), torch.randn(3, 2), torch.zeros(3).long())
+    sums.add(torch.tensor(1.0), torch.randn(3, 2), torch.zeros(3).long(), 3)
     sums.reset()
     assert sums.result() == {"train_loss": None, "train_accuracy": None}
 
@@ -51,7 +51,7 @@ def test_sums_without_samples_and_after_a_reset_are_empty() -> None:
 def test_one_loss_that_is_not_finite_is_never_forgotten() -> None:
     sums = Sums(1, torch.device("cpu"), TASK)
     for loss in (1.0, float("inf"), 1.0):
-        sums.add(torch.tensor(loss), torch.randn(3, 2), torch.zeros(3).long())
+        sums.add(torch.tensor(loss), torch.randn(3, 2), torch.zeros(3).long(), 3)
     assert sums.lost() == [0]
 
 

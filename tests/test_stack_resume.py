@@ -145,7 +145,7 @@ def test_of_a_damaged_file_the_one_before_is_taken(whole, hasty: Server) -> None
     folder = half_done(hasty)
     newest, _ = saved(folder)
     content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[content.index(b"members")] ^= 1
     newest.write_bytes(content)
     done = hasty.start(f"resume={folder}", "trust=true").end()
     assert f"{newest} is damaged: " in done.out
@@ -159,18 +159,13 @@ def test_of_a_damaged_file_the_one_before_is_taken(whole, hasty: Server) -> None
     assert all(owned(checkpoint.load(path)) for path in files)
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "stack-000", 7, None])
-def test_a_file_that_is_not_this_sweeps_is_refused_in_a_sentence(name: Any, hasty: Server, tmp_path: Path) -> None:
-    folder = half_done(hasty) if name is None else tmp_path / "outputs" / "day" / "sweep"
-    if name is not None:
-        done = hasty.start(*IRIS, "seed=0,1", "epochs=1").end()
-        folder = done.folder
-        (folder / "stack-000").mkdir()
-        member = {"name": name, "about": {}, "run": {"step": 1}}
-        torch.save({"format": 1, "members": [member]}, folder / "stack-000" / "last.pt")
-    else:
-        for path in saved(folder):
-            path.write_bytes(path.read_bytes()[:-100])
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "stack-000"])
+def test_a_file_that_is_not_this_sweeps_is_refused_in_a_sentence(name: str, hasty: Server, tmp_path: Path) -> None:
+    folder = half_done(hasty)
+    for path in saved(folder):
+        content = checkpoint.load(path)
+        content["members"][0]["name"] = name
+        torch.save(content, path)
     done = hasty.start(f"resume={folder}", "trust=true").end()
     assert done.code == 1
     [line] = done.err.splitlines()
@@ -178,6 +173,33 @@ def test_a_file_that_is_not_this_sweeps_is_refused_in_a_sentence(name: Any, hast
     assert "stack-" in line
     assert not list(tmp_path.rglob("elsewhere"))
     assert not Path("/tmp/elsewhere").exists()
+
+
+@pytest.mark.parametrize("name", ["short", ["x"], 7])
+def test_a_stack_whose_files_are_all_damaged_costs_what_its_runs_had_not_saved(name: Any, whole, hasty: Server) -> None:
+    folder = half_done(hasty)
+    for path in saved(folder):
+        content = checkpoint.load(path)
+        content["members"][0]["name"] = name
+        torch.save(content, path)
+        if name == "short":
+            path.write_bytes(path.read_bytes()[:-100])
+    done = hasty.start(f"resume={folder}", "trust=true").end()
+    assert "no good checkpoint is left; its runs go on from what they saved themselves" in done.out
+    assert same_sweeps(folder, whole[0], 1e-10)
+
+
+def test_a_file_cannot_touch_a_job_that_is_done(hasty: Server) -> None:
+    folder = hasty.start(*IRIS, "seed=0,1", "epochs=1").end().folder
+    own = places(folder)[0] / "checkpoints" / "last.pt"
+    content = checkpoint.load(own)
+    run = {**content.pop("run"), "step": 10**9}
+    (folder / "stack-000").mkdir()
+    member = {"name": places(folder)[0].name, "about": content, "run": run}
+    torch.save({"format": 1, "members": [member]}, folder / "stack-000" / "last.pt")
+    before = own.read_bytes()
+    assert hasty.start(f"resume={folder}").end().code == 0
+    assert own.read_bytes() == before
 
 
 @pytest.mark.parametrize("fault", ["raises", "killed"])

@@ -14,6 +14,7 @@ from stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_
 from sweeps import Server, ledger, places, results, states, table
 
 from trainer import checkpoint
+from trainer.folder import read_metrics
 
 IRIS = (*DOUBLE, "data=iris", "model=mlp", "model.hidden=[8]", "test=false")
 # Stopped early at different times, at the end of their epochs, and some that diverge from the middle of the stack.
@@ -209,6 +210,59 @@ def test_a_model_that_cannot_be_stacked_is_trained_one_by_one(fault: str, reason
     assert fault == "ends" or same_sweeps(alone.folder, stacked.folder, 0)
 
 
+# What these compute with is no parameter and no buffer, and another for each run.
+KEEPING = """
+import torch
+from torch import nn
+
+
+class Number(nn.Sequential):
+    def __init__(self, in_features, num_outputs, dropout=0.0):
+        super().__init__(nn.Flatten(), nn.Linear(in_features, 8), nn.ReLU(), nn.Linear(8, num_outputs))
+        self.p = dropout
+
+    def forward(self, x):
+        return super().forward(x) * (1 - self.p)
+
+
+class Layer(nn.Sequential):
+    def __init__(self, in_features, num_outputs, dropout=0.0):
+        layers = nn.Linear(in_features, 8), nn.SELU(), nn.AlphaDropout(dropout), nn.Linear(8, num_outputs)
+        super().__init__(nn.Flatten(), *layers)
+
+
+class Projection(nn.Module):
+    def __init__(self, in_features, num_outputs, dropout=0.0):
+        super().__init__()
+        self.projection, self.last = torch.randn(in_features, 8), nn.Linear(8, num_outputs)
+
+    def forward(self, x):
+        return self.last(torch.tanh(x.flatten(1) @ self.projection.to(x.dtype)))
+
+
+class Picky(nn.Linear):
+    def __init__(self, in_features, num_outputs, dropout=0.0):
+        if dropout == 0.5:
+            raise ValueError("not half of it")
+        super().__init__(in_features, num_outputs)
+"""
+
+
+def own(model: str) -> None:
+    Path("conf/model").mkdir(parents=True)
+    Path("conf/model/own.yaml").write_text(f"# Ours\n_target_: keeping.{model}\ndropout: 0.0\n")
+
+
+@pytest.mark.parametrize("model", ["Number", "Layer", "Projection"])
+def test_what_a_module_keeps_for_itself_stays_each_runs_own(model: str, sweep) -> None:
+    Path("keeping.py").write_text(KEEPING)
+    words = ["-m", *DOUBLE, "data=iris", "model=own", "model.dropout=0,0.5", "seed=0,1", "data.seed=0", "epochs=3"]
+    own(model)
+    alone, stacked = sweep(*words, "test=false"), sweep(*words, "test=false", STACK)
+    assert (alone.code, alone.err) == (stacked.code, stacked.err) == (0, "")
+    assert same_sweeps(alone.folder, stacked.folder)
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [("max_minutes=5", "max_minutes"), ("freeze=[1.*]", "frozen layers"), ("debug.gradients=true", "debug")],
@@ -218,6 +272,35 @@ def test_settings_that_cannot_be_stacked_are_named(words: str, reason: str, swee
     assert done.code == 0, done.err
     assert lines(done.out) == [f"stack      2 jobs from job 0 on are trained one by one: {reason}"]
     assert stacks(done.folder) == []
+
+
+def test_a_job_that_cannot_be_built_leaves_the_others_their_stack(sweep) -> None:
+    Path("keeping.py").write_text(KEEPING)
+    own("Picky")
+    done = sweep("-m", *DOUBLE, "data=iris", "model=own", "model.dropout=0,0.5", "seed=range(16)", "epochs=1", STACK)
+    assert done.code == 1
+    assert list(states(done.folder).values()) == ["done"] * 16 + ["failed"] * 16
+    assert len(done.err.splitlines()) == 16
+    assert all("refuses" in line and "not half of it" in line for line in done.err.splitlines())
+
+
+def test_seconds_are_each_runs_share(sweep) -> None:
+    done = sweep("-m", *IRIS, "epochs=3,4,5,6", "validate_every=4ep", "patience=null", STACK)
+    assert done.code == 0, done.err
+    for place in places(done.folder):
+        told = sum(row["seconds"] for row in read_metrics(place / "metrics.csv"))
+        assert told <= results(place)["seconds"]["training"] * 1.001
+
+
+def test_a_tracker_is_told_every_row(sweep) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    done = sweep("-m", *IRIS, "seed=0,1", "epochs=3", "logger=tensorboard", STACK)
+    assert done.code == 0, done.err
+    for place in places(done.folder):
+        events = EventAccumulator(str(next(place.rglob("events.*")).parent)).Reload()
+        assert len(events.Scalars("loss/valid")) == 3
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,21 @@ def test_accumulation_equals_the_whole_batch(cuts: list[int], job) -> None:
     assert parts.state.step == 1
 
 
+@pytest.mark.parametrize("cuts", [[16] * 4, [1, 40, 7, 16]], ids=str)
+def test_with_class_weights_too(cuts: list[int], job) -> None:
+    """torch divides a mean of weighed losses by the weights, which other batches share out otherwise."""
+    words = ("model=ann", "model.dropout=0", "precision=float64", "optim=sgd", "loss=cross_entropy")
+    words += ("loss.weight=[1,10,1,1,1,5,1,1,2,1]",)
+    parts, whole = assemble(job(*words).config), assemble(job(*words).config)
+    ((inputs, targets),) = first_batches(parts, 1)
+    train_step(parts.population, list(zip(inputs.split(cuts), targets.split(cuts), strict=True)))
+    train_step(whole.population, [(inputs, targets)])
+    for x, y in zip(parts.state.model.parameters(), whole.state.model.parameters(), strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
+    found, expected = (p.population.sums.result() for p in (parts, whole))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize(("norm", "value"), [(0.05, None), (None, 0.01), (0.05, 0.01), (1e9, 1e9)])
 def test_clipping_is_torchs(norm: float | None, value: float | None, job) -> None:
     given = [f"clip_{kind}={value}" for kind, value in (("norm", norm), ("value", value)) if value]

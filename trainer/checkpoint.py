@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from trainer.state import RunState
 from trainer.step import NonFinite
 
 FORMAT = 1
+NAMES = ("last.pt", "previous.pt")
 AUTO_SHARE = 0.02  # of the time that `every=auto` spends on saving
 BYTES_PER_SECOND = 200e6  # of a first save, before one was measured
 
@@ -77,26 +78,57 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+def newest(folder: Path, holds: Callable[[dict[str, Any]], bool]) -> tuple[dict[str, Any] | None, list[str]]:
     """The content of `last.pt`, else of `previous.pt`, and a sentence for each that was damaged.
+
+    Args:
+        holds: whether a content is what it should be.
+    """
+    notes: list[str] = []
+    for name in NAMES:
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            content = load(path)
+            if not holds(content):
+                raise Damaged("it does not hold what this program writes there")
+            return content, notes
+        except Damaged as damage:
+            notes.append(f"{path} is damaged: {damage}.")
+    return None, notes
+
+
+def holds_run(content: dict[str, Any]) -> bool:
+    """Whether a run can go on from this."""
+    run = content.get("run")
+    return isinstance(content.get("fingerprint"), str) and isinstance(run, dict) and run.keys() >= RunState.KEYS
+
+
+def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The content of a run's `last.pt`, else of `previous.pt`, and a sentence for each that was damaged.
 
     Returns None for the content where a run was stopped before its first checkpoint.
 
     Raises:
         RunFailed: where there are checkpoints and all are damaged.
     """
-    notes: list[str] = []
-    for name in ("last.pt", "previous.pt"):
-        path = folder / name
-        if not path.exists():
-            continue
-        try:
-            return load(path), notes
-        except Damaged as damage:
-            notes.append(f"{path} is damaged: {damage}.")
+    content, notes = newest(folder, holds_run)
+    if content is not None:
+        return content, notes
     if notes:
         raise RunFailed(" ".join(notes) + " No good checkpoint is left; start the run anew.")
     return None, notes
+
+
+def finite(state: RunState) -> bool:
+    """Whether all weights of a run are: one number per tensor, and one look at the device for all of them."""
+    sums = [
+        value.double().sum() if value.device.type != "mps" else value.sum()
+        for value in state.model.state_dict().values()
+        if value.is_floating_point()
+    ]
+    return not sums or bool(torch.stack([s.to(sums[0].device) for s in sums]).isfinite().all())
 
 
 class Saver:
@@ -148,21 +180,20 @@ class Saver:
         if state.step == self.saved_step:
             return
         begin = time.perf_counter()
-        # One number per tensor, and one look at the device for all of them.
-        sums = [
-            value.double().sum() if value.device.type != "mps" else value.sum()
-            for value in state.model.state_dict().values()
-            if value.is_floating_point()
-        ]
-        if sums and not bool(torch.stack([s.to(sums[0].device) for s in sums]).isfinite().all()):
+        if not finite(state):
             raise NonFinite("the weights are")
-        self._save_best(state)
+        self.save_best(state)
         save(self.folder / "last.pt", {**self.about, "run": state.state_dict()}, self.folder / "previous.pt")
         self.saved_step, self.saved_at = state.step, time.perf_counter()
         cost = self.saved_at - begin
         self.last_cost, self.spent = cost, self.spent + cost
 
-    def _save_best(self, state: RunState) -> None:
+    def save_best(self, state: RunState) -> None:
+        """Writes `best.pt` if there is a new best.
+
+        Raises:
+            RunFailed: the disk refuses.
+        """
         if state.best is None or state.best.step == self.saved_best:
             return
         best = state.best

@@ -90,6 +90,11 @@ class Criterion:
         self.scaled = (mean, std) != (0.0, 1.0)
         self.to_log = output == "probabilities" and isinstance(loss, nn.NLLLoss)
 
+    @property
+    def class_weights(self) -> Tensor | None:
+        """[C], where the mean is one over weighed samples."""
+        return self.loss.weight if isinstance(self.loss, (nn.CrossEntropyLoss, nn.NLLLoss)) else None
+
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.single:  # [B, 1] against [B] would broadcast silently in some losses
             targets = targets[:, 1] if targets.ndim == 2 else targets

@@ -114,6 +114,12 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
     write_atomically(path / "results.json", text.encode())
 
 
+def write_failure(path: Path, reason: str) -> None:
+    """results.json of a run that did not come to any results."""
+    failed = {"status": "failed", "reason": reason, "error": reason, "epochs": 0, "test": None}
+    write_results(path, failed)
+
+
 def read_results(path: Path) -> dict[str, Any] | None:
     """results.json of a run folder; None where there is none yet, or none that can be read."""
     try:

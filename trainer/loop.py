@@ -29,6 +29,9 @@ class Saver(Protocol):
     def save(self, state: RunState) -> None:
         """A run for good, or for now."""
 
+    def save_best(self, state: RunState) -> None:
+        """The best weights of a run whose present ones are lost."""
+
     def save_all(self, states: Sequence[RunState]) -> None:
         """The runs that train together, on their way."""
 
@@ -68,7 +71,8 @@ class Fit:
         self.outcomes: dict[RunState, Outcome] = {}
         self.config = self.members[0].config  # what is asked for here, all have in common
         self.validate_every = Duration.parse(self.config.validate_every)
-        self.clock = self.row_clock = time.perf_counter()
+        self.clock = time.perf_counter()
+        self.told = {state: sum(row["seconds"] for row in state.history) for state in self.members}  # in rows so far
 
     def run(self) -> list[Outcome]:
         """Trains until each run has a reason to stop, which is returned in the order in which they came.
@@ -168,6 +172,8 @@ class Fit:
                     self.saver.save(state)
                 except NonFinite as what:
                     reason = diverged(state, what)
+            if reason.status == "diverged":
+                self.saver.save_best(state)
             self.outcomes[state] = reason
 
     def _look(self) -> None:
@@ -195,21 +201,19 @@ class Fit:
             return
         outputs, targets = evaluate(self.population, self.valid, self.signals)
         losses, figures = self.population.losses(outputs, targets), self.population.figures(outputs, targets)
-        now = time.perf_counter()
-        seconds = (now - self.row_clock) / len(self.population.states)
+        self._count_time()
         lost = []
         for run, state in enumerate(self.population.states):
             if state in due and math.isfinite(losses[run]):
                 valid = {"loss": losses[run], **figures[run]}
-                self._report(state, self.population.sums.result(run), valid, seconds)
+                self._report(state, self.population.sums.result(run), valid)
             elif state in due:
                 lost.append(run)
-        if len(due) >= len(self.population.states):
-            self.row_clock = now
         if lost:
             self._lose(NonFinite("the validation loss is", lost))
 
-    def _report(self, state: RunState, train: dict[str, Any], valid: dict[str, Any], seconds: float) -> None:
+    def _report(self, state: RunState, train: dict[str, Any], valid: dict[str, Any]) -> None:
+        seconds, self.told[state] = state.seconds - self.told[state], state.seconds
         row = {"epoch": state.epoch, "step": state.step, "lr": state.lr or state.optimizer.param_groups[0]["lr"]}
         row |= train | {f"valid_{name}": value for name, value in valid.items()}
         row |= {"seconds": seconds, "samples_per_second": int(state.sums.count_R) / seconds}

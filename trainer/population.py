@@ -47,6 +47,9 @@ class Population(Protocol):
     def samples(self, targets: Tensor) -> int:
         """In a batch, of each run."""
 
+    def weight(self, targets: Tensor) -> Tensor | int:
+        """What a batch counts for in a mean loss: the weights of its samples' classes [R], or its samples' number."""
+
     def own(self, batch: Tensor) -> Tensor:
         """[R, B, ...] where each run has samples of its own; as it is where all share them."""
 
@@ -128,6 +131,9 @@ class Solo:
     def samples(self, targets: Tensor) -> int:
         return len(targets)
 
+    def weight(self, targets: Tensor) -> Tensor | int:
+        return weight_of(self.criterion, targets)
+
     def own(self, batch: Tensor) -> Tensor:
         return batch
 
@@ -175,6 +181,15 @@ class Solo:
         """The arithmetic of forward passes."""
         half = HALVES.get(self.precision)
         return torch.autocast(self.device.type, half or torch.float32, enabled=half is not None)
+
+
+def weight_of(criterion: Criterion, targets: Tensor) -> Tensor | int:
+    """By how much the mean loss of these targets was divided; torch divides by the number where they are shares [B, C].
+
+    A [] tensor where classes have weights.
+    """
+    weights = getattr(criterion, "class_weights", None)
+    return len(targets) if weights is None or targets.ndim == 2 else weights[targets].sum()
 
 
 def _clip(state: RunState) -> None:

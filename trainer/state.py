@@ -72,6 +72,7 @@ class RunState:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     COUNTERS = ("epoch", "batch", "step", "validated_step", "waits", "lr", "seconds")
+    KEYS = frozenset((*COUNTERS, "model", "optimizer", "schedule", "scaler", "sums", "best", "history", "random"))
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only, so that it loads with `weights_only=True`.

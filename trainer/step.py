@@ -31,12 +31,13 @@ def train_step(population: Population, batches: Sequence[Batch]) -> None:
             GPU, where a look at every loss would wait for the device, the loop looks now and then and before anything
             is saved.
     """
-    total = sum(population.samples(targets) for _, targets in batches)
+    weights = [population.weight(targets) for _, targets in batches]
+    total = sum(weights)
     for micro, (inputs, targets) in enumerate(batches):
         outputs_RBC, loss_R = population.forward(inputs, targets, micro)
-        share = loss_R if len(batches) == 1 else loss_R * (population.samples(targets) / total)
+        share = loss_R if len(batches) == 1 else loss_R * (weights[micro] / total)
         population.scaled(share).backward()
-        population.sums.add(loss_R.detach(), outputs_RBC.detach(), population.own(targets))
+        population.sums.add(loss_R.detach(), outputs_RBC.detach(), population.own(targets), weights[micro])
     if population.device.type == "cpu" and (lost := population.sums.lost()):
         raise NonFinite("the training loss is", lost)
     update(population)

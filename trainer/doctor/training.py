@@ -130,6 +130,9 @@ class _Silent:
     def save(self, state: RunState) -> None:
         pass
 
+    def save_best(self, state: RunState) -> None:
+        pass
+
     def save_all(self, states: Sequence[RunState]) -> None:
         pass
 

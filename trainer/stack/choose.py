@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,9 @@ from trainer.data.batches import Streamed
 from trainer.data.loading import Shared
 from trainer.errors import RunFailed, UserError
 from trainer.processes import elsewhere
-from trainer.stack.group import build, data_key, most_files, shapes, stacked
+from trainer.stack.group import data_key, most_files, stacked
+from trainer.stack.likeness import likeness
+from trainer.stack.trial import SOME, parts_of, prove
 from trainer.step import NonFinite, train_step, update
 from trainer.tree import leaves_of
 
@@ -33,9 +35,7 @@ MUST_AGREE = (
     *("optim._target_", "optim.decay_all", "optim.backbone_lr", "optim.layer_decay"),
     *("schedule._target_", "schedule.interval", "checkpoint.every", "data.root"),
 )
-SOME = 16  # runs of a first measurement
 FEW = 4  # folds and the like whose sizes may differ: kinds of shapes that a measurement looks for
-ROUNDING = 0.03  # that a stack's arithmetic may differ by from a single run's, in a step of bfloat16
 WORTH = 0.9  # of the time of single runs, at most
 MEASURE_SECONDS = 0.3
 MEMORY_SHARE = 0.25  # of what is free, that all stacks may take
@@ -74,6 +74,7 @@ def candidates(jobs: Sequence[Job]) -> list[list[int]]:
     groups: dict[str, list[int]] = {}
     for place, job in enumerate(jobs):
         leaves = {k: v for k, v in leaves_of(job.stored) if _within(k, MUST_AGREE) or not _within(k, MAY_DIFFER)}
+        leaves["refused"] = refusal(job.config)  # of these, jobs may differ in what refuses some of them
         groups.setdefault(json.dumps(leaves, sort_keys=True, default=str), []).append(place)
     return [group for group in groups.values() if len(group) > 1]
 
@@ -159,11 +160,11 @@ def _cut(places: Sequence[int], size: int) -> list[list[int]]:
 def _answer(jobs: Sequence[Job], stack: str, num_workers: int, shared: Shared, trusted: bool) -> Answer:
     """How many of these jobs are stacked at a time; in a process of its own."""
     try:
-        [first] = _parts(jobs[:1], shared, trusted)
+        [first] = parts_of(jobs[:1], shared, trusted)
         apart = isinstance(first.train.fetch, Streamed)  # each run's own stream would want workers of its own
         together = [jobs[place] for place in max(_apart(range(len(jobs)), jobs), key=len)] if apart else jobs
         if len(together) > 1:
-            _try(together, shared, trusted)
+            prove(together, shared, trusted)
         most, reason = _most(first, len(jobs), num_workers)
         if stack.isdecimal() and int(stack) <= most:
             most, reason = int(stack), "as asked for"
@@ -192,52 +193,10 @@ def _most(parts: Parts, num_jobs: int, num_workers: int) -> tuple[int, str]:
     return least, limits[least]
 
 
-def _parts(jobs: Sequence[Job], shared: Shared, trusted: bool) -> Iterator[Parts]:
-    return (parts for parts, _ in build([(job, None) for job in jobs], trusted=trusted, shared=shared))
-
-
-def _try(jobs: Sequence[Job], shared: Shared, trusted: bool) -> None:
-    """One step and one evaluation of two runs, of few samples; the first must fare as it does alone.
-
-    Raises:
-        UserError: it does not.
-    """
-    some = _parts(jobs[:SOME], shared, trusted)
-    first = next(some)
-    second = next((parts for parts in some if shapes(parts) == shapes(first)), None)
-    pair = [first, second or next(_parts(jobs[:1], shared, trusted))]
-    [alone] = _parts(jobs[:1], shared, trusted)
-    found = [_step(runs) for runs in (pair, [alone])]
-    buffers = [dict(runs.state.model.named_buffers()) for runs in (first, alone)]
-    same = abs(found[0] - found[1]) <= ROUNDING * abs(found[1]) and all(
-        torch.allclose(tensor.double(), buffers[1][name].double(), ROUNDING, ROUNDING, equal_nan=True)
-        for name, tensor in buffers[0].items()
-    )
-    if not same:
-        raise UserError("the model computes something else than it does alone")
-
-
-def _step(parts: Sequence[Parts]) -> float:
-    """The training loss of the first run."""
-    population, train, _ = stacked(parts)
-    population.train()
-    axis = population.batch_axis
-    inputs, targets = (_few(tensor, axis) for tensor in next(iter(train.epoch(0))))
-    train_step(population, [(inputs, targets)])
-    population.eval()
-    with torch.no_grad():
-        population.losses(population.outputs(inputs), targets)
-    return population.sums.result()["train_loss"] or 0.0
-
-
-def _few(tensor: Tensor, axis: int) -> Tensor:
-    return tensor.narrow(axis, 0, min(4, tensor.shape[axis]))
-
-
 def _measured(jobs: Sequence[Job], most: int, shared: Shared, trusted: bool) -> tuple[int, str]:
     """The number of runs at a time with the least seconds for a step of one; 0 where single runs are as fast."""
     sizes = sorted({1, min(SOME, most), most})
-    seconds = {size: _seconds(list(_parts(jobs[:size], shared, trusted))) for size in sizes}
+    seconds = {size: _seconds(list(parts_of(jobs[:size], shared, trusted))) for size in sizes}
     best = min(sizes[1:], key=lambda size: seconds[size])
     told = f"{best} at a time took {seconds[best] / seconds[1]:.2f} of the time of single runs"
     return (best if seconds[best] <= WORTH * seconds[1] else 0), told
@@ -245,7 +204,7 @@ def _measured(jobs: Sequence[Job], most: int, shared: Shared, trusted: bool) -> 
 
 def _seconds(parts: Sequence[Parts]) -> float:
     """Of a training step, for each run; the least of several."""
-    alike = [[one for one in parts if shapes(one) == shapes(other)] for other in parts[:FEW]]
+    alike = [[one for one in parts if likeness(one) == likeness(other)] for other in parts[:FEW]]
     parts = max(alike, key=len)
     population, train, _ = stacked(parts)
     population.train()

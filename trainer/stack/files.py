@@ -7,20 +7,19 @@ goes on from there, so a run is always resumed from its own `last.pt`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trainer import checkpoint
-from trainer.checkpoint import AUTO_SHARE, Damaged, Saver
+from trainer.checkpoint import AUTO_SHARE, NAMES, Saver, finite
 from trainer.errors import RunFailed
 from trainer.state import RunState
 from trainer.step import NonFinite
 
 SECONDS = 10.0  # between two saves of a stack, at least
-NAMES = ("last.pt", "previous.pt")
 
 
 class StackSaver:
@@ -48,13 +47,16 @@ class StackSaver:
     def save(self, state: RunState) -> None:
         self.savers[state].save(state)
 
+    def save_best(self, state: RunState) -> None:
+        self.savers[state].save_best(state)
+
     def save_all(self, states: Sequence[RunState]) -> None:
         """
         Raises:
             NonFinite: weights of some runs are; nothing is written.
         """
         begin = time.perf_counter()
-        if lost := [run for run, state in enumerate(states) if not _finite(state)]:
+        if lost := [run for run, state in enumerate(states) if not finite(state)]:
             raise NonFinite("the weights are", lost)
         members = [
             {"name": saver.folder.parent.name, "about": saver.about, "run": state.state_dict()}
@@ -73,57 +75,56 @@ class StackSaver:
             (self.place / name).unlink(missing_ok=True)
 
 
-def _finite(state: RunState) -> bool:
-    sums = [value.sum() for value in state.model.state_dict().values() if value.is_floating_point()]
-    return bool(torch.stack(sums).isfinite().all())
-
-
-def deal_out(folder: Path, names: set[str]) -> list[str]:
+def deal_out(folder: Path, jobs: Mapping[str, bool]) -> list[str]:
     """Gives each run of a sweep its own files from what killed stacks have left; returns what is to be said.
+
+    A stack whose files are all damaged costs what its runs had not saved themselves, and no more.
 
     Args:
         folder: of the sweep.
-        names: of the jobs' folders; a file cannot name others.
+        jobs: the jobs' folders, and whether each is still to be run; a file cannot name others, nor touch what is done.
 
     Raises:
-        RunFailed: a stack's files are there, and all are damaged.
+        RunFailed: a file holds what is none of this sweep's.
     """
     notes: list[str] = []
     for place in sorted(folder.glob("stack-*")):
-        content, damaged = checkpoint.load_newest(place)
-        if content is None:
-            continue
+        content, damaged = checkpoint.newest(place, _holds_stack)
         notes += damaged
-        for name, about, run in _members(content, place):
-            if name not in names:
+        if content is None:
+            if damaged:
+                notes.append(f"{place}: no good checkpoint is left; its runs go on from what they saved themselves.")
+            continue
+        for member in content["members"]:
+            if member["name"] not in jobs:
                 raise RunFailed(f"{place}: its checkpoint holds a run that is none of this sweep's.")
-            _give(folder / name, about, run)
+            if jobs[member["name"]]:
+                _give(folder / member["name"], member)
         for name in NAMES:
             (place / name).unlink(missing_ok=True)
     return notes
 
 
-def _members(content: dict[str, Any], place: Path) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
-    try:
-        members = [(member["name"], member["about"], member["run"]) for member in content["members"]]
-        good = all(isinstance(about, dict) and isinstance(run["step"], int) for _, about, run in members)
-    except (KeyError, TypeError):
-        good = False
-    if not good:
-        raise RunFailed(f"{place}: its checkpoint is no checkpoint of a stack.")
-    return members
+def _holds_stack(content: dict[str, Any]) -> bool:
+    members = content.get("members")
+    return isinstance(members, list) and all(
+        isinstance(member, dict)
+        and isinstance(member.get("name"), str)
+        and isinstance(member.get("about"), dict)
+        and checkpoint.holds_run({**member["about"], "run": member.get("run")})
+        and isinstance(member["run"]["step"], int)
+        for member in members
+    )
 
 
-def _give(place: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
+def _give(place: Path, member: dict[str, Any]) -> None:
     """Writes a run's own checkpoint, unless the one that is there is as new."""
-    last = place / "checkpoints" / "last.pt"
-    last.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        if last.exists() and checkpoint.load(last)["run"]["step"] >= run["step"]:
-            return
-    except Damaged:
-        pass  # what is given takes its place
-    checkpoint.save(last, {**about, "run": _apart(run)})
+    folder = place / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    own, _ = checkpoint.newest(folder, checkpoint.holds_run)
+    if own is None or own["run"]["step"] < member["run"]["step"]:
+        last, previous = (folder / name for name in NAMES)
+        checkpoint.save(last, {**member["about"], "run": _apart(member["run"])}, previous)
 
 
 def _apart(value: Any) -> Any:

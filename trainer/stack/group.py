@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,14 @@ from trainer.config import DIRECTIONS, Config
 from trainer.data.batches import Batches
 from trainer.data.loading import Shared
 from trainer.data.together import BatchesTogether
-from trainer.folder import RunFolder, Table
+from trainer.errors import RunFailed, UserError
+from trainer.folder import RunFolder, Table, write_failure
 from trainer.loop import Fit
 from trainer.population import Population
 from trainer.run import InSweep, Run, describe, restore
 from trainer.signals import Signals
 from trainer.stack.files import StackSaver
+from trainer.stack.likeness import likeness
 from trainer.stack.population import Stacked
 from trainer.state import RunState
 from trainer.stopping import Outcome
@@ -58,39 +60,43 @@ def data_key(config: Config) -> tuple[Any, ...]:
     return seed, config.data.fold
 
 
-def build(
-    jobs: Sequence[tuple[Job, RunFolder | None]], *, trusted: bool, shared: Shared | None
-) -> Iterator[tuple[Parts, dict[str, Any] | None]]:
-    """The parts of each job, and the checkpoint they were restored from; the same data is read once.
+class Builder:
+    """Builds the parts of jobs, the same data read once.
 
-    Raises:
-        UserError: as `assemble` does.
+    Args:
+        jobs: all that are to be built.
     """
-    known: dict[tuple[Any, ...], Parts] = {}
-    sharing = len({data_key(job.config) for job, _ in jobs})
-    for job, folder in jobs:
+
+    def __init__(self, jobs: Sequence[Job], *, trusted: bool, shared: Shared | None) -> None:
+        self.trusted, self.shared = trusted, shared
+        self.sharing = len({data_key(job.config) for job in jobs})
+        self.known: dict[tuple[Any, ...], Parts] = {}
+
+    def build(self, job: Job, folder: RunFolder | None = None) -> tuple[Parts, bool]:
+        """The parts of a job, and whether they were restored from a checkpoint in its folder.
+
+        Raises:
+            UserError: as `assemble` does.
+            RunFailed: its checkpoints are damaged.
+        """
         saved, _ = checkpoint.load_newest(folder.checkpoints) if folder else (None, [])
-        like = known.get(data_key(job.config))
-        parts = assemble(job.config, trusted=trusted, saved=saved, shared=shared, like=like, sharing=sharing)
-        known.setdefault(data_key(job.config), parts)
+        key = data_key(job.config)
+        parts = assemble(
+            job.config,
+            trusted=self.trusted,
+            saved=saved,
+            shared=self.shared,
+            like=self.known.get(key),
+            sharing=self.sharing,
+        )
+        self.known.setdefault(key, parts)
         if saved:
             restore(parts, saved, job.config)
-        yield parts, saved
-
-
-def shapes(parts: Parts) -> tuple[Any, ...]:
-    """Equal for runs that can be stacked: the same layers, tensors, batches and moment."""
-    model, state = parts.state.model, parts.state
-    return (
-        state.step,
-        [(name, type(module)) for name, module in model.named_modules()],
-        [(name, tensor.shape, tensor.dtype) for name, tensor in (*model.named_parameters(), *model.named_buffers())],
-        (parts.train.sizes, parts.valid.sizes),
-    )
+        return parts, saved is not None
 
 
 def stacked(parts: Sequence[Parts]) -> tuple[Population, Batches, Batches]:
-    """The population of these runs, which have the same shapes, and its batches for training and validation.
+    """The population of these runs, which are alike, and its batches for training and validation.
 
     The runs come in the order of `parts`; it is best if like stands beside like.
     """
@@ -112,20 +118,23 @@ def execute(jobs: Sequence[tuple[Job, Path]], sweep: InSweep, *, command: list[s
     Args:
         sweep: its place is the stack's own, for what it needs while it runs.
 
+    A job that cannot be built fails by itself.
+
     Raises:
-        UserError: a job cannot be built.
         RunFailed: the runs could not go on.
     """
     _allow_files(len(jobs))
     with Signals() as signals, ExitStack() as stack:
         folders = [stack.enter_context(closing(RunFolder(path))) for _, path in jobs]
-        pairs = list(zip((job for job, _ in jobs), folders, strict=True))
+        builder = Builder([job for job, _ in jobs], trusted=sweep.trusted, shared=sweep.shared)
         members = []
-        for (job, folder), (parts, saved) in zip(
-            pairs, build(pairs, trusted=sweep.trusted, shared=sweep.shared), strict=True
-        ):
-            about = describe(job, parts, folder)
-            members.append(Member(job, parts, folder, about, saved is not None, _told(folder)))
+        for (job, _), folder in zip(jobs, folders, strict=True):
+            try:
+                parts, resumed = builder.build(job, folder)
+            except (UserError, RunFailed) as error:  # of this job: the others have their own
+                write_failure(folder.path, str(error))
+                continue
+            members.append(Member(job, parts, folder, describe(job, parts, folder), resumed, _told(folder)))
             if signals.received is not None:  # before there was anything to save
                 return signals.exit_code
         for some in alike(members):
@@ -143,7 +152,7 @@ def alike(members: Sequence[Member]) -> list[list[Member]]:
     """Those that can be stacked together, those with equal optimizers beside each other."""
     groups: list[tuple[Any, list[Member]]] = []
     for member in members:
-        key = shapes(member.parts)
+        key = likeness(member.parts)
         group = next((group for known, group in groups if known == key), None)
         if group is None:
             groups.append((key, [member]))
@@ -190,6 +199,8 @@ def _conclude(
     def told() -> Outcome:
         for row in state.history[member.since :]:
             run.console.row(row, id(row) in bests)
+            if run.tracker is not None:
+                run.tracker.row(row)
         return outcome
 
     with closing(run.console):

@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 
 from trainer.criterion import Criterion
 from trainer.metrics import Sums
-from trainer.population import HALVES, Solo
+from trainer.population import HALVES, Solo, weight_of
 from trainer.stack.layers import stackable
 from trainer.stack.optimizers import StackedOptimizer, runs_of_equal
 from trainer.state import RunState
@@ -86,6 +86,18 @@ class Stacked:
 
     def samples(self, targets: Tensor) -> int:
         return targets.shape[self.batch_axis]
+
+    def weight(self, targets: Tensor) -> Tensor | int:
+        shared = self.rows is None
+        if all(criterion.class_weights is None for _, criterion in self.judges):
+            return self.samples(targets)
+        targets = self.own(targets)
+        found = [
+            weight_of(criterion, targets if shared else targets[run])
+            for part, criterion in self.judges
+            for run in range(part.start, part.stop)
+        ]
+        return torch.stack([torch.as_tensor(weight, device=self.device).to(self.sums.weight_R) for weight in found])
 
     def own(self, batch: Tensor) -> Tensor:
         return batch if self.rows is None else batch.index_select(0, self.index_R)
@@ -206,7 +218,7 @@ def detach(state: RunState) -> None:
             tensor.grad = None
     for held in state.optimizer.state.values():
         held.update({key: value.clone() for key, value in held.items() if isinstance(value, Tensor)})
-    for name in ("loss_R", "correct_R", "count_R"):
+    for name in Sums.NAMES:
         setattr(state.sums, name, getattr(state.sums, name).clone())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from trainer.compose import Job
 from trainer.convert import show
-from trainer.folder import read_results, write_results
+from trainer.folder import read_results, write_failure, write_results
 from trainer.keys import SweepConfig
 from trainer.report.leaderboard_page import Page
 from trainer.report.messages import print_problems
@@ -190,7 +190,7 @@ class Sweep:
         elif not results or (state == "failed" and not reason):  # of a stack that is killed some may have ended
             state, reason = "failed", end.death or f"exit code {end.code}, and no results"
             if not results:
-                write_results(end.task.place, {"status": "failed", "reason": reason, "error": reason, "test": None})
+                write_failure(end.task.place, reason)
         row = Row(entry, str(entry.stored["monitor"]), results)
         self.ledger.change(entry, state, reason, value=row.value, best_epoch=results.get("best_epoch"))
         self.view.ended(end.task.number, entry, row.value)

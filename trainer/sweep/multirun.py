@@ -163,7 +163,7 @@ def _continue_stacks(
     stacked = {number for stack in ledger.stacks if len(stack) > 1 for number in stack}
     for number in stacked:
         wait_for(ledger.folder / ledger.entries[number].name)
-    for note in deal_out(ledger.folder, {entry.name for entry in ledger.entries}):
+    for note in deal_out(ledger.folder, {entry.name: entry.state not in FINAL for entry in ledger.entries}):
         print(note)
     known = stacked if anew else {number for stack in ledger.stacks for number in stack}
     open_ones = [e.number for e in ledger.entries if e.state not in FINAL and e.number not in known]

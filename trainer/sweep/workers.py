@@ -19,7 +19,7 @@ from typing import IO, Any
 from trainer.compose import Job
 from trainer.data.loading import Shared
 from trainer.errors import RunFailed, UserError
-from trainer.folder import is_running, read_results, write_results
+from trainer.folder import is_running, read_results, write_failure
 from trainer.processes import context_for
 from trainer.results import versions
 from trainer.run import InSweep, execute
@@ -226,5 +226,4 @@ def wait_for(place: Path) -> None:
 def _failed(task: Task, reason: str) -> None:
     for single in task.each:
         if not task.members or read_results(single.place) is None:  # of a stack some may have come to their end
-            failed = {"status": "failed", "reason": reason, "error": reason, "epochs": 0, "test": None}
-            write_results(single.place, failed)
+            write_failure(single.place, reason)
