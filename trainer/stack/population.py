@@ -34,7 +34,7 @@ class Stacked:
         rows: for each run, which of the samples of a batch [D, B, ...] are its own; None where all share them.
 
     Raises:
-        ValueError: models with auxiliary heads.
+        ValueError: models with auxiliary heads, or with BatchNorm in half precision.
     """
 
     def __init__(self, members: Sequence[Solo], rows: Sequence[int] | None = None) -> None:
@@ -42,6 +42,9 @@ class Stacked:
         first = members[0]
         if hasattr(first.state.model, "auxiliary_weight"):
             raise ValueError("auxiliary heads give several outputs")
+        norms = [m for m in first.state.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if norms and first.precision in HALVES:
+            raise ValueError(f"vmap has no BatchNorm in {first.precision}")
         self.device, self.precision = first.device, first.precision
         self.rows = list(rows) if rows is not None else None
         self.batch_axis = 0 if rows is None else 1
