@@ -112,7 +112,11 @@ FAULTS = {
     ),
     "one class": (GOOD.replace("v", "u"), {}, ["all rows of table.csv are of one class, u"]),
     "not binary": (GOOD.replace("29,2,v", "29,2,w"), {"task": "binary"}, ["y has 3 classes"]),
-    "not a number": (GOOD, {"task": "regression"}, ["row 2, column y: 'u' is no finite number"]),
+    "not a number": (
+        GOOD,
+        {"task": "regression"},
+        ["column y: 30 cells are no finite numbers, the first in row 2: 'u'"],
+    ),
     "unknown feature": (GOOD, {"features": ["a", "bb"]}, ["data.features", "no column bb"]),
     "nothing left": (GOOD, {"drop": ["a", "b"]}, ["no column is left"]),
     "odd choice": (GOOD, {"missing": "zero"}, ["data.missing=zero: expected mean, median, drop"]),
