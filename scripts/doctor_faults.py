@@ -406,6 +406,11 @@ def independent_cases() -> Iterator[Case]:
         yield case(name, unusable, TABLE, quoted(write_))
     yield table("noise of rounding", "constant columns", lambda t, r: t.update(
         k=[repr(1000 + 1e-9 * float(x)) for x in t["a"]]))  # fmt: skip
+    yield table("999 for nothing", missing, lambda t, r: set_cells(t, r, "b", "-999", 0.05))
+    yield table("a slip of the pen", "scale", lambda t, r: set_cells(t, r, "b", "1e12", 0.0))
+    yield table("inches", "repeated columns", lambda t, r: t.update(inch=[repr(float(x) / 2.54) for x in t["a"]]))
+    yield table("codes of a category", "repeated columns", lambda t, r: t.update(
+        code=["zxy".index(kind) for kind in t["kind"]]))  # fmt: skip
     yield table("rows hidden by numbers", "duplicates across parts; identifiers", lambda t, r: (
         t.update({k: v * 2 for k, v in t.items()}), t.update(id=list(range(len(t["a"]))))))  # fmt: skip
     yield table("coarse columns", "", lambda t, r: t.update({k: r.integers(0, 2, 120).tolist() for k in "abc"}))

@@ -81,15 +81,16 @@ def _left_out(report: Report, found: Survey) -> None:
             "images left out",
             "warning",
             count,
-            f"{count:,} images stand in {folder} outside the class folders, and are left out",
+            f"images that stand in {folder} outside the class folders are left out: {count:,}",
             "move them to the folders of their classes",
         )
     if found.links:
         count = len(found.links)
-        told = f"{count:,} symbolic links that lead nowhere, outside or back are left out: {some(found.links)}"
+        told = f"symbolic links that lead nowhere, outside or back are left out: {some(found.links)}"
         report.add("images left out", "note", count, told)
     if found.others:
-        told = f"{found.others:,} files in the class folders are left out, as their names are not those of images"
+        plural = "s" * (found.others != 1)
+        told = f"{found.others:,} file{plural} in the class folders left out: no image by name"
         report.add("images left out", "note", found.others, told)
 
 

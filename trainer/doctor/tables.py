@@ -1,30 +1,27 @@
-"""The columns of a table: missing, constant, unusable, repeated, and those that tell the target."""
+"""A table as its file has it: missing values, columns that cannot be used, and those that tell the target."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trainer.data.table import chosen_columns, parse_column, parse_target, read
 from trainer.data.table_rows import is_missing
+from trainer.doctor.columns import Parsed, counts_rows, far_values, nearly_constant, repeated
 from trainer.doctor.findings import Report, some
 from trainer.doctor.leaks import tells_class, tells_number
 from trainer.errors import UserError
 from trainer.keys import DataConfig
 
 TARGETS = ("trainer.data.table.csv_table", "trainer.data.table.bundled_table")
-CHECKS = ("missing values", "constant columns", "unusable columns", "identifiers", "repeated columns", "leaks")
+CHECKS = ("missing values", "constant columns", "unusable columns", "identifiers", "repeated columns", "scale", "leaks")
 ADVICE = re.compile(r"\. (?=Leave |Write )")  # where the loader's advice begins; a cell may hold a full stop too
 MANY_MISSING = 0.3  # of a column
 FEW_LEFT = 0.5  # of the rows
-ONE_VALUE = 0.995  # of a column's rows that have the same value
-SMALLEST_SPREAD = 1e-9  # of a column's mean: below it, a deviation is noise of rounding
 
 
 def look(report: Report, config: DataConfig) -> frozenset[str]:
@@ -50,10 +47,10 @@ def look(report: Report, config: DataConfig) -> frozenset[str]:
     report.fact("data", rows=len(rows), columns=len(chosen))
     _missing(report, cells, target, arguments.get("missing"), len(rows))
     parsed = _parsed(report, cells, target, path)
-    names = frozenset(name for name, column in parsed.items() if _counts_rows(column))
+    names = frozenset(name for name, column in parsed.items() if counts_rows(column))
     for name in sorted(names):
         report.add("identifiers", "warning", 1, f"column {name} numbers the rows", f"leave it out: data.drop=[{name}]")
-    _repeated(report, cells, target)
+    repeated(report, {name: cells[name] for name in chosen if name in cells}, parsed)
     _leaks(report, parsed, cells[target], target, path, arguments.get("task"))
     return names
 
@@ -90,14 +87,6 @@ def _written(texts: Counter[str]) -> str:
     return f" ({some(told)})" if told else ""
 
 
-@dataclass(frozen=True)
-class Parsed:
-    """A column that can be used: numbers or codes of categories [N], NaN where missing."""
-
-    values: Tensor
-    categories: bool
-
-
 def _parsed(report: Report, cells: dict[str, list[str]], target: str, path: str) -> dict[str, Parsed]:
     """The values of each column that can be used, NaN where missing; what is wrong with the others is added."""
     lines, parsed = list(range(2, len(cells[target]) + 2)), {}
@@ -123,50 +112,9 @@ def _parsed(report: Report, cells: dict[str, list[str]], target: str, path: str)
         if problems:
             continue
         parsed[name] = Parsed(torch.tensor(values, dtype=torch.float64), bool(spec.categories))
-        _nearly_constant(report, name, column, parsed[name])
+        nearly_constant(report, name, column, parsed[name])
+        far_values(report, name, parsed[name])
     return parsed
-
-
-def _nearly_constant(report: Report, name: str, cells: list[str], column: Parsed) -> None:
-    """Adds a column that hardly varies: in how many rows, or by how much."""
-    common, count = Counter(cells).most_common(1)[0]
-    if count >= ONE_VALUE * len(cells) and not is_missing(common):
-        others = len(cells) - count
-        told = f"column {name} is almost constant: {common!r} in all but {others:,} of {len(cells):,} rows"
-        report.add("constant columns", "note", others, told)
-    known = column.values[~column.values.isnan()]
-    if not column.categories and float(known.std(correction=0)) < SMALLEST_SPREAD * float(known.mean().abs()):
-        report.add(
-            "constant columns",
-            "warning",
-            1,
-            f"column {name} is almost constant: its deviation is {float(known.std(correction=0)):.1g}, "
-            f"its mean {float(known.mean()):.4g}",
-            f"scaling makes noise of rounding as large as any other column: data.drop=[{name}]",
-        )
-
-
-def _counts_rows(column: Parsed) -> bool:
-    """Whether these are as many whole numbers as there are rows, one after the other, in whatever order."""
-    values_N = column.values
-    if column.categories or len(values_N) < 3 or bool(values_N.isnan().any()):
-        return False
-    distinct = values_N.sort().values
-    return bool((distinct.diff() == 1).all()) and bool(distinct[0] == distinct[0].floor())
-
-
-def _repeated(report: Report, cells: dict[str, list[str]], target: str) -> None:
-    first: dict[tuple[str, ...], str] = {}
-    for name, column in cells.items():
-        twin = first.setdefault(tuple(column), name)
-        if twin != name and len(set(column)) > 1 and target not in (name, twin):
-            report.add(
-                "repeated columns",
-                "warning",
-                1,
-                f"column {name} is the same as {twin}",
-                f"leave it out: data.drop=[{name}]",
-            )
 
 
 def _leaks(
@@ -185,6 +133,8 @@ def _leaks(
         told = f"column {target}, the target, is {cells[rows[0]]} in every row"
         report.add("label range", "error", 1, told, "there is nothing to learn: choose another data.target")
         return
+    if found == "regression":
+        far_values(report, target, Parsed(targets, False))
     for name, column in parsed.items():
         values = column.values[rows]
         present = ~values.isnan()
