@@ -71,9 +71,7 @@ def _left_out(report: Report, found: Survey) -> None:
             "images left out",
             "warning",
             count,
-            f"{readable(folder)} is left out, as it stands beside the parts; images in it: {count:,}.{meant}".rstrip(
-                "."
-            ),
+            f"{_shown(folder)} stands beside the parts and is left out; images in it: {count:,}.{meant}".rstrip("."),
             "parts are called train, valid or val, and test; move it elsewhere if it is none",
         )
     for folder, count in found.loose.items():
