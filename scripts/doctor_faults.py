@@ -26,6 +26,7 @@ TABLE = ("data=csv", "data.path=table.csv", "data.target=target", "model=mlp")
 
 
 Make = Callable[[np.random.Generator], object]  # makes or changes files in the current folder
+Change = Callable[[dict[str, list], np.random.Generator], object]  # of a table's columns
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Case:
         words: for the doctor.
         train: whether it takes training steps to find it.
         more: checks that may speak or not: what they say is true as well.
+        independent: planted first by someone who had not seen the checks, and missed or wrongly told then.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Case:
     train: bool = False
     lr: bool = False
     more: frozenset[str] = frozenset()
+    independent: bool = False
 
 
 def photos(random: np.random.Generator, parts: dict[str, dict[str, int]] | None = None) -> None:
@@ -91,7 +94,7 @@ def targets() -> list[int]:
     return [int(value) for value in read()["target"]]
 
 
-def changed(change: Callable[[dict[str, list], np.random.Generator], object]) -> Make:
+def changed(change: Change) -> Make:
     """A sound table that is then changed."""
 
     def make(random: np.random.Generator) -> None:
@@ -99,6 +102,22 @@ def changed(change: Callable[[dict[str, list], np.random.Generator], object]) ->
         table: dict[str, list] = dict(read())
         change(table, random)
         write(table)
+
+    return make
+
+
+def ranks(values: list) -> list[int]:
+    """The place of each value in their order."""
+    return np.argsort(np.argsort(np.array(values, float))).tolist()
+
+
+def quoted(write_number: Callable[[float], str]) -> Make:
+    """A sound table with a column of numbers that are written like this."""
+
+    def make(random: np.random.Generator) -> None:
+        rows(random)
+        table: dict[str, list] = dict(read())
+        write(table | {"k": [write_number(float(x)) for x in table["a"]]})
 
     return make
 
@@ -140,6 +159,17 @@ def set_cells(table: dict[str, list], random: np.random.Generator, column: str, 
     chosen = random.random(len(table[column])) < share
     chosen[random.integers(len(chosen))] = True
     table[column] = [text if c else value for c, value in zip(chosen, table[column], strict=True)]
+
+
+def holes(share: float, *columns: str) -> Change:
+    """Cells become empty; a column that is not there yet is first a copy of the target."""
+
+    def change(table: dict[str, list], random: np.random.Generator) -> None:
+        for name in columns:
+            table.setdefault(name, table["target"])
+            set_cells(table, random, name, "", share)
+
+    return change
 
 
 def told_by(table: dict[str, list], how: Callable[[int, float], float], noise: Callable[..., np.ndarray]) -> list:
@@ -322,10 +352,77 @@ def cases() -> Iterator[Case]:
     yield case("images for a table", "shapes", ("data=iris", "model=lenet5"), nothing)
     yield case("batches of one", "last batch", (*BATCHNORM, "batch_size=1"), nothing)
 
+    yield from independent_cases()
     yield case("sound training", "", ("data=iris", "model=mlp"), nothing, train=True, lr=True)
     table, both = ("data=iris", "model=mlp", "optim=sgd"), "one batch; learning rate"
     yield case("a learning rate of nothing", both, (*table, "optim.lr=1e-9"), nothing, train=True, lr=True)
     yield case("a learning rate of 100", both, (*table, "optim.lr=100"), nothing, train=True, lr=True)
+
+
+def independent_cases() -> Iterator[Case]:
+    """Those that an independent tester's cases showed to be missed or wrongly told, and that no other stands for."""
+
+    def case(name: str, fault: str, words: tuple[str, ...], make: Make, more: str = "") -> Case:
+        faults, also = (frozenset(filter(None, text.split("; "))) for text in (fault, more))
+        return Case(name, faults, words, make, more=also, independent=True)
+
+    def table(name: str, fault: str, change: Change, *words: str, more: str = "") -> Case:
+        return case(name, fault, (*TABLE, *words), changed(change), more)
+
+    beside, names = "images left out", "class names"
+    yield case("misspelt part", beside, FOLDER, spoilt(lambda r: Path("photos/valid").rename("photos/vaild")))
+    yield case("part of another name", beside, FOLDER, spoilt(lambda r: Path("photos/valid").rename("photos/dev")))
+    yield case("images in no class", beside, FOLDER, spoilt(lambda r: some_file(r).rename("photos/train/1.png")))
+    yield case("a dead link", "", FOLDER, spoilt(lambda r: Path("photos/train/cat/x.png").symlink_to("nowhere")))
+    yield case(
+        "an empty class that is not asked for",
+        "",
+        (*FOLDER, "data.classes=[cat,dog]"),
+        spoilt(lambda r: emptied("photos/train/eel")),
+    )
+    yield case("classes but for case", names, FOLDER, spoilt(
+        lambda r: [Path(f"photos/{p}/dog").rename(f"photos/{p}/Cat") for p in ("train", "valid", "test")]))  # fmt: skip
+    yield table("yes and YES", names, lambda t, r: t.update(
+        target=[("no", ("yes", "YES")[n % 2])[int(y)] for n, y in enumerate(t["target"])]))  # fmt: skip
+    yield table("1 and 1.0", names, lambda t, r: t.update(
+        target=[y + (".0" if n % 2 else "") for n, y in enumerate(t["target"])]))  # fmt: skip
+
+    labels, leak, missing, unusable = "label range", "leaks", "missing values", "unusable columns"
+    yield table("names as target", labels, lambda t, r: t.update(target=[f"p{n}" for n in range(len(t["a"]))]))
+    yield table("a text in a number's target", labels, lambda t, r: t.update(target=[*t["a"][1:], "none_yet"]))
+    yield table("infinity in a number's target", labels, lambda t, r: t.update(target=["inf", *t["b"][1:]]))
+    yield table("one number as target", labels, lambda t, r: t.update(target=["3.5"] * len(t["a"])))
+    for share in (0.1, 0.5):
+        yield table(f"target with {share:.0%} missing", leak, holes(share, "told"), "data.missing=median", more=missing)
+    yield table("a number's bins", leak, lambda t, r: t.update(
+        target=t["a"], told=[f"g{20 * n // len(t['a'])}" for n in ranks(t["a"])]))  # fmt: skip
+    yield table("few rows left", missing, holes(0.4, "a", "b", "c"), "data.missing=drop")
+    for name, write_ in (
+        ("decimal commas", lambda x: f'"{1.2345 + x:.4f}"'.replace(".", ",")),
+        ("a unit", lambda x: f"{70 + x:.2f} kg"),
+        ("thousands", lambda x: f'"{int(50_000 + 9_000 * x):,}"'),
+        ("dates", lambda x: f"20{int(50 + x) % 90:02}-{int(1e4 * abs(x)) % 12 + 1:02}-{int(1e5 * abs(x)) % 28 + 1:02}"),
+    ):
+        yield case(name, unusable, TABLE, quoted(write_))
+    yield table("noise of rounding", "constant columns", lambda t, r: t.update(
+        k=[repr(1000 + 1e-9 * float(x)) for x in t["a"]]))  # fmt: skip
+    yield table("999 for nothing", missing, lambda t, r: set_cells(t, r, "b", "-999", 0.05))
+    yield table("a slip of the pen", "scale", lambda t, r: set_cells(t, r, "b", "1e12", 0.0))
+    yield table("inches", "repeated columns", lambda t, r: t.update(inch=[repr(float(x) / 2.54) for x in t["a"]]))
+    yield table("codes of a category", "repeated columns", lambda t, r: t.update(
+        code=["zxy".index(kind) for kind in t["kind"]]))  # fmt: skip
+    yield table("rows hidden by numbers", "duplicates across parts; identifiers", lambda t, r: (
+        t.update({k: v * 2 for k, v in t.items()}), t.update(id=list(range(len(t["a"]))))))  # fmt: skip
+    yield table("coarse columns", "", lambda t, r: t.update({k: r.integers(0, 2, 120).tolist() for k in "abc"}))
+    for word in ("loss.weight=balanced", "data.balance=sampler"):
+        yield table(f"a rare class with {word}", "", lambda t, r: t.update(
+            target=[int(n < 8) for n in range(len(t["target"]))]), word)  # fmt: skip
+
+    finite = "non-finite inputs"
+    yield case("infinity in a row", finite, CUSTOM, module("return self.x[i] / float(i != self.bad), int(self.y[i])"))
+    yield case("NaN in item 0", finite, CUSTOM, module("return self.x[i] / (i != 0) * (i != 0), int(self.y[i])"))
+    yield case("items as dicts", labels, CUSTOM, module("return {'x': self.x[i], 'y': int(self.y[i])}"))
+    yield case("an item that fails", "data", CUSTOM, module("return self.x[i], [0, 1][9 if i == self.bad else 0]"))
 
 
 def flip(path: Path, random: np.random.Generator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -431,6 +432,46 @@ def test_samples_that_change_are_streamed_never_kept(own) -> None:
 def test_a_target_that_is_no_class_is_refused(target: str, own) -> None:
     with pytest.raises(UserError, match=r"item 7|label|int, str"):
         own("Wrong", f"+data.target={target}")
+
+
+class _InParts(torch.utils.data.Dataset):
+    """Items that fail in one way or another."""
+
+    def __init__(self, split: str, fault: str) -> None:
+        self.split, self.fault = split, fault
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, i: int):
+        if self.fault == "raises" and i == 7:
+            raise OSError("the disk is gone")
+        if self.fault == "mapping":
+            return {"x": torch.zeros(3), "y": i % 2}
+        return torch.zeros(2 if (self.fault, self.split) == ("shape", "test") else 3), i % 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("raises", r"data._target_=Own: item 7 cannot be read \(OSError: the disk is gone\)\."),
+        ("mapping", r"data._target_=Own: item 0 is no \(input, target\) but a dict with x, y\."),
+        ("shape", r"data._target_=Own: inputs differ in shape: train \[3\], test \[2\]\."),
+    ],
+)
+def test_what_a_users_data_set_does_wrong_is_a_sentence(fault: str, sentence: str) -> None:
+    assert set(from_dataset(partial(_InParts, fault=""), "Own").parts) == {"train", "valid", "test"}
+    with pytest.raises(UserError, match=f"^{sentence}$") as raised:
+        from_dataset(partial(_InParts, fault=fault), "Own")
+    assert isinstance(raised.value.__cause__, OSError) == (fault == "raises")
+
+
+def test_nan_in_an_input_does_not_change_it() -> None:
+    class Holes(_InParts):
+        def __getitem__(self, i: int):
+            return torch.full((3,), float("nan")), i % 2
+
+    assert from_dataset(partial(Holes, fault=""), "Own").parts["train"].repeatable
 
 
 def test_a_custom_data_set_trains(own, train) -> None:

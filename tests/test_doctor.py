@@ -25,10 +25,11 @@ _spec.loader.exec_module(faults)
 CASES = {case.name: case for case in faults.cases()}
 # One for each set of faults, and the sound ones; the script makes them all, many times.
 CHOSEN = {case.faults or case.name: name for name, case in reversed(CASES.items()) if not case.train}
+CHOSEN |= {name: name for name, case in CASES.items() if case.independent}
 MACHINE = {"threads", "disk", "memory"}
 
 
-@pytest.mark.parametrize("name", CHOSEN.values())
+@pytest.mark.parametrize("name", dict.fromkeys(CHOSEN.values()))
 def test_a_planted_fault_is_found_and_nothing_else(name: str) -> None:
     case = CASES[name]
     told = faults.found(case, seed=11)
@@ -109,6 +110,7 @@ def test_findings_say_what_to_do(capfd) -> None:
     [
         (["model=lenet"], "composes", "Did you mean model=lenet5?"),
         (["epochs=-3", "optim.lrr=1"], "composes", "epochs=-3: expected a whole number from 1"),
+        (["epochs=-3", "optim.lrr=1"], "composes", "Did you mean optim.lr?"),
         (["optim.lrr=1"], "targets", "Did you mean optim.lr?"),
         (["device=cuda:99"], "device", "device=cuda:99"),
         (["model._target_=os.system"], "targets", "os.system: it is not a torch.nn.Module"),
@@ -138,6 +140,69 @@ def test_a_last_batch_of_one_is_told(capfd) -> None:
     assert [f["check"] for f in found["findings"] if f["check"] == "last batch"] == ["last batch"]
 
 
+def test_held_batchnorm_minds_no_batch_of_one(capfd) -> None:
+    words = (
+        "data=digits",
+        "model=resnet18",
+        "model.weights=none",
+        "model.image_size=32",
+        "batch_size=3",
+        "--no-training",
+    )
+    samples = doctor(capfd, *words)[1]["facts"]["data"]["samples"]["train"]
+    assert samples % 3 == 1, "the case needs a sample to be left over"
+    for more, expected in (((), ["last batch"]), (("freeze=backbone",), [])):
+        found = doctor(capfd, *words, *more)[1]["findings"]
+        assert [f["check"] for f in found if f["check"] == "last batch"] == expected
+
+
+def test_sentences_count_and_name_the_first(capfd) -> None:
+    def table(count: int = 120, **columns: list) -> list[dict]:
+        faults.rows(np.random.default_rng(0), count, **columns)
+        return doctor(capfd, *faults.TABLE, "--no-training")[1]["findings"]
+
+    numbers = [f"{x / 7:.3f}" for x in range(120)]
+    [bad] = table(m=[*numbers[:3], "none at all", *numbers[4:60], *["?!"] * 4, *numbers[64:]])
+    assert bad["what"].endswith("table.csv, column m: 5 cells are no finite numbers, the first in row 5: 'none at all'")
+    [missing] = table(m=["none", "NA", "", "none", *numbers[4:]])
+    assert missing["what"] == "values are missing: m 4 ('none' 2, 'NA' 1)"
+    [hidden] = table(m=[f"{number} kg" for number in numbers])
+    assert hidden["what"] == "column m holds numbers with a unit ('0.000 kg')"
+    assert hidden["advice"] == "write the numbers alone, or leave it out: data.drop=[m]"
+    [target] = table(target=[*numbers[:5], "abc", *numbers[6:]])
+    assert "row 7, column target: 'abc' is no finite number, where 119 are numbers" in target["what"]
+    [names] = table(target=[f"p{n}" for n in range(120)])
+    assert "column target, the target, has 120 different values in 120 rows" in names["what"]
+    notes = table(240, k=[0] * 239 + [1], a=[n % 2 for n in range(240)], b=[1 - n % 2 for n in range(240)])
+    assert [(f["check"], f["what"]) for f in notes] == [
+        ("constant columns", "column k is almost constant: '0' in all but 1 of 240 rows"),
+        ("repeated columns", "column b is the same as a in other codes"),
+    ]
+
+
+def test_what_is_left_out_of_a_folder_is_said(capfd) -> None:
+    faults.photos(np.random.default_rng(0))
+    Path("photos/valid").rename("photos/vaild")
+    Path("photos/train/cat/notes.txt").write_text("nothing")
+    Path("photos/train/dog/x.png").symlink_to("nowhere")
+    Path("photos/test/eel/000.png").rename("photos/test/000.png")
+    found = doctor(capfd, *faults.FOLDER, "--no-training")[1]["findings"]
+    assert [(f["severity"], f["count"]) for f in found] == [("warning", 24), ("warning", 1), ("note", 1), ("note", 1)]
+    assert found[0]["what"].endswith("Did you mean valid?")
+    for finding, word in zip(found, ("vaild", "photos/test outside", "dog/x.png", "1 file"), strict=True):
+        assert word in finding["what"]
+
+
+def test_names_that_differ_invisibly_are_quoted(capfd) -> None:
+    faults.photos(np.random.default_rng(0))
+    Path("photos/valid/cat").rename("photos/valid/cat ")
+    Path("photos/test/dog").rename("photos/test/do\u200bg")
+    found = doctor(capfd, *faults.FOLDER, "--no-training")[1]["findings"]
+    told = " ".join(f["what"] for f in found)
+    assert "'cat '" in told
+    assert r"'do\u200bg'" in told
+
+
 @pytest.mark.parametrize("count", [40, 400, 4000])
 def test_a_column_of_chance_tells_nothing(count: int) -> None:
     generator = torch.Generator().manual_seed(count)
@@ -150,6 +215,10 @@ def test_a_column_of_chance_tells_nothing(count: int) -> None:
         close = labels + 0.4 * torch.randn(count, generator=generator, dtype=torch.float64)
         assert not leaks.tells_class(close, labels)  # informative, and no more
         assert not leaks.tells_number(values.round(), values.sort().values)  # a file sorted by its target
+        assert not leaks.tells_class(values, torch.arange(count))  # a class for each sample
+        assert not leaks.tells_class(values, torch.arange(count) // 2 % (count // 3))
+        groups = torch.randint(0, count // 5, (count,), generator=generator).double()
+        assert not leaks.tells_number(groups, values)
 
 
 def test_the_suggested_rate_is_where_the_loss_falls_fastest() -> None:

@@ -28,7 +28,7 @@ LAYERS = [
     "report.gradients",
     "draws sweep.ledger finished.record trackers.*",
     "compose sweep.leaderboard sweep.halving details",
-    "population stopping stack.layers stack.fused report.console report.sweep_view report.leaderboard_page",
+    "job population stopping stack.layers stack.fused report.console report.sweep_view report.leaderboard_page",
     "report.tested",
     "report.run_page",
     "report.pages",

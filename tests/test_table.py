@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -112,12 +113,53 @@ FAULTS = {
     ),
     "one class": (GOOD.replace("v", "u"), {}, ["all rows of table.csv are of one class, u"]),
     "not binary": (GOOD.replace("29,2,v", "29,2,w"), {"task": "binary"}, ["y has 3 classes"]),
-    "not a number": (GOOD, {"task": "regression"}, ["row 2, column y: 'u' is no finite number"]),
+    "not a number": (
+        GOOD,
+        {"task": "regression"},
+        ["column y: 30 cells are no finite numbers, the first in row 2: 'u'"],
+    ),
     "unknown feature": (GOOD, {"features": ["a", "bb"]}, ["data.features", "no column bb"]),
     "nothing left": (GOOD, {"drop": ["a", "b"]}, ["no column is left"]),
     "odd choice": (GOOD, {"missing": "zero"}, ["data.missing=zero: expected mean, median, drop"]),
     "not text": ("\udcff", {}, ["not UTF-8 text"]),
 }
+
+
+NUMBERS = [f"{n / 8}" for n in range(40)]
+TARGETS = {
+    "a text": (["1.5", "abc", *NUMBERS[2:]], {}, "row 3, column y: 'abc' is no finite number, where 39 are numbers"),
+    "infinity": (["inf", *NUMBERS[1:]], {}, "row 2, column y: 'inf' is no finite number, where 39 are numbers"),
+    "names": ([f"p{n}" for n in range(40)], {}, "40 different values in 40 rows, as if every row were a class"),
+    "numbers as classes": (NUMBERS, {"task": "multiclass"}, "40 different values in 40 rows"),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_of_too_many_values_is_no_class(name: str) -> None:
+    cells, words, sentence = TARGETS[name]
+    write("a,y\n" + "\n".join(f"{n},{cell}" for n, cell in enumerate(cells)))
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        csv_table("table.csv", "y", **words)
+
+
+@pytest.mark.parametrize(
+    ("cells", "what"),
+    [
+        ([f'"{n},25"' for n in range(60)], "holds numbers with decimal commas ('0,25')"),
+        ([f'"{n + 1},000"' for n in range(60)], "holds numbers with commas in thousands ('1,000')"),
+        ([f"{n}.5 kg" for n in range(60)], "holds numbers with a unit ('0.5 kg')"),
+        ([f"{n} %" for n in range(60)], "holds numbers with a unit ('0 %')"),
+        ([f"EUR {n}.50" for n in range(60)], "holds numbers with a unit ('EUR 0.50')"),
+        ([f"2024-{n // 28 + 1:02}-{n % 28 + 1:02}" for n in range(60)], "holds dates ('2024-01-01')"),
+        ([f"{n % 28 + 1}.{n // 28 + 1}.2024" for n in range(60)], "holds dates ('1.1.2024')"),
+        ([f"A-{n}" for n in range(60)], "has 60 different texts"),
+        ([f"street {n}" for n in range(60)], "has 60 different texts"),
+    ],
+)
+def test_numbers_in_disguise_are_told_from_names(cells: list[str], what: str) -> None:
+    write("a,k,y\n" + "\n".join(f"{n},{cell},{n % 2}" for n, cell in enumerate(cells)))
+    with pytest.raises(UserError, match=re.escape(f"column k {what}")):
+        csv_table("table.csv", "y")
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from trainer.compose import Composer, Job
+    from trainer.compose import Composer
 
 STARTED = time.perf_counter()
 EXIT_USAGE = 2
@@ -138,7 +138,9 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
             print(f"{folder}: the run is finished, nothing is left to do. More epochs: train resume={folder} epochs=N")
             return 0
     else:
-        job = _new_job(composer, words, problems)
+        from trainer.job import new_job
+
+        job = new_job(composer, words, problems)
     if flags.cfg:
         import yaml
 
@@ -165,38 +167,3 @@ def _sweep_folder(words: list[str]) -> Path | None:
 
     named = [word.partition("=")[2] for word in words if word.startswith("resume=")]
     return find_sweep(named[0]) if named else None
-
-
-def _new_job(composer: Composer, words: list[str], problems: list[str]) -> Job:
-    """The job of these words.
-
-    Raises:
-        UserError: with all problems, `problems` first; those included that only a target's signature or the machine
-            can show, where something stands that only they can judge.
-    """
-    from trainer.errors import UserError
-
-    overrides, found = composer.read(words, sweep=False)
-    job = composer.job(overrides)
-    found += job.problems
-    if problems or found:
-        raise UserError(*problems, *found, *_deep_problems(job))
-    return job
-
-
-def _deep_problems(job: Job) -> list[str]:
-    """What only torch can tell of this job's device and of parts that are not as shipped."""
-    asks_device = job.config.device not in ("auto", "cpu")
-    if not (job.unusual or asks_device):
-        return []
-    from trainer import device
-    from trainer.errors import UserError
-    from trainer.targets import check
-
-    problems = check(job.config, sorted(job.unusual))
-    if asks_device:
-        try:
-            device.choose(job.config.device)
-        except UserError as error:
-            problems += error.problems
-    return problems

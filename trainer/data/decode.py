@@ -99,6 +99,8 @@ def _read(path: str | Path) -> Image.Image:
     except BadImage:
         raise
     except UnidentifiedImageError:
+        if not os.path.getsize(path):
+            raise BadImage("not a readable image (the file is empty)") from None
         raise BadImage("not a readable image (no format that Pillow knows)") from None
     except OSError as error:
         raise BadImage(f"not a readable image ({error.strerror or error})") from error

@@ -81,13 +81,19 @@ class Survey:
     Attributes:
         parts: {part: {class: paths of its images, relative to the root}}.
         hidden: {folder that is left out because its name begins with a dot: how many images it holds}.
-        notes: what else is left out, as sentences.
+        beside: {folder that is left out because it stands beside the parts: how many images it holds}.
+        loose: {folder of a part, or the root: how many images stand in it outside the classes}.
+        links: symbolic links that lead nowhere, outside or back.
+        others: how many files in the classes are no images by their names.
     """
 
     root: Path
     parts: dict[str, dict[str, list[str]]]
     hidden: dict[str, int]
-    notes: list[str]
+    beside: dict[str, int]
+    loose: dict[str, int]
+    links: list[str]
+    others: int
 
 
 def survey(root: str) -> Survey:
@@ -105,6 +111,10 @@ def survey(root: str) -> Survey:
         part: {folder.name: sorted(walk.images(folder)) for folder in walk.folders(where)}
         for part, where in parts.items()
     }
+    others = walk.others  # not those in folders that are left out
+    beside = {folder.name: count for folder in walk.beside if (count := len(list(walk.images(folder))))}
+    loose = {str(walk.shown(folder)): count for folder, count in walk.loose.items()}
+    links = [str(walk.shown(Path(link))) for link in sorted(walk.links)]
     hidden = {}
     for at, folders, _ in os.walk(top):
         folders[:] = sorted(name for name in folders if name != LEFT_BY_ARCHIVERS)
@@ -113,7 +123,7 @@ def survey(root: str) -> Survey:
             inside = sum(walk.is_image_name(file) for _, _, files in os.walk(Path(at, name)) for file in files)
             if inside:
                 hidden[str(walk.shown(Path(at, name)))] = inside
-    return Survey(top, found, hidden, walk.notes())
+    return Survey(top, found, hidden, beside, loose, links, others)
 
 
 def images_below(root: str) -> list[str]:
@@ -145,6 +155,7 @@ def _parts(walk: _Walk) -> dict[str, Path]:
         parts[part] = folder
     if "train" not in parts:
         raise UserError(f"data.root={walk.given}: there is {', '.join(f.name for f in named)} but no train folder.")
+    walk.beside = [folder for folder in folders if folder not in named]
     if others:
         walk.more.append(f"left out, as they stand beside {parts['train'].name}: {', '.join(others[:10])}")
     return {part: parts[part] for part in ("train", "valid", "test") if part in parts}
@@ -192,6 +203,7 @@ class _Walk:
         self.others, self.nested = 0, False
         self.loose: Counter[Path] = Counter()
         self.links: set[str] = set()
+        self.beside: list[Path] = []
         self.more: list[str] = []
         self.looked_at: dict[Path, list[Path]] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -95,10 +95,16 @@ class Items(Samples):
         self.dataset, self.name = dataset, name
         targets: list[Any] = []
         for index in range(len(dataset)):
+            item = self.item(index)
+            if isinstance(item, Mapping):
+                raise UserError(
+                    f"data._target_={name}: item {index} is no (input, target) but a {type(item).__name__} with "
+                    f"{', '.join(map(str, item))}."
+                )
             try:
-                target = torch.as_tensor(dataset[index][1])
+                target = torch.as_tensor(item[1])
                 targets.append(target.tolist() if target.ndim == 1 and len(target) > 1 else target.item())
-            except (TypeError, ValueError, IndexError, RuntimeError) as error:
+            except (TypeError, ValueError, LookupError, RuntimeError) as error:
                 raise UserError(
                     f"data._target_={name}: item {index} is no (input, target) with a class or a number: {error}."
                 ) from error
@@ -116,10 +122,23 @@ class Items(Samples):
             self.targets = torch.tensor(targets, dtype=torch.float64 if kinds == {float} else torch.int64)
             self.num_classes = int(self.targets.max()) + 1
         probes = range(min(3, len(dataset)))
-        self.repeatable = all(torch.equal(self.input(i), self.input(i)) for i in probes)
+        self.repeatable = all(np.array_equal(self.input(i), self.input(i), equal_nan=True) for i in probes)
+
+    def item(self, index: int) -> Any:
+        """What the data set has there.
+
+        Raises:
+            UserError: its code fails, in whatever way.
+        """
+        try:
+            return self.dataset[index]
+        except Exception as error:
+            raise UserError(
+                f"data._target_={self.name}: item {index} cannot be read ({type(error).__name__}: {error})."
+            ) from error
 
     def input(self, index: int) -> Tensor:
-        return as_tensor(self.dataset[index][0], f"data._target_={self.name}: item {index}")
+        return as_tensor(self.item(index)[0], f"data._target_={self.name}: item {index}")
 
     def take(self, indices: Tensor) -> Tensor:
         inputs = [self.input(i) for i in indices.tolist()]  # a stranger's code is not called from several threads
@@ -228,7 +247,7 @@ def from_dataset(make: Callable[..., Any], name: str) -> Source:
     """A source from a user's Dataset: called once per `split` if it takes that argument, and once otherwise.
 
     Raises:
-        UserError: where it is empty or its items are no `(input, integer class)`.
+        UserError: where it is empty, its items are no `(input, target)`, or its parts' inputs differ in shape.
     """
     splits = ("train", "valid", "test") if "split" in inspect.signature(make).parameters else (None,)
     datasets = {split or "train": make(split=split) if split else make() for split in splits}
@@ -241,6 +260,10 @@ def from_dataset(make: Callable[..., Any], name: str) -> Source:
         parts[split] = Items(dataset, name)
     if "train" not in parts:
         raise UserError(f"data._target_={name}: there is no train part.")
+    shapes = {split: list(part.input(0).shape) for split, part in parts.items()}
+    if odd := [split for split, shape in shapes.items() if shape != shapes["train"]]:
+        told = ", ".join(f"{split} {shapes[split]}" for split in ("train", *odd))
+        raise UserError(f"data._target_={name}: inputs differ in shape: {told}.")
     if parts["train"].targets.is_floating_point():
         return Source(dict(parts), (), task="regression")
     classes = getattr(datasets["train"], "classes", None)

@@ -9,12 +9,14 @@ from importlib.resources import files
 import torch
 
 from trainer.convert import did_you_mean
+from trainer.data.disguised import disguised
 from trainer.data.source import Arrays, Source
 from trainer.data.table_prepare import Column
 from trainer.data.table_rows import FILLED, BadRow, Encoder, is_missing, stream
 from trainer.errors import UserError
 
 NUMERIC_SHARE = 0.9  # of a column's cells: one that is numeric up to a few cells has bad cells, it is no category
+BAD_SHARE = 1 - NUMERIC_SHARE
 MAX_CATEGORIES = 50
 MAX_NUMBER_CLASSES = 20  # more distinct whole numbers than this in a target, and it is a regression
 
@@ -87,7 +89,7 @@ def csv_table(
     if problems:
         raise UserError(*problems)
     inputs = torch.tensor([values for _, values in parsed], dtype=torch.float64).T.contiguous()
-    task, classes, targets, note = _targets(target, columns[target], lines, task, path)
+    task, classes, targets, note = parse_target(target, columns[target], lines, task, path)
     specs = tuple(column for column, _ in parsed)
     return Source({"train": Arrays(inputs, targets)}, classes, task=task, columns=specs, missing=missing, notes=[note])
 
@@ -120,7 +122,7 @@ def _as_known(
         found, classes, targets = "classification", like.classes, _labels(target, cells, lines, like.classes, path)
     else:
         task = "regression" if like.classes is not None else task
-        found, classes, targets, _ = _targets(target, cells, lines, task, path)
+        found, classes, targets, _ = parse_target(target, cells, lines, task, path)
     samples = Arrays(torch.tensor(inputs, dtype=torch.float64), targets)
     return Source({"train": samples}, classes, task=found, columns=like.columns, missing=missing)
 
@@ -205,16 +207,29 @@ def parse_column(
         return Column(name), []
     if good < NUMERIC_SHARE * len(cells):
         return _categories(name, cells, path, problems)
-    for number, cell, line in zip(numbers, cells, lines, strict=True):
-        if number is None or math.isinf(number):
-            problems.append(f"{path}, row {line}, column {name}: {cell!r} is no finite number.")
-            return Column(name), []
+    bad = [i for i, number in enumerate(numbers) if number is None or math.isinf(number)]
+    if bad:
+        problems.append(_bad_cells(name, bad, cells, lines, path))
+        return Column(name), []
     return Column(name), [number for number in numbers if number is not None]
+
+
+def _bad_cells(name: str, bad: list[int], cells: list[str], lines: list[int], path: str) -> str:
+    """The sentence on the cells of a column of numbers that are none."""
+    row, cell = lines[bad[0]], cells[bad[0]]
+    if len(bad) == 1:
+        return f"{path}, row {row}, column {name}: {cell!r} is no finite number."
+    return f"{path}, column {name}: {len(bad):,} cells are no finite numbers, the first in row {row}: {cell!r}."
 
 
 def _categories(name: str, cells: list[str], path: str, problems: list[str]) -> tuple[Column, list[float]]:
     known = sorted({cell for cell in cells if not is_missing(cell)})
     if len(known) > MAX_CATEGORIES or len(known) > max(len(cells) // 2, 2):
+        if hidden := disguised(known):
+            problems.append(
+                f"{path}: column {name} holds {hidden[0]}. {hidden[1]}, or leave it out: data.drop=[{name}]"
+            )
+            return Column(name), []
         problems.append(
             f"{path}: column {name} has {len(known)} different texts in {len(cells)} rows, like names or numbers "
             f"of things. Leave it out: data.drop=[{name}]"
@@ -224,21 +239,34 @@ def _categories(name: str, cells: list[str], path: str, problems: list[str]) -> 
     return Column(name, categories=tuple(known)), [code.get(cell, math.nan) for cell in cells]
 
 
-def _targets(
+def parse_target(
     name: str, cells: list[str], lines: list[int], task: str | None, path: str
 ) -> tuple[str, tuple[str, ...], torch.Tensor, str]:
-    """The task, the classes' names, the targets, and a sentence on how the task was found."""
+    """The task, the classes' names, the targets, and a sentence on how the task was found.
+
+    Raises:
+        UserError: cells that are no numbers in a regression, or values that are no classes.
+    """
     numbers = [_number(cell) for cell in cells]
     distinct = set(cells)
-    numeric = all(number is not None and math.isfinite(number) for number in numbers)
-    whole = numeric and all(number == int(number) for number in numbers if number is not None)
-    found = task or ("multiclass" if not numeric or (whole and len(distinct) <= MAX_NUMBER_CLASSES) else "regression")
+    bad = [i for i, number in enumerate(numbers) if number is None or not math.isfinite(number)]
+    good = {number for number in numbers if number is not None and math.isfinite(number)}
+    few_numbers = len(good) <= MAX_NUMBER_CLASSES and all(number == int(number) for number in good)
+    found = task or ("multiclass" if bad or few_numbers else "regression")
+    if bad and (found == "regression" or (task is None and not few_numbers and len(bad) <= BAD_SHARE * len(cells))):
+        told = _bad_cells(name, bad, cells, lines, path)
+        if task is None:
+            told = told.rstrip(".") + f", where {len(cells) - len(bad):,} are numbers. Or say data.task=multiclass."
+        raise UserError(told)
     if found == "regression":
-        for number, cell, line in zip(numbers, cells, lines, strict=True):
-            if number is None or not math.isfinite(number):
-                raise UserError(f"{path}, row {line}, column {name}: {cell!r} is no finite number.")
         values = torch.tensor(numbers, dtype=torch.float64)
         return "regression", (), values, _how(name, "regression", task, len(distinct))
+    if len(distinct) > max(MAX_NUMBER_CLASSES, len(cells) // 2):
+        raise UserError(
+            f"{path}: column {name}, the target, has {len(distinct):,} different values in {len(cells):,} rows, as if "
+            "every row were a class of its own. Choose another data.target, or data.task=regression for numbers."
+        )
+    numeric = not bad
     classes = sorted(distinct, key=float) if numeric else sorted(distinct)
     if len(classes) < 2:
         raise UserError(f"data.target={name}: all rows of {path} are of one class, {classes[0]}.")

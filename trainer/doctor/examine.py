@@ -16,6 +16,7 @@ from trainer.data.pool import Progress
 from trainer.doctor import folders, machine, rates, samples, tables, training
 from trainer.doctor.findings import Report
 from trainer.errors import UserError
+from trainer.job import new_job
 from trainer.signals import Signals
 from trainer.targets import check
 
@@ -81,14 +82,9 @@ def _configuration(report: Report, words: Sequence[str], config_dir: str | None)
     """The job of these words; None where there is none."""
     report.done += ["composes", "targets", "device"]
     try:
-        composer = Composer(config_dir)
-        overrides, problems = composer.read(words, sweep=False)
-        job = composer.job(overrides)
+        job = new_job(Composer(config_dir), words)
     except UserError as error:
         report.errors("composes", error.problems)
-        return None
-    report.errors("composes", [*problems, *job.problems])
-    if problems or job.problems:
         return None
     report.errors("targets", check(job.config, PARTS))
     try:
@@ -104,8 +100,9 @@ def _data(report: Report, config: Config, shared: Shared, progress: Progress) ->
     known = len(report.findings)
     if config.data.target == folders.TARGET and not folders.look(report, config.data, progress):
         return None
+    identifiers: frozenset[str] = frozenset()
     if config.data.target in tables.TARGETS:
-        tables.look(report, config.data)
+        identifiers = tables.look(report, config.data)
     settled = _without_bad_images(config)
     report.done.append("label range")
     try:
@@ -119,7 +116,8 @@ def _data(report: Report, config: Config, shared: Shared, progress: Progress) ->
         total = sum(map(len, data.splits.values())) + len(data.skipped)
         asked = config.data.arguments.get("on_bad_image") == "skip"
         folders.unreadable(report, data.skipped, total, skipped=asked)
-    samples.look(report, data)
+    balanced = config.loss.weight is not None or config.data.balance != "none"
+    samples.look(report, data, identifiers, balanced=balanced)
     return data
 
 
@@ -132,7 +130,7 @@ def _without_bad_images(config: Config) -> Config:
 
 def _parts(report: Report, config: Config, shared: Shared, progress: Progress) -> Parts | None:
     """The run's parts, their shapes tried by one forward pass; None where they cannot be built."""
-    report.done += ["shapes", "last batch"]
+    report.done.append("shapes")
     plain = replace(config, model=replace(config.model, cache_features="false"))
     try:
         parts = assemble(plain, shared=shared, progress=progress)

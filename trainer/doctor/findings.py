@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -68,7 +69,7 @@ class Report:
         return {
             "findings": [asdict(finding) for finding in self.ordered()],
             "facts": self.facts,
-            "checks": self.done,
+            "checks": list(dict.fromkeys(self.done)),
             "skipped": self.skipped,
         }
 
@@ -78,3 +79,9 @@ def some(names: Iterable[str], most: int = EXAMPLES) -> str:
     listed = list(names)
     more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
+
+
+def ascii_if_odd(name: str) -> str:
+    """A name as it is, or in quotes and escaped where it holds what nobody can see."""
+    plain = name == " ".join(name.split()) and unicodedata.is_normalized("NFC", name) and name.isprintable()
+    return name if plain else ascii(name)

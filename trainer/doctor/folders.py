@@ -7,11 +7,11 @@ from collections import Counter
 
 import numpy as np
 
-from trainer.convert import did_you_mean
+from trainer.convert import did_you_mean, show
 from trainer.data.decode import DIGEST_BYTES, Geometry, Unequal
 from trainer.data.listing import Survey, readable, survey
 from trainer.data.pool import Progress, decode_all
-from trainer.doctor.findings import Report, some
+from trainer.doctor.findings import Report, ascii_if_odd, some
 from trainer.errors import UserError
 from trainer.keys import DataConfig
 
@@ -24,7 +24,7 @@ def look(report: Report, config: DataConfig, progress: Progress) -> bool:
 
     Where they can, unreadable files and duplicates are found while they are loaded; else here, from the files.
     """
-    report.done += ["class lists", "hidden folders", "empty classes", "unreadable images"]
+    report.done += ["class lists", "hidden folders", "images left out", "empty classes", "unreadable images"]
     try:
         found = survey(config.root)
     except UserError as error:
@@ -32,14 +32,13 @@ def look(report: Report, config: DataConfig, progress: Progress) -> bool:
         return False
     report.fact("data", images={part: sum(map(len, classes.values())) for part, classes in found.parts.items()})
     whole = _class_lists(report, found)
-    for folder, count in found.hidden.items():
-        report.add(
-            "hidden folders",
-            "warning",
-            count,
-            f"{folder} is left out, as its name begins with a dot; images in it: {count:,}",
-            "rename it if it is data, delete it if not",
-        )
+    _left_out(report, found)
+    wanted = config.arguments.get("classes")
+    if wanted is not None:
+        names = set(map(show, wanted))
+        found.parts = {
+            p: {c: files for c, files in classes.items() if c in names} for p, classes in found.parts.items()
+        }
     for part, classes in found.parts.items():
         if empty := [name for name, files in classes.items() if not files]:
             whole = False
@@ -53,6 +52,44 @@ def look(report: Report, config: DataConfig, progress: Progress) -> bool:
     if not whole:
         _decode(report, found, progress)
     return whole
+
+
+def _left_out(report: Report, found: Survey) -> None:
+    """Adds the images that no run would see, and where they stand."""
+    for folder, count in found.hidden.items():
+        report.add(
+            "hidden folders",
+            "warning",
+            count,
+            f"{folder} is left out, as its name begins with a dot; images in it: {count:,}",
+            "rename it if it is data, delete it if not",
+        )
+    lacking = [part for part in ("valid", "test") if part not in found.parts]
+    for folder, count in found.beside.items():
+        meant = did_you_mean(folder.lower(), lacking)
+        report.add(
+            "images left out",
+            "warning",
+            count,
+            f"{_shown(folder)} stands beside the parts and is left out; images in it: {count:,}.{meant}".rstrip("."),
+            "parts are called train, valid or val, and test; move it elsewhere if it is none",
+        )
+    for folder, count in found.loose.items():
+        report.add(
+            "images left out",
+            "warning",
+            count,
+            f"images that stand in {folder} outside the class folders are left out: {count:,}",
+            "move them to the folders of their classes",
+        )
+    if found.links:
+        count = len(found.links)
+        told = f"symbolic links that lead nowhere, outside or back are left out: {some(found.links)}"
+        report.add("images left out", "note", count, told)
+    if found.others:
+        plural = "s" * (found.others != 1)
+        told = f"{found.others:,} file{plural} in the class folders left out: no image by name"
+        report.add("images left out", "note", found.others, told)
 
 
 def _class_lists(report: Report, found: Survey) -> bool:
@@ -69,7 +106,7 @@ def _class_lists(report: Report, found: Survey) -> bool:
                     "class lists",
                     "error",
                     len(odd),
-                    f"classes that {where}: {some(map(readable, odd), 10)}.{meant}".rstrip("."),
+                    f"classes that {where}: {some(map(_shown, odd), 10)}.{meant}".rstrip("."),
                     "give every part the same class folders: labels are counted off their names",
                 )
     if len(train) < 2:
@@ -102,6 +139,10 @@ def _decode(report: Report, found: Survey, progress: Progress) -> None:
             f"{doubled:,} images are exact copies of others (brought to {SIDE} pixels)",
             "delete the copies",
         )
+
+
+def _shown(name: str) -> str:
+    return ascii_if_odd(readable(name))
 
 
 def unreadable(report: Report, bad: list[dict[str, str]], total: int, *, skipped: bool = False) -> None:

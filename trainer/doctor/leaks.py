@@ -10,6 +10,7 @@ FEWEST_OTHERS = 5  # samples outside the largest class
 LARGEST_ERROR = 0.02  # of the samples outside the largest class: a leak with a little noise is one too
 GROUP = 5  # samples of each value on average from which values are taken as categories
 SMALLEST_FIT = 0.995  # of a regression, of ranks
+SMALLEST_GROUPED_FIT = 0.99  # of a regression, of ranks, by a column with many rows of each value
 
 
 def tells_class(values_N: Tensor, labels_N: Tensor) -> bool:
@@ -23,6 +24,8 @@ def tells_class(values_N: Tensor, labels_N: Tensor) -> bool:
     counts = torch.bincount(labels_N)
     others = len(labels_N) - int(counts.max())
     if len(labels_N) < FEWEST or others < FEWEST_OTHERS or len(counts) < 2:
+        return False
+    if len(counts) * 2 > len(labels_N):  # between classes of one sample there is always a threshold
         return False
     allowed = LARGEST_ERROR * others
     codes_N = values_N.nan_to_num(nan=-torch.inf).unique(return_inverse=True)[1]  # in the order of the values
@@ -40,7 +43,8 @@ def tells_class(values_N: Tensor, labels_N: Tensor) -> bool:
 def tells_number(values_N: Tensor, targets_N: Tensor) -> bool:
     """Whether the number is a function of the column: neighbours in the one are neighbours in the other.
 
-    Of ranks, so that neither units nor long tails matter.
+    Of ranks, so that neither units nor long tails matter. Where each value stands in many rows, as categories do, the
+    order of the values is of no matter: it is asked what share of the ranks' variance lies between them.
     """
     known = ~values_N.isnan()
     values_N, targets_N = values_N[known], targets_N[known]
@@ -52,5 +56,10 @@ def tells_number(values_N: Tensor, targets_N: Tensor) -> bool:
     ranks_N = targets_N.unique(return_inverse=True)[1].double()
     ordered_N = ranks_N[values_N.argsort(stable=True)]
     spread = ranks_N.var(correction=0)
+    codes_N = values_N.unique(return_inverse=True)[1]
+    sizes = torch.bincount(codes_N)
+    if len(sizes) * GROUP <= len(values_N):
+        means = torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, codes_N, ranks_N) / sizes
+        return float((ranks_N - means[codes_N]).square().mean() / spread) <= 1 - SMALLEST_GROUPED_FIT
     unlike = ordered_N.diff().square().mean() / (2 * spread)
-    return float(1 - unlike) >= SMALLEST_FIT and len(values_N.unique()) > 2
+    return float(1 - unlike) >= SMALLEST_FIT

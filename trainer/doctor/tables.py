@@ -1,29 +1,35 @@
-"""The columns of a table: missing, constant, unusable, repeated, and those that tell the target."""
+"""A table as its file has it: missing values, columns that cannot be used, and those that tell the target."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from importlib.resources import files
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from trainer.data.table import chosen_columns, parse_column, read
+from trainer.data.table import chosen_columns, parse_column, parse_target, read
 from trainer.data.table_rows import is_missing
+from trainer.doctor.columns import Parsed, counts_rows, far_values, nearly_constant, repeated
 from trainer.doctor.findings import Report, some
 from trainer.doctor.leaks import tells_class, tells_number
 from trainer.errors import UserError
 from trainer.keys import DataConfig
 
 TARGETS = ("trainer.data.table.csv_table", "trainer.data.table.bundled_table")
-CHECKS = ("missing values", "constant columns", "unusable columns", "identifiers", "repeated columns", "leaks")
+CHECKS = ("missing values", "constant columns", "unusable columns", "identifiers", "repeated columns", "scale", "leaks")
+ADVICE = re.compile(r"\. (?=Leave |Write )")  # where the loader's advice begins; a cell may hold a full stop too
 MANY_MISSING = 0.3  # of a column
-MOST_CLASSES = 20  # different values of a target that are classes, as the loader has it
+FEW_LEFT = 0.5  # of the rows
 
 
-def look(report: Report, config: DataConfig) -> None:
-    """Adds what is wrong with the table that the configuration names; what keeps it from being read too."""
+def look(report: Report, config: DataConfig) -> frozenset[str]:
+    """Adds what is wrong with the table that the configuration names; what keeps it from being read too.
+
+    Returns:
+        The columns that tell one row from another and nothing else.
+    """
     arguments = config.arguments
     bundled = arguments.get("dataset")
     path = str(files("trainer.data").joinpath(f"bundled/{bundled}.csv")) if bundled else str(arguments.get("path"))
@@ -32,25 +38,29 @@ def look(report: Report, config: DataConfig) -> None:
         header, rows = read(path, arguments.get("separator"))
     except UserError as error:
         report.errors("unusable columns", error.problems)
-        return
+        return frozenset()
     target = str(arguments.get("target"))
     if target not in header:
-        return  # the loader names it, and what there is
+        return frozenset()  # the loader names it, and what there is
     chosen = chosen_columns(header, target, arguments.get("features"), arguments.get("drop"))
     cells = {name: [row[header.index(name)].strip() for row in rows] for name in [*chosen, target] if name in header}
     report.fact("data", rows=len(rows), columns=len(chosen))
     _missing(report, cells, target, arguments.get("missing"), len(rows))
     parsed = _parsed(report, cells, target, path)
-    _repeated(report, cells, target)
-    _leaks(report, parsed, cells[target], arguments.get("task"))
+    names = frozenset(name for name, column in parsed.items() if counts_rows(column))
+    for name in sorted(names):
+        report.add("identifiers", "warning", 1, f"column {name} numbers the rows", f"leave it out: data.drop=[{name}]")
+    repeated(report, {name: cells[name] for name in chosen if name in cells}, parsed)
+    _leaks(report, parsed, cells[target], target, path, arguments.get("task"))
+    return names
 
 
 def _missing(report: Report, cells: dict[str, list[str]], target: str, chosen: Any, rows: int) -> None:
-    counts = {name: sum(map(is_missing, column)) for name, column in cells.items()}
-    counts = {name: count for name, count in counts.items() if count}
+    texts = {name: Counter(cell for cell in column if is_missing(cell)) for name, column in cells.items()}
+    counts = {name: found.total() for name, found in texts.items() if found}
     if not counts:
         return
-    told = some((f"{name} {count:,}" for name, count in counts.items()), 10)
+    told = some((f"{name} {count:,}{_written(texts[name])}" for name, count in counts.items()), 10)
     many = [name for name, count in counts.items() if count > MANY_MISSING * rows]
     refused = chosen is None or (target in counts and chosen != "drop")
     advice = "choose data.missing=mean, median or drop" if chosen is None else "leave rows out: data.missing=drop"
@@ -60,9 +70,24 @@ def _missing(report: Report, cells: dict[str, list[str]], target: str, chosen: A
         advice = ""
     severity = "error" if refused else "warning" if many else "note"
     report.add("missing values", severity, sum(counts.values()), f"values are missing: {told}", advice)
+    left = sum(not any(map(is_missing, row)) for row in zip(*cells.values(), strict=True))
+    if chosen == "drop" and left < FEW_LEFT * rows:
+        report.add(
+            "missing values",
+            "warning",
+            rows - left,
+            f"{left:,} of {rows:,} rows are left by data.missing=drop",
+            "data.missing=median keeps the others, or leave out the columns with most holes: data.drop=[...]",
+        )
 
 
-def _parsed(report: Report, cells: dict[str, list[str]], target: str, path: str) -> dict[str, Tensor]:
+def _written(texts: Counter[str]) -> str:
+    """The texts that are taken for a missing value, as they may be meant as a value."""
+    told = [f"{text!r} {count:,}" for text, count in texts.most_common() if text]
+    return f" ({some(told)})" if told else ""
+
+
+def _parsed(report: Report, cells: dict[str, list[str]], target: str, path: str) -> dict[str, Parsed]:
     """The values of each column that can be used, NaN where missing; what is wrong with the others is added."""
     lines, parsed = list(range(2, len(cells[target]) + 2)), {}
     for name, column in cells.items():
@@ -74,7 +99,8 @@ def _parsed(report: Report, cells: dict[str, list[str]], target: str, path: str)
         problems: list[str] = []
         spec, values = parse_column(name, column, lines, path, problems)
         for problem in problems:
-            what, _, advice = problem.rstrip(".").partition(". ")
+            what, *more = ADVICE.split(problem.rstrip("."))
+            advice = "".join(more)
             check = (
                 "constant columns"
                 if "is constant" in what
@@ -85,57 +111,43 @@ def _parsed(report: Report, cells: dict[str, list[str]], target: str, path: str)
             report.add(check, "error", 1, what.removeprefix(f"{path}: "), advice[:1].lower() + advice[1:])
         if problems:
             continue
-        parsed[name] = torch.tensor(values, dtype=torch.float64)
-        if not spec.categories and _counts_rows(parsed[name]):
-            report.add(
-                "identifiers",
-                "warning",
-                1,
-                f"column {name} numbers the rows",
-                f"leave it out: data.drop=[{name}]",
-            )
+        parsed[name] = Parsed(torch.tensor(values, dtype=torch.float64), bool(spec.categories))
+        nearly_constant(report, name, column, parsed[name])
+        far_values(report, name, parsed[name])
     return parsed
 
 
-def _counts_rows(values_N: Tensor) -> bool:
-    """Whether these are as many whole numbers as there are rows, one after the other, in whatever order."""
-    if len(values_N) < 3 or bool(values_N.isnan().any()):
-        return False
-    distinct = values_N.sort().values
-    return bool((distinct.diff() == 1).all()) and bool(distinct[0] == distinct[0].floor())
-
-
-def _repeated(report: Report, cells: dict[str, list[str]], target: str) -> None:
-    first: dict[tuple[str, ...], str] = {}
-    for name, column in cells.items():
-        twin = first.setdefault(tuple(column), name)
-        if twin != name and len(set(column)) > 1 and target not in (name, twin):
-            report.add(
-                "repeated columns",
-                "warning",
-                1,
-                f"column {name} is the same as {twin}",
-                f"leave it out: data.drop=[{name}]",
-            )
-
-
-def _leaks(report: Report, parsed: dict[str, Tensor], column: list[str], task: Any) -> None:
-    known = torch.tensor([not is_missing(cell) for cell in column])
-    present = [cell for cell in column if not is_missing(cell)]
-    distinct = sorted(set(present))
-    numeric = all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", cell) for cell in distinct)
-    whole = numeric and all(float(cell) == int(float(cell)) for cell in distinct)
-    as_number = task == "regression" or (task is None and numeric and not (whole and len(distinct) <= MOST_CLASSES))
-    if as_number and not numeric:
+def _leaks(
+    report: Report, parsed: dict[str, Parsed], cells: list[str], target: str, path: str, task: str | None
+) -> None:
+    """Adds what is wrong with the target, or the columns that tell it."""
+    rows = [row for row, cell in enumerate(cells) if not is_missing(cell)]
+    if not rows:
+        return  # told by what is missing
+    try:
+        found, _, targets, _ = parse_target(target, [cells[row] for row in rows], [row + 2 for row in rows], task, path)
+    except UserError as error:
+        report.errors("label range", [problem.removeprefix(f"{path}: ") for problem in error.problems])
         return
-    code = {text: n for n, text in enumerate(distinct)}
-    targets = torch.tensor([float(c) if as_number else code[c] for c in present], dtype=torch.float64)
-    for name, values in parsed.items():
-        if tells_number(values[known], targets) if as_number else tells_class(values[known], targets.long()):
-            report.add(
-                "leaks",
-                "warning",
-                1,
-                f"column {name} alone tells the target",
-                f"is it known before the target is? If not, leave it out: data.drop=[{name}]",
-            )
+    if found == "regression" and bool((targets == targets[0]).all()):
+        told = f"column {target}, the target, is {cells[rows[0]]} in every row"
+        report.add("label range", "error", 1, told, "there is nothing to learn: choose another data.target")
+        return
+    if found == "regression":
+        far_values(report, target, Parsed(targets, False))
+    for name, column in parsed.items():
+        values = column.values[rows]
+        present = ~values.isnan()
+        tells = tells_number if found == "regression" else tells_class
+        where = ""
+        if not tells(values, targets):
+            if bool(present.all()) or not tells(values[present], targets[present]):
+                continue
+            where = f" in the {int(present.sum()):,} rows that have a value"
+        report.add(
+            "leaks",
+            "warning",
+            1,
+            f"column {name} alone tells the target{where}",
+            f"is it known before the target is? If not, leave it out: data.drop=[{name}]",
+        )

@@ -31,7 +31,8 @@ def last_batch(report: Report, parts: Parts) -> None:
     """Adds what becomes of a last training batch of one sample, which BatchNorm cannot take."""
     report.done.append("last batch")
     config, num_samples = parts.config, len(parts.data.splits["train"])
-    norms = sum(isinstance(module, _BatchNorm) for module in parts.state.model.modules())
+    frozen = set(map(id, parts.population.frozen.modules))  # these use their statistics, not those of the batch
+    norms = any(isinstance(m, _BatchNorm) and id(m) not in frozen for m in parts.state.model.modules())
     if norms and num_samples % config.batch_size == 1 and not config.drop_last:
         report.add(
             "last batch",
