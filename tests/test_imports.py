@@ -51,7 +51,7 @@ LAYERS = [
     "run",
     "stack.group",
     "sweep.jobs sweep.workers sweep.search stack.choose",
-    "sweep.estimate finished.compare finished.past",
+    "sweep.settings sweep.estimate finished.compare finished.past",
     "report.compare_view doctor.*",
     "report.doctor_view",
     "resume sweep.launch helptext completion",

@@ -111,6 +111,7 @@ def run_train(words: list[str]) -> int:
 
 def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], command: list[str]) -> int:
     from trainer.compose import Composer
+    from trainer.errors import UserError
 
     composer = Composer(flags.config_dir)
     launcher = [word for word in words if word.startswith("hydra")]
@@ -134,6 +135,8 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
         from trainer.resume import is_finished, resumed_job
 
         job, folder = resumed_job(composer, words, problems)
+        if job.config.sweep.dry_run:
+            raise UserError(*_of_sweeps(job))
         if is_finished(folder, job):
             print(f"{folder}: the run is finished, nothing is left to do. More epochs: train resume={folder} epochs=N")
             return 0
@@ -178,10 +181,22 @@ def _new_job(composer: Composer, words: list[str], problems: list[str]) -> Job:
 
     overrides, found = composer.read(words, sweep=False)
     job = composer.job(overrides)
-    found += job.problems
+    found += job.problems + _of_sweeps(job)
     if problems or found:
         raise UserError(*problems, *found, *_deep_problems(job))
     return job
+
+
+def _of_sweeps(job: Job) -> list[str]:
+    """A sentence for each thing that a single run is asked for and only a sweep can do."""
+    settings, problems = job.config.sweep, []
+    if settings.dry_run:
+        problems.append("sweep.dry_run=true: it shows the jobs of a sweep, and this is a single run: train -m ...")
+    if settings.sampler != "none":
+        problems.append(
+            f"sweep.sampler={settings.sampler}: it chooses the jobs of a sweep, and this is a single run: train -m ..."
+        )
+    return problems
 
 
 def _deep_problems(job: Job) -> list[str]:

@@ -27,6 +27,16 @@ def rungs(settings: HalvingConfig, epochs: int) -> list[int]:
     return found
 
 
+def planned_share(settings: HalvingConfig, epochs: Sequence[int]) -> float:
+    """The share of all epochs that is trained where no job ends by itself; epochs of each job."""
+    assert settings.factor is not None
+    left, trained, before, longest = len(epochs), 0, 0, max(epochs)
+    for rung in [*rungs(settings, longest), longest]:
+        trained += left * (rung - before)
+        before, left = rung, math.ceil(left / settings.factor)
+    return trained / (len(epochs) * longest)
+
+
 def value_at(place: Path, monitor: str, epoch: int) -> float | None:
     """The best monitored value of a job up to an epoch; None where it has none."""
     try:

@@ -40,7 +40,7 @@ def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[st
     swept = composer.sweep_of(overrides) or {}
     given = {override.key_or_group for override in overrides}
     more, wrong = composer.read([f"{k}={v}" for k, v in swept.items() if k not in given], sweep=True)
-    told = dict.fromkeys([*problems, *found, *wrong])
+    told = dict.fromkeys([*problems, *found, *wrong, *several(overrides)])
     read: dict[str, list[Override]] = {}  # each word once, not once per job
     values = []
     for override in [*overrides, *more]:
@@ -65,6 +65,16 @@ def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[st
     if told:
         raise UserError(*told)
     return list(jobs.values())
+
+
+def several(overrides: Sequence[Override]) -> list[str]:
+    """A sentence for each of the sweep's own keys that is given several values."""
+    return [
+        f"{override.input_line}: it is the whole sweep's and cannot differ from job to job: "
+        f"{override.key_or_group}={next(override.sweep_string_iterator(), '...')}"
+        for override in overrides
+        if override.is_sweep_override() and override.key_or_group.partition(".")[0] == "sweep"
+    ]
 
 
 def _placed(found_in: dict[str, set[str]], experiments: Sequence[str]) -> Iterator[str]:
