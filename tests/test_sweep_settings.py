@@ -26,6 +26,10 @@ def halved(server, tmp_path_factory) -> Path:
     ("words", "fragment"),
     [
         (("validate_every=5ep", "sweep.halving.factor=2", "seed=0,1"), "sweep.halving.min_epochs=1: no job is validat"),
+        (
+            ("validate_every=1000st", "sweep.halving.factor=2", "seed=0,1"),
+            "at least 500, as validate_every=1000st",
+        ),
         (("monitor=valid_loss,valid_accuracy", "sweep.halving.factor=2"), "sweep.halving compares jobs by one column"),
         (("seed=0,1", "sweep.workers=1,2"), "sweep.workers=1,2: it is the whole sweep's and cannot differ from job to"),
     ],
@@ -64,6 +68,8 @@ def test_jobs_that_a_resumption_would_add_are_shown_and_not_trained(halved: Path
         (("sweep.workers=1,2", "optim.lr=0.7"), "sweep.workers=1,2: it is the whole sweep's and cannot differ"),
         (("sweep.workers=none",), "sweep.workers=none: expected auto or a number from 1"),
         (("sweep.wokers=1",), "sweep.wokers: no such key"),
+        (("max_steps=5",), "max_steps=null,5: cannot differ from job to job"),
+        (("seed=1,3", "checkpoint.every=1ep"), "checkpoint.every=auto,1ep: cannot differ"),
         (("sweep.sampler=tpe",), "sweep.sampler=tpe: a sampler is there for all of a sweep's jobs"),
         (("sweep.stack=true", "hydra/launcher=basic"), "hydra/launcher: halving, samplers and stacks need"),
     ],

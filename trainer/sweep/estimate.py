@@ -20,17 +20,21 @@ from trainer.report.leaderboard import print_table
 from trainer.step import NonFinite, eval_step, train_step, update
 from trainer.sweep import halving
 from trainer.sweep.jobs import varying
-from trainer.sweep.validate import Plan, kind
+from trainer.sweep.validate import HARMLESS, Plan, kind
 
-SECONDS = 1.0  # of training, to measure a kind of job
+SECONDS = 1.0  # of training, to measure a kind of job,
+ALL_SECONDS = 20.0  # and at most so many for all kinds
+Step = Callable[[Population, Sequence[Batch]], None]
+ALIKE = (*HARMLESS, "epochs", "data.fold", "model.dropout", "loss", "augment", "init")  # as to what a step costs
 CHECKPOINTS = 2.5  # last.pt and previous.pt are whole, best.pt has the weights alone
 
 
 def show_plan(jobs: Sequence[Job], settings: SweepConfig, prepared: Plan) -> int:
     """Prints every job and the estimate; returns the exit code."""
-    kinds = {kind(job): job for job in reversed(jobs)}
-    measured = {name: _measured(job, prepared) for name, job in kinds.items()}
-    costs = [measured[kind(job)] for job in jobs]
+    kinds = {kind(job, ALIKE): job for job in reversed(jobs)}
+    each = min(SECONDS, ALL_SECONDS / len(kinds))
+    measured = {name: _measured(job, prepared, each) for name, job in kinds.items()}
+    costs = [measured[kind(job, ALIKE)] for job in jobs]
     seconds = [cost[0] * job.config.epochs for cost, job in zip(costs, jobs, strict=True)]
     told = varying(jobs)
     keys = [key for key in dict.fromkeys(key for row in told for key in row) if key != "epochs"]
@@ -53,14 +57,14 @@ def show_plan(jobs: Sequence[Job], settings: SweepConfig, prepared: Plan) -> int
     return 0
 
 
-def _measured(job: Job, prepared: Plan) -> tuple[float, int]:
+def _measured(job: Job, prepared: Plan, limit: float) -> tuple[float, int]:
     """Seconds of an epoch and bytes of a checkpoint, measured in a process of its own."""
-    return elsewhere(prepared.devices, _measure, job, prepared.devices[0], prepared.shared)
+    return elsewhere(prepared.devices, _measure, job, prepared.devices[0], prepared.shared, limit)
 
 
-def _measure(job: Job, device: str, shared: Shared) -> tuple[float, int]:
+def _measure(job: Job, device: str, shared: Shared, limit: float) -> tuple[float, int]:
     job.config.device = device
-    return measure(assemble(job.config, shared=shared), _any_step)
+    return measure(assemble(job.config, shared=shared), _any_step, limit)
 
 
 def _any_step(population: Population, batches: Sequence[Batch]) -> None:
@@ -71,8 +75,10 @@ def _any_step(population: Population, batches: Sequence[Batch]) -> None:
         update(population)
 
 
-def measure(parts: Parts, step: Callable[[Population, Sequence[Batch]], None] = train_step) -> tuple[float, int]:
-    """Seconds of an epoch with its validation, and bytes of a checkpoint; trains for SECONDS or a step.
+def measure(
+    parts: Parts, step: Callable[[Population, Sequence[Batch]], None] = train_step, limit: float = SECONDS
+) -> tuple[float, int]:
+    """Seconds of an epoch with its validation, and bytes of a checkpoint; trains for `limit` seconds or a step.
 
     Raises:
         NonFinite: as `step` does.
@@ -83,11 +89,11 @@ def measure(parts: Parts, step: Callable[[Population, Sequence[Batch]], None] = 
     steps, epoch = 0, 0
     for warming in (True, False):
         begin, steps = time.perf_counter(), 0
-        while steps == 0 or (not warming and time.perf_counter() - begin < SECONDS):
+        while steps == 0 or (not warming and time.perf_counter() - begin < limit):
             for batches in grouped(parts.train.epoch(epoch), config.accumulate):
                 step(population, batches)
                 steps += 1
-                if warming or time.perf_counter() - begin >= SECONDS:
+                if warming or time.perf_counter() - begin >= limit:
                     break
             epoch += 1
         _finish(parts.device)

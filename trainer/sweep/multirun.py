@@ -13,7 +13,7 @@ from trainer.keys import SweepConfig
 from trainer.stack.choose import Stacks, choose, hint
 from trainer.stack.files import deal_out
 from trainer.sweep.executor import Sweep, new_entries
-from trainer.sweep.jobs import compose_jobs, stored_job, varying
+from trainer.sweep.jobs import apart, compose_jobs, one_job, stored_job, varying
 from trainer.sweep.ledger import FINAL, Ledger
 from trainer.sweep.search import Search, examples
 from trainer.sweep.settings import Typed, changed, check, is_sampled, settings_of, typed
@@ -132,12 +132,21 @@ def _shown(jobs: Sequence[Job], settings: SweepConfig, prepared: Plan | None) ->
 
 
 def _added(composer: Composer, ledger: Ledger, given: dict[str, str]) -> list[Job]:
-    """The jobs that further words stand for and that are not there yet; all, where a sweep was killed at its start."""
+    """The jobs that further words stand for and that are not there yet; all, where a sweep was killed at its start.
+
+    Raises:
+        UserError: a word would change nothing but jobs that are there, which keep what they began with.
+    """
     if not given and not ledger.lost:
         return []
     kept = [word for word in ledger.words if word.lstrip("+~").partition("=")[0] not in given]
-    known = {entry.id for entry in ledger.entries}
-    return [job for job in compose_jobs(composer, [*kept, *given.values()]) if job.id not in known]
+    known = {entry.id: entry.stored for entry in ledger.entries}
+    jobs = compose_jobs(composer, [*kept, *given.values()])
+    changes = [apart(known[job.id], job.stored) for job in jobs if job.id in known]
+    problems = {one_job(key, change[key]): None for change in changes for key in change if key in given}
+    if problems:
+        raise UserError(*problems)
+    return [job for job in jobs if job.id not in known]
 
 
 def _stacks(

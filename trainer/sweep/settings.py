@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trainer.compose import Composer, Job
-from trainer.config import Duration
 from trainer.errors import UserError
 from trainer.keys import SweepConfig
 from trainer.sweep.jobs import several
@@ -113,14 +112,6 @@ def check(jobs: Sequence[Job], settings: SweepConfig, launcher: Sequence[str], *
         raise UserError("sweep.stack: a sampler asks for one job at a time; leave one of the two out.")
     if sampled and halving.factor:
         raise UserError("sweep.halving: a sampler has no rungs; choose one of the two.")
-    if halving.factor is None:
-        return
     monitors = sorted({job.config.monitor for job in jobs})
-    if len(monitors) > 1:
+    if halving.factor and len(monitors) > 1:
         raise UserError(f"monitor={','.join(monitors)}: sweep.halving compares jobs by one column.")
-    for every in (Duration.parse(job.config.validate_every) for job in jobs):
-        if every.unit == "ep" and every.amount > halving.min_epochs:
-            raise UserError(
-                f"sweep.halving.min_epochs={halving.min_epochs}: no job is validated by then; expected "
-                f"at least {every.amount}, as validate_every={every.amount}ep has it."
-            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,19 +11,32 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer import device
+from trainer import device, optimize
 from trainer.assemble import assemble
 from trainer.compose import Job
-from trainer.config import PARTS
+from trainer.config import PARTS, Config, Duration
 from trainer.data.loading import Shared
 from trainer.errors import UserError
-from trainer.keys import SweepConfig
+from trainer.keys import HalvingConfig, SweepConfig
 from trainer.processes import elsewhere
 from trainer.report.console import Waiting
 from trainer.targets import OUR_MODULES, check
 from trainer.tree import leaves_of
 
 LIGHT = 1_000_000  # parameters
+# Where a number decides nothing of what is built and read; optimizer and schedule are tried for each job.
+HARMLESS = (
+    "optim",
+    "schedule",
+    "seed",
+    "trial",
+    "data.seed",
+    "patience",
+    "min_delta",
+    "clip_norm",
+    "clip_value",
+    "ema",
+)
 
 
 @dataclass
@@ -32,12 +46,14 @@ class Plan:
     Attributes:
         devices: one for each worker.
         threads: of each job that leaves them open.
+        halving: where jobs are compared, each must have been validated.
         shared: the data, read once.
         light: whether most of a step of each job is overhead, which a stack would pay once.
     """
 
     devices: list[str]
     threads: int
+    halving: HalvingConfig = field(default_factory=HalvingConfig)
     shared: Shared = field(default_factory=Shared)
     light: bool = True
 
@@ -75,14 +91,14 @@ def plan(jobs: Sequence[Job], settings: SweepConfig) -> Plan:
     number = min(number, len(jobs))
     devices = [gpus[i % len(gpus)] if gpus else "cpu" for i in range(number)]
     threads = max(cores // number, 1)
-    made = Plan(devices, threads)
+    made = Plan(devices, threads, settings.halving)
     for job in jobs:
         made.settle(job)
     return made
 
 
 def validate(jobs: Sequence[Job], prepared: Plan, *, trusted: bool = True) -> None:
-    """Builds one job of each kind, without a step; jobs of one kind differ in numbers alone.
+    """Builds one job of each kind, without a step, and tries optimizer and schedule of the others.
 
     What is read for it, the jobs find in `prepared.shared`.
 
@@ -111,15 +127,39 @@ def _problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[str]:
         problems |= dict.fromkeys(check(job.config, PARTS, trusted=trusted or job.config.trust))
     if problems:
         return list(problems)
-    for example in {kind(job): job for job in reversed(jobs)}.values():
-        config = replace(example.config, device="cpu", threads="1", compile=False)
+    kinds: dict[str, list[Job]] = {}
+    for job in jobs:
+        kinds.setdefault(kind(job), []).append(job)
+    for alike in kinds.values():
+        config = replace(alike[0].config, device="cpu", threads="1", compile=False)
         try:
             with Waiting(lambda: None) as progress:
                 parts = assemble(config, trusted=trusted or config.trust, shared=prepared.shared, progress=progress)
-            prepared.light = prepared.light and _is_light(parts.state.model, prepared.devices)
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
+            continue
+        prepared.light = prepared.light and _is_light(parts.state.model, prepared.devices)
+        steps = math.ceil(len(parts.train) / config.accumulate)
+        problems |= dict.fromkeys(_unvalidated(config, steps, prepared.halving))
+        others = {repr((job.config.optim, job.config.schedule)): job.config for job in alike[1:]}
+        for other in others.values():
+            try:
+                optimize.schedule(other, optimize.optimizer(other, parts.state.model, parts.device), steps)
+            except UserError as error:
+                problems |= dict.fromkeys(error.problems)
     return list(problems)
+
+
+def _unvalidated(config: Config, steps: int, halving: HalvingConfig) -> list[str]:
+    """A sentence where a job would come to its first rung without a value to compare; `steps` of an epoch."""
+    every = Duration.parse(config.validate_every)
+    epochs = every.amount if every.unit == "ep" else math.ceil(every.amount / steps)
+    if halving.factor is None or epochs <= halving.min_epochs:
+        return []
+    return [
+        f"sweep.halving.min_epochs={halving.min_epochs}: no job is validated by then; expected at least {epochs}, "
+        f"as validate_every={config.validate_every} has it."
+    ]
 
 
 def _is_light(model: nn.Module, devices: Sequence[str]) -> bool:
@@ -128,10 +168,11 @@ def _is_light(model: nn.Module, devices: Sequence[str]) -> bool:
     return sum(p.numel() for p in model.parameters()) < LIGHT and not (convolutions and devices[0] == "cpu")
 
 
-def kind(job: Job) -> str:
-    """The same for jobs that differ in numbers alone."""
+def kind(job: Job, harmless: Sequence[str] = HARMLESS) -> str:
+    """The same for jobs that differ in harmless numbers alone."""
 
-    def blind(value: Any) -> Any:
-        return "a number" if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    def blind(key: str, value: Any) -> Any:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return "a number" if number and any(key == name or key.startswith(f"{name}.") for name in harmless) else value
 
-    return json.dumps({key: blind(value) for key, value in leaves_of(job.stored)}, default=str)
+    return json.dumps({key: blind(key, value) for key, value in leaves_of(job.stored)}, default=str)
