@@ -29,7 +29,7 @@ def trainer() -> NoReturn:
 
 def guarded(command: Callable[[], int], program: str = "train") -> int:
     """The command's exit code; users' mistakes and failed runs become sentences, our own mistakes a traceback."""
-    from trainer.errors import RunFailed, UserError
+    from trainer.errors import RunFailed, UserError, raised_at
     from trainer.report.messages import print_problems
 
     try:
@@ -39,6 +39,9 @@ def guarded(command: Callable[[], int], program: str = "train") -> int:
         return EXIT_USAGE
     except RunFailed as error:
         print_problems([str(error)], program)
+        return 1
+    except SystemExit as error:  # nothing of ours calls it
+        print_problems([f"code of your own ended the program: {raised_at(error)}."], program)
         return 1
     except KeyboardInterrupt:
         return 130

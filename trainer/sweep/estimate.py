@@ -12,6 +12,7 @@ from trainer.assemble import Parts, assemble
 from trainer.compose import Job
 from trainer.data.batches import Batch
 from trainer.data.loading import Shared
+from trainer.errors import RunFailed, UserError, raised_at
 from trainer.keys import SweepConfig
 from trainer.loop import grouped
 from trainer.population import Population
@@ -20,7 +21,7 @@ from trainer.report.leaderboard import print_table
 from trainer.step import NonFinite, eval_step, train_step, update
 from trainer.sweep import halving
 from trainer.sweep.jobs import varying
-from trainer.sweep.validate import HARMLESS, Plan, kind
+from trainer.sweep.validate import HARMLESS, Plan, kind, own_targets
 
 SECONDS = 1.0  # of training, to measure a kind of job,
 ALL_SECONDS = 20.0  # and at most so many for all kinds
@@ -64,7 +65,14 @@ def _measured(job: Job, prepared: Plan, limit: float) -> tuple[float, int]:
 
 def _measure(job: Job, device: str, shared: Shared, limit: float) -> tuple[float, int]:
     job.config.device = device
-    return measure(assemble(job.config, shared=shared), _any_step, limit)
+    try:
+        return measure(assemble(job.config, shared=shared), _any_step, limit)
+    except (UserError, RunFailed):
+        raise
+    except (Exception, SystemExit) as error:
+        if not (targets := own_targets(job)):
+            raise
+        raise RunFailed(f"{', '.join(targets)}: a step of it failed: {raised_at(error)}.") from error
 
 
 def _any_step(population: Population, batches: Sequence[Batch]) -> None:

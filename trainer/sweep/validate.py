@@ -16,7 +16,7 @@ from trainer.assemble import assemble
 from trainer.compose import Job
 from trainer.config import PARTS, Config, Duration
 from trainer.data.loading import Shared
-from trainer.errors import UserError
+from trainer.errors import UserError, raised_at
 from trainer.keys import HalvingConfig, SweepConfig
 from trainer.processes import elsewhere
 from trainer.report.console import Waiting
@@ -111,14 +111,34 @@ def validate(jobs: Sequence[Job], prepared: Plan, *, trusted: bool = True) -> No
     problems = dict.fromkeys(_problems(own, prepared, trusted))
     if foreign:
         prepared.light = False
-        problems |= dict.fromkeys(elsewhere(prepared.devices, _problems, foreign, prepared, trusted))
+        problems |= dict.fromkeys(elsewhere(prepared.devices, _own_problems, foreign, prepared, trusted))
     if problems:
         raise UserError(*problems)
 
 
 def _is_ours(job: Job) -> bool:
-    targets = [getattr(job.config, part).target for part in PARTS]
-    return all(target is None or str(target).partition(".")[0] in OUR_MODULES for target in targets)
+    return not own_targets(job)
+
+
+def own_targets(job: Job) -> list[str]:
+    """`part._target_=name` of each part that a user wrote."""
+    targets = {part: getattr(job.config, part).target for part in PARTS}
+    return [
+        f"{part}._target_={target}"
+        for part, target in targets.items()
+        if target is not None and str(target).partition(".")[0] not in OUR_MODULES
+    ]
+
+
+def _own_problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[str]:
+    """What is wrong with jobs that run what users wrote, which may raise anything, and sys.exit too."""
+    found: list[str] = []
+    for targets in dict.fromkeys(", ".join(own_targets(job)) for job in jobs):
+        try:
+            found += _problems([job for job in jobs if ", ".join(own_targets(job)) == targets], prepared, trusted)
+        except (Exception, SystemExit) as error:
+            found.append(f"{targets}: it cannot be built and tried: {raised_at(error)}.")
+    return found
 
 
 def _problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[str]:
