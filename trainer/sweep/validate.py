@@ -46,6 +46,7 @@ class Plan:
     Attributes:
         devices: one for each worker.
         threads: of each job that leaves them open.
+        used: fewest and most threads of a job.
         halving: where jobs are compared, each must have been validated.
         shared: the data, read once.
         light: whether most of a step of each job is overhead, which a stack would pay once.
@@ -56,6 +57,7 @@ class Plan:
     halving: HalvingConfig = field(default_factory=HalvingConfig)
     shared: Shared = field(default_factory=Shared)
     light: bool = True
+    used: tuple[int, int] = (1, 1)
 
     def settle(self, job: Job) -> None:
         """Sets the threads of a job that leaves them open, which it mutates."""
@@ -67,7 +69,9 @@ class Plan:
         """For the header."""
         places = ", ".join(dict.fromkeys(self.devices))
         plural = "s" if len(self.devices) > 1 else ""
-        return f"{len(self.devices)} worker{plural} on {places}, {self.threads} thread{'s'[: self.threads > 1]} each"
+        least, most = self.used
+        threads = f"{least} to {most}" if least < most else str(most)
+        return f"{len(self.devices)} worker{plural} on {places}, {threads} thread{'s'[: most > 1]} each"
 
 
 def plan(jobs: Sequence[Job], settings: SweepConfig) -> Plan:
@@ -94,6 +98,8 @@ def plan(jobs: Sequence[Job], settings: SweepConfig) -> Plan:
     made = Plan(devices, threads, settings.halving)
     for job in jobs:
         made.settle(job)
+    used = [int(job.config.threads) for job in jobs]
+    made.used = (min(used), max(used))
     return made
 
 
