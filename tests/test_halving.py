@@ -24,7 +24,8 @@ from sweeps import (
 )
 
 from trainer.keys import HalvingConfig
-from trainer.sweep.halving import rungs
+from trainer.sweep.halving import losers, run, rungs, value_at
+from trainer.sweep.ledger import Entry
 
 GRID = ("optim.lr=1e-5,1e-3,1e-2,3e-2,1e-1", "patience=null", "epochs=9", "seed=1")
 
@@ -147,6 +148,18 @@ def test_one_job_and_none_are_no_trouble(sweep) -> None:
     done = sweep("-m", *TINY, "optim=sgd", "optim.lr=1e30,1e31", "epochs=3", "sweep.halving.factor=2")
     assert done.code == 1
     assert set(states(done.folder).values()) == {"diverged"}
+
+
+def test_jobs_without_a_value_are_not_ranked_by_their_numbers() -> None:
+    entries = [Entry(n, f"id{n}", f"{n:03}", {}, {"monitor": "valid_auroc", "epochs": 4}, {}, []) for n in range(4)]
+    said: list[str] = []
+    ended: list[Entry] = []
+    run(HalvingConfig(2, 2), entries, Path(), lambda some, at: True, lambda entry, at: ended.append(entry), said.append)
+    assert not ended
+    assert said == ["halving    no job has a valid_auroc after epoch 2: all go on"]
+    write("002/metrics.csv", "epoch,valid_auroc\n2,0.5\n")
+    assert [entry.number for entry in losers(entries, Path(), 2, 2)] == [1, 3]
+    assert value_at(Path("002"), "valid_auroc", 1) is None
 
 
 def test_jobs_that_cannot_be_compared_are_refused(sweep) -> None:

@@ -53,7 +53,7 @@ LAYERS = [
     "stack.group",
     "stack.trial",
     "sweep.jobs sweep.workers sweep.search stack.choose",
-    "sweep.estimate finished.compare finished.past",
+    "sweep.settings sweep.estimate finished.compare finished.past",
     "report.compare_view doctor.*",
     "report.doctor_view",
     "resume sweep.launch helptext completion",

@@ -166,7 +166,7 @@ def test_the_file_has_a_line_for_each_job_and_no_nan() -> None:
     leaderboard.write(Path(), found)
     with open("leaderboard.csv", newline="") as file:
         read = list(csv.DictReader(file))
-    columns = ["rank", "job", "state", "lr", "hidden", "valid_loss", "best_epoch", "epochs", "test", "seconds"]
+    columns = ["rank", "job", "state", "lr", "hidden", "valid_loss", "best_epoch", "trained", "test", "seconds"]
     assert list(read[0]) == [*columns, "reason"]
     assert [line["job"] for line in read] == ["002-x", "000-x", "001-x"]
     assert [line["valid_loss"] for line in read] == ["0.25", "0.5", ""]

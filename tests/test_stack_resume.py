@@ -15,7 +15,7 @@ import pytest
 import torch
 from rough_models import write_patient
 from stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
-from sweeps import NEEDS_PROC, Running, Server, gone, ledger, places, results, rows, states, table
+from sweeps import NEEDS_PROC, Running, Server, contents, gone, ledger, places, results, rows, states, table
 
 from trainer import checkpoint
 
@@ -283,3 +283,21 @@ def test_stacks_may_be_chosen_when_a_sweep_goes_on(before: str, after: str, hast
     assert close(table(whole.folder), table(done.folder), 1e-10)
     for one, other in zip(ends(whole.folder), ends(done.folder), strict=True):
         assert close(one, other, 1e-10)
+
+
+def test_a_job_whose_state_its_stack_still_holds_does_not_begin_anew(hasty: Server, sweep) -> None:
+    running = begin(hasty)
+    running.until(saved)
+    workers = running.workers()
+    kill_workers(running)  # before they give each run what is its own
+    running.kill()
+    assert gone(workers, 5)
+    place = next(path for path in places(running.folder) if (path / "config.yaml").exists())
+    before = contents(place)
+    done = sweep(f"resume={place}", "trust=true")
+    assert done.code == 2
+    assert f"train resume={running.folder.resolve()} " in done.err
+    assert contents(place) == before
+    assert sweep(f"resume={running.folder}", "trust=true").code == 1  # one diverges
+    done = sweep(f"resume={place}", "trust=true")
+    assert "one pass" not in done.err

@@ -16,6 +16,7 @@ from sweeps import TINY, Server, all_weights, contents, ledger, places, results,
 from trainer.compose import Composer, Job
 from trainer.errors import UserError
 from trainer.sweep.jobs import compose_jobs, identity, names, varying
+from trainer.sweep.validate import plan, validate
 
 
 def composed(*words: str) -> list[Job]:
@@ -85,8 +86,6 @@ def test_the_same_job_twice_is_one() -> None:
     jobs = composed("seed=1,2,1", "optim.lr=1e-3,0.001")
     assert values(jobs, "seed", "optim.lr") == [(1, 1e-3), (2, 1e-3)]
     assert len({identity(job) for job in jobs}) == 2
-    free = composed("data.workers=1,2", "sweep.workers=2")  # decides nothing
-    assert len(free) == 1
 
 
 @pytest.mark.parametrize("words", ["model=glob(nothing*)", "seed=range(5,5)", "experiment=glob(nothing*)"])
@@ -125,12 +124,15 @@ def test_names_are_unique_and_safe() -> None:
         Path(name).mkdir()
 
 
-def test_256_jobs_are_composed_in_time() -> None:
+def test_256_jobs_are_composed_and_checked_in_time() -> None:
     begin = time.perf_counter()
     words = ["model=lenet5,cnn,ann,mlp", "optim=adam,sgd", "optim.lr=1e-4,1e-3,1e-2,1e-1", "seed=range(8)"]
+    words += ["data=digits"]
     jobs = composed(*words)
     assert len(jobs) == len({identity(job) for job in jobs}) == 256
     assert len(set(names(varying(jobs)))) == 256
+    prepared = plan(jobs, jobs[0].config.sweep)
+    validate(jobs, prepared)
     assert time.perf_counter() - begin < 15
 
 

@@ -33,6 +33,15 @@ def test_added_jobs_are_told_apart_from_those_before(sweep) -> None:
     assert {row["n"] for row in rows(folder / "leaderboard_groups.csv")} == {"2"}
 
 
+def test_the_table_has_a_column_for_epochs_asked_for_and_one_for_epochs_trained(sweep) -> None:
+    done = sweep("-m", *TINY, "epochs=3,1", "max_steps=2", "test=false", "sweep.workers=1")
+    header = (done.folder / "leaderboard.csv").read_text().splitlines()[0].split(",")
+    assert len(header) == len(set(header))
+    assert {(row["epochs"], row["trained"]) for row in table(done.folder)} == {("3", "1"), ("1", "1")}
+    assert " epochs " in done.out
+    assert "1 worker on cpu, 1 thread each" in done.out
+
+
 def test_mistakes_on_resume_change_nothing(sweep) -> None:
     folder = sweep("-m", *TINY, "seed=0,1", "epochs=1", "test=false").folder
     before = contents(folder)

@@ -29,7 +29,7 @@ def trainer() -> NoReturn:
 
 def guarded(command: Callable[[], int], program: str = "train") -> int:
     """The command's exit code; users' mistakes and failed runs become sentences, our own mistakes a traceback."""
-    from trainer.errors import RunFailed, UserError
+    from trainer.errors import RunFailed, UserError, raised_at
     from trainer.report.messages import print_problems
 
     try:
@@ -39,6 +39,9 @@ def guarded(command: Callable[[], int], program: str = "train") -> int:
         return EXIT_USAGE
     except RunFailed as error:
         print_problems([str(error)], program)
+        return 1
+    except SystemExit as error:  # nothing of ours calls it
+        print_problems([f"code of your own ended the program: {raised_at(error)}."], program)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -111,6 +114,7 @@ def run_train(words: list[str]) -> int:
 
 def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], command: list[str]) -> int:
     from trainer.compose import Composer
+    from trainer.errors import UserError
 
     composer = Composer(flags.config_dir)
     launcher = [word for word in words if word.startswith("hydra")]
@@ -131,9 +135,12 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
             return _show_jobs(composer, words, problems)
         return new_sweep(composer, words, problems, command, launcher)
     if any(word.startswith("resume=") for word in words):
+        from trainer.job import of_sweeps
         from trainer.resume import is_finished, resumed_job
 
         job, folder = resumed_job(composer, words, problems)
+        if job.config.sweep.dry_run:
+            raise UserError(*of_sweeps(job))
         if is_finished(folder, job):
             print(f"{folder}: the run is finished, nothing is left to do. More epochs: train resume={folder} epochs=N")
             return 0

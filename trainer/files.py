@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from trainer.errors import RunFailed, UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = None) -> None:
@@ -36,6 +39,14 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
         raise RunFailed(
             f"{path}: could not be written ({error.strerror}). What was saved before still stands."
         ) from error
+
+
+def not_made(path: Path, error: OSError) -> UserError | RunFailed:
+    """What to raise where a file or folder cannot be made: with a full disk it is no matter of where."""
+    reason = error.strerror or str(error)
+    if error.errno in FULL:
+        return RunFailed(f"{path}: could not be written ({reason}).")
+    return UserError(f"{path}: cannot be written ({reason}); start in a folder that can be written to.")
 
 
 @contextlib.contextmanager

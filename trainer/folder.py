@@ -12,12 +12,12 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from trainer.errors import RunFailed, UserError
-from trainer.files import write_atomically
+from trainer.files import not_made, write_atomically
 
 OUTPUTS = Path("outputs")
 LEDGER = "sweep.jsonl"
@@ -31,12 +31,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = open(path / "run.lock", "a", encoding="ascii")  # noqa: SIM115 held as long as the run
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise UserError(f"{path}: a run is writing to this folder at this moment.") from error
+        self._lock = locked(path / "run.lock", f"{path}: a run is writing to this folder at this moment.")
         self._metrics: Table | None = None
 
     @classmethod
@@ -91,20 +86,47 @@ class Table:
         self._file.close()
 
 
+def locked(path: Path, taken: str) -> IO[str]:
+    """The file at `path`, held by this process alone until it is closed.
+
+    Raises:
+        UserError: `taken`, where another process holds it; or it cannot be made.
+        RunFailed: the disk is full.
+    """
+    try:
+        lock = open(path, "a", encoding="ascii")  # noqa: SIM115 held as long as the run
+    except OSError as error:
+        raise not_made(path, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise UserError(taken) from error
+    return lock
+
+
 def new_folder(name: str, outputs: Path) -> Path:
-    """Makes `<date>/<time>-<name>` below `outputs`, numbered where that is taken, and points `latest` at it."""
+    """Makes `<date>/<time>-<name>` below `outputs`, numbered where that is taken, and points `latest` at it.
+
+    Raises:
+        UserError: it cannot be made here.
+        RunFailed: the disk is full.
+    """
     now = time.localtime()
     day = outputs / time.strftime("%Y-%m-%d", now)
-    day.mkdir(parents=True, exist_ok=True)
     stem = f"{time.strftime('%H-%M-%S', now)}-{name}"
-    for attempt in range(1, 10_000):
-        path = day / (stem if attempt == 1 else f"{stem}-{attempt}")
-        try:
-            path.mkdir()  # exclusive: of two runs that start in the same instant one comes second
-        except FileExistsError:
-            continue
-        _point(outputs / "latest", path)
-        return path
+    try:
+        day.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, 10_000):
+            path = day / (stem if attempt == 1 else f"{stem}-{attempt}")
+            try:
+                path.mkdir()  # exclusive: of two runs that start in the same instant one comes second
+            except FileExistsError:
+                continue
+            _point(outputs / "latest", path)
+            return path
+    except OSError as error:
+        raise not_made(day.absolute(), error) from error
     raise RunFailed(f"{day / stem}: no free name in ten thousand.")
 
 
@@ -123,9 +145,10 @@ def write_failure(path: Path, reason: str) -> None:
 def read_results(path: Path) -> dict[str, Any] | None:
     """results.json of a run folder; None where there is none yet, or none that can be read."""
     try:
-        return json.loads((path / "results.json").read_text(encoding="utf-8"))
+        results = json.loads((path / "results.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
+    return results if isinstance(results, dict) else None
 
 
 def read_metrics(path: Path) -> list[dict[str, float | None]]:

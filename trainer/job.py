@@ -17,10 +17,22 @@ def new_job(composer: Composer, words: Iterable[str], problems: Sequence[str] = 
     """
     overrides, found = composer.read(words, sweep=False)
     job = composer.job(overrides)
-    found += job.problems
+    found += job.problems + of_sweeps(job)
     if problems or found:
         raise UserError(*problems, *found, *_deep_problems(job))
     return job
+
+
+def of_sweeps(job: Job) -> list[str]:
+    """A sentence for each thing that a single run is asked for and only a sweep can do."""
+    settings, problems = job.config.sweep, []
+    if settings.dry_run:
+        problems.append("sweep.dry_run=true: it shows the jobs of a sweep, and this is a single run: train -m ...")
+    if settings.sampler != "none":
+        problems.append(
+            f"sweep.sampler={settings.sampler}: it chooses the jobs of a sweep, and this is a single run: train -m ..."
+        )
+    return problems
 
 
 def _deep_problems(job: Job) -> list[str]:

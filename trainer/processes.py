@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from typing import Any
 
-from trainer.errors import RunFailed
+from trainer.errors import RunFailed, UserError, raised_at
 
 
 def context_for(devices: Sequence[str]) -> BaseContext:
@@ -31,7 +31,8 @@ def elsewhere(devices: Sequence[str], function: Callable[..., Any], *arguments: 
     """What a function returns, run in a process of its own: what it does to the process stays there.
 
     Raises:
-        RunFailed: the process ended without an answer.
+        UserError, RunFailed: as the function does.
+        RunFailed: it raised something else, or the process ended without an answer.
     """
     context = context_for(devices)
     ours, theirs = context.Pipe(duplex=False)
@@ -39,16 +40,29 @@ def elsewhere(devices: Sequence[str], function: Callable[..., Any], *arguments: 
     child.start()
     theirs.close()
     try:
-        return ours.recv()
+        how, answer = ours.recv()
     except EOFError:
         child.join()
-        raise RunFailed(
-            f"the jobs could not be looked at: the process ended with exit code {child.exitcode}."
-        ) from None
+        how, answer = "raised", f"the process ended with exit code {child.exitcode}"
     finally:
         child.join()
+    if how == "wrong":
+        raise UserError(*answer)
+    if how == "failed":
+        raise RunFailed(answer)
+    if how == "raised":
+        raise RunFailed(f"the jobs could not be looked at: {answer}.")
+    return answer
 
 
 def _send(pipe: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is told of once, by the process that asked
-    pipe.send(function(*arguments))
+    try:
+        answer = ("good", function(*arguments))
+    except UserError as error:
+        answer = ("wrong", error.problems)
+    except RunFailed as error:
+        answer = ("failed", str(error))
+    except BaseException as error:  # of a user's own code: sys.exit too
+        answer = ("raised", raised_at(error))
+    pipe.send(answer)

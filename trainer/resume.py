@@ -11,6 +11,7 @@ from trainer import config, folder
 from trainer.compose import Composer, Job, finish
 from trainer.convert import show
 from trainer.errors import UserError
+from trainer.sweep.ledger import FINAL, read_ledger
 from trainer.tree import leaves_of, set_value
 
 
@@ -32,6 +33,7 @@ def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tu
         path = folder.find(str(given["resume"].value()))
     except UserError as error:
         raise UserError(*error.problems, *problems) from error
+    _refuse_stacked(path)
     trust, force = (bool(given[k].value()) if k in given else False for k in ("trust", "resume_force"))
     stored = folder.read_config(path, trusted=trust)
     # What may change freely may be absent too: it is newer than the run.
@@ -59,6 +61,23 @@ def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tu
     if not force:
         _refuse_changes(path, stored, job)
     return job, path
+
+
+def _refuse_stacked(path: Path) -> None:
+    """
+    Raises:
+        UserError: the run is a job of a killed sweep whose newest state stands in the file of its stack.
+    """
+    sweep = path.resolve().parent
+    if not any(sweep.glob("stack-*/*.pt")):
+        return
+    _, entries, stacks, _ = read_ledger(sweep / folder.LEDGER)
+    stacked = {number for stack in stacks if len(stack) > 1 for number in stack}
+    if any(e.name == path.resolve().name and e.number in stacked and e.state not in FINAL for e in entries):
+        raise UserError(
+            f"resume={path}: it was trained in one pass with others, which was killed before each had its own files: "
+            f"train resume={sweep}   brings all of them to their end."
+        )
 
 
 def is_finished(path: Path, job: Job) -> bool:

@@ -79,7 +79,7 @@ class SweepView:
             self.live.stop()
         groups = grouped(rows)
         header, cells = table(rows, groups)
-        shown = [i for i, name in enumerate(header) if name not in ("job", "reason", "epochs")]
+        shown = [i for i, name in enumerate(header) if name not in ("job", "reason", "trained")]
         print()
         print_table([header[i] for i in shown], [[row[i] for i in shown] for row in cells[:SHOWN_ROWS]])
         if len(cells) > SHOWN_ROWS:

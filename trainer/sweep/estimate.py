@@ -4,66 +4,104 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from trainer.assemble import Parts, assemble
 from trainer.compose import Job
+from trainer.data.batches import Batch
 from trainer.data.loading import Shared
+from trainer.errors import RunFailed, UserError, raised_at
+from trainer.keys import SweepConfig
 from trainer.loop import grouped
+from trainer.population import Population
 from trainer.processes import elsewhere
 from trainer.report.leaderboard import print_table
-from trainer.step import eval_step, train_step
+from trainer.step import NonFinite, eval_step, train_step, update
+from trainer.sweep import halving
 from trainer.sweep.jobs import varying
-from trainer.sweep.validate import Plan, kind
+from trainer.sweep.validate import HARMLESS, Plan, kind, own_targets
 
-SECONDS = 1.0  # of training, to measure a kind of job
+SECONDS = 1.0  # of training, to measure a kind of job,
+ALL_SECONDS = 20.0  # and at most so many for all kinds
+Step = Callable[[Population, Sequence[Batch]], None]
+ALIKE = (*HARMLESS, "epochs", "data.fold", "model.dropout", "loss", "augment", "init")  # as to what a step costs
 CHECKPOINTS = 2.5  # last.pt and previous.pt are whole, best.pt has the weights alone
 
 
-def show_plan(jobs: Sequence[Job], prepared: Plan) -> int:
+def show_plan(jobs: Sequence[Job], settings: SweepConfig, prepared: Plan) -> int:
     """Prints every job and the estimate; returns the exit code."""
-    kinds = {kind(job): job for job in reversed(jobs)}
-    measured = {name: _measured(job, prepared) for name, job in kinds.items()}
-    costs = [measured[kind(job)] for job in jobs]
+    kinds = {kind(job, ALIKE): job for job in reversed(jobs)}
+    each = min(SECONDS, ALL_SECONDS / len(kinds))
+    measured = {name: _measured(job, prepared, each) for name, job in kinds.items()}
+    costs = [measured[kind(job, ALIKE)] for job in jobs]
     seconds = [cost[0] * job.config.epochs for cost, job in zip(costs, jobs, strict=True)]
     told = varying(jobs)
-    keys = list(dict.fromkeys(key for row in told for key in row))
+    keys = [key for key in dict.fromkeys(key for row in told for key in row) if key != "epochs"]
     rows = [
         [number, *(row.get(key) for key in keys), job.config.epochs, _time(cost)]
         for number, (row, job, cost) in enumerate(zip(told, jobs, seconds, strict=True))
     ]
     print_table(["job", *keys, "epochs", "time"], rows)
     disk = sum(CHECKPOINTS * cost[1] for cost in costs)
+    total, notes = sum(seconds), ["where no job stops early"]
+    if settings.halving.factor:
+        share = halving.planned_share(settings.halving, [job.config.epochs for job in jobs])
+        total *= share
+        notes.append(f"{share:.0%} of all epochs, as halving leaves them")
+    if settings.stack != "false":
+        notes.append("each job by itself: what a stack gains shows when the sweep starts")
     print(f"\n{len(jobs)} jobs, {prepared.describe()}")
-    print(f"time       about {_time(sum(seconds) / len(prepared.devices))} where no job stops early")
+    print(f"time       about {_time(total / len(prepared.devices))} {'; '.join(notes)}")
     print(f"disk       about {disk / 1e6:,.1f} MB")
     return 0
 
 
-def _measured(job: Job, prepared: Plan) -> tuple[float, int]:
+def _measured(job: Job, prepared: Plan, limit: float) -> tuple[float, int]:
     """Seconds of an epoch and bytes of a checkpoint, measured in a process of its own."""
-    return elsewhere(prepared.devices, _measure, job, prepared.devices[0], prepared.shared)
+    return elsewhere(prepared.devices, _measure, job, prepared.devices[0], prepared.shared, limit)
 
 
-def _measure(job: Job, device: str, shared: Shared) -> tuple[float, int]:
+def _measure(job: Job, device: str, shared: Shared, limit: float) -> tuple[float, int]:
     job.config.device = device
-    return measure(assemble(job.config, shared=shared))
+    try:
+        return measure(assemble(job.config, shared=shared), _any_step, limit)
+    except (UserError, RunFailed):
+        raise
+    except (Exception, SystemExit) as error:
+        if not (targets := own_targets(job)):
+            raise
+        raise RunFailed(f"{', '.join(targets)}: a step of it failed: {raised_at(error)}.") from error
 
 
-def measure(parts: Parts) -> tuple[float, int]:
-    """Seconds of an epoch with its validation, and bytes of a checkpoint; trains for SECONDS or a step."""
+def _any_step(population: Population, batches: Sequence[Batch]) -> None:
+    """A step that takes its time also where the run has diverged: what the sweep would do about it is not asked."""
+    try:
+        train_step(population, batches)
+    except NonFinite:
+        update(population)
+
+
+def measure(
+    parts: Parts, step: Callable[[Population, Sequence[Batch]], None] = train_step, limit: float = SECONDS
+) -> tuple[float, int]:
+    """Seconds of an epoch with its validation, and bytes of a checkpoint; trains for `limit` seconds or a step.
+
+    Raises:
+        NonFinite: as `step` does.
+    """
     config, population = parts.config, parts.population
+    parts.keep_features(("train", "valid"), lambda what, done, total: None)
     population.train()
     steps, epoch = 0, 0
     for warming in (True, False):
         begin, steps = time.perf_counter(), 0
-        while steps == 0 or (not warming and time.perf_counter() - begin < SECONDS):
+        while steps == 0 or (not warming and time.perf_counter() - begin < limit):
             for batches in grouped(parts.train.epoch(epoch), config.accumulate):
-                train_step(population, batches)
+                step(population, batches)
                 steps += 1
-                if warming or time.perf_counter() - begin >= SECONDS:
+                if warming or time.perf_counter() - begin >= limit:
                     break
             epoch += 1
         _finish(parts.device)

@@ -119,7 +119,7 @@ class Sweep:
             return going and signals.received is None
 
         if self.settings.halving.factor:
-            halving.run(self.settings.halving, self.ledger.entries, self.folder, train, self._prune)
+            halving.run(self.settings.halving, self.ledger.entries, self.folder, train, self._prune, self.view.say)
         else:
             train(self.ledger.entries, None)
 

@@ -27,6 +27,16 @@ def rungs(settings: HalvingConfig, epochs: int) -> list[int]:
     return found
 
 
+def planned_share(settings: HalvingConfig, epochs: Sequence[int]) -> float:
+    """The share of all epochs that is trained where no job ends by itself; epochs of each job."""
+    assert settings.factor is not None
+    left, trained, before, longest = len(epochs), 0, 0, max(epochs)
+    for rung in [*rungs(settings, longest), longest]:
+        trained += left * (rung - before)
+        before, left = rung, math.ceil(left / settings.factor)
+    return trained / (len(epochs) * longest)
+
+
 def value_at(place: Path, monitor: str, epoch: int) -> float | None:
     """The best monitored value of a job up to an epoch; None where it has none."""
     try:
@@ -47,8 +57,13 @@ def _trained(place: Path) -> float:
 
 
 def losers(entries: Sequence[Entry], folder: Path, epoch: int, factor: int) -> list[Entry]:
-    """Those that do not go on after a rung: all but the best one in `factor`, of equal ones the earlier."""
+    """Those that do not go on after a rung: all but the best one in `factor`, of equal ones the earlier.
+
+    None where no job has a value: their numbers say nothing of them.
+    """
     values = {e.number: value_at(folder / e.name, str(e.stored["monitor"]), epoch) for e in entries}
+    if all(value is None for value in values.values()):
+        return []
     sign = 1 if DIRECTIONS[str(entries[0].stored["monitor"])] == "min" else -1
     order = sorted(entries, key=lambda e: (values[e.number] is None, sign * (values[e.number] or 0.0), e.number))
     return order[math.ceil(len(entries) / factor) :]
@@ -60,12 +75,14 @@ def run(
     folder: Path,
     train: Callable[[Sequence[Entry], int | None], bool],
     prune: Callable[[Entry, int], None],
+    say: Callable[[str], None],
 ) -> None:
     """Trains all jobs from rung to rung.
 
     Args:
         train: brings jobs to an epoch, or to their end; whether to go on.
         prune: ends a job at an epoch.
+        say: tells of what could not be done.
     """
     assert settings.factor is not None
     alive = list(entries)
@@ -77,6 +94,8 @@ def run(
         if len(alive) <= 1:
             break
         lost = losers(alive, folder, rung, settings.factor)
+        if not lost:
+            say(f"halving    no job has a {alive[0].stored['monitor']} after epoch {rung}: all go on")
         for entry in lost:
             if entry.state not in ("done", "pruned"):
                 prune(entry, rung)

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trainer import config
 from trainer.compose import Composer, HydraException, Job, finish, first_sentence
+from trainer.convert import show
 from trainer.errors import UserError
 from trainer.folder import refuse_interpolation
 from trainer.sweep.ledger import Entry
@@ -34,13 +35,13 @@ def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[st
     A configuration that comes twice is one job.
 
     Raises:
-        UserError: with the problems of all jobs, each told once.
+        UserError: with the problems of all jobs, each told once; some differ in what does not tell jobs apart.
     """
     overrides, found = composer.read(words, sweep=True)
     swept = composer.sweep_of(overrides) or {}
     given = {override.key_or_group for override in overrides}
     more, wrong = composer.read([f"{k}={v}" for k, v in swept.items() if k not in given], sweep=True)
-    told = dict.fromkeys([*problems, *found, *wrong])
+    told = dict.fromkeys([*problems, *found, *wrong, *several(overrides)])
     read: dict[str, list[Override]] = {}  # each word once, not once per job
     values = []
     for override in [*overrides, *more]:
@@ -54,17 +55,31 @@ def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[st
     jobs: dict[str, Job] = {}
     found_in: dict[str, set[str]] = {}  # each problem, and the experiments that have it
     experiments: dict[str, None] = {}
+    differing: dict[str, list[Any]] = {}  # keys that do not tell jobs apart, with the values that they were given
     for combination in itertools.product(*values):
         job = composer.job([override for text in combination for override in read[text]])
         experiments[job.choices.get("experiment", "")] = None
         for problem in job.problems:
             found_in.setdefault(problem, set()).add(job.choices.get("experiment", ""))
         job.id = identity(job)
-        jobs.setdefault(job.id, job)
+        for key, those in apart(jobs.setdefault(job.id, job).stored, job.stored).items():
+            one = differing.setdefault(key, [])
+            one += [value for value in those if value not in one]
     told |= dict.fromkeys(_placed(found_in, list(experiments)))
+    told |= {one_job(key, those): None for key, those in differing.items()}
     if told:
         raise UserError(*told)
     return list(jobs.values())
+
+
+def several(overrides: Sequence[Override]) -> list[str]:
+    """A sentence for each of the sweep's own keys that is given several values."""
+    return [
+        f"{override.input_line}: it is the whole sweep's and cannot differ from job to job: "
+        f"{override.key_or_group}={next(override.sweep_string_iterator(), '...')}"
+        for override in overrides
+        if override.is_sweep_override() and override.key_or_group.partition(".")[0] == "sweep"
+    ]
 
 
 def _placed(found_in: dict[str, set[str]], experiments: Sequence[str]) -> Iterator[str]:
@@ -101,6 +116,21 @@ def identity(job: Job) -> str:
     """A digest of all that decides a job's result; two jobs with the same one are the same job."""
     leaves = {key: value for key, value in leaves_of(job.stored) if not _is_free(key)}
     return blake2b(json.dumps(leaves, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+
+
+def apart(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Keys in which two stored configurations of the same identity differ, and both values."""
+    before, after = dict(leaves_of(one)), dict(leaves_of(other))
+    keys = dict.fromkeys([*before, *after]) if one is not other else {}
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+
+
+def one_job(key: str, values: Sequence[Any]) -> str:
+    """Says that values of a key make no jobs of their own."""
+    return (
+        f"{key}={','.join(map(show, values))}: cannot differ from job to job: a run may go on with any of these, so "
+        "jobs that nothing else sets apart are one. Give one value."
+    )
 
 
 def _is_free(key: str) -> bool:

@@ -190,7 +190,7 @@ def table(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[list[str], list
             rank, row.entry.name, row.entry.state, *(row.setting(key) for key in keys), *value,
             row.results.get("best_epoch"), row.results.get("epochs"), test, seconds, row.entry.reason or None,
         ])  # fmt: skip
-    return [*header, "best_epoch", "epochs", "test", "seconds", "reason"], cells
+    return [*header, "best_epoch", "trained", "test", "seconds", "reason"], cells
 
 
 def group_table(groups: Sequence[Group], monitor: str) -> tuple[list[str], list[list[Any]]]:

@@ -5,7 +5,7 @@ The first line holds the sweep's own words; a job's first line holds its whole c
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
 import re
@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from trainer.errors import UserError
-from trainer.folder import LEDGER
+from trainer.errors import RunFailed, UserError
+from trainer.files import not_made
+from trainer.folder import LEDGER, locked
 
 FORMAT = 1
 FINAL = ("done", "diverged", "pruned")  # never run again; `failed` and `interrupted` are
@@ -66,13 +67,12 @@ class Ledger:
     stacks: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._lock = open(self.folder / "sweep.lock", "a", encoding="ascii")  # noqa: SIM115 held as long as the sweep
+        self._lock = locked(self.folder / "sweep.lock", f"{self.folder}: this sweep is running at this moment.")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file: IO[bytes] = open(self.folder / LEDGER, "ab")  # noqa: SIM115 held as long as the sweep
         except OSError as error:
             self._lock.close()
-            raise UserError(f"{self.folder}: this sweep is running at this moment.") from error
-        self._file: IO[bytes] = open(self.folder / LEDGER, "ab")  # noqa: SIM115
+            raise not_made(self.folder / LEDGER, error) from error
 
     @classmethod
     def create(cls, folder: Path, words: list[str]) -> Ledger:
@@ -102,7 +102,8 @@ class Ledger:
         return [self._file, self._lock]
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # what could not be written was told when it was tried
+            self._file.close()
         self._lock.close()
 
     def add(self, entries: Iterable[Entry]) -> None:
@@ -129,9 +130,13 @@ class Ledger:
     def _write(self, *lines: dict[str, Any]) -> None:
         stamp = {"time": round(time.time(), 3)}
         text = "".join(json.dumps({**stamp, **line}, ensure_ascii=False) + "\n" for line in lines)
-        self._file.write(text.encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(text.encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            where = f"{self.folder / LEDGER}: could not be written ({error.strerror or error})"
+            raise RunFailed(f"{where}. Make room, then: train resume={self.folder}") from error
 
     def _read(self) -> None:
         path = self.folder / LEDGER

@@ -6,7 +6,7 @@ trial's number in the study.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,16 @@ from trainer import draws
 from trainer.compose import Composer, Job
 from trainer.config import DIRECTIONS
 from trainer.draws import Range
-from trainer.errors import UserError
+from trainer.errors import RunFailed, UserError
 from trainer.keys import SweepConfig
 from trainer.seeds import derive
 from trainer.sweep.ledger import Entry
 
+UNSOUND = 100  # draws in a row that may have problems: the ends of all ranges have none
 
-def first_job(composer: Composer, words: Sequence[str], problems: Sequence[str]) -> Job:
-    """A job from the middle of what is searched, to be validated before the study begins.
+
+def examples(composer: Composer, words: Sequence[str], problems: Sequence[str]) -> list[Job]:
+    """Jobs to be validated before the study begins: one from the middle of what is searched, then its ends.
 
     Raises:
         UserError: whatever is wrong with the words, several values among them, nothing to search, or no optuna.
@@ -36,22 +38,28 @@ def first_job(composer: Composer, words: Sequence[str], problems: Sequence[str])
     ]
     if told:
         raise UserError(*told)
+    overrides += composer.read(["trial=0"], sweep=False)[0]
     searched: dict[str, Range] = {}
 
     def middle(key: str, given: Range) -> Any:
         searched[key] = given
         return given.at(0.5)
 
-    job = composer.job([*overrides, *composer.read(["trial=0"], sweep=False)[0]], middle)
-    told += job.problems
+    def at(place: int) -> Callable[[str, Range], Any]:
+        return lambda key, given: given.values[place % len(given.values)]
+
+    jobs = [composer.job(overrides, middle)]
+    most = max((len(given.values) for given in searched.values()), default=0)  # every choice, and both ends of a range
+    jobs += [composer.job(overrides, at(place)) for place in range(most)]
+    told += dict.fromkeys(problem for job in jobs for problem in job.problems)
     if not searched and not told:
         told.append("sweep.sampler=tpe: nothing to search. Give a key a range: 'optim.lr=${loguniform:1e-4,1e-2}'.")
-    if job.config.sweep.trials is None:
+    if jobs[0].config.sweep.trials is None:
         told.append("sweep.sampler=tpe: how many trials? sweep.trials=50")
     if told:
         raise UserError(*told)
     _optuna()
-    return job
+    return jobs
 
 
 def _optuna() -> Any:
@@ -85,7 +93,24 @@ class Search:
         self.states = optuna.trial.TrialState
 
     def ask(self) -> tuple[Job, dict[str, Any]]:
-        """The next job, and what was chosen for it."""
+        """The next job, and what was chosen for it; what has no sound configuration is told to the study and left out.
+
+        Raises:
+            RunFailed: nothing else was drawn for a long time.
+        """
+        problems: list[str] = []
+        for _ in range(UNSOUND):
+            job, chosen = self._draw()
+            if not job.problems:
+                return job, chosen
+            problems = job.problems
+            self.study.tell(job.config.trial, state=self.states.FAIL)
+        raise RunFailed(
+            f"sweep.sampler=tpe: of {UNSOUND} draws in a row none can be run, the last one for: {problems[0]} "
+            "Write other ranges in a new sweep."
+        )
+
+    def _draw(self) -> tuple[Job, dict[str, Any]]:
         trial = self.study.ask()
         chosen: dict[str, Any] = {}
 

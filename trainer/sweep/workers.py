@@ -148,7 +148,10 @@ class Workers:
 
     def _start(self, task: Task, device: str) -> None:
         for place in (task.place, *(member.place for member in task.members)):
-            place.mkdir(exist_ok=True)
+            try:
+                place.mkdir(exist_ok=True)
+            except OSError as error:
+                raise RunFailed(f"{place}: could not be made ({error.strerror}).") from error
         parent = os.getpid() if self.context.get_start_method() == "fork" else None
         process = self.context.Process(  # type: ignore[attr-defined]
             target=_work, args=(task, device, self.command, self.shared, self.private, parent)
