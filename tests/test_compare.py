@@ -214,6 +214,24 @@ def test_links_and_pipes_of_others_are_not_followed(runs: list[Path], tmp_path: 
     assert err.count("\n") == 3
 
 
+@pytest.mark.usefixtures("soon")
+def test_no_pipe_is_waited_for(runs: list[Path], capfd) -> None:
+    """A lock, or a YAML, that is a named pipe: opening it would never return."""
+    run = Path(shutil.copytree(runs[0], "outputs/2026-01-01/1-pipe"))
+    (run / "results.json").unlink()
+    (run / "run.lock").unlink(missing_ok=True)
+    os.mkfifo(run / "run.lock")
+    assert call("report", str(run)) == 0
+    assert "broken off" in (run / "report.html").read_text()
+    assert call("compare", str(run), str(runs[0])) == 0
+    assert call("list", "runs") == 0
+    assert re.search(r"1-pipe +broken off", capfd.readouterr().out)
+    Path("conf/model").mkdir(parents=True)
+    os.mkfifo("conf/model/pipe.yaml")
+    assert call("list", "models") == 0
+    assert re.search(r"model=pipe +\(not readable: no regular file\)", capfd.readouterr().out)
+
+
 def test_without_outputs(capfd) -> None:
     assert call("list", "runs") == 2
     assert "there are no runs yet" in capfd.readouterr().err

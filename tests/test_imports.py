@@ -21,9 +21,9 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # its neighbours as well.
 LAYERS = [
     "errors seeds signals sweep.student convert keys tasks models.* report.messages report.leaderboard",
-    "report.page report.charts report.svg",
+    "report.page report.charts report.svg files",
     "report.confusion",
-    "config catalog criterion files processes freeze paths device dropout init metrics schedule debug.watch data.*",
+    "config catalog criterion processes freeze paths device dropout init metrics schedule debug.watch data.*",
     "own_conf finished.calibration tree targets folder state debug.profiling report.plots",
     "report.gradients",
     "draws sweep.ledger finished.record trackers.*",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -123,6 +124,14 @@ def test_what_cannot_be_used_is_reported_and_the_rest_goes_on(
         "trainer predict: error: some/001b.png: not a readable image (no format that Pillow knows)."
     )
     assert done.err.splitlines()[-1] == "trainer predict: error: 5 of 10 inputs could not be used"
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("words", [("epochs=3",), ("data=wine", "model=mlp", "epochs=1")])
+def test_no_pipe_is_waited_for(trained: Callable[..., Path], verb, words: tuple[str, ...]) -> None:
+    os.mkfifo("pipe")
+    done = verb("predict", trained(*words), "pipe")
+    assert (done.code, done.err.splitlines()[0]) == (1, "trainer predict: error: pipe: no regular file.")
 
 
 def test_printed_predictions(trained: Callable[..., Path], verb) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from trainer.errors import RunFailed, UserError
-from trainer.files import write_atomically
+from trainer.files import open_regular, write_atomically
 
 OUTPUTS = Path("outputs")
 LEDGER = "sweep.jsonl"
@@ -172,12 +172,14 @@ def find_sweep(name: str, outputs: Path = OUTPUTS) -> Path | None:
 def is_running(path: Path) -> bool:
     """Whether a process holds the folder's lock at this moment."""
     try:
-        with open(path / "run.lock", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
+        lock = open_regular(path / "run.lock")
+    except UserError:  # there is none, or none that a run has made
         return False
-    except OSError:
-        return True
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
     return False
 
 

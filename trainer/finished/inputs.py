@@ -64,6 +64,8 @@ def paths(words: Iterable[str], lines: Iterable[str]) -> Iterator[str | Sample]:
                 yield Sample(word, None, "no file matches this pattern")
         elif not os.path.exists(word):
             yield Sample(readable(word), None, "no such file")
+        elif not os.path.isfile(word):  # a named pipe would be waited for
+            yield Sample(readable(word), None, "no regular file")
         else:
             yield word
 
