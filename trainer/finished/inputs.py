@@ -123,17 +123,19 @@ def _rows_of(path: str, encoder: Encoder, separator: str | None) -> Iterator[Sam
     try:
         lines = stream(path, separator)
         header = next(lines, (1, []))[1]
+        assert not isinstance(header, BadRow)  # which `stream` raises
         encoder.check(header)
         for line, cells in lines:
             try:
+                if isinstance(cells, BadRow):
+                    raise cells
                 row = encoder.row(dict(zip(header, cells, strict=True)))
             except BadRow as error:
                 yield Sample(f"{name}:{line}", None, str(error))
                 continue
             yield Sample(f"{name}:{line}", torch.tensor(row, dtype=torch.float64))
     except (BadRow, UserError) as error:
-        text = str(error).removeprefix(f"{path}: ").removeprefix(f"{path}, ")
-        yield Sample(name, None, text.rstrip("."))
+        yield Sample(name, None, str(error).removeprefix(f"{path}: ").rstrip("."))
 
 
 def chunks(found: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
