@@ -228,15 +228,23 @@ def test_an_ensemble_of_regressions(trained: Callable[..., Path], verb) -> None:
         (("RUN", "data.seed=5"), "data.seed: the run's data stays divided as in training"),
         (("RUN", "data=iris"), "samples of [4]; the model was trained on [1, 8, 8]|its classes are not the model's"),
         (("RUN", "data=mnist", "data.root=nowhere"), "nowhere: there is no such folder. Say where the data is"),
-        (("RUN", "data.root=x", "device=cuda:88"), "device=cuda:88"),
+        (("RUN", "data=mnist", "data.root=x", "device=cuda:88"), "device=cuda:88"),
+        (("RUN", "data.root=/nowhere"), "data.root=/nowhere: trainer.data.sources.digits reads no folder. Name other"),
+        (("RUN", "data.dataset=iris"), "data.dataset: trainer.data.sources.digits has no such argument"),
+        (("RUN", "data.balance=loss"), "data.balance: an evaluation does not use it"),
+        (("TABLE", "data.drop=[hue]"), "data.drop: an evaluation does not use it: columns and task are those of"),
         (("RUN", "data=image_folder", "data.root=OTHER"), "its classes are not the model's: 0, 1, 2, 3, 4, 5, 6, 7,"),
         (("RUN", "data=image_folder", "data.root=nowhere"), "data.root=nowhere: no such folder|no such folder"),
         (("RUN", "--part", "all"), "Invalid value for '--part'"),
         (("RUN", "--calibrated"), "there is no such file. Fit it: trainer evaluate"),
     ],
 )
-def test_wrong_usage_is_a_sentence(trained: Callable[..., Path], verb, words, sentence: str, photos: Path) -> None:
+def test_wrong_usage_is_a_sentence(
+    trained: Callable[..., Path], verb, words, sentence: str, photos: Path, table: Path
+) -> None:
     names = {"RUN": str(trained(*DIGITS)), "data.root=OTHER": f"data.root={photos}"}
+    if "TABLE" in words:
+        names["TABLE"] = str(trained(*table_words(table)))
     done = verb("evaluate", *(names.get(word, word) for word in words))
     assert done.code == 2
     assert any(option in done.err for option in sentence.split("|")), done.err

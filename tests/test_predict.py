@@ -168,7 +168,7 @@ def test_a_table_with_bad_rows(trained: Callable[..., Path], verb, table: Path) 
         ("image.png", "an image; the model takes the rows of a table"),
     ]
     assert all(record["top"] is None for record in found if record["error"])
-    # Lines are those of an editor; what stands beside a bad row is predicted as it is alone (missing values are filled).
+    # Lines are those of an editor; what stands beside a bad row is predicted as it is alone; missing values are filled.
     good = {record["input"]: record["top"] for record in found if record["top"]}
     assert list(good) == ["bad.csv:2", "bad.csv:4", "ragged.csv:2", "ragged.csv:6", "ragged.csv:9"]
     Path("alone.csv").write_text("height,colour,weight\n171,red,71\n")

@@ -73,8 +73,8 @@ def _records(predictor: Predictor, chunk: list[Sample], count: int) -> list[Reco
         outputs_NC = predictor.outputs(torch.stack(good))
         answers = predictor.probabilities(outputs_NC)
         usable = (finite(outputs_NC) & finite(answers)).tolist()
-        found = iter(zip(usable, answers, task.predictions(outputs_NC).tolist() if key == "top" else answers.tolist(),
-                         strict=True))  # fmt: skip
+        labels = task.predictions(outputs_NC) if isinstance(task, Classification) else answers
+        found = iter(zip(usable, answers, labels.tolist(), strict=True))
     records = []
     for sample in chunk:
         record: Record = {"input": sample.name, key: None, "error": sample.problem}
