@@ -18,6 +18,7 @@ import trainer
 from trainer import checkpoint
 
 DIGITS = ("epochs=3",)
+WEIGHED = ("loss.weight=[9,1,1,1,1,1,1,1,1,1]",)
 DIABETES = ("data=diabetes", "model=mlp", "epochs=40", "optim.lr=1e-2")
 
 
@@ -185,16 +186,22 @@ def test_another_table(trained: Callable[..., Path], verb, table: Path) -> None:
 
 
 def test_several_runs_and_their_ensemble(trained: Callable[..., Path], verb) -> None:
-    runs = [copied(trained(*DIGITS), "a"), copied(trained("model=mlp", "epochs=2"), "b")]
+    runs = [copied(trained(*DIGITS, *WEIGHED), "a"), copied(trained("model=mlp", "epochs=2"), "b")]
     done = verb("evaluate", *runs, "--ensemble")
     assert done.code == 0, done.err
     found = json.loads(Path("evaluation-ensemble-1.json").read_text())
     raw, _, targets = own_test(runs[0])
     mean = torch.stack([trainer.load(run).outputs(raw).double().softmax(1) for run in runs]).mean(0)
     assert found["test"]["accuracy"] == accuracy_score(targets, mean.argmax(1))
-    assert found["test"]["loss"] == pytest.approx(log_loss(targets, mean), abs=1e-6)
+    # The loss of each run is its own, weighted or not; the ensemble has none, and all have the likelihood.
+    assert found["test"]["loss"] is None
+    assert found["nll"] == pytest.approx(log_loss(targets, mean), abs=1e-6)
     lines = done.out.splitlines()
-    assert lines[0].split() == ["run", "part", "samples", "loss", "accuracy", "balanced", "f1", "auroc", "ece"]
+    assert lines[0].split() == ["run", "part", "samples", "loss", "nll", "accuracy", "balanced", "f1", "auroc", "ece"]
+    assert lines[3].split()[:6] == ["ensemble", "of", "2", "test", "359", f"{found['nll']:.4f}"]
+    one = written(runs[0])
+    assert lines[1].split()[3:5] == [f"{one['test']['loss']:.4f}", f"{one['nll']:.4f}"]
+    assert one["nll"] == pytest.approx(log_loss(targets, trainer.load("a").outputs(raw).double().softmax(1)), abs=1e-6)
     assert [line.split()[0] for line in lines[1:4]] == ["a", "b", "ensemble"]
     assert lines[4:] == [f"written    {name}" for name in (
         "a/evaluation-1.json", "b/evaluation-1.json", "evaluation-ensemble-1.json")]  # fmt: skip
@@ -210,8 +217,14 @@ def test_an_ensemble_of_regressions(trained: Callable[..., Path], verb) -> None:
     assert verb("evaluate", *runs, "--ensemble").code == 0
     raw, _, targets = own_test(runs[0])
     mean = torch.stack([trainer.load(run).predict(raw) for run in runs]).mean(0)
-    found = json.loads(Path("evaluation-ensemble-1.json").read_text())["test"]
-    assert found["rmse"] == pytest.approx((mean - targets).square().mean().sqrt().item(), rel=1e-9)
+    found = json.loads(Path("evaluation-ensemble-1.json").read_text())
+    mse = (mean - targets).square().mean().item()
+    assert (found["test"]["loss"], found["mse"]) == (None, pytest.approx(mse, rel=1e-9))
+    assert found["test"]["rmse"] == pytest.approx(mse**0.5, rel=1e-9)
+    assert written(runs[0])["mse"] == pytest.approx(own(runs[0])["rmse"] ** 2, rel=1e-9)
+    done = verb("evaluate", "a", copied(trained(*DIGITS), "c"))
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "c: its answers are classes, and those of a are numbers: they have no figure in common." in done.err
     done = verb("evaluate", "a", "--calibrate")
     assert done.code == 2
     assert "a regression has no probabilities to calibrate" in done.err

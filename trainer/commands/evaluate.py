@@ -49,7 +49,9 @@ def command(
     with Signals() as signals:
         try:
             with Waiting(signals.check) as waiting:
-                done = [evaluate_run(name, asked, signals, waiting) for name in names]
+                done = []
+                for name in names:
+                    done.append(evaluate_run(name, asked, signals, waiting, beside=done[0] if done else None))
         except Interrupted:
             return signals.exit_code
     if len(done) == 1:
