@@ -90,6 +90,13 @@ def test_the_good_one_is_taken(content, verb) -> None:
     assert trainer.load("evil.pt").classes == tuple("0123456789")
 
 
+def test_outputs_that_are_no_probabilities(content, refused) -> None:
+    save(content | {"output": "log_probabilities"})
+    refused("model.output=log_probabilities: the exponentials of the model's outputs", "evaluate")
+    with pytest.raises(UserError, match=r"model.output=log_probabilities: the exponentials of the model's outputs"):
+        trainer.load("evil.pt").predict(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+
+
 def test_pickles(content, refused) -> None:
     for bait in (content | {"x": Evil()}, Evil(), content | {"model": Evil()}, content | {"config": Evil()}):
         torch.save(bait, "evil.pt")
