@@ -68,8 +68,10 @@ class Classification:
         else:
             return
         what = "exponentials of the model's outputs" if self.output == "log_probabilities" else "model's outputs"
-        raise UserError(f"model.output={self.output}: the {what} {found}. Train with model.output=logits, which a model "
-                        "returns that does not end in a softmax or a sigmoid.")  # fmt: skip
+        raise UserError(
+            f"model.output={self.output}: the {what} {found}. Train with model.output=logits, which a model returns "
+            "that does not end in a softmax or a sigmoid."
+        )
 
     def probabilities(self, outputs_NC: Tensor) -> Tensor:
         """[N, classes]; one output gives both classes.

@@ -15,7 +15,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("runs", nargs=-1, required=True, metavar="RUN... [key=value]...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN... [key=value]...", type=click.Path(readable=False))
 @click.option("--part", type=click.Choice(["train", "valid", "test"]), help="Which part; default: the test part.")
 @click.option("--ensemble", is_flag=True, help="Also the mean of the runs' probabilities.")
 @click.option("--calibrate", is_flag=True, help="Fit a temperature on the validation part, and store it by the run.")
@@ -34,7 +34,7 @@ def command(
 
     leave_current_folder()
     from trainer.errors import UserError
-    from trainer.finished.evaluating import Asked, evaluate_run, evaluate_together
+    from trainer.finished.evaluating import Asked, Done, evaluate_run, evaluate_together
     from trainer.report.console import Waiting
     from trainer.report.evaluation import table, tell
     from trainer.signals import Interrupted, Signals
@@ -49,7 +49,7 @@ def command(
     with Signals() as signals:
         try:
             with Waiting(signals.check) as waiting:
-                done = []
+                done: list[Done] = []
                 for name in names:
                     done.append(evaluate_run(name, asked, signals, waiting, beside=done[0] if done else None))
         except Interrupted:

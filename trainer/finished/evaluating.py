@@ -63,10 +63,11 @@ def evaluate_run(
     """
     opened = open_for_verb(name, trusted=asked.trust)
     if beside is not None and bool(beside.judged.task.classes) != bool(opened.about.classes):
-        kinds = {True: "classes", False: "numbers"}
+        both = (opened.about.classes, beside.judged.task.classes)
+        kind, other = ("classes" if classes else "numbers" for classes in both)
         raise UserError(
-            f"{opened.name}: its answers are {kinds[bool(opened.about.classes)]}, and those of {beside.judged.name} are "
-            f"{kinds[bool(beside.judged.task.classes)]}: they have no figure in common. Evaluate each by itself."
+            f"{opened.name}: its answers are {kind}, and those of {beside.judged.name} are {other}: they have no "
+            "figure in common. Evaluate each by itself."
         )
     if asked.calibrate and not opened.about.classes:
         raise UserError(f"{opened.name}: --calibrate: a regression has no probabilities to calibrate.")
