@@ -11,9 +11,38 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from trainer import __version__, config
+from trainer import __version__, cli, config
 
 QUICK = ["model=ann", "debug=fast"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("trainer e", ["plain,evaluate", "plain,export"]),
+        ("trainer t", ["plain,train"]),
+        ("trainer list o", ["plain,optim"]),
+        ("trainer list ru", ["plain,runs"]),
+        ("trainer predict outp", ["file,outp"]),
+        ("trainer predict RUN phot", ["file,phot"]),
+        ("trainer evaluate outp", ["file,outp"]),
+        ("trainer report outp", ["file,outp"]),
+        ("trainer predict --cal", ["plain,--calibrated"]),
+        ("trainer train mod", []),
+        ("trainer nothing mod", []),
+    ],
+)
+def test_the_shell_completes_verbs(words: str, found: list[str], monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    for name, value in (
+        ("COMP_WORDS", words),
+        ("COMP_CWORD", str(words.count(" "))),
+        ("_TRAINER_COMPLETE", "bash_complete"),
+    ):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        cli.guarded(lambda: cli.run_trainer([]), "trainer")
+    out, err = capfd.readouterr()
+    assert (ended.value.code, out.split(), err) == (0, found, "")
 
 
 def test_python_m_trainer_trains_and_prints_plain_lines(train_process) -> None:

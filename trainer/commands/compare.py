@@ -11,7 +11,7 @@ import click
     epilog="\b\nExamples:\n  trainer compare outputs/2026-11-21/10-00-00-mnist-lenet5 outputs/latest"
     "\n  trainer compare outputs/2026-11-21/* --out today.png"
 )
-@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("--out", metavar="FILE", default="compare.png", help="The picture of the curves.  [compare.png]")
 def command(runs: tuple[str, ...], out: str) -> int:
     """Compare runs: the keys of their configuration that differ, their figures, and their curves in one picture.

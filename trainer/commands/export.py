@@ -17,7 +17,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("run")
+@click.argument("run", type=click.Path(readable=False))
 @click.argument("words", nargs=-1, metavar="[key=value]...")
 @click.option("--format", "form", type=click.Choice(["onnx", "pt2", "state_dict"]), required=True, help="The form.")
 @click.option("--out", type=click.Path(path_type=Path), help="The file; default: model.onnx, .pt2 or .pt by the run.")

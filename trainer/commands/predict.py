@@ -16,8 +16,8 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("run")
-@click.argument("inputs", nargs=-1, required=True)
+@click.argument("run", type=click.Path(readable=False))
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("--top", default=3, type=click.IntRange(1), show_default=True, help="Likeliest classes of each input.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file, .csv or .json, instead of printing.")
 @click.option("--calibrated", is_flag=True, help="Use the temperature that evaluate --calibrate stored.")
