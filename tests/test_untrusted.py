@@ -97,6 +97,17 @@ def test_outputs_that_are_no_probabilities(content, refused) -> None:
         trainer.load("evil.pt").predict(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
 
 
+def test_a_list_that_stands_for_many(trained: Callable[..., Path], table: Path, refused) -> None:
+    """A few hundred kilobytes that would be gigabytes when each column has categories of its own."""
+    found = checkpoint.load(trained(*table_words(table)) / "checkpoints" / "best.pt")
+    texts = [str(number) for number in range(20_000)]
+    column = found["prepare"]["columns"][0] | {"categories": texts, "seen": list(range(20_000))}
+    save(found | {"prepare": {"columns": [{**column, "name": str(n)} for n in range(20_000)]}})
+    refused("its columns is not what it should be", "evaluate")
+    with pytest.raises(UserError, match="its columns is not what it should be"):
+        trainer.load("evil.pt")
+
+
 def test_pickles(content, refused) -> None:
     for bait in (content | {"x": Evil()}, Evil(), content | {"model": Evil()}, content | {"config": Evil()}):
         torch.save(bait, "evil.pt")

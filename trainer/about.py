@@ -25,6 +25,7 @@ from trainer.tasks import Classification, Regression, Task
 IMAGE_FOLDER = "trainer.data.images.image_folder"
 OUTPUTS = ("logits", "probabilities", "log_probabilities")
 MOST_NUMBERS = 2**28  # of one prepared sample: no image that is accepted comes near
+MOST_CATEGORIES = 2**20  # of all columns
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32, "float64": torch.float64}
 
 
@@ -189,6 +190,9 @@ def _task(content: dict[str, Any]) -> Task:
 def _prepare(stored: Any) -> Prepare | TablePrepare:
     _expect(isinstance(stored, dict), "prepare")
     if "columns" in stored:
+        # Counted before they are copied: a list that the file holds once may stand for every column.
+        columns = stored["columns"]
+        _expect(sum(len(c["categories"]) + len(c["seen"]) for c in columns) <= MOST_CATEGORIES, "columns")
         table = TablePrepare.from_dict(stored)
         _expect(len(table.columns) > 0, "columns")
         for column in table.columns:
