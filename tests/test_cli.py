@@ -16,6 +16,18 @@ from trainer import __version__, cli, config
 QUICK = ["model=ann", "debug=fast"]
 
 
+@pytest.mark.parametrize("words", [["predict", "nowhere", "x"], ["evaluate", "x"], ["export", "x", "--format", "onnx"]])
+def test_a_mistyped_run_is_answered_without_torch(words: list[str]) -> None:
+    code = (
+        "import sys; from trainer import cli\n"
+        f"code = cli.guarded(lambda: cli.run_trainer({words!r}))\n"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True)
+    assert done.returncode == 2, done.stderr.decode()
+    assert b"there is no such run: expected a run folder or a checkpoint file." in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [

@@ -27,7 +27,7 @@ LAYERS = [
     "config catalog criterion processes freeze paths device dropout init metrics schedule debug.watch data.*",
     "own_conf finished.calibration tree targets folder state debug.profiling report.plots",
     "report.gradients",
-    "draws sweep.ledger finished.record trackers.*",
+    "draws sweep.ledger finished.record finished.named trackers.*",
     "compose sweep.leaderboard sweep.halving details",
     "population stopping stack.layers stack.fused report.console report.sweep_view report.leaderboard_page",
     "report.tested",

@@ -206,6 +206,7 @@ KEYS = [
     "versions",
     "seed",
     "command",
+    "overrides",
     "git_commit",
     "data_fingerprint",
     "error",

@@ -19,7 +19,8 @@ def command(runs: tuple[str, ...], out: str) -> int:
     Differences, in brackets, are to the first run; an asterisk marks the best of each figure.
     """
     from trainer.errors import UserError
-    from trainer.finished.record import locate, read
+    from trainer.finished.named import locate
+    from trainer.finished.record import read
     from trainer.report.compare_view import show
 
     if len(runs) < 2:

@@ -34,17 +34,21 @@ def command(
 
     leave_current_folder()
     from trainer.errors import UserError
+    from trainer.finished.named import find
+
+    words = tuple(word for word in runs if "=" in word and not os.path.exists(word))
+    names = [word for word in runs if word not in words]
+    if not names:
+        raise UserError("evaluate: no RUN: expected a run folder or a checkpoint file.")
+    if ensemble and len(names) < 2:
+        raise UserError("--ensemble: it takes two runs or more.")
+    for name in names:
+        find(name)  # before seconds are spent on torch
     from trainer.finished.evaluating import Asked, Done, evaluate_run, evaluate_together
     from trainer.report.console import Waiting
     from trainer.report.evaluation import table, tell
     from trainer.signals import Interrupted, Signals
 
-    words = tuple(word for word in runs if "=" in word and not os.path.exists(word))
-    names = [word for word in runs if word not in words]
-    if not names:
-        raise UserError("trainer evaluate: no RUN: expected a run folder or a checkpoint file.")
-    if ensemble and len(names) < 2:
-        raise UserError("--ensemble: it takes two runs or more.")
     asked = Asked(words, part, calibrate, calibrated, trust)
     with Signals() as signals:
         try:

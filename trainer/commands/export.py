@@ -34,6 +34,9 @@ def command(
     from trainer.paths import leave_current_folder
 
     leave_current_folder()
+    from trainer.finished.named import find
+
+    find(run)  # before seconds are spent on torch
     from trainer.finished.export import export
     from trainer.finished.saved import open_for_verb
     from trainer.report.console import Waiting

@@ -35,6 +35,9 @@ def command(
     from trainer.paths import leave_current_folder
 
     leave_current_folder()
+    from trainer.finished.named import find
+
+    find(run)  # before seconds are spent on torch
     from trainer.finished.prediction import predict, printable
     from trainer.finished.predictor import Predictor
     from trainer.finished.saved import open_for_verb

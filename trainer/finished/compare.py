@@ -33,7 +33,7 @@ def changed(records: Sequence[Record]) -> dict[str, list[str]]:
 
 
 def _typed(record: Record) -> list[str]:
-    return [word for word in (record.results.get("command") or [])[1:] if "=" in word]
+    return record.overrides or []
 
 
 def _shown(value: Any) -> str:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer import folder
+from trainer.convert import show
 from trainer.errors import UserError
 from trainer.files import read_limited
+from trainer.folder import LEDGER
 
 LARGEST_BYTES = 100_000_000  # of results.json and metrics.csv
 LARGEST_DETAILS = 20_000_000
@@ -52,6 +54,7 @@ SHAPE: dict[str, Any] = {
     "versions": {"*": str},
     "seed": WHOLE,
     "command": [str],
+    "overrides": [str],
     "git_commit": TEXT,
     "data_fingerprint": TEXT,
     "skipped_images": [{"*": str}],
@@ -103,6 +106,27 @@ class Record:
     def status(self) -> str:
         """How the run ended, or that it has not."""
         return status(self.path, self.results)
+
+    @property
+    def overrides(self) -> list[str] | None:
+        """The words that make this run again, a random draw as the number that it gave; None where they are not known,
+        as of a run that was resumed: what it began with is not written down."""
+        words = self.results.get("overrides")
+        if words is None:  # an older run: of a sweep's job, what was typed began them all
+            typed = self.results.get("command") or []
+            in_sweep = any(w in ("-m", "--multirun") for w in typed) or (self.path.resolve().parent / LEDGER).exists()
+            words = None if in_sweep or not typed else typed[1:]
+        if words is None or any(word.startswith("resume=") for word in words):
+            return None
+        return [self._drawn(word) for word in words if "=" in word and not word.startswith(("-", "sweep."))]
+
+    def _drawn(self, word: str) -> str:
+        key, _, value = word.lstrip("+").partition("=")
+        at: Any = self.stored
+        for name in key.split("."):
+            at = at.get(name) if isinstance(at, dict) else None
+        drawn = "${" in value and isinstance(at, (str, int, float)) and "${" not in str(at)
+        return f"{key}={show(at)}" if drawn else word
 
     @property
     def monitor(self) -> str:
@@ -169,12 +193,6 @@ def status(path: Path, results: dict[str, Any]) -> str:
     if results:
         return results["status"]
     return "running" if folder.is_running(path) else "broken off"
-
-
-def locate(name: str) -> Path:
-    """The run's folder that a user names: itself, or a checkpoint in it."""
-    path = Path(name)
-    return path.parent.parent if path.suffix == ".pt" else path
 
 
 def runs_below(place: Path) -> Iterator[Path]:

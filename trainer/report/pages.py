@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trainer.errors import UserError
-from trainer.finished.record import Record, locate, read, runs_below
+from trainer.finished.named import locate
+from trainer.finished.record import Record, read, runs_below
 from trainer.report.messages import print_problems
 from trainer.report.run_page import write_page
 
