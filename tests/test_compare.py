@@ -20,6 +20,7 @@ from trainer import catalog, cli
 from trainer.errors import UserError
 from trainer.finished import compare, record
 from trainer.paths import shipped_conf
+from trainer.printable import printable
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +166,22 @@ def test_own_yaml_is_listed_and_named(capfd) -> None:
     (mine,) = (line for line in lines if line.startswith("model=mine "))
     assert re.fullmatch(r"model=mine +What I made  \(.*conf/model/mine.yaml\)", mine)
     assert any("not readable" in line for line in lines if line.startswith("model=lenet5 "))
+
+
+def test_no_comment_steers_the_terminal(capfd) -> None:
+    Path("conf/model").mkdir(parents=True)
+    Path("conf/model/evil.yaml").write_text("# red \x1b[31m, a bell \x07 and \u202edetrevni\n_target_: mymodule.Net\n")
+    assert call("list", "model") == 0
+    (line,) = (line for line in capfd.readouterr().out.splitlines() if line.startswith("model=evil"))
+    assert "red \ufffd[31m, a bell \ufffd and \ufffddetrevni" in line
+
+
+def test_what_a_terminal_is_shown() -> None:
+    """Writing of any language stays as it is; a line stays one line."""
+    plain = "na\u00efve \u732b \u0928\u092e\u0938\u094d\u0924\u0947 \U0001f469\u200d\U0001f52c a\u00a0b"
+    assert printable(plain) == plain
+    assert printable("a\tb\r\nc\u2028d") == "a b  c d"
+    assert printable("\x1b[2J\x9b1m\x7f\ud800") == "\ufffd[2J\ufffd1m\ufffd\ufffd"
 
 
 def test_an_unknown_group_is_answered(capfd) -> None:

@@ -20,7 +20,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # From the ground up: a module may use those of the layers below its own; one that stands here as `package.*` may use
 # its neighbours as well.
 LAYERS = [
-    "errors",
+    "errors printable",
     "seeds signals sweep.student convert keys tasks models.* report.messages report.leaderboard",
     "report.page report.charts report.svg files",
     "report.confusion",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from trainer.data.table_prepare import TablePrepare
 from trainer.errors import UserError
 from trainer.folder import parse_config
 from trainer.pretrained import Preprocessing
+from trainer.printable import printable
 from trainer.tasks import Classification, Regression, Task
 
 IMAGE_FOLDER = "trainer.data.images.image_folder"
@@ -165,7 +165,7 @@ def _expect(true: bool, name: str) -> None:
 
 def _is_name(value: Any) -> bool:
     """A text without the characters by which a terminal is commanded."""
-    return isinstance(value, str) and not any(unicodedata.category(character) == "Cc" for character in value)
+    return isinstance(value, str) and printable(value) == value
 
 
 def _numbers(values: Any, name: str, *, above: float = -math.inf) -> tuple[float, ...]:

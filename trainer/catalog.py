@@ -8,6 +8,7 @@ from pathlib import Path
 from trainer.convert import did_you_mean
 from trainer.errors import UserError
 from trainer.files import open_regular
+from trainer.printable import printable
 
 ORDER = ("model", "data", "loss", "optim", "schedule", "augment", "init", "logger", "experiment", "debug")
 MOST_CHARACTERS = 10_000  # of a YAML that are looked at for its first comment
@@ -75,7 +76,7 @@ def describe(folders: list[Path], name: str | None = None) -> list[str]:
         width = max(len(option) for option, _ in options) + len(group) + 3
         for option, path in options:
             own = "" if path.is_relative_to(folders[-1]) else f"  ({path})"
-            lines.append(f"{f'{group}={option}':<{width}}{first_line(path)}{own}".rstrip())
+            lines.append(printable(f"{f'{group}={option}':<{width}}{first_line(path)}{own}".rstrip()))
         if len(chosen) > 1:
             lines.append("")
     return lines

@@ -38,7 +38,7 @@ def command(
     from trainer.finished.named import find
 
     find(run)  # before seconds are spent on torch
-    from trainer.finished.prediction import predict, printable
+    from trainer.finished.prediction import predict
     from trainer.finished.predictor import Predictor
     from trainer.finished.saved import open_for_verb
     from trainer.report.console import Waiting
@@ -46,7 +46,7 @@ def command(
     from trainer.signals import Interrupted, Signals
 
     def tell(problem: str) -> None:
-        print_problems([printable(problem)], "trainer predict")
+        print_problems([problem], "trainer predict")
 
     with Signals() as signals:
         try:

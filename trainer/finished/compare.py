@@ -8,7 +8,8 @@ from typing import Any
 from trainer.compose import Job
 from trainer.config import DIRECTIONS, Config
 from trainer.convert import show
-from trainer.finished.record import Record, printable
+from trainer.finished.record import Record
+from trainer.printable import printable
 from trainer.sweep.jobs import varying
 
 PARTS = ("train", "valid", "test")

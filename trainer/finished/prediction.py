@@ -17,6 +17,7 @@ from trainer.errors import UserError
 from trainer.files import replacing
 from trainer.finished.inputs import Sample, chunks, samples
 from trainer.finished.predictor import NOT_FINITE, Predictor, finite, top
+from trainer.printable import printable
 from trainer.tasks import Classification
 
 FORMATS = (".csv", ".json")
@@ -145,8 +146,3 @@ class _Json:
     def end(self) -> None:
         """Closes the list."""
         self.file.write("\n]\n" if self.begun else "[]\n")
-
-
-def printable(text: str) -> str:
-    """Text without the characters that a terminal obeys: names come from files of others."""
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -6,6 +6,7 @@ becomes one sentence. Imports no torch.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from trainer.convert import show
 from trainer.errors import UserError
 from trainer.files import read_limited
 from trainer.folder import LEDGER
+from trainer.printable import printable
 
 LARGEST_BYTES = 100_000_000  # of results.json and metrics.csv
 LARGEST_DETAILS = 20_000_000
@@ -224,6 +226,8 @@ def _text(path: Path, limit: int) -> str:
 def _json(path: Path, limit: int, shape: dict[str, Any]) -> dict[str, Any]:
     try:
         found = json.loads(_text(path, limit), parse_constant=lambda word: None)
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({str(error) or type(error).__name__}).") from error
     try:
@@ -265,11 +269,6 @@ def _shaped(value: Any, shape: Any, where: str) -> Any:
     return printable(value) if isinstance(value, str) else value
 
 
-def printable(text: str) -> str:
-    """The text without characters that would steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
-
-
 def _check_square(test: dict[str, Any] | None, path: Path) -> None:
     """As many rows and columns in the confusion matrix as there are classes."""
     if test is None or test["confusion_matrix"] is None:
@@ -282,6 +281,8 @@ def _check_square(test: dict[str, Any] | None, path: Path) -> None:
 def _rows(path: Path) -> list[dict[str, float | None]]:
     try:
         rows = folder.parse_metrics(_text(path, LARGEST_BYTES))
-    except (ValueError, TypeError) as error:
+    except UserError:
+        raise
+    except (ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path}: not readable ({error}).") from error
     return [{k: v if v is not None and abs(v) < LARGEST_NUMBER else None for k, v in row.items()} for row in rows]

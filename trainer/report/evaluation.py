@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.table import Table
 
+from trainer.printable import printable
 from trainer.report.console import Console
 
 CLASSES = ("loss", "nll", "accuracy", "balanced_accuracy", "f1", "auroc")
@@ -46,12 +47,8 @@ def table(rows: list[tuple[str, dict[str, Any]]]) -> None:
         cells = ["" if test.get(figure) is None else f"{test[figure]:.4f}" for figure in figures]
         if found is not None:
             cells.append(f"{(found['calibrated'] or found['uncalibrated'])['ece']:.2%}")
-        shown.add_row(_plain(name), content["part"], f"{content['samples']:,}", *cells)
+        shown.add_row(printable(name), content["part"], f"{content['samples']:,}", *cells)
     console = RichConsole(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = WIDE
     console.print(shown)
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
