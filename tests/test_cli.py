@@ -185,7 +185,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     [
         (["predit", "x"], "predit: no such verb. Did you mean predict? There is: train, evaluate, predict, export,"),
         (["--quick"], "No such option '--quick'"),
-        (["predict", "--tp", "3"], "trainer predict: No such option '--tp'"),
+        (["predict", "--tp", "3"], "predict: No such option '--tp'"),
     ],
 )
 def test_a_misspelt_verb_or_option_is_answered(words: list[str], sentence: str, verb) -> None:

@@ -150,7 +150,7 @@ def test_other_photographs(trained: Callable[..., Path], verb, photos: Path) -> 
     done = verb("evaluate", run, "data.root=other/train")
     assert done.code == 0, done.err
     found = written(run)
-    assert (found["samples"], found["part"], found["own_data"]) == (15, "train", False)
+    assert (found["samples"], found["part"], found["own_data"]) == (15, "all", False)
     assert "of other data than the run was trained on" in done.out
     model = trainer.load(run)
     files = sorted(Path("other").rglob("*.*"))

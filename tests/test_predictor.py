@@ -220,6 +220,8 @@ def test_what_is_no_image_is_refused(trained: Callable[..., Path], samples, sent
         ([["tall", "red", 2.0]], "row 0: column height: 'tall' is no finite number"),
         ([[float("inf"), "red", 2.0]], "column height: inf is no finite number"),
         ([], "there are no rows"),
+        (None, "NoneType is no row; expected a mapping"),
+        ([{"height": 1, "colour": "red", "weight": 2}, 7], "row 1: int is no row"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_refused(trained: Callable[..., Path], table: Path, rows, sentence: str) -> None:

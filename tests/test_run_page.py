@@ -213,6 +213,8 @@ def test_whatever_stands_in_the_folder_is_text(copy: Path) -> None:
         ("config.yaml", "x" * 2_000_000, "2,000,000 bytes are more than the 1,000,000 accepted"),
         ("config.yaml", "[1, 2]", "expected a configuration, found list"),
         ("config.yaml", "a: [", "not readable"),
+        ("config.yaml", f"seed: 0x{'f' * 9000}\n", "not readable: a whole number of 36,000 bits"),
+        ("metrics.csv", f"epoch,valid_loss\n1,{'9' * 200_000}\n", "not readable (field larger than field limit"),
         ("config.yaml", "!!python/object/apply:os.system ['touch canary']", "not readable"),
         ("results.json", "[" * 100_000, "not readable as JSON"),
         ("results.json", '{"status": "comp', "not readable as JSON"),
@@ -247,8 +249,9 @@ def test_links_and_pipes_are_not_followed(copy: Path) -> None:
     for name in ("results.json", "config.yaml"):
         (copy / name).unlink()
         (copy / name).symlink_to(private)
-        with pytest.raises(UserError, match="symbolic link"):
+        with pytest.raises(UserError, match="symbolic link") as raised:
             write_page(copy)
+        assert str(raised.value).count(str(copy / name)) == 1  # no sentence within a sentence
     import os
 
     (copy / "config.yaml").unlink()
@@ -285,7 +288,7 @@ def test_a_folder_of_runs_gets_a_page_each(digits: Path, tmp_path: Path, capfd) 
     assert cli.guarded(lambda: cli.run_trainer(["report", "day"])) == 1
     out, err = capfd.readouterr()
     assert out.split() == ["day/one/report.html", "day/three/report.html"]
-    assert err.startswith("train: error: day/two/results.json: not readable as JSON")
+    assert err.startswith("trainer report: error: day/two/results.json: not readable as JSON")
     assert err.count("\n") == 1
     assert (tmp_path / "day" / "one" / "report.html").read_text().count("train resume=day/one") == 1
 

@@ -22,6 +22,7 @@ from trainer.files import open_regular, write_atomically
 OUTPUTS = Path("outputs")
 LEDGER = "sweep.jsonl"
 MAX_CONFIG_BYTES = 1_000_000
+LARGEST_BITS = 1024  # of a whole number: no float is larger
 CHOICES = "# chosen: "
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast where it is there
 
@@ -243,11 +244,27 @@ def parse_config(text: str, where: Path) -> dict[str, Any]:
         raise UserError(f"{where}: its configuration is larger than {MAX_CONFIG_BYTES:,} bytes, which none is.")
     try:
         tree = yaml.load(text, _NoAliases)  # a SafeLoader
+        _check_numbers(tree)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"{where}: not readable: {' '.join(str(error).split())}.") from error
     if not isinstance(tree, dict):
         raise UserError(f"{where}: expected a configuration, found {type(tree).__name__}.")
     return tree
+
+
+def _check_numbers(value: Any) -> None:
+    """
+    Raises:
+        ValueError: a number that is none of a configuration; Python cannot even show one of thousands of digits.
+    """
+    if isinstance(value, dict):
+        for pair in value.items():
+            _check_numbers(pair)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _check_numbers(inner)
+    elif isinstance(value, int) and value.bit_length() > LARGEST_BITS:
+        raise ValueError(f"a whole number of {value.bit_length():,} bits, where {LARGEST_BITS} are accepted")
 
 
 def refuse_interpolation(text: str, where: Path) -> None:

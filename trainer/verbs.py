@@ -75,7 +75,7 @@ def run_verb(words: Sequence[str]) -> int:
         print(error.ctx.get_help())
         return 0
     except click.UsageError as error:
-        place = f"{error.ctx.command_path}: " if error.ctx is not None and error.ctx.parent is not None else ""
+        place = f"{error.ctx.info_name}: " if error.ctx is not None and error.ctx.parent is not None else ""
         raise UserError(f"{place}{' '.join(error.format_message().split())}") from error
     except click.Abort:
         return 130

@@ -24,6 +24,6 @@ def command(runs: tuple[str, ...], out: str) -> int:
     from trainer.report.compare_view import show
 
     if len(runs) < 2:
-        raise UserError("trainer compare: expected two runs or more.")
+        raise UserError("compare: expected two runs or more.")
     show([read(locate(run)) for run in runs], Path(out))
     return 0

@@ -42,5 +42,5 @@ def command(group: str | None, config_dir: str | None, outputs: str, everything:
 
     lines, problems = runs(Path(outputs), None if everything else 20)
     print_table(HEADER, [list(line) for line in lines], named=True)
-    print_problems(problems)
+    print_problems(problems, "trainer list")
     return 1 if problems else 0

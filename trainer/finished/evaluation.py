@@ -39,6 +39,7 @@ KEYS = ("model", "data", "loss", "precision", "batch_size", "threads", "determin
         "monitor", "device")  # fmt: skip
 MAY_CHANGE = ("device", "threads")
 DIVIDE = ("data.seed", "data.valid_fraction", "data.test_fraction", "data.folds", "data.fold", "data.per_class")
+ALL = "all"  # of data that is not in parts
 NEVER_USED = ("data.balance",)
 OF_TRAINING = ("data.features", "data.drop", "data.task")  # of a table, whose columns the model knows
 OWN_CACHE = (True, False, "auto", "true", "false")
@@ -87,6 +88,8 @@ class Evaluation:
         loading = Loading(self.device, dtype, device.free_memory(self.device), self.config.data.resident, workers)
         batches = assemble.evaluation_batches(self.config, data, name, loading)
         outputs_NC, targets_N, report = judge(solo, self.about.task, batches, signals)
+        if not self.own and len(self.parts) == 1:
+            name = ALL
         targets_N = targets_N.cpu().argmax(1) if targets_N.ndim == 2 else targets_N.cpu()
         return Judged(self.opened.name, self.about.task, name, self.own, self._identity(split), outputs_NC.cpu(),
                       targets_N, report)  # fmt: skip
