@@ -168,6 +168,16 @@ def test_axes_have_round_ticks_within_their_range() -> None:
             assert 0 <= axis(values[0]) <= 100
 
 
+def test_dots_stay_within_the_frame() -> None:
+    points = [(1.0, 0.0), (2.0, 5.0), (3.0, 2.5)]
+    for chart in (svg.line_chart("loss", "epoch", {"valid": points}), svg.scatter_chart("it", "true", "found", points)):
+        dots = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="(\d+)"', chart)
+        assert len(dots) == 3
+        for x, y, radius in ((float(x), float(y), float(r)) for x, y, r in dots):
+            assert svg.LEFT <= x - radius < x + radius <= svg.WIDTH - svg.RIGHT
+            assert svg.TOP <= y - radius < y + radius <= svg.HEIGHT - svg.BOTTOM
+
+
 def test_a_long_curve_keeps_its_extremes() -> None:
     points = [(float(n), 1.0) for n in range(100_000)]
     points[54_321] = (54_321.0, 9.0)
@@ -347,6 +357,14 @@ def test_later_evaluations_have_a_row_each(copy: Path) -> None:
     first, second, _ = (json.loads((copy / f"evaluation-{n}.json").read_text()) for n in (1, 2, 3))
     for figure in (first["calibration"]["calibrated"]["temperature"], second["test"]["loss"]):
         assert repr(figure) in [a.get("data-value") for a in page.all("td")]
+
+
+def test_names_of_figures_are_words(copy: Path) -> None:
+    found = {"part": "test", "samples": 3, "overrides": [], "test": {"balanced_accuracy": 0.5, "top5_accuracy": 0.75}}
+    (copy / "evaluation-1.json").write_text(json.dumps(found))
+    texts = Page(write_page(copy).read_text()).texts
+    assert {"balanced accuracy", "top5 accuracy"} <= set(texts)
+    assert not {"balanced_accuracy", "top5_accuracy"} & set(texts)
 
 
 def repeat(run: Path) -> str | None:
