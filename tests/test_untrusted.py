@@ -108,6 +108,7 @@ def test_a_list_that_stands_for_many(trained: Callable[..., Path], table: Path, 
         trainer.load("evil.pt")
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_pickles(content, refused) -> None:
     for bait in (content | {"x": Evil()}, Evil(), content | {"model": Evil()}, content | {"config": Evil()}):
         torch.save(bait, "evil.pt")

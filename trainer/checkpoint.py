@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import time
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,9 @@ def read(path: Path) -> Any:
                     raise Damaged("its parts are larger than the file, which no checkpoint's are")
                 if (bad := archive.testzip()) is not None:
                     raise Damaged(f"the checksum of {bad} is wrong")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle that no version of torch has written, which is refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Damaged:
         raise
     except FileNotFoundError as error:
