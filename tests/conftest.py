@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -185,6 +186,20 @@ def verb(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
         return Done(code, out, err, None)
 
     return run
+
+
+@pytest.fixture
+def soon() -> Iterator[None]:
+    """What waits for ever, for a named pipe say, fails after ten seconds."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError("this would have waited for ever")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

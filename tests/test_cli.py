@@ -11,9 +11,50 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from trainer import __version__, config
+from trainer import __version__, cli, config
 
 QUICK = ["model=ann", "debug=fast"]
+
+
+@pytest.mark.parametrize("words", [["predict", "nowhere", "x"], ["evaluate", "x"], ["export", "x", "--format", "onnx"]])
+def test_a_mistyped_run_is_answered_without_torch(words: list[str]) -> None:
+    code = (
+        "import sys; from trainer import cli\n"
+        f"code = cli.guarded(lambda: cli.run_trainer({words!r}))\n"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True)
+    assert done.returncode == 2, done.stderr.decode()
+    assert b"there is no such run: expected a run folder or a checkpoint file." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("trainer e", ["plain,evaluate", "plain,export"]),
+        ("trainer t", ["plain,train"]),
+        ("trainer list o", ["plain,optim"]),
+        ("trainer list ru", ["plain,runs"]),
+        ("trainer predict outp", ["file,outp"]),
+        ("trainer predict RUN phot", ["file,phot"]),
+        ("trainer evaluate outp", ["file,outp"]),
+        ("trainer report outp", ["file,outp"]),
+        ("trainer predict --cal", ["plain,--calibrated"]),
+        ("trainer train mod", []),
+        ("trainer nothing mod", []),
+    ],
+)
+def test_the_shell_completes_verbs(words: str, found: list[str], monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    for name, value in (
+        ("COMP_WORDS", words),
+        ("COMP_CWORD", str(words.count(" "))),
+        ("_TRAINER_COMPLETE", "bash_complete"),
+    ):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        cli.guarded(lambda: cli.run_trainer([]), "trainer")
+    out, err = capfd.readouterr()
+    assert (ended.value.code, out.split(), err) == (0, found, "")
 
 
 def test_python_m_trainer_trains_and_prints_plain_lines(train_process) -> None:
@@ -144,7 +185,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     [
         (["predit", "x"], "predit: no such verb. Did you mean predict? There is: train, evaluate, predict, export,"),
         (["--quick"], "No such option '--quick'"),
-        (["predict", "--tp", "3"], "trainer predict: No such option '--tp'"),
+        (["predict", "--tp", "3"], "predict: No such option '--tp'"),
     ],
 )
 def test_a_misspelt_verb_or_option_is_answered(words: list[str], sentence: str, verb) -> None:

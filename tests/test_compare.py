@@ -20,6 +20,7 @@ from trainer import catalog, cli
 from trainer.errors import UserError
 from trainer.finished import compare, record
 from trainer.paths import shipped_conf
+from trainer.printable import printable
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +168,22 @@ def test_own_yaml_is_listed_and_named(capfd) -> None:
     assert any("not readable" in line for line in lines if line.startswith("model=lenet5 "))
 
 
+def test_no_comment_steers_the_terminal(capfd) -> None:
+    Path("conf/model").mkdir(parents=True)
+    Path("conf/model/evil.yaml").write_text("# red \x1b[31m, a bell \x07 and \u202edetrevni\n_target_: mymodule.Net\n")
+    assert call("list", "model") == 0
+    (line,) = (line for line in capfd.readouterr().out.splitlines() if line.startswith("model=evil"))
+    assert "red \ufffd[31m, a bell \ufffd and \ufffddetrevni" in line
+
+
+def test_what_a_terminal_is_shown() -> None:
+    """Writing of any language stays as it is; a line stays one line."""
+    plain = "na\u00efve \u732b \u0928\u092e\u0938\u094d\u0924\u0947 \U0001f469\u200d\U0001f52c a\u00a0b"
+    assert printable(plain) == plain
+    assert printable("a\tb\r\nc\u2028d") == "a b  c d"
+    assert printable("\x1b[2J\x9b1m\x7f\ud800") == "\ufffd[2J\ufffd1m\ufffd\ufffd"
+
+
 def test_an_unknown_group_is_answered(capfd) -> None:
     assert call("list", "modle") == 2
     assert "modle: no such group. Did you mean model?" in capfd.readouterr().err
@@ -212,6 +229,24 @@ def test_links_and_pipes_of_others_are_not_followed(runs: list[Path], tmp_path: 
     out, err = capfd.readouterr()
     assert "swordfish" not in out + err
     assert err.count("\n") == 3
+
+
+@pytest.mark.usefixtures("soon")
+def test_no_pipe_is_waited_for(runs: list[Path], capfd) -> None:
+    """A lock, or a YAML, that is a named pipe: opening it would never return."""
+    run = Path(shutil.copytree(runs[0], "outputs/2026-01-01/1-pipe"))
+    (run / "results.json").unlink()
+    (run / "run.lock").unlink(missing_ok=True)
+    os.mkfifo(run / "run.lock")
+    assert call("report", str(run)) == 0
+    assert "broken off" in (run / "report.html").read_text()
+    assert call("compare", str(run), str(runs[0])) == 0
+    assert call("list", "runs") == 0
+    assert re.search(r"1-pipe +broken off", capfd.readouterr().out)
+    Path("conf/model").mkdir(parents=True)
+    os.mkfifo("conf/model/pipe.yaml")
+    assert call("list", "models") == 0
+    assert re.search(r"model=pipe +\(not readable: no regular file\)", capfd.readouterr().out)
 
 
 def test_without_outputs(capfd) -> None:

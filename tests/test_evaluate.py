@@ -18,6 +18,7 @@ import trainer
 from trainer import checkpoint
 
 DIGITS = ("epochs=3",)
+WEIGHED = ("loss.weight=[9,1,1,1,1,1,1,1,1,1]",)
 DIABETES = ("data=diabetes", "model=mlp", "epochs=40", "optim.lr=1e-2")
 
 
@@ -149,7 +150,7 @@ def test_other_photographs(trained: Callable[..., Path], verb, photos: Path) -> 
     done = verb("evaluate", run, "data.root=other/train")
     assert done.code == 0, done.err
     found = written(run)
-    assert (found["samples"], found["part"], found["own_data"]) == (15, "train", False)
+    assert (found["samples"], found["part"], found["own_data"]) == (15, "all", False)
     assert "of other data than the run was trained on" in done.out
     model = trainer.load(run)
     files = sorted(Path("other").rglob("*.*"))
@@ -185,16 +186,22 @@ def test_another_table(trained: Callable[..., Path], verb, table: Path) -> None:
 
 
 def test_several_runs_and_their_ensemble(trained: Callable[..., Path], verb) -> None:
-    runs = [copied(trained(*DIGITS), "a"), copied(trained("model=mlp", "epochs=2"), "b")]
+    runs = [copied(trained(*DIGITS, *WEIGHED), "a"), copied(trained("model=mlp", "epochs=2"), "b")]
     done = verb("evaluate", *runs, "--ensemble")
     assert done.code == 0, done.err
     found = json.loads(Path("evaluation-ensemble-1.json").read_text())
     raw, _, targets = own_test(runs[0])
     mean = torch.stack([trainer.load(run).outputs(raw).double().softmax(1) for run in runs]).mean(0)
     assert found["test"]["accuracy"] == accuracy_score(targets, mean.argmax(1))
-    assert found["test"]["loss"] == pytest.approx(log_loss(targets, mean), abs=1e-6)
+    # The loss of each run is its own, weighted or not; the ensemble has none, and all have the likelihood.
+    assert found["test"]["loss"] is None
+    assert found["nll"] == pytest.approx(log_loss(targets, mean), abs=1e-6)
     lines = done.out.splitlines()
-    assert lines[0].split() == ["run", "part", "samples", "loss", "accuracy", "balanced", "f1", "auroc", "ece"]
+    assert lines[0].split() == ["run", "part", "samples", "loss", "nll", "accuracy", "balanced", "f1", "auroc", "ece"]
+    assert lines[3].split()[:6] == ["ensemble", "of", "2", "test", "359", f"{found['nll']:.4f}"]
+    one = written(runs[0])
+    assert lines[1].split()[3:5] == [f"{one['test']['loss']:.4f}", f"{one['nll']:.4f}"]
+    assert one["nll"] == pytest.approx(log_loss(targets, trainer.load("a").outputs(raw).double().softmax(1)), abs=1e-6)
     assert [line.split()[0] for line in lines[1:4]] == ["a", "b", "ensemble"]
     assert lines[4:] == [f"written    {name}" for name in (
         "a/evaluation-1.json", "b/evaluation-1.json", "evaluation-ensemble-1.json")]  # fmt: skip
@@ -210,8 +217,14 @@ def test_an_ensemble_of_regressions(trained: Callable[..., Path], verb) -> None:
     assert verb("evaluate", *runs, "--ensemble").code == 0
     raw, _, targets = own_test(runs[0])
     mean = torch.stack([trainer.load(run).predict(raw) for run in runs]).mean(0)
-    found = json.loads(Path("evaluation-ensemble-1.json").read_text())["test"]
-    assert found["rmse"] == pytest.approx((mean - targets).square().mean().sqrt().item(), rel=1e-9)
+    found = json.loads(Path("evaluation-ensemble-1.json").read_text())
+    mse = (mean - targets).square().mean().item()
+    assert (found["test"]["loss"], found["mse"]) == (None, pytest.approx(mse, rel=1e-9))
+    assert found["test"]["rmse"] == pytest.approx(mse**0.5, rel=1e-9)
+    assert written(runs[0])["mse"] == pytest.approx(own(runs[0])["rmse"] ** 2, rel=1e-9)
+    done = verb("evaluate", "a", copied(trained(*DIGITS), "c"))
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "c: its answers are classes, and those of a are numbers: they have no figure in common." in done.err
     done = verb("evaluate", "a", "--calibrate")
     assert done.code == 2
     assert "a regression has no probabilities to calibrate" in done.err
@@ -228,15 +241,23 @@ def test_an_ensemble_of_regressions(trained: Callable[..., Path], verb) -> None:
         (("RUN", "data.seed=5"), "data.seed: the run's data stays divided as in training"),
         (("RUN", "data=iris"), "samples of [4]; the model was trained on [1, 8, 8]|its classes are not the model's"),
         (("RUN", "data=mnist", "data.root=nowhere"), "nowhere: there is no such folder. Say where the data is"),
-        (("RUN", "data.root=x", "device=cuda:88"), "device=cuda:88"),
+        (("RUN", "data=mnist", "data.root=x", "device=cuda:88"), "device=cuda:88"),
+        (("RUN", "data.root=/nowhere"), "data.root=/nowhere: trainer.data.sources.digits reads no folder. Name other"),
+        (("RUN", "data.dataset=iris"), "data.dataset: trainer.data.sources.digits has no such argument"),
+        (("RUN", "data.balance=loss"), "data.balance: an evaluation does not use it"),
+        (("TABLE", "data.drop=[hue]"), "data.drop: an evaluation does not use it: columns and task are those of"),
         (("RUN", "data=image_folder", "data.root=OTHER"), "its classes are not the model's: 0, 1, 2, 3, 4, 5, 6, 7,"),
         (("RUN", "data=image_folder", "data.root=nowhere"), "data.root=nowhere: no such folder|no such folder"),
         (("RUN", "--part", "all"), "Invalid value for '--part'"),
         (("RUN", "--calibrated"), "there is no such file. Fit it: trainer evaluate"),
     ],
 )
-def test_wrong_usage_is_a_sentence(trained: Callable[..., Path], verb, words, sentence: str, photos: Path) -> None:
+def test_wrong_usage_is_a_sentence(
+    trained: Callable[..., Path], verb, words, sentence: str, photos: Path, table: Path
+) -> None:
     names = {"RUN": str(trained(*DIGITS)), "data.root=OTHER": f"data.root={photos}"}
+    if "TABLE" in words:
+        names["TABLE"] = str(trained(*table_words(table)))
     done = verb("evaluate", *(names.get(word, word) for word in words))
     assert done.code == 2
     assert any(option in done.err for option in sentence.split("|")), done.err

@@ -20,13 +20,14 @@ TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 # From the ground up: a module may use those of the layers below its own; one that stands here as `package.*` may use
 # its neighbours as well.
 LAYERS = [
-    "errors seeds signals sweep.student convert keys tasks models.* report.messages report.leaderboard",
-    "report.page report.charts report.svg",
+    "errors printable",
+    "seeds signals sweep.student convert keys tasks models.* report.messages report.leaderboard",
+    "report.page report.charts report.svg files",
     "report.confusion",
-    "config catalog criterion files processes freeze paths device dropout init metrics schedule debug.watch data.*",
+    "config catalog criterion processes freeze paths device dropout init metrics schedule debug.watch data.*",
     "own_conf finished.calibration tree targets folder state debug.profiling report.plots",
     "report.gradients",
-    "draws sweep.ledger finished.record trackers.*",
+    "draws sweep.ledger finished.record finished.named trackers.*",
     "compose sweep.leaderboard sweep.halving details",
     "job population stopping stack.layers stack.fused report.console report.sweep_view report.leaderboard_page",
     "report.tested",
@@ -68,7 +69,7 @@ LEAVES = {
     "config": {"convert", "keys"},
     "convert": set(),
     "data.decode": set(),  # the processes that decode start with it alone
-    "tasks": set(),
+    "tasks": {"errors"},
     "device": {"errors"},
     "seeds": set(),
     "errors": set(),

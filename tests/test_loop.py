@@ -234,6 +234,7 @@ KEYS = [
     "versions",
     "seed",
     "command",
+    "overrides",
     "git_commit",
     "data_fingerprint",
     "error",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from test_predictor import own_test, photo_words, table_words
 
 import trainer
 from trainer.data.source import Arrays
+from trainer.errors import UserError
 from trainer.finished.inputs import Sample, chunks
 
 
@@ -125,6 +127,14 @@ def test_what_cannot_be_used_is_reported_and_the_rest_goes_on(
     assert done.err.splitlines()[-1] == "trainer predict: error: 5 of 10 inputs could not be used"
 
 
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("words", [("epochs=3",), ("data=wine", "model=mlp", "epochs=1")])
+def test_no_pipe_is_waited_for(trained: Callable[..., Path], verb, words: tuple[str, ...]) -> None:
+    os.mkfifo("pipe")
+    done = verb("predict", trained(*words), "pipe")
+    assert (done.code, done.err.splitlines()[0]) == (1, "trainer predict: error: pipe: no regular file.")
+
+
 def test_printed_predictions(trained: Callable[..., Path], verb) -> None:
     run = trained("epochs=3")
     write_digits("some", 2)
@@ -140,18 +150,33 @@ def test_printed_predictions(trained: Callable[..., Path], verb) -> None:
 def test_a_table_with_bad_rows(trained: Callable[..., Path], verb, table: Path) -> None:
     Path("bad.csv").write_text("height,colour,weight\n170,red,70\ntall,red,70\n171,,60\n")
     Path("other.csv").write_text("height;hue;weight\n170;red;70\n")
-    Path("ragged.csv").write_text("height,colour,weight\n170,red,70\n1,2\n")
+    Path("ragged.csv").write_text(
+        'height,colour,weight\n170,red,70\n\n1,2\n\n,,\n170,"r"ed,70\n1e300,red,70\n171,red,71\n'
+    )
     Path("image.png").write_bytes(b"")
     run = trained(*table_words(table))
     done = verb("predict", run, "bad.csv", "other.csv", "ragged.csv", "image.png", "--out", "found.json")
     assert done.code == 1
-    errors = [(r["input"], r["error"]) for r in json.loads(Path("found.json").read_text()) if r["error"]]
+    found = json.loads(Path("found.json").read_text())
+    errors = [(r["input"], r["error"]) for r in found if r["error"]]
     assert errors == [
         ("bad.csv:3", "column height: 'tall' is no finite number"),
         ("other.csv", "the model wants the column colour, which is not there"),
-        ("ragged.csv", "row 3: 2 cells, where the header has 3"),
+        ("ragged.csv:4", "2 cells, where the header has 3"),
+        ("ragged.csv:7", "not a row of a delimited file: ',' expected after '\"'"),
+        ("ragged.csv:8", "what the model gives for it is not finite"),
         ("image.png", "an image; the model takes the rows of a table"),
     ]
+    assert all(record["top"] is None for record in found if record["error"])
+    # Lines are those of an editor; what stands beside a bad row is predicted as it is alone; missing values are filled.
+    good = {record["input"]: record["top"] for record in found if record["top"]}
+    assert list(good) == ["bad.csv:2", "bad.csv:4", "ragged.csv:2", "ragged.csv:6", "ragged.csv:9"]
+    Path("alone.csv").write_text("height,colour,weight\n171,red,71\n")
+    assert verb("predict", run, "alone.csv", "--out", "alone.json").code == 0
+    alone = {entry["class"]: entry["probability"] for entry in json.loads(Path("alone.json").read_text())[0]["top"]}
+    assert {e["class"]: e["probability"] for e in good["ragged.csv:9"]} == pytest.approx(alone, abs=1e-6)
+    with pytest.raises(UserError, match=r"sample 1: what the model gives for it is not finite"):
+        trainer.load(run).predict([[170, "red", 70], [1e300, "red", 70]])
 
 
 @pytest.mark.parametrize(

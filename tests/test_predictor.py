@@ -21,6 +21,7 @@ from trainer import checkpoint
 from trainer.assemble import assemble, evaluation_batches
 from trainer.compose import Composer
 from trainer.errors import UserError
+from trainer.finished.named import find
 from trainer.loop import evaluate
 from trainer.resume import resumed_job
 from trainer.signals import Signals
@@ -144,7 +145,7 @@ def test_a_regression_gives_values_in_its_own_unit(trained: Callable[..., Path])
     mean, std = model.task.mean, model.task.std
     assert torch.equal(model.predict(raw), outputs[:, 0].double() * std + mean)
     errors = model.predict(raw) - targets
-    report = trainer.finished.saved.find(run).parent.parent / "results.json"
+    report = find(run).parent.parent / "results.json"
     assert f'"rmse": {errors.square().mean().sqrt().item()}' in report.read_text()
     unit = load_diabetes(scaled=False)
     found = model.predict(unit.data)
@@ -219,6 +220,8 @@ def test_what_is_no_image_is_refused(trained: Callable[..., Path], samples, sent
         ([["tall", "red", 2.0]], "row 0: column height: 'tall' is no finite number"),
         ([[float("inf"), "red", 2.0]], "column height: inf is no finite number"),
         ([], "there are no rows"),
+        (None, "NoneType is no row; expected a mapping"),
+        ([{"height": 1, "colour": "red", "weight": 2}, 7], "row 1: int is no row"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_refused(trained: Callable[..., Path], table: Path, rows, sentence: str) -> None:

@@ -6,8 +6,10 @@ import base64
 import itertools
 import json
 import re
+import shlex
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from runs import images, trained
 
 from trainer import cli, details
 from trainer.errors import UserError
-from trainer.finished import record
+from trainer.finished import named, record
 from trainer.report import confusion, svg
 from trainer.report.run_page import html, write_page
 
@@ -166,6 +168,16 @@ def test_axes_have_round_ticks_within_their_range() -> None:
             assert 0 <= axis(values[0]) <= 100
 
 
+def test_dots_stay_within_the_frame() -> None:
+    points = [(1.0, 0.0), (2.0, 5.0), (3.0, 2.5)]
+    for chart in (svg.line_chart("loss", "epoch", {"valid": points}), svg.scatter_chart("it", "true", "found", points)):
+        dots = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="(\d+)"', chart)
+        assert len(dots) == 3
+        for x, y, radius in ((float(x), float(y), float(r)) for x, y, r in dots):
+            assert svg.LEFT <= x - radius < x + radius <= svg.WIDTH - svg.RIGHT
+            assert svg.TOP <= y - radius < y + radius <= svg.HEIGHT - svg.BOTTOM
+
+
 def test_a_long_curve_keeps_its_extremes() -> None:
     points = [(float(n), 1.0) for n in range(100_000)]
     points[54_321] = (54_321.0, 9.0)
@@ -180,7 +192,7 @@ def test_whatever_stands_in_the_folder_is_text(copy: Path) -> None:
     for row in results["test"]["per_class"]:
         row["class"] += EVIL
     results |= dict.fromkeys(("reason", "status", "device", "git_commit", "data_fingerprint", "error"), EVIL)
-    results |= {"versions": {EVIL: EVIL}, "command": ["rm", "-rf", EVIL], "seconds": {EVIL: 1.0}}
+    results |= {"versions": {EVIL: EVIL}, "command": ["rm", EVIL], "overrides": ["-rf", EVIL], "seconds": {EVIL: 1.0}}
     results["test"][EVIL] = results["valid"][EVIL] = 0.5
     (copy / "results.json").write_text(json.dumps(results))
     config = (copy / "config.yaml").read_text()
@@ -200,7 +212,7 @@ def test_whatever_stands_in_the_folder_is_text(copy: Path) -> None:
     assert len(page.all("img")) == len(mistakes) - 1
     assert not [name for _, a in page.elements for name in a if name.startswith("on")]
     assert EVIL in page.text
-    assert "train -rf" in page.text
+    assert f"train {shlex.quote(EVIL)}" in page.text
     assert "rm -rf" not in page.text.replace("train -rf", "")
 
 
@@ -211,6 +223,8 @@ def test_whatever_stands_in_the_folder_is_text(copy: Path) -> None:
         ("config.yaml", "x" * 2_000_000, "2,000,000 bytes are more than the 1,000,000 accepted"),
         ("config.yaml", "[1, 2]", "expected a configuration, found list"),
         ("config.yaml", "a: [", "not readable"),
+        ("config.yaml", f"seed: 0x{'f' * 9000}\n", "not readable: a whole number of 36,000 bits"),
+        ("metrics.csv", f"epoch,valid_loss\n1,{'9' * 200_000}\n", "not readable (field larger than field limit"),
         ("config.yaml", "!!python/object/apply:os.system ['touch canary']", "not readable"),
         ("results.json", "[" * 100_000, "not readable as JSON"),
         ("results.json", '{"status": "comp', "not readable as JSON"),
@@ -245,8 +259,9 @@ def test_links_and_pipes_are_not_followed(copy: Path) -> None:
     for name in ("results.json", "config.yaml"):
         (copy / name).unlink()
         (copy / name).symlink_to(private)
-        with pytest.raises(UserError, match="symbolic link"):
+        with pytest.raises(UserError, match="symbolic link") as raised:
             write_page(copy)
+        assert str(raised.value).count(str(copy / name)) == 1  # no sentence within a sentence
     import os
 
     (copy / "config.yaml").unlink()
@@ -283,9 +298,24 @@ def test_a_folder_of_runs_gets_a_page_each(digits: Path, tmp_path: Path, capfd) 
     assert cli.guarded(lambda: cli.run_trainer(["report", "day"])) == 1
     out, err = capfd.readouterr()
     assert out.split() == ["day/one/report.html", "day/three/report.html"]
-    assert err.startswith("train: error: day/two/results.json: not readable as JSON")
+    assert err.startswith("trainer report: error: day/two/results.json: not readable as JSON")
     assert err.count("\n") == 1
     assert (tmp_path / "day" / "one" / "report.html").read_text().count("train resume=day/one") == 1
+
+
+@pytest.mark.parametrize("words", [["report", "copied/best.pt"], ["compare", "copied/best.pt", "copied/best.pt"]])
+def test_a_lone_checkpoint_has_no_page(digits: Path, words: list[str], capfd) -> None:
+    """Two folders above it is somebody else's."""
+    Path("copied").mkdir()
+    shutil.copy(digits / "checkpoints" / "best.pt", "copied")
+    assert cli.guarded(lambda: cli.run_trainer(words)) == 2
+    assert "copied/best.pt: no run folder but a file alone" in capfd.readouterr().err
+
+
+def test_the_checkpoint_of_a_run_stands_for_it(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert named.locate(str(digits / "checkpoints" / "best.pt")) == digits
+    monkeypatch.chdir(digits / "checkpoints")
+    assert named.locate("best.pt") == digits
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["."], []])
@@ -327,6 +357,48 @@ def test_later_evaluations_have_a_row_each(copy: Path) -> None:
     first, second, _ = (json.loads((copy / f"evaluation-{n}.json").read_text()) for n in (1, 2, 3))
     for figure in (first["calibration"]["calibrated"]["temperature"], second["test"]["loss"]):
         assert repr(figure) in [a.get("data-value") for a in page.all("td")]
+
+
+def test_names_of_figures_are_words(copy: Path) -> None:
+    found = {"part": "test", "samples": 3, "overrides": [], "test": {"balanced_accuracy": 0.5, "top5_accuracy": 0.75}}
+    (copy / "evaluation-1.json").write_text(json.dumps(found))
+    texts = Page(write_page(copy).read_text()).texts
+    assert {"balanced accuracy", "top5 accuracy"} <= set(texts)
+    assert not {"balanced_accuracy", "top5_accuracy"} & set(texts)
+
+
+def repeat(run: Path) -> str | None:
+    """The words on the page that make the run again."""
+    found = re.search(r'aria-label="Repeat"><code>(.*?)</code>', html(record.read(run)))
+    return unescape(found[1]) if found else None
+
+
+def test_the_page_repeats_this_run(copy: Path, sweep) -> None:
+    """Of a sweep's job its own words, with what was drawn; of a resumed run, whose first words are not known, none."""
+    assert repeat(copy) == "train threads=1 epochs=2"
+    words = (
+        "data=iris",
+        "model=mlp",
+        "model.hidden=[4],[8]",
+        "optim.lr=${loguniform:1e-4,1e-2}",
+        "trial=3",
+        "epochs=1",
+    )
+    done = sweep("-m", *words, "threads=1", "sweep.workers=1")
+    assert done.folder is not None, done.err
+    folder = done.folder
+    jobs = sorted(path.parent for path in folder.glob("*/results.json"))
+    for job, hidden in zip(jobs, ("[4]", "[8]"), strict=True):
+        stored = record.read(job).stored
+        rate = repr(stored["optim"]["lr"])
+        typed = f"train data=iris model=mlp 'model.hidden={hidden}' optim.lr={rate} trial=3 epochs=1 threads=1"
+        assert repeat(job) == typed
+    again = trained(copy.parent, *shlex.split(typed)[1:], "plots=false")
+    assert record.read(again).results["valid"] == record.read(jobs[1]).results["valid"]
+    change(jobs[0] / "results.json", overrides=None)  # as an older version wrote it
+    assert repeat(jobs[0]) is None
+    change(copy / "results.json", overrides=["resume=outputs/latest", "epochs=3"])
+    assert repeat(copy) is None
 
 
 def test_without_plots_there_is_no_page(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,44 @@ from trainer.errors import UserError
 from trainer.tasks import Classification, Regression
 
 TWO, TEN, NUMBER = Classification(("no", "yes")), Classification(tuple("0123456789")), Regression(5.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("output", "outputs", "sentence"),
+    [
+        ("log_probabilities", [[0.1, -0.3, 2.0]], "exponentials of the model's outputs are between 0.7408 and 7.389"),
+        ("log_probabilities", [[-1.0, -1.0, -2.0]], "exponentials of the model's outputs sum to 0.8711 for a sample"),
+        ("probabilities", [[0.5, 0.5, 0.0], [0.9, 0.9, 0.0]], "the model's outputs sum to 1.8 for a sample"),
+        ("probabilities", [[1.3]], "the model's outputs are between 1.3 and 1.3, where 0 to 1 is possible"),
+        ("probabilities", [[0.7]], None),
+        ("probabilities", [[0.5, 0.5, 0.0]], None),
+        ("log_probabilities", [[0.0, -math.inf, -math.inf]], None),
+        ("log_probabilities", [[math.nan, 0.0, 0.0]], None),
+        ("logits", [[30.0, -7.0, 2.0]], None),
+    ],
+)  # fmt: skip
+def test_outputs_that_are_not_what_is_said(output: str, outputs: list[list[float]], sentence: str | None) -> None:
+    task = Classification(("a", "b", "c")[: 2 if len(outputs[0]) == 1 else 3], output=output)
+    for use in (task.probabilities, lambda out: task.figures(out, torch.zeros(len(out), dtype=torch.int64))):
+        if sentence is None:
+            use(torch.tensor(outputs))
+        else:
+            with pytest.raises(UserError, match=re.escape(sentence)):
+                use(torch.tensor(outputs))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("loss=nll", "model.output=log_probabilities"), "model.output=log_probabilities: the exponentials of the mo"),
+        (("data=breast_cancer", "loss=bce", "model.output=probabilities"), "loss=bce: the model's outputs are not bet"),
+    ],
+)
+def test_training_ends_where_they_are_first_looked_at(train, words: tuple[str, ...], sentence: str) -> None:
+    done = train("model=mlp", "epochs=2", *words)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert sentence in done.err
+    assert "Train with model.output=logits" in done.err
 
 
 def test_regression_figures_are_scikit_learns_in_the_targets_unit() -> None:

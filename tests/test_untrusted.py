@@ -90,12 +90,31 @@ def test_the_good_one_is_taken(content, verb) -> None:
     assert trainer.load("evil.pt").classes == tuple("0123456789")
 
 
+def test_outputs_that_are_no_probabilities(content, refused) -> None:
+    save(content | {"output": "log_probabilities"})
+    refused("model.output=log_probabilities: the exponentials of the model's outputs", "evaluate")
+    with pytest.raises(UserError, match=r"model.output=log_probabilities: the exponentials of the model's outputs"):
+        trainer.load("evil.pt").predict(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+
+
+def test_a_list_that_stands_for_many(trained: Callable[..., Path], table: Path, refused) -> None:
+    """A few hundred kilobytes that would be gigabytes when each column has categories of its own."""
+    found = checkpoint.load(trained(*table_words(table)) / "checkpoints" / "best.pt")
+    texts = [str(number) for number in range(20_000)]
+    column = found["prepare"]["columns"][0] | {"categories": texts, "seen": list(range(20_000))}
+    save(found | {"prepare": {"columns": [{**column, "name": str(n)} for n in range(20_000)]}})
+    refused("its columns is not what it should be", "evaluate")
+    with pytest.raises(UserError, match="its columns is not what it should be"):
+        trainer.load("evil.pt")
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_pickles(content, refused) -> None:
     for bait in (content | {"x": Evil()}, Evil(), content | {"model": Evil()}, content | {"config": Evil()}):
         torch.save(bait, "evil.pt")
-        refused("cannot be read")
+        refused(r"evil.pt: it holds more than plain tensors and values \(getattr\), which is never loaded\.$")
         Path("evil.pt").write_bytes(pickle.dumps(bait))
-        refused("cannot be read")
+        refused("evil.pt: it is no checkpoint")
     pickle.loads(Path("evil.pt").read_bytes())
     assert Path("canary").exists()  # so the bait was real
 
@@ -287,7 +306,7 @@ def test_models_of_terabytes_cost_nothing(content, refused, trained) -> None:
     name = next(iter(content["model"]))
     weights = content["model"] | {name: torch.zeros(1).expand(10**6, 10**6)}
     save(content | {"model": weights})
-    refused("larger than what is stored for it|cannot be read")
+    refused("larger than what is stored for it|not what was written")
 
 
 @pytest.mark.parametrize(
@@ -348,7 +367,7 @@ def test_runs_that_are_not_there_or_not_whole(content, refused) -> None:
     save(content)
     data = bytearray(Path("evil.pt").read_bytes())
     Path("evil.pt").write_bytes(data[: len(data) // 2])
-    refused("cannot be read")
+    refused("it is cut off, or not what was written")
     data[data.index(next(iter(content["model"].values())).numpy().tobytes()) + 5] ^= 1
     Path("evil.pt").write_bytes(data)
     refused("checksum")

@@ -226,13 +226,14 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(data)
 
 
+MORE = "it holds more than plain tensors and values ("
 FAULTS = {
     "absent": (lambda path: None, "there is no such file"),
-    "empty": (lambda path: path.write_bytes(b""), "cannot be read"),
-    "text": (lambda path: path.write_text("weights"), "cannot be read"),
-    "code": (lambda path: torch.save({"model": Canary()}, path), "cannot be read"),
-    "code before torch 1.6": (lambda path: put(path, {"model": Canary()}, legacy=True), "cannot be read"),
-    "whole model": (lambda path: torch.save(ANN(), path), "cannot be read"),
+    "empty": (lambda path: path.write_bytes(b""), "it is no checkpoint"),
+    "text": (lambda path: path.write_text("weights"), "it is no checkpoint"),
+    "code": (lambda path: torch.save({"model": Canary()}, path), MORE),
+    "code before torch 1.6": (lambda path: put(path, {"model": Canary()}, legacy=True), MORE),
+    "whole model": (lambda path: torch.save(ANN(), path), MORE),
     "list": (lambda path: torch.save([torch.ones(2)], path), "expected a state dict, found list"),
     "no tensors": (lambda path: torch.save({"epoch": 1}, path), "there are no tensors in it"),
     "other model": (lambda path: torch.save(ANN().state_dict(), path), "none of its 4 tensors fits this model"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,13 @@ from trainer.data.table_prepare import TablePrepare
 from trainer.errors import UserError
 from trainer.folder import parse_config
 from trainer.pretrained import Preprocessing
+from trainer.printable import printable
 from trainer.tasks import Classification, Regression, Task
 
 IMAGE_FOLDER = "trainer.data.images.image_folder"
 OUTPUTS = ("logits", "probabilities", "log_probabilities")
 MOST_NUMBERS = 2**28  # of one prepared sample: no image that is accepted comes near
+MOST_CATEGORIES = 2**20  # of all columns
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32, "float64": torch.float64}
 
 
@@ -164,7 +165,7 @@ def _expect(true: bool, name: str) -> None:
 
 def _is_name(value: Any) -> bool:
     """A text without the characters by which a terminal is commanded."""
-    return isinstance(value, str) and not any(unicodedata.category(character) == "Cc" for character in value)
+    return isinstance(value, str) and printable(value) == value
 
 
 def _numbers(values: Any, name: str, *, above: float = -math.inf) -> tuple[float, ...]:
@@ -189,6 +190,9 @@ def _task(content: dict[str, Any]) -> Task:
 def _prepare(stored: Any) -> Prepare | TablePrepare:
     _expect(isinstance(stored, dict), "prepare")
     if "columns" in stored:
+        # Counted before they are copied: a list that the file holds once may stand for every column.
+        columns = stored["columns"]
+        _expect(sum(len(c["categories"]) + len(c["seen"]) for c in columns) <= MOST_CATEGORIES, "columns")
         table = TablePrepare.from_dict(stored)
         _expect(len(table.columns) > 0, "columns")
         for column in table.columns:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from trainer.convert import did_you_mean
 from trainer.errors import UserError
+from trainer.files import open_regular
+from trainer.printable import printable
 
 ORDER = ("model", "data", "loss", "optim", "schedule", "augment", "init", "logger", "experiment", "debug")
 MOST_CHARACTERS = 10_000  # of a YAML that are looked at for its first comment
@@ -34,10 +37,10 @@ def groups(folders: list[Path]) -> dict[str, list[tuple[str, Path]]]:
 def first_line(path: Path) -> str:
     """The first comment of a YAML that is not Hydra's package directive: what it is."""
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read(MOST_CHARACTERS).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        return f"(not readable: {error})"
+        with open_regular(path, follow=True) as file:  # the folders are the user's own, and so are links in them
+            lines = io.TextIOWrapper(file, encoding="utf-8").read(MOST_CHARACTERS).splitlines()
+    except (OSError, UnicodeDecodeError, UserError) as error:
+        return f"(not readable: {str(error).removeprefix(f'{path}: ').rstrip('.')})"
     for line in lines:
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ")
@@ -73,7 +76,7 @@ def describe(folders: list[Path], name: str | None = None) -> list[str]:
         width = max(len(option) for option, _ in options) + len(group) + 3
         for option, path in options:
             own = "" if path.is_relative_to(folders[-1]) else f"  ({path})"
-            lines.append(f"{f'{group}={option}':<{width}}{first_line(path)}{own}".rstrip())
+            lines.append(printable(f"{f'{group}={option}':<{width}}{first_line(path)}{own}".rstrip()))
         if len(chosen) > 1:
             lines.append("")
     return lines

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,15 +54,30 @@ def read(path: Path) -> Any:
                     raise Damaged("its parts are larger than the file, which no checkpoint's are")
                 if (bad := archive.testzip()) is not None:
                     raise Damaged(f"the checksum of {bad} is wrong")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle that no version of torch has written, which is refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Damaged:
         raise
     except FileNotFoundError as error:
         raise Damaged("it is not there") from error
     except Exception as error:  # whatever a reader of damaged or hostile bytes comes upon
-        raise Damaged(
-            f"it cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from error
+        raise Damaged(_reason(path, str(error))) from error
+
+
+def _reason(path: Path, said: str) -> str:
+    """Why torch did not read a file; its own words advise to load without weights_only, which runs what is in it."""
+    named = re.search(r"GLOBAL ([\w.]+)", said)
+    if named or "TorchScript" in said or "unsupported class" in said.lower():
+        return f"it holds more than plain tensors and values{f' ({named[1]})' if named else ''}, which is never loaded"
+    try:
+        with open(path, "rb") as file:
+            zipped = file.read(2) == b"PK"
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:  # the damage may be anywhere in it
+        zipped = any(name.endswith("/data.pkl") for name in archive.namelist())
+    return "it is cut off, or not what was written" if zipped or "EOF" in said else "it is no checkpoint"
 
 
 def load(path: Path) -> dict[str, Any]:

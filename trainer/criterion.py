@@ -100,10 +100,23 @@ class Criterion:
             targets = targets[:, 1] if targets.ndim == 2 else targets
             if self.scaled:
                 targets = (targets - self.mean) / self.std
-            return self.loss(outputs.squeeze(-1), targets.to(outputs.dtype))
+            return self._single(outputs.squeeze(-1), targets.to(outputs.dtype))
         if self.to_log:
             outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
         return self.loss(outputs, targets.to(outputs.dtype) if targets.ndim == 2 else targets)
+
+    def _single(self, outputs_B: Tensor, targets_B: Tensor) -> Tensor:
+        try:
+            return self.loss(outputs_B, targets_B)
+        except RuntimeError as error:
+            if not isinstance(self.loss, nn.BCELoss) or "between 0 and 1" not in str(error):
+                raise
+            if outputs_B.isnan().any():
+                return outputs_B.sum()  # it diverged, which the loop tells
+            raise UserError(
+                "loss=bce: the model's outputs are not between 0 and 1. Train with model.output=logits "
+                "loss=bce_with_logits, which take a model that does not end in a sigmoid."
+            ) from error
 
 
 def class_weights(weight: str | list[float], task: Task, targets: Tensor) -> Tensor:

@@ -83,21 +83,38 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def open_regular(path: Path, *, follow: bool = False) -> IO[bytes]:
+    """A file that anyone may have put there, opened for reading.
+
+    Args:
+        follow: it may be a link.
+
+    Raises:
+        UserError: it is no regular file, cannot be read, or is a link, which may lead anywhere.
+    """
+    try:
+        # Not blocking: a named pipe would wait for ever for someone to write.
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+    except OSError as error:
+        what = "a symbolic link, which is not followed here" if path.is_symlink() and not follow else error.strerror
+        raise UserError(f"{path}: cannot be read ({what}).") from error
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise UserError(f"{path}: no regular file.")
+    return open(number, "rb")
+
+
 def read_limited(path: Path, limit: int) -> bytes:
     """The content of a file that anyone may have put there.
 
     Raises:
-        UserError: it is larger than `limit` bytes, no regular file, or a link, which may lead anywhere.
+        UserError: it is larger than `limit` bytes, no regular file, cannot be read, or is a link.
     """
-    try:
-        # Not blocking: a named pipe would wait for ever for someone to write.
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise UserError(f"{path}: no regular file.")
-            if about.st_size > limit:
-                raise UserError(f"{path}: {about.st_size:,} bytes are more than the {limit:,} accepted.")
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise UserError(f"{path}: {size:,} bytes are more than the {limit:,} accepted.")
+        try:
             return file.read(limit)
-    except OSError as error:
-        what = "a symbolic link, which is not followed here" if path.is_symlink() else error.strerror
-        raise UserError(f"{path}: cannot be read ({what}).") from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}).") from error

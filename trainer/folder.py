@@ -17,11 +17,12 @@ from typing import IO, Any
 import yaml
 
 from trainer.errors import RunFailed, UserError
-from trainer.files import not_made, write_atomically
+from trainer.files import not_made, open_regular, write_atomically
 
 OUTPUTS = Path("outputs")
 LEDGER = "sweep.jsonl"
 MAX_CONFIG_BYTES = 1_000_000
+LARGEST_BITS = 1024  # of a whole number: no float is larger
 CHOICES = "# chosen: "
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast where it is there
 
@@ -201,12 +202,14 @@ def find_sweep(name: str, outputs: Path = OUTPUTS) -> Path | None:
 def is_running(path: Path) -> bool:
     """Whether a process holds the folder's lock at this moment."""
     try:
-        with open(path / "run.lock", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
+        lock = open_regular(path / "run.lock")
+    except UserError:  # there is none, or none that a run has made
         return False
-    except OSError:
-        return True
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
     return False
 
 
@@ -270,11 +273,27 @@ def parse_config(text: str, where: Path) -> dict[str, Any]:
         raise UserError(f"{where}: its configuration is larger than {MAX_CONFIG_BYTES:,} bytes, which none is.")
     try:
         tree = yaml.load(text, _NoAliases)  # a SafeLoader
+        _check_numbers(tree)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"{where}: not readable: {' '.join(str(error).split())}.") from error
     if not isinstance(tree, dict):
         raise UserError(f"{where}: expected a configuration, found {type(tree).__name__}.")
     return tree
+
+
+def _check_numbers(value: Any) -> None:
+    """
+    Raises:
+        ValueError: a number that is none of a configuration; Python cannot even show one of thousands of digits.
+    """
+    if isinstance(value, dict):
+        for pair in value.items():
+            _check_numbers(pair)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _check_numbers(inner)
+    elif isinstance(value, int) and value.bit_length() > LARGEST_BITS:
+        raise ValueError(f"a whole number of {value.bit_length():,} bits, where {LARGEST_BITS} are accepted")
 
 
 def refuse_interpolation(text: str, where: Path) -> None:

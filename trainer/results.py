@@ -67,9 +67,20 @@ def _describe(job: Job, part: str) -> str:
 
 
 def summary(
-    parts: Parts, outcome: Outcome, test: dict[str, Any] | None, *, seconds: dict[str, float], command: list[str]
+    parts: Parts,
+    outcome: Outcome,
+    test: dict[str, Any] | None,
+    *,
+    seconds: dict[str, float],
+    command: list[str],
+    overrides: list[str],
 ) -> dict[str, Any]:
-    """results.json."""
+    """results.json.
+
+    Args:
+        command: what was typed, which may have begun a whole sweep.
+        overrides: the words of this run alone.
+    """
     state, best = parts.state, parts.state.best
     row = best.row if best else None
     trained = sum(r["samples_per_second"] * r["seconds"] for r in state.history)
@@ -93,6 +104,7 @@ def summary(
         "versions": versions(),
         "seed": parts.config.seed,
         "command": command,
+        "overrides": overrides,
         "git_commit": _git_commit(),
         "data_fingerprint": parts.data.fingerprint,
         "skipped_images": parts.data.skipped,

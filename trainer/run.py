@@ -200,7 +200,8 @@ class Run:
                 "training": state.seconds,
                 "testing": testing,
             }
-            told = results.summary(self.parts, outcome, test, seconds=seconds, command=self.command)
+            typed = {"command": self.command, "overrides": self.job.overrides}
+            told = results.summary(self.parts, outcome, test, seconds=seconds, **typed)
             self.folder.write_results(told)
             if self.tracker is not None:
                 self.tracker.end(told)

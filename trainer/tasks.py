@@ -11,7 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from trainer.errors import UserError
+
 TOP_K = 5
+INEXACT = 0.02  # of a sum of probabilities in 16 bits
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,37 @@ class Classification:
             return (outputs[..., 0] > (0.5 if self.output == "probabilities" else 0.0)).long()
         return outputs.argmax(-1)
 
+    def check(self, outputs_NC: Tensor) -> None:
+        """Whether outputs are what `model.output` says; what is not finite is judged elsewhere.
+
+        Raises:
+            UserError: they are no probabilities, or no log-probabilities.
+        """
+        if self.output == "logits":
+            return
+        chances_NC = outputs_NC.double()
+        chances_NC = chances_NC if self.output == "probabilities" else chances_NC.exp()
+        if bool(((chances_NC < -INEXACT) | (chances_NC > 1 + INEXACT)).any()):
+            low, high = chances_NC.min().item(), chances_NC.max().item()
+            found = f"are between {low:.4g} and {high:.4g}, where 0 to 1 is possible"
+        elif outputs_NC.shape[-1] > 1 and bool((odd := ((sums_N := chances_NC.sum(-1)) - 1).abs() > INEXACT).any()):
+            first = sums_N[odd][0].item()
+            found = f"sum to {first:.4g} for a sample, where 1 is expected"
+        else:
+            return
+        what = "exponentials of the model's outputs" if self.output == "log_probabilities" else "model's outputs"
+        raise UserError(
+            f"model.output={self.output}: the {what} {found}. Train with model.output=logits, which a model returns "
+            "that does not end in a softmax or a sigmoid."
+        )
+
     def probabilities(self, outputs_NC: Tensor) -> Tensor:
-        """[N, classes]; one output gives both classes."""
+        """[N, classes]; one output gives both classes.
+
+        Raises:
+            UserError: the outputs are not what `model.output` says.
+        """
+        self.check(outputs_NC)
         outputs_NC = outputs_NC.float()
         if outputs_NC.shape[1] == 1:
             positive = outputs_NC if self.output == "probabilities" else outputs_NC.sigmoid()
@@ -66,7 +98,12 @@ class Classification:
         return (self.predictions(outputs) == targets).sum(-1)
 
     def figures(self, outputs_NC: Tensor, targets_N: Tensor) -> dict[str, float | None]:
-        """Of a whole split, loss left out."""
+        """Of a whole split, loss left out.
+
+        Raises:
+            UserError: the outputs are not what `model.output` says.
+        """
+        self.check(outputs_NC)
         found: dict[str, float | None] = {"accuracy": self.correct(outputs_NC, targets_N).item() / len(targets_N)}
         if self.extra:
             report = self.report(outputs_NC, targets_N, 0.0)
@@ -79,7 +116,11 @@ class Classification:
         Targets may be class probabilities [N, C]: the likeliest class is the right one.
 
         `precision`, `recall` and `f1` are means over the classes that have samples; so is `auroc`, one against rest.
+
+        Raises:
+            UserError: the outputs are not what `model.output` says.
         """
+        self.check(outputs_NC)
         from torchmetrics.functional import classification as tm
 
         num_classes = len(self.classes)

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import CompletionItem
 
 from trainer.convert import did_you_mean
 from trainer.errors import UserError
@@ -40,11 +41,16 @@ class Verbs(click.Group):
         self, context: click.Context, words: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = words[0]
-        if name not in VERBS and not name.startswith("-"):
+        unknown = name not in VERBS and not name.startswith("-")
+        if unknown and not context.resilient_parsing:  # which a shell does that completes: it wants no sentences
             known = self.list_commands(context)
             near = did_you_mean(name, known)
             raise UserError(f"{name}: no such verb.{near} There is: {', '.join(known)}.")
         return super().resolve_command(context, words)
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        words = [CompletionItem(name) for name in self.list_commands(context) if name.startswith(incomplete)]
+        return words + click.Command.shell_complete(self, context, incomplete)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
@@ -69,7 +75,7 @@ def run_verb(words: Sequence[str]) -> int:
         print(error.ctx.get_help())
         return 0
     except click.UsageError as error:
-        place = f"{error.ctx.command_path}: " if error.ctx is not None and error.ctx.parent is not None else ""
+        place = f"{error.ctx.info_name}: " if error.ctx is not None and error.ctx.parent is not None else ""
         raise UserError(f"{place}{' '.join(error.format_message().split())}") from error
     except click.Abort:
         return 130

@@ -11,7 +11,7 @@ import click
     epilog="\b\nExamples:\n  trainer compare outputs/2026-11-21/10-00-00-mnist-lenet5 outputs/latest"
     "\n  trainer compare outputs/2026-11-21/* --out today.png"
 )
-@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("--out", metavar="FILE", default="compare.png", help="The picture of the curves.  [compare.png]")
 def command(runs: tuple[str, ...], out: str) -> int:
     """Compare runs: the keys of their configuration that differ, their figures, and their curves in one picture.
@@ -19,10 +19,11 @@ def command(runs: tuple[str, ...], out: str) -> int:
     Differences, in brackets, are to the first run; an asterisk marks the best of each figure.
     """
     from trainer.errors import UserError
-    from trainer.finished.record import locate, read
+    from trainer.finished.named import locate
+    from trainer.finished.record import read
     from trainer.report.compare_view import show
 
     if len(runs) < 2:
-        raise UserError("trainer compare: expected two runs or more.")
+        raise UserError("compare: expected two runs or more.")
     show([read(locate(run)) for run in runs], Path(out))
     return 0

@@ -15,7 +15,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("runs", nargs=-1, required=True, metavar="RUN... [key=value]...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN... [key=value]...", type=click.Path(readable=False))
 @click.option("--part", type=click.Choice(["train", "valid", "test"]), help="Which part; default: the test part.")
 @click.option("--ensemble", is_flag=True, help="Also the mean of the runs' probabilities.")
 @click.option("--calibrate", is_flag=True, help="Fit a temperature on the validation part, and store it by the run.")
@@ -34,22 +34,28 @@ def command(
 
     leave_current_folder()
     from trainer.errors import UserError
-    from trainer.finished.evaluating import Asked, evaluate_run, evaluate_together
-    from trainer.report.console import Waiting
-    from trainer.report.evaluation import table, tell
-    from trainer.signals import Interrupted, Signals
+    from trainer.finished.named import find
 
     words = tuple(word for word in runs if "=" in word and not os.path.exists(word))
     names = [word for word in runs if word not in words]
     if not names:
-        raise UserError("trainer evaluate: no RUN: expected a run folder or a checkpoint file.")
+        raise UserError("evaluate: no RUN: expected a run folder or a checkpoint file.")
     if ensemble and len(names) < 2:
         raise UserError("--ensemble: it takes two runs or more.")
+    for name in names:
+        find(name)  # before seconds are spent on torch
+    from trainer.finished.evaluating import Asked, Done, evaluate_run, evaluate_together
+    from trainer.report.console import Waiting
+    from trainer.report.evaluation import table, tell
+    from trainer.signals import Interrupted, Signals
+
     asked = Asked(words, part, calibrate, calibrated, trust)
     with Signals() as signals:
         try:
             with Waiting(signals.check) as waiting:
-                done = [evaluate_run(name, asked, signals, waiting) for name in names]
+                done: list[Done] = []
+                for name in names:
+                    done.append(evaluate_run(name, asked, signals, waiting, beside=done[0] if done else None))
         except Interrupted:
             return signals.exit_code
     if len(done) == 1:

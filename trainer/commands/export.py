@@ -17,7 +17,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("run")
+@click.argument("run", type=click.Path(readable=False))
 @click.argument("words", nargs=-1, metavar="[key=value]...")
 @click.option("--format", "form", type=click.Choice(["onnx", "pt2", "state_dict"]), required=True, help="The form.")
 @click.option("--out", type=click.Path(path_type=Path), help="The file; default: model.onnx, .pt2 or .pt by the run.")
@@ -34,6 +34,9 @@ def command(
     from trainer.paths import leave_current_folder
 
     leave_current_folder()
+    from trainer.finished.named import find
+
+    find(run)  # before seconds are spent on torch
     from trainer.finished.export import export
     from trainer.finished.saved import open_for_verb
     from trainer.report.console import Waiting

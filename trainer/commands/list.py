@@ -7,13 +7,21 @@ from pathlib import Path
 import click
 
 
+def _names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What a shell completes GROUP to."""
+    from trainer.catalog import groups
+    from trainer.paths import config_folders
+
+    return [name for name in [*groups(config_folders()), "runs"] if name.startswith(incomplete)]
+
+
 @click.command(
     epilog="\b\nExamples:\n  trainer list                   every option of every group"
     "\n  trainer list models            also data, optimizers, schedules, experiments, ..."
     "\n  trainer list runs              runs and sweeps in outputs/, newest first"
     "\n  trainer list runs --all --outputs elsewhere"
 )
-@click.argument("group", required=False)
+@click.argument("group", required=False, shell_complete=_names)
 @click.option("--config-dir", metavar="DIR", help="A folder of your own YAML, as for train.")
 @click.option("--outputs", metavar="DIR", default="outputs", help="Where runs are looked for.  [outputs]")
 @click.option("--all", "everything", is_flag=True, help="All runs, not only the newest 20.")
@@ -34,5 +42,5 @@ def command(group: str | None, config_dir: str | None, outputs: str, everything:
 
     lines, problems = runs(Path(outputs), None if everything else 20)
     print_table(HEADER, [list(line) for line in lines], named=True)
-    print_problems(problems)
+    print_problems(problems, "trainer list")
     return 1 if problems else 0

@@ -16,8 +16,8 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("run")
-@click.argument("inputs", nargs=-1, required=True)
+@click.argument("run", type=click.Path(readable=False))
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("--top", default=3, type=click.IntRange(1), show_default=True, help="Likeliest classes of each input.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file, .csv or .json, instead of printing.")
 @click.option("--calibrated", is_flag=True, help="Use the temperature that evaluate --calibrate stored.")
@@ -35,7 +35,10 @@ def command(
     from trainer.paths import leave_current_folder
 
     leave_current_folder()
-    from trainer.finished.prediction import predict, printable
+    from trainer.finished.named import find
+
+    find(run)  # before seconds are spent on torch
+    from trainer.finished.prediction import predict
     from trainer.finished.predictor import Predictor
     from trainer.finished.saved import open_for_verb
     from trainer.report.console import Waiting
@@ -43,7 +46,7 @@ def command(
     from trainer.signals import Interrupted, Signals
 
     def tell(problem: str) -> None:
-        print_problems([printable(problem)], "trainer predict")
+        print_problems([problem], "trainer predict")
 
     with Signals() as signals:
         try:

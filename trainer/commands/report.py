@@ -10,7 +10,7 @@ import click
     "\n  trainer report outputs/2026-11-21                    every run of a day"
     "\n  trainer report outputs/2026-11-21/10-00-00-sweep     every job of a sweep"
 )
-@click.argument("places", metavar="DIR...", nargs=-1, required=True)
+@click.argument("places", metavar="DIR...", nargs=-1, required=True, type=click.Path(readable=False))
 def command(places: tuple[str, ...]) -> int:
     """Write report.html, one self-contained page for each run.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,8 @@ def rows(value: Any, encoder: Encoder) -> Tensor:
     """
     if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "iufb"):
         return _numbers(torch.as_tensor(value).double(), encoder)
+    if not isinstance(value, Iterable):
+        raise UserError(f"{type(value).__name__} is no row; expected a mapping, a list of values, or a list of these.")
     several = list(value) if not isinstance(value, Mapping) else [value]
     if several and (isinstance(several[0], str) or not isinstance(several[0], (Mapping, Sequence, np.ndarray, Tensor))):
         several = [several]  # the values of one row
@@ -130,6 +132,8 @@ def rows(value: Any, encoder: Encoder) -> Tensor:
     names = [column.name for column in encoder.columns]
     found = []
     for number, row in enumerate(several):
+        if not isinstance(row, (Mapping, Sequence, np.ndarray, Tensor)):
+            raise UserError(f"row {number}: {type(row).__name__} is no row.")
         if not isinstance(row, Mapping):
             if len(row) != len(names):
                 told = ", ".join(names)
@@ -162,7 +166,10 @@ def vectors(value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     Raises:
         UserError: another shape, or no finite numbers.
     """
-    tensor = torch.as_tensor(value).to(dtype)
+    try:
+        tensor = torch.as_tensor(value).to(dtype)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{type(value).__name__} is no array of numbers: {error}.") from error
     tensor = tensor[None] if tensor.ndim == 1 else tensor
     if tuple(tensor.shape[1:]) != shape or not len(tensor):
         raise UserError(f"samples of shape {list(tensor.shape)}; expected [samples, {shape[0]}].")

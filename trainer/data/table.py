@@ -66,13 +66,13 @@ def csv_table(
         UserError: what cannot be used, with file, row and column.
     """
     _check_choices(task, missing)
-    header, rows = read(path, separator)
+    header, rows, numbers = _numbered(path, separator)
     where = f"data.path={path}"
     if target not in header:
         raise UserError(f"data.target={target}: {path} has no such column.{did_you_mean(target, header)} "
                         f"There is: {', '.join(header)}.")  # fmt: skip
     if like is not None:
-        return _as_known(like, header, rows, target, missing, task, path)
+        return _as_known(like, header, rows, numbers, target, missing, task, path)
     for key, names in (("features", features), ("drop", drop)):
         for name in names or []:
             if name not in header:
@@ -83,7 +83,7 @@ def csv_table(
     columns = {name: [row[header.index(name)].strip() for row in rows] for name in [*chosen, target]}
     kept = _keep(columns, target, missing, where)
     columns = {name: [cells[i] for i in kept] for name, cells in columns.items()}
-    lines = [i + 2 for i in kept]  # line numbers as an editor shows them, where no cell holds a line break
+    lines = [numbers[i] for i in kept]
     problems: list[str] = []
     parsed = [parse_column(name, columns[name], lines, path, problems) for name in chosen]
     if problems:
@@ -100,9 +100,16 @@ def chosen_columns(header: list[str], target: str, features: list[str] | None, d
 
 
 def _as_known(
-    like: Known, header: list[str], rows: Cells, target: str, missing: str | None, task: str | None, path: str
+    like: Known,
+    header: list[str],
+    rows: Cells,
+    numbers: list[int],
+    target: str,
+    missing: str | None,
+    task: str | None,
+    path: str,
 ) -> Source:
-    """The table with the columns and classes of one that a model was trained on."""
+    """The table with the columns and classes of one that a model was trained on; `numbers` are the rows' lines."""
     names = [column.name for column in like.columns]
     encoder = Encoder(like.columns, fill=missing in FILLED)
     try:
@@ -111,7 +118,7 @@ def _as_known(
         raise UserError(f"{path}: {error}.") from error
     columns = {name: [row[header.index(name)].strip() for row in rows] for name in [*names, target]}
     kept = _keep(columns, target, missing, f"data.path={path}")
-    lines, inputs = [i + 2 for i in kept], []
+    lines, inputs = [numbers[i] for i in kept], []
     for i, line in zip(kept, lines, strict=True):
         try:
             inputs.append(encoder.row({name: columns[name][i] for name in names}))
@@ -152,10 +159,21 @@ def read(path: str, separator: str | None) -> tuple[list[str], Cells]:
     Raises:
         UserError: no such file, no rows, duplicate columns, a row of another length.
     """
-    rows = [row for _, row in stream(path, separator, f"data.path={path}")]
+    header, rows, _ = _numbered(path, separator)
+    return header, rows
+
+
+def _numbered(path: str, separator: str | None) -> tuple[list[str], Cells, list[int]]:
+    """As `read`, with the line of each row."""
+    lines, rows = [], []
+    for line, row in stream(path, separator, f"data.path={path}"):
+        if isinstance(row, BadRow):
+            raise UserError(f"{path}, row {line}: {row}.")
+        lines.append(line)
+        rows.append(row)
     if len(rows) < 2:
         raise UserError(f"data.path={path}: {len(rows)} lines; expected a header and a row for each sample.")
-    return rows[0], rows[1:]
+    return rows[0], rows[1:], lines[1:]
 
 
 def _keep(columns: dict[str, list[str]], target: str, missing: str | None, where: str) -> list[int]:

@@ -26,13 +26,14 @@ def is_missing(cell: str) -> bool:
     return cell.lower() in MISSING
 
 
-def stream(path: str, separator: str | None = None, where: str = "") -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of a delimited file, the header first; empty lines are left out, nothing is kept.
+def stream(path: str, separator: str | None = None, where: str = "") -> Iterator[tuple[int, list[str] | BadRow]]:
+    """(line, cells) of a delimited file, the header first, or (line, why not) of a row that cannot be used; empty lines
+    are left out, nothing is kept.
 
-    A line is counted as an editor shows it, where no cell holds a line break.
+    A line is counted as an editor shows it: the first of a row whose cells hold line breaks.
 
     Raises:
-        UserError: no such file, no delimited text, a header that names a column twice, a row of another length.
+        UserError: no such file, no delimited text, a header that names a column twice.
     """
     where = where or path
     if not Path(path).is_file():
@@ -42,26 +43,39 @@ def stream(path: str, separator: str | None = None, where: str = "") -> Iterator
             first = file.readline()
             file.seek(0)
             reader = csv.reader(file, delimiter=separator or _separator(first), strict=True)
-            header: list[str] | None = None
-            line = 1
-            for row in reader:
-                if not any(row):
-                    continue
-                if header is None:
+            header: list[str] = []
+            for line, row in _numbered(reader):
+                if not header:
+                    if isinstance(row, BadRow):
+                        raise UserError(f"{where}: {row}.")
                     header = row = [name.strip() for name in row]
                     doubled = [name for name, count in Counter(header).items() if count > 1]
                     if doubled:
                         raise UserError(f"{where}: the header names {', '.join(doubled)} more than once.")
-                elif len(row) != len(header):
-                    raise UserError(f"{path}, row {line}: {len(row)} cells, where the header has {len(header)}.")
+                elif not isinstance(row, BadRow) and len(row) != len(header):
+                    row = BadRow(f"{len(row)} cells, where the header has {len(header)}")
                 yield line, row
-                line += 1
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not UTF-8 text ({error}). Convert it first.") from error
     except OSError as error:
         raise UserError(f"{where}: cannot be read ({error.strerror}).") from error
-    except (csv.Error, TypeError) as error:
+    except TypeError as error:  # a separator that is none
         raise UserError(f"{where}: not a delimited file: {error}.") from error
+
+
+def _numbered(reader: Any) -> Iterator[tuple[int, list[str] | BadRow]]:
+    """Each row with the line that it begins in."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, BadRow(f"not a row of a delimited file: {error}")
+            continue
+        if row:
+            yield line, row
 
 
 def _separator(first: str) -> str:

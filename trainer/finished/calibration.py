@@ -70,7 +70,12 @@ class Calibration:
 
 
 def log_probabilities(task: Classification, outputs_NC: Tensor, temperature: float = 1.0) -> Tensor:
-    """[N, classes] in float64, at a temperature."""
+    """[N, classes] in float64, at a temperature.
+
+    Raises:
+        UserError: the outputs are not what `model.output` says.
+    """
+    task.check(outputs_NC)
     outputs_NC = outputs_NC.double()
     if outputs_NC.shape[1] == 1:
         scores_N = torch.logit(outputs_NC[:, 0]) if task.output == "probabilities" else outputs_NC[:, 0]

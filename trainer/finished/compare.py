@@ -8,7 +8,8 @@ from typing import Any
 from trainer.compose import Job
 from trainer.config import DIRECTIONS, Config
 from trainer.convert import show
-from trainer.finished.record import Record, printable
+from trainer.finished.record import Record
+from trainer.printable import printable
 from trainer.sweep.jobs import varying
 
 PARTS = ("train", "valid", "test")
@@ -33,7 +34,7 @@ def changed(records: Sequence[Record]) -> dict[str, list[str]]:
 
 
 def _typed(record: Record) -> list[str]:
-    return [word for word in (record.results.get("command") or [])[1:] if "=" in word]
+    return record.overrides or []
 
 
 def _shown(value: Any) -> str:

@@ -48,8 +48,13 @@ class Done:
     epoch: int
 
 
-def evaluate_run(name: str, asked: Asked, signals: Signals, progress: Progress | None = None) -> Done:
+def evaluate_run(
+    name: str, asked: Asked, signals: Signals, progress: Progress | None = None, beside: Done | None = None
+) -> Done:
     """Evaluates one run, and writes evaluation-<n>.json, and a picture of its calibration, beside its checkpoint.
+
+    Args:
+        beside: another run that its figures are to stand beside.
 
     Raises:
         UserError: the run, the data or what is asked for cannot be used.
@@ -57,6 +62,13 @@ def evaluate_run(name: str, asked: Asked, signals: Signals, progress: Progress |
         Interrupted: within a batch of a signal.
     """
     opened = open_for_verb(name, trusted=asked.trust)
+    if beside is not None and bool(beside.judged.task.classes) != bool(opened.about.classes):
+        both = (opened.about.classes, beside.judged.task.classes)
+        kind, other = ("classes" if classes else "numbers" for classes in both)
+        raise UserError(
+            f"{opened.name}: its answers are {kind}, and those of {beside.judged.name} are {other}: they have no "
+            "figure in common. Evaluate each by itself."
+        )
     if asked.calibrate and not opened.about.classes:
         raise UserError(f"{opened.name}: --calibrate: a regression has no probabilities to calibrate.")
     known = stored_calibration(opened) if asked.calibrated and not asked.calibrate else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,9 @@ KEYS = ("model", "data", "loss", "precision", "batch_size", "threads", "determin
         "monitor", "device")  # fmt: skip
 MAY_CHANGE = ("device", "threads")
 DIVIDE = ("data.seed", "data.valid_fraction", "data.test_fraction", "data.folds", "data.fold", "data.per_class")
+ALL = "all"  # of data that is not in parts
+NEVER_USED = ("data.balance",)
+OF_TRAINING = ("data.features", "data.drop", "data.task")  # of a table, whose columns the model knows
 OWN_CACHE = (True, False, "auto", "true", "false")
 
 
@@ -84,6 +88,8 @@ class Evaluation:
         loading = Loading(self.device, dtype, device.free_memory(self.device), self.config.data.resident, workers)
         batches = assemble.evaluation_batches(self.config, data, name, loading)
         outputs_NC, targets_N, report = judge(solo, self.about.task, batches, signals)
+        if not self.own and len(self.parts) == 1:
+            name = ALL
         targets_N = targets_N.cpu().argmax(1) if targets_N.ndim == 2 else targets_N.cpu()
         return Judged(self.opened.name, self.about.task, name, self.own, self._identity(split), outputs_NC.cpu(),
                       targets_N, report)  # fmt: skip
@@ -114,9 +120,25 @@ class Evaluation:
         problems += targets.check(self.config, ["data"], trusted=trusted)
         if problems:
             raise UserError(*(f"{opened.path}: {p.replace('add trust=true', 'add --trust')}" for p in problems))
+        self._check_used(typed)
         cache = data.arguments.get("cache", "auto")
         if not trusted and "data.cache" not in typed and cache not in OWN_CACHE:
             data.arguments["cache"] = "auto"  # no file may say where something is written
+
+    def _check_used(self, typed: set[str]) -> None:
+        """What is typed and would change nothing is a mistake: another test than this one is what was asked for."""
+        data, problems = self.config.data, []
+        takes = inspect.signature(targets.resolve(str(data.target), "data")).parameters
+        for key in sorted(typed):
+            if key == "data.root" and "root" not in takes:
+                more = "data=NAME, or data.path=FILE" if "path" in takes else "data=NAME"
+                problems.append(f"data.root={data.root}: {data.target} reads no folder. Name other data: {more}")
+            elif key in NEVER_USED:
+                problems.append(f"{key}: an evaluation does not use it; its loss has the weights of the training.")
+            elif key in OF_TRAINING and isinstance(self.about.prepare, TablePrepare):
+                problems.append(f"{key}: an evaluation does not use it: columns and task are those of the training.")
+        if problems:
+            raise UserError(*problems)
 
     def _source(self, progress: Progress | None) -> Source:
         data = self.config.data

@@ -64,6 +64,8 @@ def paths(words: Iterable[str], lines: Iterable[str]) -> Iterator[str | Sample]:
                 yield Sample(word, None, "no file matches this pattern")
         elif not os.path.exists(word):
             yield Sample(readable(word), None, "no such file")
+        elif not os.path.isfile(word):  # a named pipe would be waited for
+            yield Sample(readable(word), None, "no regular file")
         else:
             yield word
 
@@ -121,17 +123,19 @@ def _rows_of(path: str, encoder: Encoder, separator: str | None) -> Iterator[Sam
     try:
         lines = stream(path, separator)
         header = next(lines, (1, []))[1]
+        assert not isinstance(header, BadRow)  # which `stream` raises
         encoder.check(header)
         for line, cells in lines:
             try:
+                if isinstance(cells, BadRow):
+                    raise cells
                 row = encoder.row(dict(zip(header, cells, strict=True)))
             except BadRow as error:
                 yield Sample(f"{name}:{line}", None, str(error))
                 continue
             yield Sample(f"{name}:{line}", torch.tensor(row, dtype=torch.float64))
     except (BadRow, UserError) as error:
-        text = str(error).removeprefix(f"{path}: ").removeprefix(f"{path}, ")
-        yield Sample(name, None, text.rstrip("."))
+        yield Sample(name, None, str(error).removeprefix(f"{path}: ").rstrip("."))
 
 
 def chunks(found: Iterable[Sample], size: int) -> Iterator[list[Sample]]:

@@ -47,6 +47,15 @@ class Judged:
             return self.task.probabilities(self.outputs_NC).double()
         return log_probabilities(self.task, self.outputs_NC, calibration.temperature).exp()
 
+    def plain(self, calibration: Calibration | None = None) -> dict[str, float]:
+        """What can be compared between models of any loss: the negative log-likelihood, which no class weighs, or the
+        mean squared error in the target's unit."""
+        found = self.reliability(calibration)
+        if found is not None:
+            return {"nll": found.nll}
+        errors_N = self.probabilities()[:, 0] - self.targets_N.double()
+        return {"mse": errors_N.square().mean().item()}
+
     def reliability(self, calibration: Calibration | None = None) -> Reliability | None:
         """How far its probabilities can be believed; None for a regression."""
         if not isinstance(self.task, Classification):
@@ -58,7 +67,8 @@ class Judged:
 def ensemble(judged: Sequence[Judged], calibrations: Sequence[Calibration | None]) -> Judged:
     """The mean of the probabilities of several runs, or of their values, judged like one of them.
 
-    Its loss is the negative log-likelihood of the mean, or the mean squared error in the target's unit.
+    It has no loss: the runs' own may be weighted by class, or of scaled targets, and could not be compared with any
+    figure of the mean. What can is `Judged.plain`.
 
     Raises:
         UserError: the runs do not judge the same samples, or have other classes.
@@ -77,12 +87,9 @@ def ensemble(judged: Sequence[Judged], calibrations: Sequence[Calibration | None
     ).mean(0)
     if isinstance(first.task, Classification):
         task: Task = replace(first.task, output="probabilities", extra=())
-        true_N = mean_NC.gather(1, first.targets_N[:, None])[:, 0]
-        loss = -true_N.clamp_min(torch.finfo(torch.float64).tiny).log().mean().item()
     else:
         task = Regression(0.0, 1.0)
-        loss = (mean_NC[:, 0] - first.targets_N.double()).square().mean().item()
-    report = task.report(mean_NC, first.targets_N, loss)
+    report = task.report(mean_NC, first.targets_N, 0.0) | {"loss": None}
     return replace(first, name=f"ensemble of {len(judged)}", task=task, outputs_NC=mean_NC, report=report)
 
 
@@ -105,6 +112,7 @@ def document(judged: Judged, calibration: Calibration | None, about: dict[str, A
         "own_data": judged.own,
         "samples": len(judged.targets_N),
         "test": judged.report,
+        **judged.plain(calibration),
         "calibration": found,
         "versions": {"trainer": __version__, "torch": str(torch.__version__)},
     }

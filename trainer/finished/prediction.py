@@ -16,7 +16,8 @@ from trainer.data.pool import Progress
 from trainer.errors import UserError
 from trainer.files import replacing
 from trainer.finished.inputs import Sample, chunks, samples
-from trainer.finished.predictor import Predictor, top
+from trainer.finished.predictor import NOT_FINITE, Predictor, finite, top
+from trainer.printable import printable
 from trainer.tasks import Classification
 
 FORMATS = (".csv", ".json")
@@ -68,25 +69,26 @@ def predict(
 def _records(predictor: Predictor, chunk: list[Sample], count: int) -> list[Record]:
     good = [sample.raw for sample in chunk if sample.raw is not None]
     task, found = predictor.task, iter([])  # type: ignore[var-annotated]
+    key = "top" if isinstance(task, Classification) else "value"
     if good:
         outputs_NC = predictor.outputs(torch.stack(good))
         answers = predictor.probabilities(outputs_NC)
-        if isinstance(task, Classification):
-            found = iter(zip(answers, task.predictions(outputs_NC).tolist(), strict=True))
-        else:
-            found = iter(answers.tolist())
+        usable = (finite(outputs_NC) & finite(answers)).tolist()
+        labels = task.predictions(outputs_NC) if isinstance(task, Classification) else answers
+        found = iter(zip(usable, answers, labels.tolist(), strict=True))
     records = []
     for sample in chunk:
-        record: Record = {"input": sample.name}
-        if sample.raw is None:
-            record["top" if isinstance(task, Classification) else "value"] = None
-        elif isinstance(task, Classification):
-            chances_C, label = next(found)
-            likeliest = top(chances_C, label, count)
-            record["top"] = [{"class": task.classes[i], "probability": chances_C[i].item()} for i in likeliest]
-        else:
-            record["value"] = next(found)
-        records.append(record | {"error": sample.problem})
+        record: Record = {"input": sample.name, key: None, "error": sample.problem}
+        if sample.raw is not None:
+            fine, chances_C, answer = next(found)
+            if not fine:
+                record["error"] = NOT_FINITE
+            elif isinstance(task, Classification):
+                likeliest = top(chances_C, answer, count)
+                record[key] = [{"class": task.classes[i], "probability": chances_C[i].item()} for i in likeliest]
+            else:
+                record[key] = answer
+        records.append(record)
     return records
 
 
@@ -144,8 +146,3 @@ class _Json:
     def end(self) -> None:
         """Closes the list."""
         self.file.write("\n]\n" if self.begun else "[]\n")
-
-
-def printable(text: str) -> str:
-    """Text without the characters that a terminal obeys: names come from files of others."""
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -32,6 +32,8 @@ from trainer.signals import Signals
 from trainer.state import RunState
 from trainer.tasks import Classification
 
+NOT_FINITE = "what the model gives for it is not finite"
+
 
 def load(run: str | Path, *, device: str = "auto", calibrated: bool = False, trust: bool = False) -> Predictor:
     """A trained model, in eval mode, with its preprocessing and the names of its classes.
@@ -116,8 +118,7 @@ class Predictor:
     def outputs(self, raw_samples: Tensor) -> Tensor:
         """Raw samples [N, ...] to what the model returns, [N, C], on the CPU; in batches as in the run's test.
 
-        Raises:
-            UserError: it is not finite.
+        A sample of numbers that the model cannot take (1e300 in float32) gives what is not finite, and no other does.
         """
         placeholder = torch.zeros(len(raw_samples), dtype=torch.int64)
         samples, dtype = Arrays(raw_samples, placeholder), next(self.model.parameters()).dtype
@@ -125,9 +126,18 @@ class Predictor:
         fetch = Resident(samples, everything, self.prepare, self.device, dtype, prepared=True)
         batches = Batches(fetch, len(raw_samples), self.batch_size, self.device)
         outputs_NC, _ = evaluate(self.population, batches, Signals())
-        if not bool(outputs_NC.isfinite().all()):
-            raise UserError(f"{self.saved.name}: the model's outputs for these samples are not finite.")
         return outputs_NC.cpu()
+
+    def _finite_outputs(self, samples: Any) -> Tensor:
+        """
+        Raises:
+            UserError: one of the samples cannot be used.
+        """
+        outputs_NC = self.outputs(self.raw(samples))
+        odd = (~finite(outputs_NC)).nonzero()[:, 0].tolist()
+        if odd:
+            raise UserError(f"sample {odd[0]}: {NOT_FINITE}.")
+        return outputs_NC
 
     def probabilities(self, outputs_NC: Tensor) -> Tensor:
         """What the model returns [N, C] to probabilities [N, classes], or to values [N] in the target's unit."""
@@ -146,7 +156,7 @@ class Predictor:
         Raises:
             UserError: one of the samples cannot be used.
         """
-        return self.probabilities(self.outputs(self.raw(samples)))
+        return self.probabilities(self._finite_outputs(samples))
 
     def labels(self, samples: Any) -> list[str]:
         """The likeliest class of each sample.
@@ -156,7 +166,7 @@ class Predictor:
         """
         if not isinstance(self.task, Classification):
             raise UserError(f"{self.saved.name}: a regression has no classes; `predict` gives its values.")
-        return [self.classes[i] for i in self.task.predictions(self.outputs(self.raw(samples))).tolist()]
+        return [self.classes[i] for i in self.task.predictions(self._finite_outputs(samples)).tolist()]
 
 
 def stored_calibration(opened: Saved) -> Calibration:
@@ -194,6 +204,11 @@ def population(opened: Saved, device_name: str, config: Config, criterion: Crite
 def _no_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     """Where nothing is known that a loss could be told from."""
     return torch.tensor(math.nan)
+
+
+def finite(values: Tensor) -> Tensor:
+    """[N], whether all of a sample's values [N] or [N, C] are finite."""
+    return values.isfinite().view(len(values), -1).all(1)
 
 
 def top(probabilities_C: Tensor, predicted: int, count: int) -> list[int]:

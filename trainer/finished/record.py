@@ -6,6 +6,7 @@ becomes one sentence. Imports no torch.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -15,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer import folder
+from trainer.convert import show
 from trainer.errors import UserError
 from trainer.files import read_limited
+from trainer.folder import LEDGER
+from trainer.printable import printable
 
 LARGEST_BYTES = 100_000_000  # of results.json and metrics.csv
 LARGEST_DETAILS = 20_000_000
@@ -52,6 +56,7 @@ SHAPE: dict[str, Any] = {
     "versions": {"*": str},
     "seed": WHOLE,
     "command": [str],
+    "overrides": [str],
     "git_commit": TEXT,
     "data_fingerprint": TEXT,
     "skipped_images": [{"*": str}],
@@ -103,6 +108,27 @@ class Record:
     def status(self) -> str:
         """How the run ended, or that it has not."""
         return status(self.path, self.results)
+
+    @property
+    def overrides(self) -> list[str] | None:
+        """The words that make this run again, a random draw as the number that it gave; None where they are not known,
+        as of a run that was resumed: what it began with is not written down."""
+        words = self.results.get("overrides")
+        if words is None:  # an older run: of a sweep's job, what was typed began them all
+            typed = self.results.get("command") or []
+            in_sweep = any(w in ("-m", "--multirun") for w in typed) or (self.path.resolve().parent / LEDGER).exists()
+            words = None if in_sweep or not typed else typed[1:]
+        if words is None or any(word.startswith("resume=") for word in words):
+            return None
+        return [self._drawn(word) for word in words if "=" in word and not word.startswith(("-", "sweep."))]
+
+    def _drawn(self, word: str) -> str:
+        key, _, value = word.lstrip("+").partition("=")
+        at: Any = self.stored
+        for name in key.split("."):
+            at = at.get(name) if isinstance(at, dict) else None
+        drawn = "${" in value and isinstance(at, (str, int, float)) and "${" not in str(at)
+        return f"{key}={show(at)}" if drawn else word
 
     @property
     def monitor(self) -> str:
@@ -171,12 +197,6 @@ def status(path: Path, results: dict[str, Any]) -> str:
     return "running" if folder.is_running(path) else "broken off"
 
 
-def locate(name: str) -> Path:
-    """The run's folder that a user names: itself, or a checkpoint in it."""
-    path = Path(name)
-    return path.parent.parent if path.suffix == ".pt" else path
-
-
 def runs_below(place: Path) -> Iterator[Path]:
     """The folders of runs: `place` itself, or those in it, by name; links are not followed."""
     if (place / "config.yaml").exists():
@@ -206,6 +226,8 @@ def _text(path: Path, limit: int) -> str:
 def _json(path: Path, limit: int, shape: dict[str, Any]) -> dict[str, Any]:
     try:
         found = json.loads(_text(path, limit), parse_constant=lambda word: None)
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({str(error) or type(error).__name__}).") from error
     try:
@@ -247,11 +269,6 @@ def _shaped(value: Any, shape: Any, where: str) -> Any:
     return printable(value) if isinstance(value, str) else value
 
 
-def printable(text: str) -> str:
-    """The text without characters that would steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
-
-
 def _check_square(test: dict[str, Any] | None, path: Path) -> None:
     """As many rows and columns in the confusion matrix as there are classes."""
     if test is None or test["confusion_matrix"] is None:
@@ -264,6 +281,8 @@ def _check_square(test: dict[str, Any] | None, path: Path) -> None:
 def _rows(path: Path) -> list[dict[str, float | None]]:
     try:
         rows = folder.parse_metrics(_text(path, LARGEST_BYTES))
-    except (ValueError, TypeError) as error:
+    except UserError:
+        raise
+    except (ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path}: not readable ({error}).") from error
     return [{k: v if v is not None and abs(v) < LARGEST_NUMBER else None for k, v in row.items()} for row in rows]

@@ -16,11 +16,9 @@ from torch import Tensor, nn
 from trainer import about, build, checkpoint, device, targets
 from trainer.about import About
 from trainer.config import Config
-from trainer.convert import did_you_mean
 from trainer.errors import UserError
-from trainer.folder import LEDGER, is_running
+from trainer.finished.named import find
 
-BEST = ("checkpoints/best.pt", "best.pt")  # in a run folder, or alone in any folder
 SHOWN = 6  # names in a sentence
 
 
@@ -155,34 +153,6 @@ def open_for_verb(name: str, *, trusted: bool) -> Saved:
     config = opened.config("threads", "deterministic")
     device.set_up(config.threads, config.deterministic)
     return opened
-
-
-def find(name: str | Path) -> Path:
-    """The checkpoint file that a name stands for.
-
-    Raises:
-        UserError: there is none, or it lies outside the folder that was named.
-    """
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*")]) if path.parent.is_dir() else ""
-        raise UserError(f"{name}: there is no such run: expected a run folder or a checkpoint file.{near}")
-    for place in BEST:
-        file = path / place
-        if not file.is_file():
-            continue
-        if not file.resolve().is_relative_to(path.resolve()):
-            raise UserError(f"{file}: a link that leads out of the run folder, to {file.resolve()}. Name that file.")
-        return file
-    if (path / LEDGER).is_file():
-        jobs = sorted(p.parent.parent.name for p in path.glob("*/checkpoints/best.pt"))
-        raise UserError(f"{name}: a sweep, not a run; name one of its runs: {', '.join(jobs[:SHOWN]) or 'none yet'}.")
-    if not (path / "config.yaml").is_file():
-        raise UserError(f"{name}: no run folder: there is no checkpoints/best.pt in it, and no best.pt.")
-    now = " It is running at this moment." if is_running(path) else f" Go on with it: train resume={name}"
-    raise UserError(f"{name}: this run has no checkpoints/best.pt yet: it was not validated so far.{now}")
 
 
 def _weights(content: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from trainer.errors import UserError
 from trainer.finished import compare
 from trainer.finished.record import Record
+from trainer.printable import printable
 from trainer.report.leaderboard import print_table
 from trainer.report.svg import LOG_FROM
 
@@ -32,7 +33,7 @@ def show(records: Sequence[Record], picture: Path) -> None:
     print()
     print_table(["figure", *names], [list(row) for row in compare.figure_rows(records)], named=True)
     for note in compare.notes(records):
-        print(note)
+        print(printable(note))
     if draw(records, names, picture):
         print(f"\ncurves     {picture}")
 

@@ -7,12 +7,13 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.table import Table
 
+from trainer.printable import printable
 from trainer.report.console import Console
 
-CLASSES = ("loss", "accuracy", "balanced_accuracy", "f1", "auroc")
+CLASSES = ("loss", "nll", "accuracy", "balanced_accuracy", "f1", "auroc")
 SHORT = {"balanced_accuracy": "balanced"}
 WIDE = 400  # off a terminal no line is broken
-NUMBERS = ("loss", "mae", "rmse", "r2")
+NUMBERS = ("loss", "mse", "mae", "rmse", "r2")
 
 
 def tell(content: dict[str, Any], epoch: int) -> None:
@@ -35,23 +36,19 @@ def _calibration(figures: dict[str, Any]) -> str:
 
 
 def table(rows: list[tuple[str, dict[str, Any]]]) -> None:
-    """Several runs: (name, content of evaluation-<n>.json) of each."""
+    """Several runs of one task: (name, content of evaluation-<n>.json) of each; an ensemble has no loss."""
     figures = CLASSES if "accuracy" in rows[0][1]["test"] else NUMBERS
     shown = Table(box=None, pad_edge=False)
     for name in ("run", "part", "samples", *figures, *(["ece"] if figures is CLASSES else [])):
         left = name in ("run", "part")
         shown.add_column(SHORT.get(name, name), justify="left" if left else "right", overflow="fold")
     for name, content in rows:
-        test, found = content["test"], content["calibration"]
+        test, found = content["test"] | {key: content.get(key) for key in ("nll", "mse")}, content["calibration"]
         cells = ["" if test.get(figure) is None else f"{test[figure]:.4f}" for figure in figures]
         if found is not None:
             cells.append(f"{(found['calibrated'] or found['uncalibrated'])['ece']:.2%}")
-        shown.add_row(_plain(name), content["part"], f"{content['samples']:,}", *cells)
+        shown.add_row(printable(name), content["part"], f"{content['samples']:,}", *cells)
     console = RichConsole(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = WIDE
     console.print(shown)
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)

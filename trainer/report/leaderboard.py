@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from trainer.printable import printable
+
 
 def print_table(header: list[str], rows: list[list[Any]], *, named: bool = False) -> None:
     """Prints rows as they come, best first; None is left blank, figures have four digits after the point.
@@ -21,7 +23,7 @@ def print_table(header: list[str], rows: list[list[Any]], *, named: bool = False
     table = Table(box=None, pad_edge=False)
     for number, name in enumerate(header):
         first = named and number == 0
-        table.add_column(escape(name), justify="left" if first else "right", no_wrap=first, overflow="fold")
+        table.add_column(escape(printable(name)), justify="left" if first else "right", no_wrap=first, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value, short="." in name) for name, value in zip(header, row, strict=True)))
     console = Console(highlight=False, soft_wrap=True)
@@ -35,4 +37,4 @@ def _cell(value: Any, *, short: bool) -> str:
         return ""
     if short and isinstance(value, float):
         return f"{value:.4g}"
-    return f"{value:.4f}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.4f}" if isinstance(value, float) else escape(printable(str(value)))

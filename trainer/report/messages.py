@@ -1,9 +1,10 @@
-"""Errors on stderr, one line each; imports nothing, so that a typing mistake is answered at once."""
+"""Errors on stderr, one line each; imports nothing heavy, so that a typing mistake is answered at once."""
 
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable
+
+from trainer.printable import printable
 
 
 def print_problems(problems: Iterable[str], program: str = "train") -> None:
@@ -11,6 +12,4 @@ def print_problems(problems: Iterable[str], program: str = "train") -> None:
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     mark = "\x1b[31merror:\x1b[0m" if colour else "error:"
     for problem in problems:
-        # It may quote a file of somebody's, which is not to command the terminal.
-        text = "".join(" " if unicodedata.category(c) == "Cc" else c for c in problem)
-        print(f"{program}: {mark} {text}", file=sys.stderr)
+        print(f"{program}: {mark} {printable(problem)}", file=sys.stderr)

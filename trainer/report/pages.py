@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trainer.errors import UserError
-from trainer.finished.record import Record, locate, read, runs_below
+from trainer.finished.named import locate
+from trainer.finished.record import Record, read, runs_below
+from trainer.printable import printable
 from trainer.report.messages import print_problems
 from trainer.report.run_page import write_page
 
@@ -28,10 +30,10 @@ def write_pages(places: Iterable[str]) -> int:
     code = 0
     for run in dict.fromkeys(runs):
         try:
-            print(write_page(run))
+            print(printable(str(write_page(run))))
             _draw_missing(read(run))
         except UserError as error:
-            print_problems(error.problems)
+            print_problems(error.problems, "trainer report")
             code = 1
     return code
 

@@ -229,11 +229,22 @@ def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
+def _config_dir(record: Record) -> list[str]:
+    """The flag that names a folder of the user's own YAML, where there was one."""
+    typed = record.results.get("command") or []
+    for place, word in enumerate(typed):
+        if word.startswith(("--config-dir=", "-cd=")):
+            return [word]
+        if word in ("--config-dir", "-cd"):
+            return typed[place : place + 2]
+    return []
+
+
 def _commands(record: Record) -> str:
     """To be copied; only the words after the first are taken from the folder, each quoted."""
     place = shlex.quote(str(record.path))
-    command = record.results.get("command") or []
-    lines = [("Repeat", shlex.join(["train", *command[1:]]))] if command else []
+    words = record.overrides
+    lines = [("Repeat", shlex.join(["train", *_config_dir(record), *words]))] if words is not None else []
     lines += [
         ("Resume", f"train resume={place}"),
         ("Predict", f"trainer predict {place} FILE..."),

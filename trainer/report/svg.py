@@ -25,6 +25,7 @@ svg rect.share { fill: var(--soft); fill-opacity: .35; } svg text.a { stroke: no
 svg text.b { fill: var(--mark); stroke: none; font-weight: 600; }
 """
 
+MARGIN = 6  # pixels between the frame and the outermost points, which have a size
 Points = Sequence[tuple[float, float]]
 
 
@@ -43,12 +44,13 @@ class Axis:
     def over(
         cls, values: Sequence[float], start: float, length: float, *, log: bool = False, whole: bool = False
     ) -> Axis:
-        """Wide enough for all the values."""
+        """Wide enough for all the values; what is drawn at the outermost of them stays within the frame."""
+        inner = math.copysign(MARGIN, length)
         low, high = min(values), max(values)
         if high - low <= max(1e-12 * max(abs(low), abs(high)), 1e-300):
             room = abs(low) * 0.5 if abs(low) > 1e-290 else 0.1
             low, high = low - room, high + room
-        return cls(low, high, start, length, log and low > 0 and high / low > LOG_FROM, whole)
+        return cls(low, high, start + inner, length - 2 * inner, log and low > 0 and high / low > LOG_FROM, whole)
 
     def __call__(self, value: float) -> float:
         low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, value))
@@ -113,8 +115,9 @@ def scatter_chart(title: str, across: str, down: str, points: Points, diagonal: 
     low, high = (x_axis.low, x_axis.high) if diagonal else (0.0, 0.0)
     parts = [_frame(x_axis, y_axis, across, down)]
     if diagonal or y_axis.low <= 0 <= y_axis.high:
-        left, right = y_axis(low), y_axis(high)
-        parts.append(f'<line class="diagonal" x1="{LEFT}" y1="{left:.1f}" x2="{WIDTH - RIGHT}" y2="{right:.1f}"/>')
+        left, right = (x_axis(low), x_axis(high)) if diagonal else (LEFT, WIDTH - RIGHT)
+        ends = f'x1="{left:.1f}" y1="{y_axis(low):.1f}" x2="{right:.1f}" y2="{y_axis(high):.1f}"'
+        parts.append(f'<line class="diagonal" {ends}/>')
     parts += [f'<circle class="b" cx="{x_axis(x):.1f}" cy="{y_axis(y):.1f}" r="3"/>' for x, y in points]
     return _chart(title, f"{down} against {across} for {len(points)} samples", "".join(parts))
 

@@ -47,7 +47,8 @@ def evaluations(record: Record) -> str:
         return ""
     tests = [found["test"] or {} for found in record.evaluations.values()]
     figures = [name for name in FIGURES if any(test.get(name) is not None for test in tests)]
-    header = ["file", "data", "part", "samples", *figures, "calibration error", "temperature", "calibrated error"]
+    names = [name.replace("_", " ") for name in figures]
+    header = ["file", "data", "part", "samples", *names, "calibration error", "temperature", "calibrated error"]
     rows = []
     for (name, found), test in zip(record.evaluations.items(), tests, strict=True):
         as_it_is = (found["calibration"] or {}).get("uncalibrated") or {}
