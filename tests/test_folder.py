@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from trainer import folder
+from trainer import folder, stored_config
 from trainer.errors import UserError
 from trainer.folder import RunFolder
 
@@ -231,8 +231,8 @@ def test_the_chosen_options_come_back() -> None:
     choices = {"model": "lenet5", "data": "mnist_below_3", "experiment": "a-b.c"}
     run.write_config({"epochs": 1}, choices)
     run.close()
-    assert folder.read_choices(run.path) == choices
-    assert folder.read_config(run.path, trusted=False) == {"epochs": 1}
+    assert stored_config.read_choices(run.path) == choices
+    assert stored_config.read_config(run.path, trusted=False) == {"epochs": 1}
 
 
 def test_resume_latest_leaves_a_running_run_alone() -> None:

@@ -17,9 +17,9 @@ from trainer.data.load import Data
 from trainer.data.prepare import Prepare
 from trainer.data.table_prepare import TablePrepare
 from trainer.errors import UserError
-from trainer.folder import parse_config
 from trainer.pretrained import Preprocessing
 from trainer.printable import printable
+from trainer.stored_config import parse_config
 from trainer.tasks import Classification, Regression, Task
 
 IMAGE_FOLDER = "trainer.data.images.image_folder"

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from trainer import config, folder
+from trainer import config, folder, stored_config
 from trainer.compose import Composer, Job, finish
 from trainer.convert import show
 from trainer.errors import UserError
@@ -35,7 +35,7 @@ def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tu
         raise UserError(*error.problems, *problems) from error
     _refuse_stacked(path)
     trust, force = (bool(given[k].value()) if k in given else False for k in ("trust", "resume_force"))
-    stored = folder.read_config(path, trusted=trust)
+    stored = stored_config.read_config(path, trusted=trust)
     # What may change freely may be absent too: it is newer than the run.
     stored = {key: value for key, value in config.defaults().items() if _is_free(key)} | stored
     missing = [key for key in config.defaults() if key not in stored]
@@ -53,7 +53,7 @@ def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tu
     for override in overrides:
         if override.key_or_group not in composer.groups:
             set_value(tree, override, composer.groups, problems)
-    choices = folder.read_choices(path) | {o.key_or_group: str(o.value()) for o in groups}
+    choices = stored_config.read_choices(path) | {o.key_or_group: str(o.value()) for o in groups}
     job = finish(tree, choices, [o.input_line or "" for o in overrides])
     problems += job.problems
     if problems:

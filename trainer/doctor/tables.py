@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from trainer.data.table import chosen_columns, parse_column, parse_target, read
+from trainer.data.table import chosen_columns, read
+from trainer.data.table_columns import parse_column, parse_target
 from trainer.data.table_rows import is_missing
 from trainer.doctor.columns import Parsed, counts_rows, far_values, nearly_constant, repeated
 from trainer.doctor.findings import Report, some

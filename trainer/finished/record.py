@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import folder
+from trainer import folder, stored_config
 from trainer.convert import show
 from trainer.errors import UserError
 from trainer.files import read_limited
@@ -88,7 +88,7 @@ class Record:
         path: the folder, as it was named.
         text: of config.yaml, `${...}` unresolved.
         stored: the same as a tree.
-        choices: the options that were chosen; see folder.read_choices.
+        choices: the options that were chosen; see stored_config.read_choices.
         results: of results.json with all keys of SHAPE, None where absent; empty where there is no such file.
         rows: of metrics.csv; what is no finite number is None.
         details: of details.json, with all keys of DETAILS; empty where there is no such file.
@@ -151,9 +151,9 @@ def read(path: Path) -> Record:
     if not (path / "config.yaml").exists():
         what = "it has no config.yaml" if path.is_dir() else "there is no such folder"
         raise UserError(f"{path}: expected a run folder, and {what}.")
-    text = _text(path / "config.yaml", folder.MAX_CONFIG_BYTES)
+    text = _text(path / "config.yaml", stored_config.MAX_CONFIG_BYTES)
     # Trusted to be shown as it stands: an interpolation in it is never resolved.
-    record = Record(path, text, folder.read_config(path, trusted=True), folder.read_choices(path))
+    record = Record(path, text, stored_config.read_config(path, trusted=True), stored_config.read_choices(path))
     record.results = read_results(path)
     if (path / "metrics.csv").exists():
         record.rows = _rows(path / "metrics.csv")

@@ -17,7 +17,7 @@ from trainer import config
 from trainer.compose import Composer, HydraException, Job, finish, first_sentence
 from trainer.convert import show
 from trainer.errors import UserError
-from trainer.folder import refuse_interpolation
+from trainer.stored_config import refuse_interpolation
 from trainer.sweep.ledger import Entry
 from trainer.tree import leaves_of
 

@@ -1,0 +1,94 @@
+"""config.yaml of a run folder, which anyone may have written: read as plain values, nothing in it resolved."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainer.errors import UserError
+
+MAX_CONFIG_BYTES = 1_000_000
+LARGEST_BITS = 1024  # of a whole number: no float is larger
+CHOICES = "# chosen: "
+
+
+def read_choices(path: Path) -> dict[str, str]:
+    """The options that config.yaml says were chosen; for people's eyes only, nothing is looked up by them."""
+    with open(path / "config.yaml", encoding="utf-8") as file:
+        first = file.readline(10_000)
+    if not first.startswith(CHOICES):
+        return {}
+    return dict(re.findall(r"(\w+)=([\w.-]+)", first))
+
+
+class _NoAliases(yaml.SafeLoader):
+    """YAML without anchors: a few lines of them can stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not accepted in a stored configuration")
+        return super().compose_node(parent, index)
+
+
+def read_config(path: Path, *, trusted: bool) -> dict[str, Any]:
+    """The tree of a run folder's config.yaml; plain values only.
+
+    Raises:
+        UserError: it is no such file, or it reads environment variables and is not trusted.
+    """
+    file = path / "config.yaml"
+    if file.stat().st_size > MAX_CONFIG_BYTES:
+        raise UserError(f"{file}: larger than {MAX_CONFIG_BYTES:,} bytes, which no configuration is.")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not readable: {error}.") from error
+    tree = parse_config(text, file)
+    if not trusted:
+        refuse_interpolation(text, file)
+    return tree
+
+
+def parse_config(text: str, where: Path) -> dict[str, Any]:
+    """The tree of a stored configuration, plain values only, interpolations as they stand.
+
+    Raises:
+        UserError: it is none.
+    """
+    if len(text) > MAX_CONFIG_BYTES:
+        raise UserError(f"{where}: its configuration is larger than {MAX_CONFIG_BYTES:,} bytes, which none is.")
+    try:
+        tree = yaml.load(text, _NoAliases)  # a SafeLoader
+        _check_numbers(tree)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{where}: not readable: {' '.join(str(error).split())}.") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{where}: expected a configuration, found {type(tree).__name__}.")
+    return tree
+
+
+def _check_numbers(value: Any) -> None:
+    """
+    Raises:
+        ValueError: a number that is none of a configuration; Python cannot even show one of thousands of digits.
+    """
+    if isinstance(value, dict):
+        for pair in value.items():
+            _check_numbers(pair)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _check_numbers(inner)
+    elif isinstance(value, int) and value.bit_length() > LARGEST_BITS:
+        raise ValueError(f"a whole number of {value.bit_length():,} bits, where {LARGEST_BITS} are accepted")
+
+
+def refuse_interpolation(text: str, where: Path) -> None:
+    """
+    Raises:
+        UserError: a stored configuration would read something when it is resolved.
+    """
+    if "${" in text:
+        raise UserError(f"{where}: it reads environment variables (${{...}}). If you trust it, add trust=true.")
