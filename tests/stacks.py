@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from trainer import checkpoint
 
 DOUBLE = ("threads=1", "plots=false", "precision=float64", "sweep.workers=1")
 STACK = "sweep.stack=true"
+# What of a run is seen first depends on whether a save was due just then, as at a signal.
+NOTICED = re.compile("the (weights are|validation loss is|training loss is) not finite")
 KEPT = ("status", "reason", "error", "test", "valid", "train", "best_epoch", "epochs", "steps")
 
 
@@ -25,6 +28,8 @@ def close(a: Any, b: Any, tolerance: float = 1e-9) -> bool:
         return list(a) == list(b) and all(close(a[key], b[key], tolerance) for key in a)
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(close(x, y, tolerance) for x, y in zip(a, b, strict=True))
+    if isinstance(a, str) and isinstance(b, str):
+        a, b = (NOTICED.sub("not finite", text) for text in (a, b))
     try:
         return a == b or math.isclose(float(a), float(b), rel_tol=tolerance, abs_tol=tolerance)
     except (TypeError, ValueError):

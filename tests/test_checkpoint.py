@@ -20,6 +20,7 @@ from trainer import checkpoint
 from trainer.assemble import assemble
 from trainer.checkpoint import Damaged, Saver, load, save
 from trainer.errors import RunFailed
+from trainer.state import RunState
 from trainer.step import NonFinite
 
 CONTENT = {"weights": torch.linspace(-1, 1, 300), "count": torch.arange(7), "about": {"classes": ["a", "b"]}}
@@ -146,8 +147,10 @@ def test_the_newest_good_file_is_found(path: Path) -> None:
     folder = Path("run")
     folder.mkdir()
     assert checkpoint.load_newest(folder) == (None, [])
+    run = dict.fromkeys(RunState.KEYS)
     for count in (1, 2):
-        save(folder / "last.pt", {"count": count}, folder / "previous.pt")
+        content = {"fingerprint": "that of the data", "run": run, "count": count}
+        save(folder / "last.pt", content, folder / "previous.pt")
     assert checkpoint.load_newest(folder)[0]["count"] == 2
     (folder / "last.pt").write_bytes(b"")
     content, notes = checkpoint.load_newest(folder)
@@ -155,6 +158,11 @@ def test_the_newest_good_file_is_found(path: Path) -> None:
     assert "last.pt is damaged" in notes[0]
     (folder / "last.pt").unlink()  # killed between the two renames
     assert checkpoint.load_newest(folder)[0]["count"] == 1
+    for other in ({"count": 3}, {"fingerprint": "x", "run": {"step": 3}}, {"fingerprint": "x", "run": [1]}):
+        save(folder / "last.pt", other)
+        content, notes = checkpoint.load_newest(folder)
+        assert content["count"] == 1
+        assert "last.pt is damaged: it does not hold what this program writes there" in notes[0]
 
 
 def test_weights_that_are_not_finite_are_never_saved(job) -> None:

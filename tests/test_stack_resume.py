@@ -159,6 +159,24 @@ def test_of_a_damaged_file_the_one_before_is_taken(whole, hasty: Server) -> None
     assert all(owned(checkpoint.load(path)) for path in files)
 
 
+def test_a_member_that_cannot_go_on_leaves_the_others_their_stack(whole, hasty: Server) -> None:
+    running = begin(hasty)
+    running.until(training)
+    done = running.kill(signal.SIGTERM)
+    spoilt, other = [place for place in places(done.folder) if results(place)["status"] == "interrupted"][:2]
+    for path in spoilt.glob("checkpoints/[lp]*.pt"):
+        path.write_bytes(b"")
+    others = [place for place in places(done.folder) if place != spoilt]
+    torn = other / "checkpoints" / ".last.pt.1234.tmp"
+    torn.write_bytes(b"half of it")
+    done = again(hasty, running).end()
+    assert done.code == 1
+    assert [line for line in done.err.splitlines() if "start the run anew" in line]
+    assert results(spoilt)["status"] == "failed"
+    assert {results(place)["status"] for place in others} <= {"completed", "early_stopped", "diverged"}
+    assert not torn.exists()
+
+
 @pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "stack-000"])
 def test_a_file_that_is_not_this_sweeps_is_refused_in_a_sentence(name: str, hasty: Server, tmp_path: Path) -> None:
     folder = half_done(hasty)

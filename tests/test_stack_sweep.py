@@ -238,13 +238,6 @@ class Projection(nn.Module):
 
     def forward(self, x):
         return self.last(torch.tanh(x.flatten(1) @ self.projection.to(x.dtype)))
-
-
-class Picky(nn.Linear):
-    def __init__(self, in_features, num_outputs, dropout=0.0):
-        if dropout == 0.5:
-            raise ValueError("not half of it")
-        super().__init__(in_features, num_outputs)
 """
 
 
@@ -278,16 +271,6 @@ def test_settings_that_cannot_be_stacked_are_named(words: str, reason: str, swee
     assert done.code == 0, done.err
     assert lines(done.out) == [f"stack      2 jobs from job 0 on are trained one by one: {reason}"]
     assert stacks(done.folder) == []
-
-
-def test_a_job_that_cannot_be_built_leaves_the_others_their_stack(sweep) -> None:
-    Path("keeping.py").write_text(KEEPING)
-    own("Picky")
-    done = sweep("-m", *DOUBLE, "data=iris", "model=own", "model.dropout=0,0.5", "seed=range(16)", "epochs=1", STACK)
-    assert done.code == 1
-    assert list(states(done.folder).values()) == ["done"] * 16 + ["failed"] * 16
-    assert len(done.err.splitlines()) == 16
-    assert all("refuses" in line and "not half of it" in line for line in done.err.splitlines())
 
 
 def test_seconds_are_each_runs_share(sweep) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from trainer.config import Duration
 from trainer.errors import RunFailed
-from trainer.files import write_atomically
+from trainer.files import remove_torn, write_atomically
 from trainer.state import RunState
 from trainer.step import NonFinite
 
@@ -164,6 +164,7 @@ class Saver:
         self.spent = 0.0
         self.last_cost: float | None = None
         folder.mkdir(exist_ok=True)
+        remove_torn(folder)
 
     def due(self, state: RunState) -> bool:
         if state.step == 0 or state.step == self.saved_step:

@@ -86,9 +86,10 @@ def run_trainer(words: list[str]) -> int:
     """`trainer` with these arguments; returns the exit code."""
     if words[:1] == ["train"]:
         return run_train(words[1:])
-    from trainer.verbs import run_verb
+    from trainer.verbs import complete, run_verb
 
-    return run_verb(words)
+    asked = os.environ.get("_TRAINER_COMPLETE")  # by a shell, in click's manner
+    return complete(asked) if asked else run_verb(words)
 
 
 def run_train(words: list[str]) -> int:

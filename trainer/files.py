@@ -41,6 +41,12 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
         ) from error
 
 
+def remove_torn(folder: Path) -> None:
+    """Takes away what a process that was killed while it wrote to this folder has left; nobody else writes there."""
+    for torn in folder.glob(".*.tmp"):
+        torn.unlink(missing_ok=True)
+
+
 def not_made(path: Path, error: OSError) -> UserError | RunFailed:
     """What to raise where a file or folder cannot be made: with a full disk it is no matter of where."""
     reason = error.strerror or str(error)

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, shell_complete
 
 from trainer.convert import did_you_mean
 from trainer.errors import UserError
@@ -61,6 +61,11 @@ class Verbs(click.Group):
 @click.version_option(package_name="trainer-cli", prog_name="trainer", message="%(prog)s %(version)s")
 def verbs() -> None:
     """What can be done with runs, before and after training. A RUN is a run folder or a checkpoint in one."""
+
+
+def complete(asked: str) -> int:
+    """Answers a shell that completes a command line, which stands in its environment; returns the exit code."""
+    return shell_complete(verbs, {}, "trainer", "_TRAINER_COMPLETE", asked)
 
 
 def run_verb(words: Sequence[str]) -> int:

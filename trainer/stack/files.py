@@ -16,6 +16,7 @@ import torch
 from trainer import checkpoint
 from trainer.checkpoint import AUTO_SHARE, NAMES, Saver, finite
 from trainer.errors import RunFailed
+from trainer.files import remove_torn
 from trainer.state import RunState
 from trainer.step import NonFinite
 
@@ -35,6 +36,7 @@ class StackSaver:
         self.started = self.saved_at = time.perf_counter()
         self.spent = self.last_cost = 0.0
         self.saved_step = -1
+        remove_torn(place)
 
     def due(self, state: RunState) -> bool:
         now = time.perf_counter()
