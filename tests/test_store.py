@@ -330,19 +330,22 @@ def _command(process: int) -> str:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes through /proc")
 def test_a_decoding_process_that_dies_costs_no_image() -> None:
-    write_many(Path("photos"), 400, side=100)
+    write_many(Path("photos"), 600, side=300)
     paths = sorted(map(str, Path("photos").rglob("*.jpg")))
     killed: list[int] = []
 
+    def worked(child: int) -> int:
+        return int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11])
+
     def watch(what: str, done: int, total: int) -> None:
         if not killed and done > 60 and (alive := children()):
-            killed.append(alive[0])
+            killed.append(max(alive, key=worked))  # not one that is still starting
             os.kill(killed[-1], signal.SIGKILL)
 
-    alone, together = (np.zeros((400, 100, 100, 3), np.uint8) for _ in range(2))
-    found = decode_all(paths, (100, 100, 3), Geometry(), together, watch, processes=2)
+    alone, together = (np.zeros((600, 100, 100, 3), np.uint8) for _ in range(2))
+    found = decode_all(paths, (100, 100, 3), Geometry(100), together, watch, processes=2)
     assert killed
-    assert found == decode_all(paths, (100, 100, 3), Geometry(), alone, Watched(), processes=1)
+    assert found == decode_all(paths, (100, 100, 3), Geometry(100), alone, Watched(), processes=1)
     assert np.array_equal(alone, together)
     assert children() == []
 

@@ -189,6 +189,7 @@ class _Processes:
         assert process.stdout
         _tell(process, self.request)
         if not process.stdout.readline() and not self.ended:
+            self._stop(process)
             raise RunFailed(f"a decoding process did not start: {' '.join(words)}.")
         return process
 
