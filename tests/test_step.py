@@ -49,9 +49,11 @@ def test_steps_equal_a_loop_by_hand_bit_for_bit(model: str, words: tuple[str, ..
     assert parts.population.sums.result()["train_loss"] == pytest.approx(sum(losses) / (6 * 64), rel=1e-12)
 
 
+# torch divides a mean of weighed losses by the weights, which other batches share out otherwise.
+@pytest.mark.parametrize("more", ["clip_norm=0.1", "loss=cross_entropy loss.weight=[1,10,1,1,1,5,1,1,2,1]"])
 @pytest.mark.parametrize("cuts", [[64], [16] * 4, [1, 40, 7, 16], [63, 1]], ids=str)
-def test_accumulation_equals_the_whole_batch(cuts: list[int], job) -> None:
-    words = ("model=ann", "model.dropout=0", "precision=float64", "optim=sgd", "clip_norm=0.1")
+def test_accumulation_equals_the_whole_batch(cuts: list[int], more: str, job) -> None:
+    words = ("model=ann", "model.dropout=0", "precision=float64", "optim=sgd", *more.split())
     parts, whole = assemble(job(*words).config), assemble(job(*words).config)
     ((inputs, targets),) = first_batches(parts, 1)
     train_step(parts.population, list(zip(inputs.split(cuts), targets.split(cuts), strict=True)))
@@ -59,19 +61,6 @@ def test_accumulation_equals_the_whole_batch(cuts: list[int], job) -> None:
     for x, y in zip(parts.state.model.parameters(), whole.state.model.parameters(), strict=True):
         torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
     assert parts.state.step == 1
-
-
-@pytest.mark.parametrize("cuts", [[16] * 4, [1, 40, 7, 16]], ids=str)
-def test_with_class_weights_too(cuts: list[int], job) -> None:
-    """torch divides a mean of weighed losses by the weights, which other batches share out otherwise."""
-    words = ("model=ann", "model.dropout=0", "precision=float64", "optim=sgd", "loss=cross_entropy")
-    words += ("loss.weight=[1,10,1,1,1,5,1,1,2,1]",)
-    parts, whole = assemble(job(*words).config), assemble(job(*words).config)
-    ((inputs, targets),) = first_batches(parts, 1)
-    train_step(parts.population, list(zip(inputs.split(cuts), targets.split(cuts), strict=True)))
-    train_step(whole.population, [(inputs, targets)])
-    for x, y in zip(parts.state.model.parameters(), whole.state.model.parameters(), strict=True):
-        torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
     found, expected = (p.population.sums.result() for p in (parts, whole))
     assert found == pytest.approx(expected, rel=1e-12)
 
