@@ -109,9 +109,10 @@ def table(
 
 
 def _digits(column: list[Any]) -> str:
-    """How the numbers of a column are written: shares with the same decimals, to be compared at a look."""
+    """How the numbers of a column are written: shares with the same decimals, what was typed (0.01) as it was."""
     sizes = [abs(value) for value in column if isinstance(value, float) and value != 0]
-    return ".4f" if all(0.001 <= size <= 1 for size in sizes) else ".4g"
+    measured = any(round(size, 2) != size for size in sizes)
+    return ".4f" if measured and all(0.01 <= size <= 1 for size in sizes) else ".4g"
 
 
 def _cell(value: Any, kind: str, digits: str, head: bool = False) -> str:
