@@ -31,9 +31,9 @@ from torch.nn import functional as F
 from trainer.data.source import Arrays, Source
 
 if TYPE_CHECKING:
-    from trainer.compose import Job
-    from trainer.loop import Fit
-    from trainer.run import Journal
+    from trainer.config.compose import Job
+    from trainer.run.run import Journal
+    from trainer.training.loop import Fit
 
 
 def main() -> None:
@@ -130,7 +130,7 @@ def mnist(arguments: argparse.Namespace) -> None:
 
 def tables(arguments: argparse.Namespace) -> None:
     """200 epochs on the 569 rows of breast_cancer: share of the loop that a bare loop needs; promised: 0.6."""
-    from trainer.assemble import assemble
+    from trainer.components.assemble import assemble
 
     words = ["data=breast_cancer", "model=mlp", "model.hidden=[16]", "batch_size=32", "epochs=200", "patience=null"]
     parts = assemble(compose(words).config)
@@ -184,7 +184,7 @@ def _show_own_time(profile: cProfile.Profile) -> None:
 
 def compose(words: list[str]) -> Job:
     """The job of these words."""
-    from trainer.compose import Composer
+    from trainer.config.compose import Composer
 
     composer = Composer()
     return composer.job(composer.read(words, sweep=False)[0])
@@ -193,13 +193,13 @@ def compose(words: list[str]) -> Job:
 @contextmanager
 def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[Fit]:
     """The program's own loop, ready to run, with its files and checkpoints in a folder that goes afterwards."""
-    from trainer.assemble import assemble
-    from trainer.checkpoint import Saver
-    from trainer.folder import RunFolder
-    from trainer.loop import Fit
+    from trainer.components.assemble import assemble
+    from trainer.records.folder import RunFolder
     from trainer.report.console import Console
-    from trainer.run import Journal, columns
+    from trainer.run.run import Journal, columns
     from trainer.signals import Signals
+    from trainer.training.checkpoint import Saver
+    from trainer.training.loop import Fit
 
     job = compose(words)
     parts = assemble(job.config)
@@ -222,7 +222,7 @@ def beside_program(words: list[str], others: dict[str, Callable[[], float]], epo
 
     An epoch of the program lasts from the end of one report to the end of the next, so that everything is in it.
     """
-    from trainer.run import Journal
+    from trainer.run.run import Journal
 
     times: dict[str, list[float]] = {name: [] for name in (*others, "trainer")}
 
@@ -266,8 +266,8 @@ def _write_photos(root: Path, size: int, count: int, width: int | None = None) -
 
 def _stream(root: str, size: int, repeats: int) -> None:
     from trainer.data.batches import Streamed
-    from trainer.data.decode import Geometry
-    from trainer.data.images import ImageFiles
+    from trainer.data.images.decode import Geometry
+    from trainer.data.images.folder import ImageFiles
     from trainer.data.prepare import Prepare
 
     paths = sorted(map(str, Path(root).rglob("*.jpg")))
@@ -299,8 +299,8 @@ def _stream(root: str, size: int, repeats: int) -> None:
 def images(arguments: argparse.Namespace) -> None:
     """an image folder from its second epoch on against tensors in memory (promised: 0.95 of the speed); decoding 5,000
     photos of 500x400 by a process per core against one (promised on two cores: 1.7)."""
-    from trainer.data.decode import Geometry
-    from trainer.data.pool import decode_all
+    from trainer.data.images.decode import Geometry
+    from trainer.data.images.pool import decode_all
 
     with tempfile.TemporaryDirectory() as place:
         os.environ["XDG_CACHE_HOME"] = place
@@ -363,7 +363,7 @@ def images(arguments: argparse.Namespace) -> None:
 
 def in_memory(root: str) -> Source:
     """The images of a folder as tensors."""
-    from trainer.data.images import image_folder
+    from trainer.data.images.folder import image_folder
 
     source = image_folder(root)
     for name, part in source.parts.items():
@@ -373,7 +373,7 @@ def in_memory(root: str) -> Source:
 
 def _later_epochs(words: list[str]) -> float:
     """Seconds of all epochs after the first, everything included."""
-    from trainer.run import Journal
+    from trainer.run.run import Journal
 
     ends: list[float] = []
 
@@ -389,8 +389,8 @@ def _later_epochs(words: list[str]) -> float:
 
 def augment(arguments: argparse.Namespace) -> None:
     """augmentations of a batch on the CPU against torchvision's sample by sample, and kornia's if it is installed."""
-    from trainer.data.augment import Augmentation, RandomAffine, RandomResizedCrop
-    from trainer.data.colour import ColourJitter
+    from trainer.data.augment.colour import ColourJitter
+    from trainer.data.augment.ops import Augmentation, RandomAffine, RandomResizedCrop
 
     ours: dict[str, Augmentation] = {
         "resized crop, flip": RandomResizedCrop(),

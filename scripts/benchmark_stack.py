@@ -52,11 +52,11 @@ def stack(arguments: argparse.Namespace) -> None:
 
 STEPS = """
 import resource, sys, time
-import trainer.run
-from trainer.compose import Composer
-from trainer.data.loading import Shared
+import trainer.run.run
+from trainer.config.compose import Composer
+from trainer.data.loader import Shared
 from trainer.stack.group import build, stacked
-from trainer.step import train_step
+from trainer.training.step import train_step
 
 runs, words = int(sys.argv[1]), sys.argv[2:]
 composer = Composer()

@@ -17,7 +17,7 @@ RATES = "1e-4,3e-4,1e-3,2e-3,3e-3,5e-3,1e-2,3e-2"
 # As Hydra's own multirun does it: one process, a job after the other, each reading its data itself. Imports left out.
 ONE_AFTER_THE_OTHER = """
 import sys, time
-import trainer.run, torchmetrics.functional.classification
+import trainer.run.run, torchmetrics.functional.classification
 from trainer import cli
 begin = time.perf_counter()
 for rate in sys.argv[1].split(","):
@@ -26,7 +26,7 @@ print("SECONDS", time.perf_counter() - begin)
 """
 SWEEP = """
 import sys, time
-import trainer.run, trainer.multirun, torchmetrics.functional.classification
+import trainer.run.run, trainer.sweeps.start, torchmetrics.functional.classification
 from trainer import cli
 begin = time.perf_counter()
 assert cli.run_train(["-m", *sys.argv[2:], f"optim.lr={sys.argv[1]}", "test=false"]) == 0
@@ -34,8 +34,8 @@ print("SECONDS", time.perf_counter() - begin)
 """
 COMPOSE = """
 import time
-from trainer.compose import Composer
-from trainer.sweep.jobs import compose_jobs
+from trainer.config.compose import Composer
+from trainer.sweeps.grid import compose_jobs
 composer = Composer()
 begin = time.perf_counter()
 jobs = compose_jobs(composer, ["model=lenet5,cnn", "optim.lr=1e-4,1e-3,1e-2,1e-1", "seed=range(32)"])
@@ -90,10 +90,10 @@ def _overhead(folder: Path) -> float:
 
 FEATURES = """
 import sys, time, torch
-import trainer.run, torchvision
-from trainer.compose import Composer
-from trainer.assemble import assemble
-from trainer.loop import Fit
+import trainer.run.run, torchvision
+from trainer.config.compose import Composer
+from trainer.components.assemble import assemble
+from trainer.training.loop import Fit
 from trainer.signals import Signals
 
 class Silent:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.commands.train import run_train
+
 # Threads that wait must not keep the cores from the tests beside them; read once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -21,7 +23,7 @@ import torchvision
 from photos import write_photos, write_table
 
 from trainer import cli
-from trainer.compose import Composer, Job
+from trainer.config.compose import Composer, Job
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("TRAINER_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -66,7 +68,7 @@ def train(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
         before = set(Path("outputs").glob("*/*"))
         resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
         words = words if any(word.startswith(("plots=", "resume=")) for word in words) else (*words, "plots=false")
-        code = cli.guarded(lambda: cli.run_train(list(words)))
+        code = cli.guarded(lambda: run_train(list(words)))
         out, err = capfd.readouterr()
         new = sorted(set(Path("outputs").glob("*/*")) - before)
         folder = (
@@ -143,7 +145,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             os.chdir(place)
             torch.set_num_threads(1)
             try:
-                assert cli.guarded(lambda: cli.run_train([*words, "threads=1", "plots=false"])) == 0
+                assert cli.guarded(lambda: run_train([*words, "threads=1", "plots=false"])) == 0
             finally:
                 os.chdir(before)
             folders[words] = next((place / "outputs").glob("[0-9]*/*")).resolve()

@@ -10,13 +10,14 @@ import numpy as np
 from PIL import Image
 
 from trainer import cli
+from trainer.commands.train import run_train
 
 
 def trained(folder: Path, *words: str) -> Path:
     """Runs `train` in `folder`, in this process and on one thread; returns the run's folder."""
     before = set(folder.glob("outputs/[0-9]*/*"))
     with contextlib.chdir(folder):
-        code = cli.guarded(lambda: cli.run_train(["threads=1", *words]))
+        code = cli.guarded(lambda: run_train(["threads=1", *words]))
     assert code == 0
     (new,) = set(folder.glob("outputs/[0-9]*/*")) - before
     return new.resolve()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from sweeps import ledger, places, results, rows, table
 
-from trainer import checkpoint
+from trainer.training import checkpoint
 
 DOUBLE = ("threads=1", "plots=false", "precision=float64", "sweep.workers=1")
 STACK = "sweep.stack=true"

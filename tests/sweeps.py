@@ -17,7 +17,7 @@ from typing import Any
 
 from conftest import REPOSITORY, Done
 
-from trainer import checkpoint
+from trainer.training import checkpoint
 
 TINY = ("data=iris", "model=mlp", "threads=1", "plots=false")
 NEEDS_PROC = not Path("/proc/self/stat").exists()
@@ -26,10 +26,11 @@ NEEDS_PROC = not Path("/proc/self/stat").exists()
 HARNESS = """
 import json, os, sys, time, traceback
 import torchmetrics.functional.classification
-from trainer import assemble, run
-from trainer.sweep import executor
-from trainer.cli import guarded, run_train
-from trainer.compose import Composer
+import trainer.run.run
+import trainer.sweeps.executor
+from trainer.cli import guarded
+from trainer.commands.train import run_train
+from trainer.config.compose import Composer
 
 composer = Composer()  # Hydra reads its own grammar once
 composer.job(composer.read(["optim.lr=1e-3"], sweep=False)[0])

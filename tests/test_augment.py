@@ -12,9 +12,9 @@ from torch import Tensor
 from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
 from torchvision.transforms.v2 import functional as tv
 
-from trainer.data.augment import FlipCrop, RandomAffine, RandomErasing, RandomResizedCrop, Strong
-from trainer.data.chain import Chain
-from trainer.data.colour import ColourJitter
+from trainer.data.augment.chain import Chain
+from trainer.data.augment.colour import ColourJitter
+from trainer.data.augment.ops import FlipCrop, RandomAffine, RandomErasing, RandomResizedCrop, Strong
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -178,7 +178,7 @@ def test_all_changes_together_are_torchvisions_in_turn() -> None:
 
 
 def test_hue_turns_as_hsv_does_by_a_third_and_keeps_greys_and_sums() -> None:
-    from trainer.data.colour import _turn
+    from trainer.data.augment.colour import _turn
 
     one = torch.eye(3, dtype=torch.float64)
     images = raw(1)[0]

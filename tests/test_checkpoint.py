@@ -16,12 +16,12 @@ import pytest
 import torch
 from conftest import same_tree
 
-from trainer import checkpoint
-from trainer.assemble import assemble
-from trainer.checkpoint import Damaged, Saver, load, save
+from trainer.components.assemble import assemble
 from trainer.errors import RunFailed
-from trainer.state import RunState
-from trainer.step import NonFinite
+from trainer.training import checkpoint
+from trainer.training.checkpoint import Damaged, Saver, load, save
+from trainer.training.state import RunState
+from trainer.training.step import NonFinite
 
 CONTENT = {"weights": torch.linspace(-1, 1, 300), "count": torch.arange(7), "about": {"classes": ["a", "b"]}}
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from trainer import __version__, cli, config
+from trainer import __version__, cli
+from trainer.config import schema
 
 QUICK = ["model=ann", "debug=fast"]
 
@@ -92,7 +93,7 @@ def test_help_begins_with_examples_and_names_everything(train) -> None:
     text = train("--help").out
     sections = re.findall(r"^(\S.*)\n  ", text, re.MULTILINE)
     assert sections[0] == "Examples"
-    for key in config.documented_keys():
+    for key in schema.documented_keys():
         assert re.search(rf"^  {re.escape(key[0])}=", text, re.MULTILINE), key[0]
     for path in (REPOSITORY / "conf").glob("*/*.yaml"):
         section = text.partition(f"\n{path.parent.name}=\n")[2].partition("\n\n")[0]
@@ -137,7 +138,7 @@ def test_cfg_job_prints_the_configuration_and_trains_nothing(train) -> None:
 
 
 def test_what_cfg_job_prints_is_a_sound_configuration(train) -> None:
-    assert config.parse(yaml.safe_load(train("--cfg", "job").out))[1] == []
+    assert schema.parse(yaml.safe_load(train("--cfg", "job").out))[1] == []
 
 
 @pytest.mark.parametrize(

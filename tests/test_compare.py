@@ -16,11 +16,11 @@ from conftest import REPOSITORY
 from PIL import Image
 from runs import trained
 
-from trainer import catalog, cli
-from trainer.errors import UserError
-from trainer.finished import compare, record
-from trainer.paths import shipped_conf
-from trainer.printable import printable
+from trainer import cli
+from trainer.config import catalog
+from trainer.config.catalog import shipped_conf
+from trainer.errors import UserError, printable
+from trainer.records import compare, record
 
 
 @pytest.fixture(scope="module")

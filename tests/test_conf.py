@@ -15,8 +15,8 @@ from PIL import Image
 from torchvision import datasets
 
 from trainer.data import sources
-from trainer.freeze import freeze
 from trainer.models.vision import natural_size, torchvision_model
+from trainer.training.freeze import freeze
 
 CONF = REPOSITORY / "conf"
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))

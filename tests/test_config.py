@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from trainer import config
-from trainer.config import Config, Duration
+from trainer.config import schema
+from trainer.config.schema import Config, Duration
+from trainer.errors import show
 
-KEYS = dict(config.documented_keys())
+KEYS = dict(schema.documented_keys())
 BOUNDED = [(key, name) for key, field in KEYS.items() for name in ("ge", "gt", "le", "lt") if name in field.metadata]
 CHOSEN = [(key, choice) for key, field in KEYS.items() for choice in field.metadata.get("choices", ())]
 
@@ -31,7 +32,7 @@ def get(parsed: Config, key: str) -> Any:
 
 
 def test_the_defaults_pass_their_own_checks_and_come_back_unchanged() -> None:
-    assert config.parse(config.defaults()) == (Config(), [])
+    assert schema.parse(schema.defaults()) == (Config(), [])
 
 
 def test_the_documented_keys_are_those_that_are_composed() -> None:
@@ -42,7 +43,7 @@ def test_the_documented_keys_are_those_that_are_composed() -> None:
             for leaf in (leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name})
         }
 
-    assert leaves(config.defaults()) == set(KEYS)
+    assert leaves(schema.defaults()) == set(KEYS)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -78,7 +79,7 @@ def test_every_key_says_what_it_means(key: str) -> None:
     ],
 )
 def test_sound_values_get_the_type_of_their_key(key: str, given: Any, becomes: Any) -> None:
-    parsed, problems = config.parse(tree_of(key, given))
+    parsed, problems = schema.parse(tree_of(key, given))
     assert not problems
     value = get(parsed, key)
     assert value == becomes
@@ -127,9 +128,9 @@ def test_sound_values_get_the_type_of_their_key(key: str, given: Any, becomes: A
     ],
 )
 def test_other_values_are_one_problem_and_the_default_stands_in(key: str, given: Any) -> None:
-    parsed, problems = config.parse(tree_of(key, given))
+    parsed, problems = schema.parse(tree_of(key, given))
     assert len(problems) == 1
-    assert problems[0].startswith(f"{key}={config.show(given)}: expected ")
+    assert problems[0].startswith(f"{key}={show(given)}: expected ")
     assert get(parsed, key) == get(Config(), key)
 
 
@@ -137,18 +138,18 @@ def test_other_values_are_one_problem_and_the_default_stands_in(key: str, given:
 def test_limits_are_kept_and_named(key: str, bound: str) -> None:
     limit = KEYS[key].metadata[bound]
     outside = {"ge": limit - 1, "gt": limit, "le": limit + 1, "lt": limit}[bound]
-    (problem,) = config.parse(tree_of(key, outside))[1]
+    (problem,) = schema.parse(tree_of(key, outside))[1]
     assert str(limit) in problem.partition("expected")[2]
     if bound in ("ge", "le"):
-        assert not config.parse(tree_of(key, limit))[1]
+        assert not schema.parse(tree_of(key, limit))[1]
 
 
 @pytest.mark.parametrize(("key", "choice"), CHOSEN)
 def test_every_choice_is_accepted_and_offered_to_who_misspells_it(key: str, choice: str) -> None:
-    parsed, problems = config.parse(tree_of(key, choice))
+    parsed, problems = schema.parse(tree_of(key, choice))
     assert not problems
     assert get(parsed, key) == choice
-    (problem,) = config.parse(tree_of(key, choice + "x"))[1]
+    (problem,) = schema.parse(tree_of(key, choice + "x"))[1]
     assert f"Did you mean {choice}?" in problem
     assert all(other in problem for other in KEYS[key].metadata["choices"])
 
@@ -157,32 +158,32 @@ def test_every_choice_is_accepted_and_offered_to_who_misspells_it(key: str, choi
     ("key", "near"), [("epocs", "epochs"), ("checkpoint.evry", "checkpoint.every"), ("debug.batch", "debug.batches")]
 )
 def test_unknown_keys_are_problems(key: str, near: str) -> None:
-    (problem,) = config.parse(tree_of(key, 1))[1]
+    (problem,) = schema.parse(tree_of(key, 1))[1]
     assert problem == f"{key}: no such key. Did you mean {near}?"
 
 
-@pytest.mark.parametrize("part", config.PARTS)
+@pytest.mark.parametrize("part", schema.PARTS)
 def test_other_keys_of_a_part_are_arguments_of_its_target(part: str) -> None:
-    parsed, problems = config.parse({part: {"_target_": "a.B", "size": 3, "target": 4}})
+    parsed, problems = schema.parse({part: {"_target_": "a.B", "size": 3, "target": 4}})
     assert not problems
     assert getattr(parsed, part).target == "a.B"
     assert getattr(parsed, part).arguments == {"size": 3, "target": 4}
 
 
 def test_arguments_must_be_finite() -> None:
-    assert config.parse({"optim": {"lr": math.nan}})[1] == ["optim.lr=nan: expected a finite number."]
+    assert schema.parse({"optim": {"lr": math.nan}})[1] == ["optim.lr=nan: expected a finite number."]
 
 
 @pytest.mark.parametrize("value", ["lenet5", None, 3, ["a"]])
 def test_a_part_without_keys_is_a_problem(value: Any) -> None:
-    parsed, (problem,) = config.parse({"model": value})
+    parsed, (problem,) = schema.parse({"model": value})
     assert "expected keys below it" in problem
     assert parsed == Config()
 
 
 def test_all_problems_are_found_at_once() -> None:
     tree = {"epochs": -3, "seed": "x", "optim": {"lr": math.inf}, "debug": {"batchs": 1}, "data": {"workers": -1}}
-    problems = config.parse(tree)[1]
+    problems = schema.parse(tree)[1]
     assert [re.split("[=:]", p)[0] for p in problems] == ["epochs", "seed", "optim.lr", "debug.batchs", "data.workers"]
 
 
@@ -199,4 +200,4 @@ def test_defaults_are_not_shared() -> None:
 )
 def test_durations(text: str, amount: int, unit: str) -> None:
     assert Duration.parse(text) == Duration(amount, unit)
-    assert not config.parse({"checkpoint": {"every": text}})[1]
+    assert not schema.parse({"checkpoint": {"every": text}})[1]

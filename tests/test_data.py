@@ -16,13 +16,14 @@ from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from trainer import build, targets
-from trainer.assemble import assemble, evaluation_batches
-from trainer.data import loading
-from trainer.data.augment import FlipCrop, RandomAffine
+from trainer.components.assemble import assemble, evaluation_batches
+from trainer.components.data import build_source
+from trainer.components.targets import check
+from trainer.data import loader
+from trainer.data.augment.ops import FlipCrop, RandomAffine
 from trainer.data.batches import Batches, Draw
-from trainer.data.load import Data, load
-from trainer.data.loading import Loading
+from trainer.data.dataset import Data, load
+from trainer.data.loader import Loading
 from trainer.data.prepare import Prepare, channel_statistics
 from trainer.data.source import Arrays, Samples, Source, as_tensor, from_dataset
 from trainer.data.sources import digits as bundled_digits
@@ -77,7 +78,7 @@ def test_no_sample_is_in_two_parts() -> None:
 
 def test_mnist_has_its_sizes(mnist_root: str, job) -> None:
     config = job("data=mnist", f"data.root={mnist_root}").config
-    data = load(build.source(config.data), valid_fraction=0.2, test_fraction=0.2, seed=0)
+    data = load(build_source(config.data), valid_fraction=0.2, test_fraction=0.2, seed=0)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 48000, "valid": 12000, "test": 10000}
     assert data.task.classes == tuple("0123456789")
     assert data.shape == (1, 28, 28)
@@ -192,7 +193,7 @@ def test_batches_are_the_same_resident_and_streamed(size, augment) -> None:
         "with workers": Loading(CPU, torch.float32, 0, workers=2),
     }
     found = {
-        name: loading.batches(data, "train", 100, way, Draw(4, augment=augment))
+        name: loader.batches(data, "train", 100, way, Draw(4, augment=augment))
         for name, way in ways.items()
         if name != "with workers" or size is None
     }
@@ -390,8 +391,8 @@ def own(monkeypatch, job):
 
     def make(name: str, *words: str) -> Data:
         config = job("data=custom", f"data._target_=own_data.{name}", *words).config
-        assert targets.check(config, ["data"]) == []
-        return load(build.source(config.data), **FRACTIONS)
+        assert check(config, ["data"]) == []
+        return load(build_source(config.data), **FRACTIONS)
 
     return make
 
@@ -421,7 +422,7 @@ def test_a_named_split_is_split_by_us(own) -> None:
 
 def test_samples_that_change_are_streamed_never_kept(own) -> None:
     data = own("Own", "+data.kind=noise")
-    batches = loading.batches(data, "train", 16, Loading(CPU, torch.float32, 1 << 40, resident="true"), Draw(0))
+    batches = loader.batches(data, "train", 16, Loading(CPU, torch.float32, 1 << 40, resident="true"), Draw(0))
     first, second = everything(batches), everything(batches)
     assert torch.equal(first[0][1], second[0][1])
     assert not torch.equal(first[0][0], second[0][0])

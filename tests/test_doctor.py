@@ -16,7 +16,7 @@ from PIL import Image
 
 from trainer import cli
 from trainer.doctor import leaks, rates
-from trainer.doctor.findings import SEVERITIES, Report, some
+from trainer.report.findings import SEVERITIES, Report, some
 
 _spec = importlib.util.spec_from_file_location("doctor_faults", REPOSITORY / "scripts" / "doctor_faults.py")
 faults = importlib.util.module_from_spec(_spec)

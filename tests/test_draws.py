@@ -15,10 +15,10 @@ from rough_models import write
 from scipy import stats
 from sweeps import TINY, ledger, places, rows, states, table, weights
 
-from trainer.compose import Composer
-from trainer.draws import Range, draw, read
+from trainer.config.compose import Composer
+from trainer.config.search_space import Range, draw, read
 from trainer.errors import UserError
-from trainer.sweep.jobs import compose_jobs
+from trainer.sweeps.grid import compose_jobs
 
 LR, MOMENTUM = "optim.lr=${loguniform:1e-4,1e-2}", "optim.momentum=${uniform:0.85,0.99}"
 

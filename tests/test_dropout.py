@@ -9,7 +9,7 @@ import torch
 from conftest import same_tree
 from torch import Tensor, nn
 
-from trainer.dropout import KeyedDropout, key_dropout
+from trainer.training.dropout import KeyedDropout, key_dropout
 
 
 def masked(

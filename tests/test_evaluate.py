@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from test_predictor import own_test, photo_words, table_words
 
 import trainer
-from trainer import checkpoint
+from trainer.training import checkpoint
 
 DIGITS = ("epochs=3",)
 WEIGHED = ("loss.weight=[9,1,1,1,1,1,1,1,1,1]",)
@@ -278,8 +278,8 @@ def test_a_table_of_other_classes_or_columns(trained: Callable[..., Path], verb,
 
 def test_temperatures_of_every_kind_of_output() -> None:
     """Fitted against a grid; one output, probabilities and log-probabilities are brought to logits first."""
-    from trainer.finished.calibration import fit, log_probabilities
-    from trainer.tasks import Classification
+    from trainer.data.tasks import Classification
+    from trainer.training.calibration import fit, log_probabilities
 
     torch.manual_seed(0)
     logits = torch.randn(400, 3, dtype=torch.float64)

@@ -12,11 +12,11 @@ import torch
 from conftest import calibrated, same_tree
 from test_conf import write_photos
 
-from trainer import checkpoint
-from trainer.assemble import assemble
-from trainer.config import Config
-from trainer.loop import Fit
+from trainer.components.assemble import assemble
+from trainer.config.schema import Config
 from trainer.signals import Signals
+from trainer.training import checkpoint
+from trainer.training.loop import Fit
 
 FEW = ["freeze=backbone", "epochs=2", "batch_size=16", "debug.batches=3"]
 SHUFFLENET = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.image_size=32", "model.weights=none"]

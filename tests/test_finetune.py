@@ -11,8 +11,11 @@ from conftest import same_tree
 from test_models import images
 from torch.nn import functional as F
 
-from trainer import build, checkpoint, folder, pretrained
-from trainer.assemble import Parts, assemble
+from trainer.components import pretrained
+from trainer.components.assemble import Parts, assemble
+from trainer.components.model import build_model
+from trainer.records import folder
+from trainer.training import checkpoint
 
 FEW = ["batch_size=32", "debug.batches=4", "test=false"]
 SMALL = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.image_size=32"]
@@ -118,7 +121,7 @@ def test_a_grey_image_has_published_statistics_channel_by_channel(job) -> None:
     config = job(*SMALL, "model.weights=none").config
     data = images((1, 8, 8))
     wanted = pretrained.Preprocessing(32, None, (100.0, 120.0, 140.0), (50.0, 60.0, 70.0), published=True)
-    build.model(config, data, wanted)
+    build_model(config, data, wanted)
     raw = data.splits["train"].samples.inputs[:3]
     found = data.prepare(raw)
     large = F.interpolate(raw.float(), (32, 32), mode="bilinear", antialias=True)

@@ -13,13 +13,14 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from trainer import folder, stored_config
+from trainer.config.stored import read_choices, read_config
 from trainer.errors import UserError
-from trainer.folder import RunFolder
+from trainer.records import folder
+from trainer.records.folder import RunFolder
 
 CREATE = """
 import sys, time
-from trainer.folder import RunFolder
+from trainer.records.folder import RunFolder
 print("ready", flush=True)
 sys.stdin.readline()
 kept = [RunFolder.create("same") for _ in range(5)]
@@ -231,8 +232,8 @@ def test_the_chosen_options_come_back() -> None:
     choices = {"model": "lenet5", "data": "mnist_below_3", "experiment": "a-b.c"}
     run.write_config({"epochs": 1}, choices)
     run.close()
-    assert stored_config.read_choices(run.path) == choices
-    assert stored_config.read_config(run.path, trusted=False) == {"epochs": 1}
+    assert read_choices(run.path) == choices
+    assert read_config(run.path, trusted=False) == {"epochs": 1}
 
 
 def test_resume_latest_leaves_a_running_run_alone() -> None:

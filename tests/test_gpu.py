@@ -7,10 +7,11 @@ import json
 import pytest
 import torch
 
-from trainer import checkpoint, folder
-from trainer.assemble import assemble
-from trainer.debug import gradients
-from trainer.step import train_step
+from trainer.components.assemble import assemble
+from trainer.records import folder
+from trainer.run import gradients
+from trainer.training import checkpoint
+from trainer.training.step import train_step
 
 pytestmark = [
     pytest.mark.gpu,

@@ -23,9 +23,9 @@ from sweeps import (
     weights,
 )
 
-from trainer.keys import HalvingConfig
-from trainer.sweep.halving import losers, run, rungs, value_at
-from trainer.sweep.ledger import Entry
+from trainer.config.keys import HalvingConfig
+from trainer.records.ledger import Entry
+from trainer.sweeps.halving import losers, run, rungs, value_at
 
 GRID = ("optim.lr=1e-5,1e-3,1e-2,3e-2,1e-1", "patience=null", "epochs=9", "seed=1")
 

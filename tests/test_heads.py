@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainer import folder
-from trainer.assemble import Parts, assemble
+from trainer.components.assemble import Parts, assemble
 from trainer.models.vision import torchvision_model
+from trainer.records import folder
 
 SMALL = ["model=torchvision", "model.weights=none", "model.image_size=32"]
 SHUFFLENET = [*SMALL, "model.name=shufflenet_v2_x0_5"]

@@ -21,10 +21,10 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-from trainer.data import images
-from trainer.data.decode import BadImage, Geometry, decode
-from trainer.data.images import image_folder
-from trainer.data.load import load
+from trainer.data.dataset import load
+from trainer.data.images import folder
+from trainer.data.images.decode import BadImage, Geometry, decode
+from trainer.data.images.folder import image_folder
 from trainer.errors import UserError
 
 AS_IT_IS = Geometry()
@@ -546,7 +546,7 @@ def split_folder(root: Path) -> list[str]:
 
 def test_a_file_that_goes_bad_while_it_is_streamed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     split_folder(Path("parts"))
-    monkeypatch.setattr(images, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(folder, "MEMORY_SHARE", 0.0)
     samples = image_folder("parts", cache="false").parts["train"]
     spoil(Path("parts/train/bee/2.png"), "truncated")
     with pytest.raises(UserError, match=r"parts/train/bee/2\.png: not a readable image .* when the run began"):
@@ -595,7 +595,7 @@ def test_a_run_is_the_same_from_the_store_from_memory_and_streamed(train, monkey
         train(*words, "data.cache=false"),
         train(*words, "data.resident=false", "data.workers=1"),
     ]
-    monkeypatch.setattr(images, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(folder, "MEMORY_SHARE", 0.0)
     done += [train(*words, "data.cache=false"), train(*words, "data.cache=false", "data.resident=false")]
     assert all("files are decoded whenever they are read" in one.out for one in done[3:])
     for one in done:

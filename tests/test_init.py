@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.assemble import assemble
-from trainer.init import initialise
+from trainer.components.assemble import assemble
+from trainer.components.init import initialise
 
 FAN_IN, FAN_OUT = 300, 500
 VARIANCES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainer import cli
-from trainer.paths import shipped_conf
+from trainer.config.catalog import shipped_conf
 
 
 def init(*words: str) -> int:

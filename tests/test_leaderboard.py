@@ -17,9 +17,9 @@ from conftest import Done
 from scipy import stats
 from sweeps import TINY, rows, table
 
-from trainer.sweep import leaderboard
-from trainer.sweep.leaderboard import Group, Row, group_table, grouped, ranked, winners
-from trainer.sweep.ledger import Entry
+from trainer.records import leaderboard
+from trainer.records.leaderboard import Group, Row, group_table, grouped, ranked, winners
+from trainer.records.ledger import Entry
 
 
 def row(number: int, value: float | None, state: str = "done", monitor: str = "valid_loss", **varies: Any) -> Row:

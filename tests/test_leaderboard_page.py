@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from sweeps import TINY, places, table
 
+from trainer.records.leaderboard import Row
+from trainer.records.ledger import Entry
 from trainer.report import charts, leaderboard_page
 from trainer.report.leaderboard_page import Page
-from trainer.sweep.leaderboard import Row
-from trainer.sweep.ledger import Entry
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HOSTILE = [

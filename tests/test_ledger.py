@@ -12,7 +12,7 @@ import pytest
 from sweeps import TINY, ledger, places, results, states, table
 
 from trainer.errors import UserError
-from trainer.sweep.ledger import FORMAT, STATES, Ledger
+from trainer.records.ledger import FORMAT, STATES, Ledger
 
 WORDS = ("-m", *TINY, "seed=0,1,2", "epochs=1", "test=false")
 

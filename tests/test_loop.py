@@ -12,11 +12,11 @@ from conftest import Done
 from torch import nn
 from torch.nn import functional as F
 
-from trainer import checkpoint
-from trainer.data.load import load
+from trainer.data.dataset import load
 from trainer.data.sources import digits
-from trainer.folder import read_metrics
 from trainer.models.lenet import LeNet5
+from trainer.records.folder import read_metrics
+from trainer.training import checkpoint
 
 SMALL = ["model=ann", "optim=sgd", "batch_size=32", "debug.batches=5", "test=false"]  # 5 steps an epoch
 

@@ -9,12 +9,12 @@ from sklearn import metrics as sk
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.assemble import assemble
-from trainer.data.loading import batches
-from trainer.loop import evaluate
-from trainer.metrics import Sums
+from trainer.components.assemble import assemble
+from trainer.data.loader import batches
+from trainer.data.tasks import Classification
 from trainer.signals import Signals
-from trainer.tasks import Classification
+from trainer.training.evaluate import evaluate
+from trainer.training.sums import Sums
 
 N = 203
 TASK = Classification(("no", "yes"))

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainer import folder
-from trainer.criterion import KNOWN, Criterion
-from trainer.data.mix import Mix
-from trainer.tasks import Classification
+from trainer.components.loss import KNOWN, Criterion
+from trainer.data.augment.mix import Mix
+from trainer.data.tasks import Classification
+from trainer.records import folder
 
 IMAGES = torch.arange(12, dtype=torch.float64)[:, None, None, None].expand(12, 3, 16, 16)
 CLASSES = torch.arange(12)

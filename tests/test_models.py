@@ -8,8 +8,8 @@ from conftest import REPOSITORY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer import build
-from trainer.data.load import Data, load
+from trainer.components.model import build_model
+from trainer.data.dataset import Data, load
 from trainer.data.source import Arrays, Source
 from trainer.errors import UserError
 from trainer.models.cnn import CNN, SequentialCNN
@@ -108,7 +108,7 @@ def test_every_model_fits_every_data_shape_it_can(name: str, job) -> None:
         if (name, shape) in TOO_SMALL:
             continue
         data = images(shape)
-        model = build.model(config, data).eval()
+        model = build_model(config, data).eval()
         batch = data.prepare(data.splits["train"].samples.inputs[:5])
         assert model(batch).shape == (5, 10)
 
@@ -129,7 +129,7 @@ def test_a_published_model_gets_images_it_can_take(name: str, job) -> None:
     for shape in ((1, 8, 8), (3, 32, 32)):
         data = images(shape)
         with torch.device("meta"):
-            model = build.model(config, data).eval()
+            model = build_model(config, data).eval()
             assert model(torch.empty(5, *data.prepare.output_shape)).shape == (5, 10)
         batch = data.prepare(data.splits["train"].samples.inputs[:5])
         assert batch.shape == (5, *data.prepare.output_shape)
@@ -140,14 +140,14 @@ def test_a_published_model_gets_images_it_can_take(name: str, job) -> None:
 
 def test_a_binary_task_has_one_output_unless_the_loss_wants_two(job) -> None:
     data = images((1, 8, 8), classes=2)
-    assert build.model(job("model=ann").config, data).output.out_features == 1
-    assert build.model(job("model=ann", "loss=cross_entropy").config, data).output.out_features == 2
+    assert build_model(job("model=ann").config, data).output.out_features == 1
+    assert build_model(job("model=ann", "loss=cross_entropy").config, data).output.out_features == 2
 
 
 def test_initial_weights_depend_on_the_seed_alone(job) -> None:
     data = images((1, 8, 8))
     before = torch.get_rng_state()
-    first, again, other = (build.model(job(f"seed={seed}").config, data).conv1.weight for seed in (1, 1, 2))
+    first, again, other = (build_model(job(f"seed={seed}").config, data).conv1.weight for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(7)
     assert torch.equal(first, again)
@@ -156,7 +156,7 @@ def test_initial_weights_depend_on_the_seed_alone(job) -> None:
 
 def test_images_too_small_are_refused_with_both_sizes(job) -> None:
     with pytest.raises(UserError, match=r"9x9.*8x8"):
-        build.model(job("model=sequential_cnn").config, images((1, 8, 8)))
+        build_model(job("model=sequential_cnn").config, images((1, 8, 8)))
 
 
 @pytest.mark.parametrize("name", ["lenet5", "net", "cnn", "sequential_cnn"])
@@ -164,7 +164,7 @@ def test_an_image_model_refuses_a_table(name: str, job) -> None:
     table = Source({"train": Arrays(torch.randn(40, 7), torch.arange(40) % 2)}, ("a", "b"))
     data = load(table, valid_fraction=0.2, test_fraction=0.2, seed=0)
     with pytest.raises(UserError, match=r"\[channels, h, w\].*\[7\]"):
-        build.model(job(f"model={name}").config, data)
+        build_model(job(f"model={name}").config, data)
 
 
 @pytest.mark.parametrize(
@@ -177,4 +177,4 @@ def test_an_image_model_refuses_a_table(name: str, job) -> None:
 )
 def test_a_size_that_does_not_fit_is_refused_with_both_shapes(words: tuple[str, ...], both: str, job) -> None:
     with pytest.raises(UserError, match=both):
-        build.model(job(*words).config, images((3, 32, 32)))
+        build_model(job(*words).config, images((3, 32, 32)))

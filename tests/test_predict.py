@@ -20,7 +20,7 @@ from test_predictor import own_test, photo_words, table_words
 import trainer
 from trainer.data.source import Arrays
 from trainer.errors import UserError
-from trainer.finished.inputs import Sample, chunks
+from trainer.inference.inputs import Sample, chunks
 
 
 def read_csv(path: str) -> list[dict[str, str]]:

@@ -17,14 +17,14 @@ from PIL import Image
 from sklearn.datasets import load_diabetes
 
 import trainer
-from trainer import checkpoint
-from trainer.assemble import assemble, evaluation_batches
-from trainer.compose import Composer
+from trainer.components.assemble import assemble, evaluation_batches
+from trainer.config.compose import Composer
 from trainer.errors import UserError
-from trainer.finished.named import find
-from trainer.loop import evaluate
-from trainer.resume import resumed_job
+from trainer.records.find import find
+from trainer.run.resume import resumed_job
 from trainer.signals import Signals
+from trainer.training import checkpoint
+from trainer.training.evaluate import evaluate
 
 DIGITS = ("epochs=3",)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Done, same_tree
 
-from trainer.checkpoint import load
+from trainer.training.checkpoint import load
 
 SLOW = """
 import time

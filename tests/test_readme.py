@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from trainer.compose import Composer
-from trainer.config import PARTS
-from trainer.targets import check
+from trainer.components.targets import check
+from trainer.config.compose import Composer
+from trainer.config.schema import PARTS
 
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)

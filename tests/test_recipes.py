@@ -10,9 +10,9 @@ import torch
 from conftest import same_tree
 from torch.nn import functional as F
 
-from trainer import checkpoint
-from trainer.assemble import assemble
-from trainer.step import train_step
+from trainer.components.assemble import assemble
+from trainer.training import checkpoint
+from trainer.training.step import train_step
 
 
 def test_the_average_is_the_formula_stepped_by_hand(job) -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from trainer.data.tasks import Classification
 from trainer.report import console as console_module
 from trainer.report import plots
 from trainer.report.console import Console, Waiting
-from trainer.tasks import Classification
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -17,7 +17,8 @@ import pytest
 import torch
 from conftest import REPOSITORY, same_tree
 
-from trainer import checkpoint, folder
+from trainer.records import folder
+from trainer.training import checkpoint
 
 # Dropout, BatchNorm-free and with it, augmentation, momentum, a schedule per step, validation inside epochs.
 SETTINGS = {
@@ -44,7 +45,7 @@ KILLS = {"lenet5": 10, "ann": 8, "mnist_classifier": 6}
 # a parallel operation would hang.
 HARNESS = """
 import json, os, sys
-from trainer import assemble, run  # noqa: torch is imported before forking
+import trainer.run.run  # torch is imported before forking
 from trainer.cli import guarded, run_train
 import torchmetrics.functional.classification
 print("ready", flush=True)

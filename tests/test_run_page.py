@@ -18,11 +18,13 @@ import torch
 from PIL import Image
 from runs import images, trained
 
-from trainer import cli, details
+from trainer import cli
 from trainer.errors import UserError
-from trainer.finished import named, record
+from trainer.records import record
+from trainer.records.find import locate
 from trainer.report import confusion, svg
 from trainer.report.run_page import html, write_page
+from trainer.run import details
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 EVIL = "</script><b onmouseover=x>\"'&<img src=http://evil.example/x onerror=alert(1)>"
@@ -313,9 +315,9 @@ def test_a_lone_checkpoint_has_no_page(digits: Path, words: list[str], capfd) ->
 
 
 def test_the_checkpoint_of_a_run_stands_for_it(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert named.locate(str(digits / "checkpoints" / "best.pt")) == digits
+    assert locate(str(digits / "checkpoints" / "best.pt")) == digits
     monkeypatch.chdir(digits / "checkpoints")
-    assert named.locate("best.pt") == digits
+    assert locate("best.pt") == digits
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["."], []])

@@ -6,10 +6,10 @@ import pytest
 import torch
 from conftest import same_tree
 
-from trainer.assemble import Parts, assemble
-from trainer.data.load import load
-from trainer.data.loading import Loading, Shared
-from trainer.data.loading import batches as batches_of
+from trainer.components.assemble import Parts, assemble
+from trainer.data.dataset import load
+from trainer.data.loader import Loading, Shared
+from trainer.data.loader import batches as batches_of
 from trainer.data.source import Arrays, Source
 
 CPU = torch.device("cpu")

@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from trainer.assemble import Parts, assemble
-from trainer.compose import Job
-from trainer.loop import evaluate
+from trainer.components.assemble import Parts, assemble
+from trainer.config.compose import Job
 from trainer.signals import Signals
 from trainer.stack.group import stacked
 from trainer.stack.optimizers import StackedOptimizer
 from trainer.stack.population import Stacked
-from trainer.step import NonFinite, train_step, update
+from trainer.training.evaluate import evaluate
+from trainer.training.step import NonFinite, train_step, update
 
 Make = Callable[..., Job]
 STEPS = 200
@@ -358,7 +358,7 @@ def test_a_layer_of_dropout_that_is_used_twice_draws_as_it_does_alone(job: Make)
         def forward(self, inputs: Tensor) -> Tensor:
             return self.last(self.drop(self.inner(self.drop(inputs.flatten(1))).relu()))
 
-    from trainer.dropout import key_dropout
+    from trainer.training.dropout import key_dropout
 
     words = ("model=mlp", "data=digits", "data.seed=0", "optim=sgd")
     together, alone = built(job, words, THREE[:2]), built(job, words, THREE[:2])

@@ -17,7 +17,7 @@ from rough_models import write_patient
 from stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
 from sweeps import NEEDS_PROC, Running, Server, contents, gone, ledger, places, results, rows, states, table
 
-from trainer import checkpoint
+from trainer.training import checkpoint
 
 pytestmark = pytest.mark.skipif(NEEDS_PROC, reason="processes are found in /proc")
 IRIS = ("-m", *DOUBLE, "data=iris", "model=mlp", "model.hidden=[8]", "test=false", "patience=null")

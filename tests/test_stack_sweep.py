@@ -13,8 +13,8 @@ from rough_models import write_patient
 from stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
 from sweeps import Server, ledger, places, results, states, table
 
-from trainer import checkpoint
-from trainer.folder import read_metrics
+from trainer.records.folder import read_metrics
+from trainer.training import checkpoint
 
 IRIS = (*DOUBLE, "data=iris", "model=mlp", "model.hidden=[8]", "test=false")
 # Stopped early at different times, at the end of their epochs, and some that diverge from the middle of the stack.

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.assemble import assemble
-from trainer.population import Solo
-from trainer.step import NonFinite, train_step
+from trainer.components.assemble import assemble
+from trainer.training.population import Solo
+from trainer.training.step import NonFinite, train_step
 
 
 def same_weights(a: nn.Module, b: nn.Module) -> bool:

@@ -20,12 +20,12 @@ import torch
 from conftest import REPOSITORY
 from PIL import Image
 
-from trainer.data import images, store
 from trainer.data.batches import Resident, Streamed
-from trainer.data.decode import Geometry, decode
-from trainer.data.images import DecodedImages, image_folder
-from trainer.data.load import load
-from trainer.data.pool import DOING, decode_all
+from trainer.data.dataset import load
+from trainer.data.images import cache, folder
+from trainer.data.images.decode import Geometry, decode
+from trainer.data.images.folder import DecodedImages, image_folder
+from trainer.data.images.pool import DOING, decode_all
 from trainer.errors import RunFailed, UserError
 
 
@@ -63,7 +63,7 @@ def photos() -> Path:
 
 
 def stores() -> list[Path]:
-    folder = store.default_folder()
+    folder = cache.default_folder()
     return sorted(folder.iterdir()) if folder.exists() else []
 
 
@@ -143,12 +143,12 @@ def test_a_changed_folder_is_noticed_and_its_old_store_goes(how: str, photos: Pa
 def described(path: Path, change) -> bytes:
     """A store whose description says something else, under a digest that fits."""
     data = path.read_bytes()
-    digest, size = store.TRAILER.unpack(data[-store.TRAILER.size :])
-    start = len(data) - store.TRAILER.size - size
-    digests, about = data[start : start + 12 * 16], json.loads(data[start + 12 * 16 : -store.TRAILER.size])
+    digest, size = cache.TRAILER.unpack(data[-cache.TRAILER.size :])
+    start = len(data) - cache.TRAILER.size - size
+    digests, about = data[start : start + 12 * 16], json.loads(data[start + 12 * 16 : -cache.TRAILER.size])
     assert digest == blake2b(data[start : start + size], digest_size=16).digest()
     text = digests + change(about)
-    return data[:start] + text + store.TRAILER.pack(blake2b(text, digest_size=16).digest(), len(text))
+    return data[:start] + text + cache.TRAILER.pack(blake2b(text, digest_size=16).digest(), len(text))
 
 
 def flipped(data: bytes, at: int) -> bytes:
@@ -212,11 +212,11 @@ def test_a_bad_file_that_can_be_read_later_is_read(photos: Path, monkeypatch: py
 def test_the_cache_folder_is_the_users_and_private(photos: Path) -> None:
     all_of(photos)
     assert stores()[0].is_relative_to(os.environ["XDG_CACHE_HOME"])
-    assert store.default_folder().stat().st_mode & 0o777 == 0o700
+    assert cache.default_folder().stat().st_mode & 0o777 == 0o700
 
 
 def test_a_cache_folder_that_is_not_absolute_is_not_taken() -> None:
-    program = "from trainer.data.store import default_folder\nprint(default_folder())"
+    program = "from trainer.data.images.cache import default_folder\nprint(default_folder())"
     command = [sys.executable, "-c", program]
     environment = {"PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": "not/absolute", "HOME": "/somewhere"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -244,11 +244,11 @@ def test_a_cache_that_cannot_be_used_is_said(photos: Path) -> None:
 
 
 def test_a_disk_without_room_means_memory_or_decoding_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "DISK_SHARE", 0.0)
+    monkeypatch.setattr(folder, "DISK_SHARE", 0.0)
     kept = image_folder(str(photos))
     assert isinstance(kept.parts["train"], DecodedImages)
-    assert kept.notes == [f"decoded images (0.0 GB) cannot be kept: {store.default_folder()}: No space left on device"]
-    monkeypatch.setattr(images, "MEMORY_SHARE", 0.0)
+    assert kept.notes == [f"decoded images (0.0 GB) cannot be kept: {cache.default_folder()}: No space left on device"]
+    monkeypatch.setattr(folder, "MEMORY_SHARE", 0.0)
     again = image_folder(str(photos))
     assert again.notes[1] == "decoded images are not kept: files are decoded whenever they are read"
     for source in (kept, again):
@@ -258,9 +258,9 @@ def test_a_disk_without_room_means_memory_or_decoding_again(photos: Path, monkey
 
 PROGRAM = """
 import sys
-from trainer.data.decode import Geometry
-from trainer.data.listing import list_images
-from trainer.data.store import Recipe, default_folder, obtain
+from trainer.data.images.decode import Geometry
+from trainer.data.images.listing import list_images
+from trainer.data.images.cache import Recipe, default_folder, obtain
 done, listing, side = [], list_images(sys.argv[1]), int(sys.argv[2])
 recipe = Recipe.of(listing.root, [path for path, _ in listing.parts["train"]], Geometry())
 obtain(recipe, (side, side, 3), default_folder(), lambda *now: done.append(now))
@@ -488,9 +488,9 @@ def test_old_stores_and_too_many_go(monkeypatch: pytest.MonkeyPatch) -> None:
     all_of(Path("r"))
     assert q not in stores()
     assert p in stores()
-    mine = store.default_folder() / "mine.txt"
+    mine = cache.default_folder() / "mine.txt"
     mine.write_text("x" * 10_000)
-    monkeypatch.setattr(store, "KEEP_BYTES", 7_000)  # 4 x 16 x 16 x 3 each: two fit
+    monkeypatch.setattr(cache, "KEEP_BYTES", 7_000)  # 4 x 16 x 16 x 3 each: two fit
     all_of(Path("s"))
     assert p not in stores()
     assert len([path for path in stores() if path != mine]) == 2

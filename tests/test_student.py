@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trainer.sweep.student import paired, quantile, two_sided, welch
+from trainer.records.statistics import paired, quantile, two_sided, welch
 
 
 def test_quantiles_are_scipys() -> None:

@@ -13,10 +13,11 @@ from conftest import same_tree
 from rough_models import write, write_faulty
 from sweeps import TINY, Server, all_weights, contents, ledger, places, results, rows, states, table
 
-from trainer.compose import Composer, Job
+from trainer.config.compose import Composer, Job
 from trainer.errors import UserError
-from trainer.sweep.jobs import compose_jobs, identity, names, varying
-from trainer.sweep.validate import plan, validate
+from trainer.records.compare import varying
+from trainer.sweeps.grid import compose_jobs, identity, names
+from trainer.sweeps.plan import plan, validate
 
 
 def composed(*words: str) -> list[Job]:

@@ -8,9 +8,9 @@ import pytest
 from rough_models import write
 from sweeps import TINY
 
-from trainer.compose import Composer
+from trainer.config.compose import Composer
 from trainer.errors import UserError
-from trainer.sweep.jobs import compose_jobs
+from trainer.sweeps.grid import compose_jobs
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.nn import functional as F
 
-from trainer import checkpoint, folder
-from trainer.assemble import assemble
-from trainer.criterion import KNOWN, Criterion, class_weights, fitting, weighted
+from trainer.components.assemble import assemble
+from trainer.components.loss import KNOWN, Criterion, class_weights, fitting, weighted
 from trainer.data.prepare import Prepare
-from trainer.data.table import bundled_table
+from trainer.data.tables.csv import bundled_table
+from trainer.data.tasks import Classification, Regression
 from trainer.errors import UserError
-from trainer.tasks import Classification, Regression
+from trainer.records import folder
+from trainer.training import checkpoint
 
 TWO, TEN, NUMBER = Classification(("no", "yes")), Classification(tuple("0123456789")), Regression(5.0, 2.0)
 

@@ -9,13 +9,14 @@ import torch
 from conftest import calibrated, same_tree
 from torch import nn
 
-from trainer import checkpoint, folder
-from trainer.assemble import assemble
+from trainer.components.assemble import assemble
+from trainer.components.optimizer import build_optimizer
 from trainer.errors import UserError
-from trainer.freeze import freeze
 from trainer.models.lenet import LeNet5
 from trainer.models.vision import torchvision_model
-from trainer.optimize import optimizer
+from trainer.records import folder
+from trainer.training import checkpoint
+from trainer.training.freeze import freeze
 
 SHUFFLENET = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.weights=none", "model.image_size=32"]
 FEW = ["batch_size=16", "debug.batches=3", "test=false"]  # three steps an epoch
@@ -180,7 +181,7 @@ def rates(job, model: nn.Module, *words: str) -> dict[str, tuple[float, float]]:
     """Learning rate and weight decay of each parameter; the head's group is the first one."""
     config = job("optim=sgd", "optim.lr=0.1", "+optim.weight_decay=0.01", *words).config
     names = {parameter: name for name, parameter in model.named_parameters()}
-    made = optimizer(config, model, torch.device("cpu"))
+    made = build_optimizer(config, model, torch.device("cpu"))
     assert made.param_groups[0]["lr"] == 0.1
     return {names[p]: (group["lr"], group["weight_decay"]) for group in made.param_groups for p in group["params"]}
 
@@ -234,16 +235,16 @@ def test_the_schedule_scales_all_rates_and_the_table_tells_the_heads(schedule: s
     words = ["model=lenet5", "optim=adamw", "optim.lr=1e-2", "optim.backbone_lr=1e-3", "optim.layer_decay=0.5"]
     done = train(*words, f"schedule={schedule}", *FEW, "epochs=4")
     assert done.code == 0, done.err
-    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1e-2)
+    build_optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1e-2)
     by_hand = {
-        "constant": lambda: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
-        "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 12),
-        "one_cycle": lambda: torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, 12),
+        "constant": lambda: torch.optim.lr_scheduler.ConstantLR(build_optimizer, 1.0),
+        "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(build_optimizer, 12),
+        "one_cycle": lambda: torch.optim.lr_scheduler.OneCycleLR(build_optimizer, 1e-2, 12),
     }[schedule]()
     seen = []
     for _ in range(12):
-        optimizer.step()
-        seen.append(optimizer.param_groups[0]["lr"])
+        build_optimizer.step()
+        seen.append(build_optimizer.param_groups[0]["lr"])
         by_hand.step()
     written = [row["lr"] for row in folder.read_metrics(done.folder / "metrics.csv")]
     assert written == pytest.approx(seen[2::3], rel=1e-9)

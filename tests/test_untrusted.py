@@ -18,8 +18,8 @@ import yaml
 from test_predictor import table_words
 
 import trainer
-from trainer import checkpoint
 from trainer.errors import UserError
+from trainer.training import checkpoint
 
 DIGITS = ("epochs=3",)
 VERBS = {
@@ -151,8 +151,8 @@ GADGET = {
 
 
 def test_code_that_hides_in_an_argument(content, refused) -> None:
-    from trainer.keys import Part
-    from trainer.targets import call
+    from trainer.components.targets import call
+    from trainer.config.keys import Part
 
     tree = yaml.safe_load(content["config"])
     save(content | {"config": yaml.safe_dump(tree | {"model": GADGET})})
@@ -290,7 +290,7 @@ def test_a_stored_cache_or_root_is_not_written_to(content, refused, trained, pho
     tree["data"] |= {"_target_": "trainer.data.sources.torchvision_dataset", "dataset": "MNIST", "root": "victim"}
     save(content | {"config": yaml.safe_dump(tree)})
     refused("there is no such folder", "evaluate", "export")
-    tree["data"] |= {"_target_": "trainer.data.images.image_folder", "root": str(photos), "cache": "victim"}
+    tree["data"] |= {"_target_": "trainer.data.images.folder.image_folder", "root": str(photos), "cache": "victim"}
     del tree["data"]["dataset"]
     save(content | {"config": yaml.safe_dump(tree)})
     assert verb("evaluate", "evil.pt").code == 2

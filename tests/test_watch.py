@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.nn import functional as F
 
-from trainer.assemble import assemble
-from trainer.checkpoint import load
-from trainer.config import Config
-from trainer.debug import gradients
-from trainer.debug.watch import Watch
+from trainer.components.assemble import assemble
+from trainer.config.schema import Config
 from trainer.report.gradients import picture
-from trainer.step import train_step
+from trainer.run import gradients
+from trainer.training.checkpoint import load
+from trainer.training.step import train_step
+from trainer.training.watch import Watch
 
 UNSCALED = GradScaler("cpu", enabled=False)
 DEEP = "model.hidden=[64,64,64,64,64,64,64,64]"

@@ -15,11 +15,12 @@ from PIL import Image
 from test_models import images
 from torch import Tensor
 
-from trainer import build, pretrained
-from trainer.assemble import assemble
-from trainer.compose import Composer
-from trainer.config import Config
-from trainer.data.images import image_folder
+from trainer.components import pretrained
+from trainer.components.assemble import assemble
+from trainer.components.model import build_model
+from trainer.config.compose import Composer
+from trainer.config.schema import Config
+from trainer.data.images.folder import image_folder
 from trainer.errors import UserError
 from trainer.models.lenet import LeNet5
 from trainer.models.mlp import ANN
@@ -74,7 +75,7 @@ def test_published_weights_are_torchvisions(name: str, hub: Path, job) -> None:
     for classes, weights, where in ((1000, "default", f"torchvision's {entry(name)}"), (5, path, path)):
         words = ["model=torchvision", f"model.name={name}", "model.image_size=64", f"model.weights={weights}"]
         config = job(*words).config
-        model = build.model(config, images((3, 8, 8), classes)).eval()
+        model = build_model(config, images((3, 8, 8), classes)).eval()
         first, *notes = pretrained.load(model, config)
         own = model.state_dict()
         new = {key for key in own if "aux" not in key and not torch.equal(own[key], expected.get(key, own[key] + 1))}
@@ -191,7 +192,7 @@ def config() -> Config:
 def test_a_file_of_any_layout_is_loaded(layout: str, legacy: bool, config: Config) -> None:
     state = LeNet5(num_outputs=10).state_dict()
     put(Path("weights.pt"), LAYOUTS[layout](state), legacy=legacy)
-    model = build.model(config, images((1, 8, 8)))
+    model = build_model(config, images((1, 8, 8)))
     assert not same_tree(model.state_dict(), state)
     assert pretrained.load(model, config) == ["weights: 10 of 10 tensors from weights.pt"]
     assert same_tree(dict(model.state_dict()), dict(state))
@@ -246,7 +247,7 @@ FAULTS = {
 def test_a_file_that_is_no_use_is_one_sentence(fault: str, config: Config) -> None:
     FAULTS[fault][0](Path("weights.pt"))
     with pytest.raises(UserError) as caught:
-        pretrained.load(build.model(config, images((1, 8, 8))), config)
+        pretrained.load(build_model(config, images((1, 8, 8))), config)
     (problem,) = caught.value.problems
     assert "model.weights=weights.pt" in problem
     assert FAULTS[fault][1] in problem
@@ -267,7 +268,7 @@ def test_a_count_of_batches_is_not_missed(job) -> None:
     words = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.weights=weights.pt"]
     config = job(*words).config
     put(Path("weights.pt"), {"nothing": torch.zeros(1)})
-    model = build.model(config, images((3, 32, 32)))
+    model = build_model(config, images((3, 32, 32)))
     state = model.state_dict()
     old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
     assert len(old) < len(state)

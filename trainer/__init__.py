@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.finished.predictor import Predictor, load
+    from trainer.inference.predictor import Predictor, load
 
 __version__ = "0.1.0"
 __all__ = ["Predictor", "__version__", "load"]
@@ -14,7 +14,7 @@ __all__ = ["Predictor", "__version__", "load"]
 def __getattr__(name: str) -> Any:
     """`trainer.load`, imported when it is asked for: it needs torch, and `import trainer` does not."""
     if name in ("load", "Predictor"):
-        from trainer.finished import predictor
+        from trainer.inference import predictor
 
         return getattr(predictor, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

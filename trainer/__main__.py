@@ -6,7 +6,7 @@ import sys
 sys.path.append(sys.path.pop(0))
 
 from trainer.cli import train, trainer
-from trainer.verbs import VERBS
+from trainer.commands.verbs import VERBS
 
 if __name__ == "__main__":
     trainer() if sys.argv[1:2] and sys.argv[1] in ("train", *VERBS) else train()

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
-if TYPE_CHECKING:
-    from trainer.compose import Composer
+from trainer.commands.train import run_train
 
-STARTED = time.perf_counter()
 EXIT_USAGE = 2
 
 
@@ -29,8 +24,7 @@ def trainer() -> NoReturn:
 
 def guarded(command: Callable[[], int], program: str = "train") -> int:
     """The command's exit code; users' mistakes and failed runs become sentences, our own mistakes a traceback."""
-    from trainer.errors import RunFailed, UserError, raised_at
-    from trainer.report.messages import print_problems
+    from trainer.errors import RunFailed, UserError, print_problems, raised_at
 
     try:
         return command()
@@ -51,127 +45,11 @@ def guarded(command: Callable[[], int], program: str = "train") -> int:
         return 1
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        from trainer.errors import UserError
-
-        raise UserError(message)
-
-
-def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
-    """Flags, which may stand anywhere, the overrides, and a sentence for each word that is neither."""
-    parser = _Parser(prog="train", add_help=False, allow_abbrev=False)
-    parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--version", action="store_true")
-    parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("--config-dir", "-cd")
-    parser.add_argument("--cfg", "-c", choices=["job"])
-    parser.add_argument("--shell-completion", "-sc")
-    flags, rest = parser.parse_known_args(list(words))
-    overrides, problems = [], []
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("-"):
-            overrides.append(word)
-            continue
-        name, _, value = word.lstrip("-").partition("=")
-        if not value and rest and not rest[0].startswith("-") and "=" not in rest[0]:
-            value = rest.pop(0)
-        key = name.replace("-", "_")
-        problems.append(f"{word}: no such flag. Keys are given without dashes: {key}={value or '...'}")
-    return flags, overrides, problems
-
-
 def run_trainer(words: list[str]) -> int:
     """`trainer` with these arguments; returns the exit code."""
     if words[:1] == ["train"]:
         return run_train(words[1:])
-    from trainer.verbs import complete, run_verb
+    from trainer.commands.verbs import complete, run_verb
 
     asked = os.environ.get("_TRAINER_COMPLETE")  # by a shell, in click's manner
     return complete(asked) if asked else run_verb(words)
-
-
-def run_train(words: list[str]) -> int:
-    """`train` with these arguments; returns the exit code."""
-    sys.path.append(os.getcwd())  # a user's own `_target_: mymodule.Net`; last, so that it shadows nothing
-    flags, overrides, problems = _parse(words)
-    if flags.help:
-        from trainer.helptext import help_text
-
-        print(help_text(flags.config_dir))
-        return 0
-    if flags.version:
-        from trainer import __version__
-
-        print(f"trainer {__version__}")
-        return 0
-    if flags.shell_completion:
-        from trainer.completion import complete
-
-        return complete(flags.shell_completion, flags.config_dir)
-    return _run_jobs(flags, overrides, problems, ["train", *words])
-
-
-def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], command: list[str]) -> int:
-    from trainer.compose import Composer
-    from trainer.errors import UserError
-
-    composer = Composer(flags.config_dir)
-    launcher = [word for word in words if word.startswith("hydra")]
-    if launcher:
-        from trainer.sweep.launch import check
-
-        check(launcher)
-        words = [word for word in words if word not in launcher]
-    folder = _sweep_folder(words)
-    if folder is not None:
-        from trainer.sweep.multirun import resumed_sweep
-
-        return resumed_sweep(composer, folder, words, problems, command, launcher)
-    if flags.multirun or composer.sweep_of(composer.read(words, sweep=True)[0]) is not None:
-        from trainer.sweep.multirun import new_sweep
-
-        if flags.cfg:
-            return _show_jobs(composer, words, problems)
-        return new_sweep(composer, words, problems, command, launcher)
-    if any(word.startswith("resume=") for word in words):
-        from trainer.job import of_sweeps
-        from trainer.resume import is_finished, resumed_job
-
-        job, folder = resumed_job(composer, words, problems)
-        if job.config.sweep.dry_run:
-            raise UserError(*of_sweeps(job))
-        if is_finished(folder, job):
-            print(f"{folder}: the run is finished, nothing is left to do. More epochs: train resume={folder} epochs=N")
-            return 0
-    else:
-        from trainer.job import new_job
-
-        job = new_job(composer, words, problems)
-    if flags.cfg:
-        import yaml
-
-        print(yaml.safe_dump(job.stored, sort_keys=False, allow_unicode=True), end="")
-        return 0
-    from trainer.run import execute
-
-    return execute(job, folder, command=command, started=STARTED)
-
-
-def _show_jobs(composer: Composer, words: list[str], problems: list[str]) -> int:
-    import yaml
-
-    from trainer.sweep.jobs import compose_jobs
-
-    stored = [job.stored for job in compose_jobs(composer, words, problems)]
-    print(yaml.safe_dump_all(stored, sort_keys=False, allow_unicode=True), end="")
-    return 0
-
-
-def _sweep_folder(words: list[str]) -> Path | None:
-    """The sweep that `resume=` names; None where it names none."""
-    from trainer.folder import find_sweep
-
-    named = [word.partition("=")[2] for word in words if word.startswith("resume=")]
-    return find_sweep(named[0]) if named else None

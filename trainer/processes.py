@@ -23,7 +23,7 @@ def context_for(devices: Sequence[str]) -> BaseContext:
     if sys.platform == "linux" and all(device == "cpu" for device in devices):
         return multiprocessing.get_context("fork")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trainer.run"])
+    context.set_forkserver_preload(["trainer.run.run"])
     return context
 
 

@@ -1,1 +1,1 @@
-"""The verbs of `trainer`, a module each; a module is imported when its verb is used."""
+"""The commands: one module for each verb of `trainer`, and `train` itself."""

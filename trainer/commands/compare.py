@@ -19,8 +19,8 @@ def command(runs: tuple[str, ...], out: str) -> int:
     Differences, in brackets, are to the first run; an asterisk marks the best of each figure.
     """
     from trainer.errors import UserError
-    from trainer.finished.named import locate
-    from trainer.finished.record import read
+    from trainer.records.find import locate
+    from trainer.records.record import read
     from trainer.report.compare_view import show
 
     if len(runs) < 2:

@@ -30,11 +30,11 @@ def command(
     The report is written to evaluation-<n>.json beside the checkpoint, with a picture of its calibration."""
     import os
 
-    from trainer.paths import leave_current_folder
+    from trainer.config.catalog import leave_current_folder
 
     leave_current_folder()
     from trainer.errors import UserError
-    from trainer.finished.named import find
+    from trainer.records.find import find
 
     words = tuple(word for word in runs if "=" in word and not os.path.exists(word))
     names = [word for word in runs if word not in words]
@@ -44,7 +44,7 @@ def command(
         raise UserError("--ensemble: it takes two runs or more.")
     for name in names:
         find(name)  # before seconds are spent on torch
-    from trainer.finished.evaluating import Asked, Done, evaluate_run, evaluate_together
+    from trainer.inference.evaluate import Asked, Done, evaluate_run, evaluate_together
     from trainer.report.console import Waiting
     from trainer.report.evaluation import table, tell
     from trainer.signals import Interrupted, Signals

@@ -31,14 +31,14 @@ def command(
 
     Its answers to samples of the run's test part are compared with torch's, for any size of batch, and nothing is
     written where they differ. Class names and preprocessing are in the file."""
-    from trainer.paths import leave_current_folder
+    from trainer.config.catalog import leave_current_folder
 
     leave_current_folder()
-    from trainer.finished.named import find
+    from trainer.records.find import find
 
     find(run)  # before seconds are spent on torch
-    from trainer.finished.export import export
-    from trainer.finished.saved import open_for_verb
+    from trainer.inference.checkpoint import open_for_verb
+    from trainer.inference.export import export
     from trainer.report.console import Waiting
     from trainer.signals import Interrupted, Signals
 

@@ -9,8 +9,7 @@ import click
 
 def _names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """What a shell completes GROUP to."""
-    from trainer.catalog import groups
-    from trainer.paths import config_folders
+    from trainer.config.catalog import config_folders, groups
 
     return [name for name in [*groups(config_folders()), "runs"] if name.startswith(incomplete)]
 
@@ -31,14 +30,13 @@ def command(group: str | None, config_dir: str | None, outputs: str, everything:
     Files in ./conf and in --config-dir are listed too, and named.
     """
     if group not in ("runs", "run"):
-        from trainer.catalog import describe
-        from trainer.paths import config_folders
+        from trainer.config.catalog import config_folders, describe
 
         print("\n".join(describe(config_folders(config_dir), group)).rstrip())
         return 0
-    from trainer.finished.past import HEADER, runs
+    from trainer.errors import print_problems
+    from trainer.records.history import HEADER, runs
     from trainer.report.leaderboard import print_table
-    from trainer.report.messages import print_problems
 
     lines, problems = runs(Path(outputs), None if everything else 20)
     print_table(HEADER, [list(line) for line in lines], named=True)

@@ -32,17 +32,17 @@ def command(
     An input that cannot be used is reported, the others go on, and the exit code is 1."""
     import sys
 
-    from trainer.paths import leave_current_folder
+    from trainer.config.catalog import leave_current_folder
 
     leave_current_folder()
-    from trainer.finished.named import find
+    from trainer.records.find import find
 
     find(run)  # before seconds are spent on torch
-    from trainer.finished.prediction import predict
-    from trainer.finished.predictor import Predictor
-    from trainer.finished.saved import open_for_verb
+    from trainer.errors import print_problems
+    from trainer.inference.checkpoint import open_for_verb
+    from trainer.inference.predict import predict
+    from trainer.inference.predictor import Predictor
     from trainer.report.console import Waiting
-    from trainer.report.messages import print_problems
     from trainer.signals import Interrupted, Signals
 
     def tell(problem: str) -> None:

@@ -1,1 +1,1 @@
-"""From a source to batches on the device: sources, splits, preparation, augmentation, batches."""
+"""Data sets, their splits and their batches."""

@@ -14,10 +14,10 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from trainer.data.mix import Mix
+from trainer.data.augment.mix import Mix
 from trainer.data.prepare import Prepare
 from trainer.data.source import Samples
-from trainer.data.table_prepare import TablePrepare
+from trainer.data.tables.prepare import TablePrepare
 from trainer.errors import UserError
 from trainer.seeds import derive
 
@@ -266,3 +266,18 @@ class Batches:
             if draw is not None and draw.mix is not None:
                 inputs, targets = draw.mix(inputs, targets, derive(draw.seed, "mix", epoch, number))
             yield inputs, targets
+
+
+class BatchesTogether(Batches):
+    """The batches of several parts of the same size, side by side: inputs [D, B, ...], targets [D, B]."""
+
+    def __init__(self, parts: Sequence[Batches]) -> None:
+        first = parts[0]
+        assert all(part.sizes == first.sizes for part in parts)
+        self.parts, self.sizes, self.num_samples = list(parts), first.sizes, first.num_samples
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Of the batches `start`, `start` + 1, ... of an epoch."""
+        for batches in zip(*(part.epoch(epoch, start) for part in self.parts), strict=True):
+            inputs, targets = zip(*batches, strict=True)
+            yield torch.stack(inputs), torch.stack(targets)

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainer.data.decode import BadImage, Geometry, decode, from_image
-from trainer.data.table_rows import BadRow, Encoder
+from trainer.data.images.decode import BadImage, Geometry, decode, from_image
+from trainer.data.tables.rows import BadRow, Encoder
 from trainer.errors import UserError
 
 FLOAT_LIMIT = 1.0

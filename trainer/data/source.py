@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trainer.data.split import relabelled
-from trainer.data.table_prepare import Column
+from trainer.data.tables.prepare import Column
 from trainer.errors import UserError
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.data.table_rows import is_missing
-from trainer.doctor.findings import Report
+from trainer.data.tables.rows import is_missing
 from trainer.doctor.leaks import GROUP
+from trainer.report.findings import Report
 
 ONE_VALUE = 0.995  # of a column's rows that have the same value
 SMALLEST_SPREAD = 1e-9  # of a column's mean: below it, a deviation is noise of rounding

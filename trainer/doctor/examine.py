@@ -6,19 +6,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trainer import device, pretrained
-from trainer.assemble import Parts, assemble, read_data
-from trainer.compose import Composer, Job
-from trainer.config import PARTS, Config
-from trainer.data.load import Data
-from trainer.data.loading import Shared
-from trainer.data.pool import Progress
+from trainer import device
+from trainer.components import pretrained
+from trainer.components.assemble import Parts, assemble, read_data
+from trainer.components.targets import check
+from trainer.config.compose import Composer, Job
+from trainer.config.schema import PARTS, Config
+from trainer.data.dataset import Data
+from trainer.data.images.pool import Progress
+from trainer.data.loader import Shared
 from trainer.doctor import folders, machine, rates, samples, tables, training
-from trainer.doctor.findings import Report
 from trainer.errors import UserError
-from trainer.job import new_job
+from trainer.report.findings import Report
+from trainer.run.job import new_job
 from trainer.signals import Signals
-from trainer.targets import check
 
 # Which check a sentence of the loader or the builder belongs to.
 SENTENCES = {

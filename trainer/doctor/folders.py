@@ -7,15 +7,14 @@ from collections import Counter
 
 import numpy as np
 
-from trainer.convert import did_you_mean, show
-from trainer.data.decode import DIGEST_BYTES, Geometry, Unequal
-from trainer.data.listing import Survey, readable, survey
-from trainer.data.pool import Progress, decode_all
-from trainer.doctor.findings import Report, ascii_if_odd, some
-from trainer.errors import UserError
-from trainer.keys import DataConfig
+from trainer.config.keys import DataConfig
+from trainer.data.images.decode import DIGEST_BYTES, Geometry, Unequal
+from trainer.data.images.listing import Survey, readable, survey
+from trainer.data.images.pool import Progress, decode_all
+from trainer.errors import UserError, did_you_mean, show
+from trainer.report.findings import Report, ascii_if_odd, some
 
-TARGET = "trainer.data.images.image_folder"
+TARGET = "trainer.data.images.folder.image_folder"
 SIDE = 64  # pixels to which files are brought that are only looked at
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from trainer import __version__, device
-from trainer.doctor.findings import Report
+from trainer.report.findings import Report
 
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "hydra-core", "omegaconf", "numpy", "pillow", "matplotlib")
 LITTLE_DISK, NO_DISK = 2e9, 2e8  # bytes

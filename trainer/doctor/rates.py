@@ -7,14 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.assemble import Parts, assemble
-from trainer.config import Config
-from trainer.data.loading import Shared
-from trainer.doctor.findings import Report
+from trainer.components.assemble import Parts, assemble
+from trainer.config.schema import Config
+from trainer.data.loader import Shared
 from trainer.doctor.training import plain
-from trainer.loop import grouped
+from trainer.report.findings import Report
 from trainer.signals import Signals
-from trainer.step import NonFinite, train_step
+from trainer.training.loop import grouped
+from trainer.training.step import NonFinite, train_step
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 200
 SMOOTHING = 0.9  # of the running mean of the loss

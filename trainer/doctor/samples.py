@@ -9,11 +9,11 @@ from itertools import chain, combinations
 
 import torch
 
-from trainer.data.images import ImageFiles
-from trainer.data.load import Data, Split
-from trainer.data.table_prepare import TablePrepare
-from trainer.doctor.findings import Report, ascii_if_odd, some
-from trainer.tasks import Regression
+from trainer.data.dataset import Data, Split
+from trainer.data.images.folder import ImageFiles
+from trainer.data.tables.prepare import TablePrepare
+from trainer.data.tasks import Regression
+from trainer.report.findings import Report, ascii_if_odd, some
 
 CHUNK_BYTES = 2**26
 IMBALANCE, SLIGHT = 10, 3  # times as many samples in the largest class as in the smallest

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from trainer.data.table import chosen_columns, read
-from trainer.data.table_columns import parse_column, parse_target
-from trainer.data.table_rows import is_missing
+from trainer.config.keys import DataConfig
+from trainer.data.tables.columns import parse_column, parse_target
+from trainer.data.tables.csv import chosen_columns, read
+from trainer.data.tables.rows import is_missing
 from trainer.doctor.columns import Parsed, counts_rows, far_values, nearly_constant, repeated
-from trainer.doctor.findings import Report, some
 from trainer.doctor.leaks import tells_class, tells_number
 from trainer.errors import UserError
-from trainer.keys import DataConfig
+from trainer.report.findings import Report, some
 
-TARGETS = ("trainer.data.table.csv_table", "trainer.data.table.bundled_table")
+TARGETS = ("trainer.data.tables.csv.csv_table", "trainer.data.tables.csv.bundled_table")
 CHECKS = ("missing values", "constant columns", "unusable columns", "identifiers", "repeated columns", "scale", "leaks")
 ADVICE = re.compile(r"\. (?=Leave |Write )")  # where the loader's advice begins; a cell may hold a full stop too
 MANY_MISSING = 0.3  # of a column

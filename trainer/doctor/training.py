@@ -11,17 +11,17 @@ from typing import Any
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainer import device
-from trainer.assemble import Parts, assemble
-from trainer.config import Config
-from trainer.data.loading import Shared
-from trainer.doctor.findings import Report
+from trainer.components.assemble import Parts, assemble
+from trainer.config.keys import AugmentConfig, EmaConfig, ScheduleConfig
+from trainer.config.schema import Config
+from trainer.data.loader import Shared
 from trainer.errors import UserError
-from trainer.keys import AugmentConfig, EmaConfig, ScheduleConfig
-from trainer.loop import Fit
+from trainer.report.findings import Report
+from trainer.run.measure import measure
 from trainer.signals import Signals
-from trainer.state import RunState
-from trainer.step import NonFinite
-from trainer.sweep.estimate import measure
+from trainer.training.loop import Fit
+from trainer.training.state import RunState
+from trainer.training.step import NonFinite
 
 OVERFIT_EPOCHS, OVERFIT_MINUTES = 300, 0.25
 ON_ITS_WAY = 0.5  # of the first loss: below it, a batch that is not learned in time is being learned

@@ -1,1 +1,1 @@
-"""What a person sees: the console, pictures."""
+"""What a person sees: terminal, pictures, pages."""

@@ -8,10 +8,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from trainer.errors import UserError
-from trainer.finished import compare
-from trainer.finished.record import Record
-from trainer.printable import printable
+from trainer.errors import UserError, printable
+from trainer.records import compare
+from trainer.records.record import Record
 from trainer.report.leaderboard import print_table
 from trainer.report.svg import LOG_FROM
 

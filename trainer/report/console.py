@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from trainer.state import RunState
+from trainer.training.state import RunState
 
 REDRAW_SECONDS = 0.2
 LASTING_SECONDS = 1.0  # before a line off the terminal says what is waited for

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from trainer.doctor.findings import SEVERITIES, Report
+from trainer.report.findings import SEVERITIES, Report
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 HIDDEN = ("rates", "losses")  # in the picture and the JSON

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.table import Table
 
-from trainer.printable import printable
+from trainer.errors import printable
 from trainer.report.console import Console
 
 CLASSES = ("loss", "nll", "accuracy", "balanced_accuracy", "f1", "auroc")

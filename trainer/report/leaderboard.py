@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.printable import printable
+from trainer.errors import printable
 
 
 def print_table(header: list[str], rows: list[list[Any]], *, named: bool = False) -> None:

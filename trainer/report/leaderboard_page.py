@@ -10,12 +10,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from trainer.convert import show
+from trainer.errors import show
 from trainer.files import write_atomically
-from trainer.folder import read_metrics
+from trainer.records.folder import read_metrics
+from trainer.records.leaderboard import REPEATED, Group, Row, group_table, grouped, ranked, table, winners
+from trainer.records.ledger import FINAL
 from trainer.report import charts, page
-from trainer.sweep.leaderboard import REPEATED, Group, Row, group_table, grouped, ranked, table, winners
-from trainer.sweep.ledger import FINAL
 
 EVERY_SECONDS = 3.0  # at most so often is the page drawn,
 SHARE = 0.02  # and for at most this share of the time

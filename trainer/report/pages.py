@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trainer.errors import UserError
-from trainer.finished.named import locate
-from trainer.finished.record import Record, read, runs_below
-from trainer.printable import printable
-from trainer.report.messages import print_problems
+from trainer.errors import UserError, print_problems, printable
+from trainer.records.find import locate
+from trainer.records.record import Record, read, runs_below
 from trainer.report.run_page import write_page
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.files import write_atomically
-from trainer.finished.record import Record, read
+from trainer.records.record import Record, read
 from trainer.report import confusion, page, svg, tested
 
 FILE = "report.html"

@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from trainer.convert import show
+from trainer.errors import show
+from trainer.records.leaderboard import Row, group_table, grouped, table
+from trainer.records.ledger import Entry
 from trainer.report.leaderboard import print_table
-from trainer.sweep.leaderboard import Row, group_table, grouped, table
-from trainer.sweep.ledger import Entry
 
 SHOWN_ROWS = 20
 REDRAW_SECONDS = 0.5

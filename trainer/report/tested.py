@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.finished.record import Record
+from trainer.records.record import Record
 from trainer.report import page, svg
 
 FIGURES = ("accuracy", "top5_accuracy", "balanced_accuracy", "auroc", "f1", "loss", "mae", "rmse", "r2")

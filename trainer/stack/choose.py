@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from trainer import device
-from trainer.assemble import Parts
-from trainer.compose import Job
-from trainer.config import FREE_ON_RESUME, Config
+from trainer.components.assemble import Parts
+from trainer.config.compose import Job
+from trainer.config.overrides import leaves_of
+from trainer.config.schema import FREE_ON_RESUME, Config
 from trainer.data.batches import Streamed
-from trainer.data.loading import Shared
+from trainer.data.loader import Shared
 from trainer.errors import RunFailed, UserError
 from trainer.processes import elsewhere
+from trainer.stack.compatible import likeness
 from trainer.stack.group import data_key, most_files, stacked
-from trainer.stack.likeness import likeness
 from trainer.stack.trial import SOME, parts_of, prove
-from trainer.step import NonFinite, train_step, update
-from trainer.tree import leaves_of
+from trainer.training.step import NonFinite, train_step, update
 
 # What runs of a stack may differ in; everything else shapes their tensors, their batches or their moments.
 MAY_DIFFER = (

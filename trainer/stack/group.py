@@ -11,25 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint
-from trainer.assemble import Parts, assemble
-from trainer.checkpoint import Saver
-from trainer.compose import Job
-from trainer.config import DIRECTIONS, Config
-from trainer.data.batches import Batches
-from trainer.data.loading import Shared
-from trainer.data.together import BatchesTogether
+from trainer.components.assemble import Parts, assemble
+from trainer.config.compose import Job
+from trainer.config.schema import DIRECTIONS, Config
+from trainer.data.batches import Batches, BatchesTogether
+from trainer.data.loader import Shared
 from trainer.errors import RunFailed, UserError
-from trainer.folder import RunFolder, Table, write_failure
-from trainer.loop import Fit
-from trainer.population import Population
-from trainer.run import InSweep, Run, describe, restore
+from trainer.records.folder import RunFolder, Table, write_failure
+from trainer.run.run import InSweep, Run, describe, restore
 from trainer.signals import Signals
-from trainer.stack.files import StackSaver
-from trainer.stack.likeness import likeness
+from trainer.stack.checkpoint import StackSaver
+from trainer.stack.compatible import likeness
 from trainer.stack.population import Stacked
-from trainer.state import RunState
-from trainer.stopping import Outcome
+from trainer.training import checkpoint
+from trainer.training.checkpoint import Saver
+from trainer.training.loop import Fit
+from trainer.training.population import Population
+from trainer.training.state import RunState
+from trainer.training.stopping import Outcome
 
 FILES_EACH, FILES_BESIDE = 2, 128  # that a run holds open, and its process
 

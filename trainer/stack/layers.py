@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.dropout import KeyedDropout
+from trainer.training.dropout import KeyedDropout
 
 
 class StackedLinear(nn.Linear):

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from trainer.criterion import Criterion
-from trainer.metrics import Sums
-from trainer.population import HALVES, Solo, weight_of
+from trainer.components.loss import Criterion
+from trainer.data.tasks import Classification
 from trainer.stack.layers import stackable
 from trainer.stack.optimizers import StackedOptimizer, runs_of_equal
-from trainer.state import RunState
-from trainer.tasks import Classification
+from trainer.training.population import HALVES, Solo, weight_of
+from trainer.training.state import RunState
+from trainer.training.sums import Sums
 
 
 class Stacked:

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.assemble import Parts
-from trainer.compose import Job
-from trainer.data.loading import Shared
+from trainer.components.assemble import Parts
+from trainer.config.compose import Job
+from trainer.data.loader import Shared
 from trainer.errors import UserError
+from trainer.stack.compatible import likeness
 from trainer.stack.group import Builder, stacked
-from trainer.stack.likeness import likeness
 from trainer.stack.population import Stacked
-from trainer.step import train_step
+from trainer.training.step import train_step
 
 SOME = 16  # runs that are looked at
 ROUNDING = 0.03  # that a stack's arithmetic may differ by from a single run's, in a step of bfloat16

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainer.convert import show
-from trainer.keys import LoggerConfig
+from trainer.config.keys import LoggerConfig
+from trainer.errors import show
 
 # The library of each tracker, and the extra that brings it.
 LIBRARIES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}

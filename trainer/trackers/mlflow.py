@@ -9,10 +9,10 @@ from typing import Any
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
-from trainer.folder import OUTPUTS
-from trainer.keys import LoggerConfig
+from trainer.config.keys import LoggerConfig
+from trainer.records.folder import OUTPUTS
 
-FOLDER = "trainer.folder"  # a tag by which a resumed run finds itself
+FOLDER = "trainer.records.folder"  # a tag by which a resumed run finds itself
 LONGEST = 6000  # characters of a parameter
 AT_ONCE = 100  # parameters
 ENDINGS = {"completed": "FINISHED", "early_stopped": "FINISHED", "interrupted": "KILLED", "pruned": "KILLED"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import wandb
 
-from trainer.keys import LoggerConfig
+from trainer.config.keys import LoggerConfig
 
 
 class Wandb:

@@ -1,0 +1,1 @@
+"""From configuration to objects: every `_target_` is resolved, checked and built here."""

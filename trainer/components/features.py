@@ -1,0 +1,80 @@
+"""What the frozen part of a model makes of each sample, computed once where it is the same in every epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainer.config.schema import Config
+from trainer.data.batches import Batches, Tensors, targets_on
+from trainer.data.dataset import Data
+from trainer.data.images.pool import Progress
+from trainer.data.loader import Loading
+from trainer.training.freeze import BACKBONE, head_path
+from trainer.training.population import Solo
+
+FEATURES_SHARE = 0.5  # of the device's free memory that features may take
+
+
+def separable_head(config: Config, model: nn.Module, data: Data, loading: Loading) -> str:
+    """The path of the head that may train alone on kept features; empty where there is none.
+
+    The frozen part must see the same pixels in every epoch, the head's output must be the model's, to the bit, and the
+    features must fit into memory: where they do not, a note is added to `data`.
+    """
+    varied = config.augment.target or config.augment.mixup or config.augment.cutmix
+    steady = all(split.samples.repeatable for split in data.splits.values())
+    asked = config.model.cache_features == "auto" and BACKBONE in config.freeze and not config.compile
+    if not asked or varied or not steady or config.unfreeze_at is not None:
+        return ""
+    path = head_path(model)
+    trial = torch.randn((2, *data.prepare.output_shape), generator=torch.Generator().manual_seed(0))
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        features, outputs = _before(model, path, trial)
+        same = torch.equal(model.get_submodule(path)(features), outputs)
+    model.train(training)
+    if not same:
+        return ""
+    needed = features[0].numel() * loading.dtype.itemsize * sum(map(len, data.splits.values()))
+    if needed > FEATURES_SHARE * loading.free_memory:
+        gib = f"{needed / 2**30:.2g} GiB, and {loading.free_memory / 2**30:.2g} GiB are free"
+        data.notes.append(f"features of the frozen part are computed each time: to keep them takes {gib}")
+        return ""
+    return path
+
+
+def _before(model: nn.Module, path: str, inputs: Tensor) -> tuple[Tensor, Any]:
+    """What reaches the module at `path`, and what the model returns."""
+    seen: list[Tensor] = []
+    hook = model.get_submodule(path).register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    try:
+        outputs = model(inputs)
+    finally:
+        hook.remove()
+    return seen[-1], outputs
+
+
+class Kept(Tensors):
+    """Features [N, ...] and targets of a part, in the part's order; filled before the first batch."""
+
+    def fill(self, population: Solo, batches: Batches, targets: Tensor, progress: Progress) -> None:
+        """One forward pass over the part; `batches` must not depend on where a run was resumed.
+
+        Args:
+            progress: is told before each batch; may raise to end it.
+        """
+        model = population.state.model.eval()
+        self.targets = targets_on(targets, batches.device)
+        done = 0
+        for inputs, _ in batches.epoch(0):
+            progress("features of the frozen part", done, len(targets))
+            with torch.no_grad(), population.autocast():
+                features, _ = _before(model, population.head, inputs)
+            if done == 0:
+                self.inputs = features.new_empty((len(targets), *features.shape[1:]))
+            self.inputs[done : done + len(features)] = features
+            done += len(features)

@@ -1,0 +1,214 @@
+"""What a `_target_` names: the only place that resolves one, judging by kind what may stand there."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import Dataset
+
+from trainer.config.keys import Part
+from trainer.config.schema import Config
+from trainer.data.augment.ops import Augmentation
+from trainer.data.source import Source
+from trainer.errors import UserError, did_you_mean, show
+
+OUR_MODULES = ("trainer", "torch", "torchvision")  # importing them, and building what is in them, leaves no trace
+# What a configuration that was read from a file may name, for each part: what is defined in these packages of this
+# program, classes of these modules of torch's, and torchvision's builders of models. Nothing else of theirs: functions
+# that are annotated like builders are among it that run the text they are given.
+STORED_OURS = {"model": "trainer.models.", "data": "trainer.data.", "augment": "trainer.data."}
+STORED_TORCH = {
+    "model": "torch.nn",
+    "loss": "torch.nn",
+    "optim": "torch.optim",
+    "schedule": "torch.optim.lr_scheduler",
+}
+BUILDERS = "torchvision.models"
+FETCHING = ("weights_backbone", "pretrained", "fetch")  # arguments by which a builder of models downloads
+SCHEDULE_LENGTHS = ("T_max", "total_steps")
+REQUIRED = ("model", "data", "optim")  # parts that nothing stands in for
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What may stand at a plug point: a subclass of `base`, or a function annotated to return `result`."""
+
+    base: type
+    words: str
+    result: type | None = None
+    given: tuple[str, ...] = ()  # arguments that this program passes
+
+
+KINDS = {
+    "model": Kind(
+        nn.Module,
+        "a torch.nn.Module",
+        nn.Module,
+        ("in_channels", "image_size", "in_features", "num_outputs"),
+    ),
+    "data": Kind(
+        Dataset, "a torch.utils.data.Dataset", Source, ("root", "split", "size", "resize", "progress", "like")
+    ),
+    "loss": Kind(nn.Module, "a loss from torch.nn"),
+    "optim": Kind(Optimizer, "a torch.optim.Optimizer", given=("params",)),
+    "schedule": Kind(
+        LRScheduler,
+        "a scheduler from torch.optim.lr_scheduler",
+        given=("optimizer", "max_lr", "mode", "T_max", "total_steps"),
+    ),
+    "augment": Kind(Augmentation, "a trainer.data.augment.ops.Augmentation", given=("mean", "std")),
+}
+
+
+def resolve(target: str, kind_name: str, *, trusted: bool = True) -> Callable[..., Any]:
+    """The class or function that `_target_` names, if it is of the kind.
+
+    Args:
+        trusted: False for configuration read back from a file, which may name only what is listed above.
+
+    Raises:
+        UserError: it is not there, or not of the kind, or not to be trusted.
+    """
+    kind, where = KINDS[kind_name], f"{kind_name}._target_={target}"
+    if not isinstance(target, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", target):
+        name = str(target).strip(".") if str(target).strip(".").isidentifier() else "Name"
+        raise UserError(f"{where}: expected module.name, such as mymodule.{name}.")
+    module_name, _, name = target.rpartition(".")
+    ours = module_name.startswith(STORED_OURS.get(kind_name, "\0"))
+    builder = kind_name == "model" and module_name == BUILDERS
+    if not trusted and not (ours or builder or module_name == STORED_TORCH.get(kind_name)):
+        raise _untrusted(where)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not module_name.startswith(error.name):
+            raise
+        raise UserError(f"{where}: there is no module {error.name}, also not in the current folder.") from error
+    found = getattr(module, name, None)
+    if not trusted and not _is_vouched_for(found, name, module_name):
+        raise _untrusted(where)
+    if found is None:
+        raise UserError(f"{where}: {module_name} has no {name}.{did_you_mean(name, vars(module), module_name + '.')}")
+    if not _is_of_kind(found, kind):
+        raise UserError(f"{where}: it is not {kind.words}.")
+    return found
+
+
+def _untrusted(where: str) -> UserError:
+    return UserError(f"{where}: a stored configuration names code of its own. If you trust it, add trust=true.")
+
+
+def _is_vouched_for(found: Any, name: str, module_name: str) -> bool:
+    """Whether this may stand in a stored configuration, of which `resolve` has judged the module."""
+    if module_name == BUILDERS:
+        return inspect.isfunction(found) and name in torchvision.models.list_models(torchvision.models)
+    if module_name.startswith("torch."):
+        return found is None or (inspect.isclass(found) and found.__module__.startswith("torch."))
+    return found is None or getattr(found, "__module__", None) == module_name  # no names that it imports itself
+
+
+def _is_of_kind(found: Any, kind: Kind) -> bool:
+    if inspect.isclass(found):
+        return issubclass(found, kind.base)
+    if kind.result is None or not inspect.isfunction(found):
+        return False
+    try:
+        returned = typing.get_type_hints(found).get("return")
+    except NameError:
+        return False
+    return inspect.isclass(returned) and issubclass(returned, kind.result)
+
+
+def check(config: Config, parts: Iterable[str], *, trusted: bool = True) -> list[str]:
+    """What is wrong with the targets of these parts and their arguments, before anything is built."""
+    problems: list[str] = []
+    for name in parts:
+        part = getattr(config, name)
+        if part.target is None and name in REQUIRED:
+            problems.append(f"{name}._target_: a value is needed, {KINDS[name].words}.")
+            continue
+        if part.target is None:
+            problems += [f"{name}.{key}: no such key: {name} has no _target_ that takes it." for key in part.arguments]
+            continue
+        try:
+            target = resolve(part.target, name, trusted=trusted)
+            problems += _check_arguments(name, part, target)
+            if not trusted:
+                problems += [
+                    f"{name}.{key}: a stored configuration asks for a download. If you trust it, add trust=true."
+                    for key in FETCHING
+                    if part.arguments.get(key)
+                ]
+        except UserError as error:
+            problems += error.problems
+    if not problems and "optim" in parts and config.optim.target:
+        problems += _try_optimizer(config.optim)
+    return problems
+
+
+def _try_optimizer(part: Part) -> list[str]:
+    try:
+        trial = call("optim", part, [nn.Parameter(torch.zeros(1))])
+    except UserError as error:
+        return error.problems
+    closure = inspect.signature(type(trial).step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        return [
+            f"optim._target_={part.target}: it evaluates the loss several times a step, which this loop does not do."
+        ]
+    return []
+
+
+def _check_arguments(name: str, part: Part, target: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(target).parameters
+    given, problems = KINDS[name].given, []
+    names = [p.name for p in parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    open_ended = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+    for key, value in part.arguments.items():
+        if key not in names and not open_ended:
+            own = [n for n in names if n not in given] or names
+            near = did_you_mean(key, own, f"{name}.") or f" It takes {', '.join(own) or 'none'}."
+            problems.append(f"{name}.{key}: {part.target} has no such argument.{near}")
+        elif key in parameters and isinstance(value, (str, bool)) and _is_number(parameters[key].default):
+            problems.append(f"{name}.{key}={show(value)}: expected a number.")
+    required = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty
+        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        and p.name not in part.arguments
+        and p.name not in given
+    ]
+    return problems + [f"{name}.{key}: {part.target} needs it: {name}.{key}=..." for key in required]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def call(name: str, part: Part, *positional: Any, **given: Any) -> Any:
+    """Constructs a part; what its constructor refuses becomes a sentence."""
+    assert part.target is not None
+    target = resolve(part.target, name)
+    parameters = inspect.signature(target).parameters
+    passed = {k: v for k, v in given.items() if k in parameters and part.arguments.get(k) is None}
+    try:
+        return target(*positional, **{**part.arguments, **passed})
+    except (UserError, NotImplementedError):
+        raise
+    except (ValueError, TypeError, RuntimeError, AssertionError) as error:  # torchvision asserts sizes
+        typed = " ".join(f"{name}.{k}={show(v)}" for k, v in part.arguments.items())
+        raise UserError(
+            f"{name}: {part.target} refuses {typed or 'its arguments'}: {str(error).rstrip('.')}."
+        ) from error

@@ -1,0 +1,112 @@
+"""What there is to choose from: the groups of YAML files and their options, with a line on each. No torch, no Hydra."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+from trainer.errors import UserError, did_you_mean, printable
+from trainer.files import open_regular
+
+ORDER = ("model", "data", "loss", "optim", "schedule", "augment", "init", "logger", "experiment", "debug")
+MOST_CHARACTERS = 10_000  # of a YAML that are looked at for its first comment
+# What else a group may be called on the command line of `trainer list`, besides its plural.
+OTHER_NAMES = {
+    "datasets": "data",
+    "optimizers": "optim",
+    "optimisers": "optim",
+    "losses": "loss",
+    "augmentations": "augment",
+    "trackers": "logger",
+    "recipes": "experiment",
+}
+
+
+def groups(folders: list[Path]) -> dict[str, list[tuple[str, Path]]]:
+    """For each group its options and their files; of files of one name the first folder's counts."""
+    found: dict[str, dict[str, Path]] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*/*.yaml")):
+            found.setdefault(path.parent.name, {}).setdefault(path.stem, path)
+    names = sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    return {name: sorted(found[name].items()) for name in names}
+
+
+def first_line(path: Path) -> str:
+    """The first comment of a YAML that is not Hydra's package directive: what it is."""
+    try:
+        with open_regular(path, follow=True) as file:  # the folders are the user's own, and so are links in them
+            lines = io.TextIOWrapper(file, encoding="utf-8").read(MOST_CHARACTERS).splitlines()
+    except (OSError, UnicodeDecodeError, UserError) as error:
+        return f"(not readable: {str(error).removeprefix(f'{path}: ').rstrip('.')})"
+    for line in lines:
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ")
+        if line and not line.startswith("#"):
+            break
+    return ""
+
+
+def group_of(name: str, known: dict[str, list[tuple[str, Path]]]) -> str:
+    """The group that a user means, in the singular or the plural.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    singular = OTHER_NAMES.get(name, name)
+    for candidate in (singular, singular.removesuffix("s")):
+        if candidate in known:
+            return candidate
+    near = did_you_mean(name, [*known, "runs"])
+    raise UserError(f"{name}: no such group.{near} There is: {', '.join([*known, 'runs'])}.")
+
+
+def describe(folders: list[Path], name: str | None = None) -> list[str]:
+    """Lines for the terminal: each option of a group, or of all groups, with what it is; a user's own file is named.
+
+    Raises:
+        UserError: there is no group of this name.
+    """
+    known = groups(folders)
+    chosen = known if name is None else {(group := group_of(name, known)): known[group]}
+    lines = []
+    for group, options in chosen.items():
+        width = max(len(option) for option, _ in options) + len(group) + 3
+        for option, path in options:
+            own = "" if path.is_relative_to(folders[-1]) else f"  ({path})"
+            lines.append(printable(f"{f'{group}={option}':<{width}}{first_line(path)}{own}".rstrip()))
+        if len(chosen) > 1:
+            lines.append("")
+    return lines
+
+
+def shipped_conf() -> Path:
+    """The folder of the shipped YAML files: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def config_folders(config_dir: str | None = None) -> list[Path]:
+    """`--config-dir`, then ./conf, then the shipped one; the first that has a file wins.
+
+    Raises:
+        UserError: `config_dir` is no folder.
+    """
+    shipped, folders = shipped_conf(), []
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise UserError(f"--config-dir {config_dir}: no such folder.")
+        folders.append(Path(config_dir).resolve())
+    if Path("conf").is_dir() and Path("conf").resolve() != shipped:
+        folders.append(Path("conf").resolve())
+    return [*folders, shipped]
+
+
+def leave_current_folder() -> None:
+    """Nothing is imported from the current folder any more: it may be somebody's run folder, and a file in it could
+    stand in for a library that is not installed."""
+    here = os.getcwd()
+    sys.path[:] = [place for place in sys.path if place and os.path.abspath(place) != here]

@@ -1,0 +1,299 @@
+"""Hydra composes: the words of a command line become one or more trees of plain values, or a list of problems.
+
+Hydra reports one problem at a time. So the overrides are read first, each by itself; the choices of groups that exist
+are composed by Hydra; and values are set on copies of the result, as Hydra would set them.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from trainer.config import schema
+from trainer.config.catalog import config_folders
+from trainer.config.overrides import leaves_of, plain, set_value
+from trainer.config.schema import Config
+from trainer.config.search_space import Range, draw
+from trainer.errors import UserError, did_you_mean
+
+ENVIRONMENT = re.compile(r"\$\{\s*oc\.env")
+ROOT_NAME = "_root_of_trainer_"  # lives in Hydra's ConfigStore, so that no user's config.yaml can shadow it
+
+
+class _UserConf(SearchPathPlugin):
+    """Puts the user's folders before the shipped one: a user's YAML wins over a shipped one of the same name."""
+
+    folders: tuple[str, ...] = ()
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in reversed(self.folders):
+            search_path.prepend("user", folder)
+
+
+@dataclass
+class Job:
+    """One composed configuration.
+
+    Attributes:
+        config: typed; a default stands in for what is wrong.
+        stored: the tree as a run folder keeps it: resolved, except for environment variables that a user interpolated.
+        choices: chosen option of each group.
+        overrides: what the user typed for this job.
+        problems: one sentence for each thing that is wrong.
+        id: in a sweep, what tells it from every other job; see sweep.jobs.identity.
+        unusual: parts that only their target can judge: not as shipped, or with a value that looks wrong.
+    """
+
+    config: Config
+    stored: dict[str, Any]
+    choices: dict[str, str]
+    overrides: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    unusual: set[str] = field(default_factory=set)
+    id: str = ""
+
+
+class Composer:
+    """Hydra's configuration loader over the shipped and the user's folders."""
+
+    def __init__(self, config_dir: str | None = None) -> None:
+        self.folders = config_folders(config_dir)
+        *folders, self.shipped = self.folders
+        _UserConf.folders = tuple(f"file://{folder}" for folder in folders)
+        Plugins.instance().register(_UserConf)
+        root = OmegaConf.load(self.shipped / "config.yaml")
+        ConfigStore.instance().store(name=ROOT_NAME, node=OmegaConf.merge(root, OmegaConf.create(schema.defaults())))
+        GlobalHydra.instance().clear()
+        initialize_config_dir(str(self.shipped), version_base="1.3")
+        self.loader = loader = GlobalHydra.instance().config_loader()
+        self.groups = {
+            group: sorted(loader.get_group_options(group)) for group in loader.list_groups("") if group != "hydra"
+        }
+        self._composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any], dict[str, str]]] = {}
+
+    def read(self, words: Iterable[str], *, sweep: bool) -> tuple[list[Override], list[str]]:
+        """The overrides that are sound in spelling, group and option, and a sentence for each that is not."""
+        overrides, problems = [], []
+        for word in words:
+            try:
+                override = OverridesParser.create(self.loader).parse_override(_quoted(word))
+                override.config_loader = self.loader  # for glob(...)
+            except HydraException:
+                problems.append(_unreadable(word))
+                continue
+            problem = self._problem(override, word, sweep)
+            if problem:
+                problems.append(problem)
+            else:
+                overrides.append(override)
+        return overrides, problems
+
+    def _problem(self, override: Override, word: str, sweep: bool) -> str | None:
+        name = override.key_or_group
+        if override.is_sweep_override() and not sweep:
+            return f"{word}: several values make a sweep: train -m {word}"
+        if override.package is not None:
+            return f"{word}: packages (@) are not used here. Write {name}=..."
+        if name not in self.groups:
+            return None
+        if override.is_delete():
+            return f"{word}: a group cannot be left out; choose one of {', '.join(self.groups[name])}."
+        swept = override.is_sweep_override()
+        for value in map(str, override.sweep_string_iterator() if swept else [override.value()]):
+            empty = value == "None" and name in ("experiment", "debug")
+            if not empty and value not in self.groups[name]:
+                near = did_you_mean(value, self.groups[name], f"{name}=")
+                return f"{name}={value}: no such {name}.{near} There is: {', '.join(self.groups[name])}."
+        return None
+
+    def job(self, overrides: list[Override], suggest: Callable[[str, Range], Any] | None = None) -> Job:
+        """The configuration of one job, with all its problems of keys, types, ranges and interpolations.
+
+        Args:
+            suggest: chooses what is to be drawn, instead of chance.
+
+        Raises:
+            UserError: where Hydra cannot compose the chosen groups at all.
+        """
+        grouped = tuple((o.input_line or "").lstrip("+") for o in overrides if o.key_or_group in self.groups)
+        base, shipped, choices = self._compose(grouped)
+        tree = copy.deepcopy(base)
+        problems: list[str] = []
+        for override in overrides:
+            if override.key_or_group not in self.groups:
+                set_value(tree, override, self.groups, problems)
+        typed = {o.key_or_group for o in overrides}
+        job = finish(tree, choices, [o.input_line or "" for o in overrides], suggest)
+        job.problems = problems + [self._placed(problem, typed, choices) for problem in job.problems]
+        job.unusual = self._unusual(shipped, job.stored, choices)
+        return job
+
+    def sweep_of(self, overrides: list[Override]) -> dict[str, str] | None:
+        """What a chosen experiment sweeps over by itself (`hydra.mode: MULTIRUN`, `hydra.sweeper.params`), or None."""
+        chosen = next((o for o in overrides if o.key_or_group == "experiment"), None)
+        if chosen is None or chosen.is_sweep_override() or chosen.value() is None:
+            return None
+        try:
+            composed = compose(ROOT_NAME, overrides=[f"experiment={chosen.value()}"], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException, YAMLError):
+            return None  # what is wrong is told where the job is composed
+        if str(composed.hydra.mode).rpartition(".")[2] != "MULTIRUN":
+            return None
+        return {str(key): str(value) for key, value in (composed.hydra.sweeper.params or {}).items()}
+
+    def _compose(self, grouped: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any], dict[str, str]]:
+        """The tree of these choices, the same as plain values with nothing resolved, and what was chosen."""
+        if grouped not in self._composed:
+            try:
+                composed = compose(ROOT_NAME, overrides=list(grouped), return_hydra_config=True)
+            except (HydraException, OmegaConfBaseException, YAMLError) as error:
+                raise UserError(self._unreadable_file(grouped) or first_sentence(error)) from error
+            chosen = {str(k): str(v) for k, v in composed.hydra.runtime.choices.items() if str(k) in self.groups}
+            OmegaConf.set_struct(composed, False)
+            del composed["hydra"]
+            self._composed[grouped] = (composed, plain(composed, resolve=False), chosen)
+        return self._composed[grouped]
+
+    def _unreadable_file(self, grouped: tuple[str, ...]) -> str | None:
+        """A sentence on the chosen YAML that is not readable at all; Hydra's own does not name it."""
+        for word in grouped:
+            group, _, option = word.partition("=")
+            path = self._file_of(group, option)
+            try:
+                if path is not None:
+                    OmegaConf.load(path)
+            except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError) as error:
+                return f"{path}: {first_sentence(error)}"
+        return None
+
+    def _file_of(self, group: str, option: str) -> Path | None:
+        """The YAML that a choice comes from; None for an empty choice."""
+        return next(
+            (f / group / f"{option}.yaml" for f in self.folders if (f / group / f"{option}.yaml").is_file()), None
+        )
+
+    def _placed(self, problem: str, typed: set[str], choices: dict[str, str]) -> str:
+        """The problem with the YAML file that it stands in, if it was not typed."""
+        name = re.split(r"[=:]", problem, maxsplit=1)[0]
+        if name in typed:
+            return problem
+        leaf = re.escape(name.rpartition(".")[2])
+        for group in (name.partition(".")[0], "debug", "experiment"):
+            path = self._file_of(group, choices.get(group, ""))
+            if path and re.search(rf"^\s*{leaf}\s*:(?!\s*\?\?\?)", path.read_text(encoding="utf-8"), re.MULTILINE):
+                return f"{path}: {problem}"
+        return problem
+
+    def _unusual(self, shipped: dict[str, Any], tree: dict[str, Any], choices: dict[str, str]) -> set[str]:
+        foreign = {
+            group
+            for group, option in choices.items()
+            if (path := self._file_of(group, option)) and not path.is_relative_to(self.shipped)
+        }
+        if foreign & {"experiment", "debug"}:
+            return set(schema.PARTS)
+        changed = {
+            part
+            for part in schema.PARTS
+            if isinstance(tree.get(part), dict)
+            and (
+                set(tree[part]) - set(shipped[part])
+                or tree[part].get("_target_") != shipped[part].get("_target_")
+                or any(_odd(value, shipped[part].get(key)) for key, value in tree[part].items())
+            )
+        }
+        return (foreign & set(schema.PARTS)) | changed
+
+
+def _odd(value: Any, shipped: Any) -> bool:
+    """Whether something else than a number, or a negative one, stands where a number was shipped."""
+    numbers = (int, float)
+    return isinstance(shipped, numbers) and value is not None and not (isinstance(value, numbers) and value >= 0)
+
+
+def _quoted(word: str) -> str:
+    """A word as Hydra's grammar wants it: a folder of a sweep's job, 000-optim.lr=0.1,seed=0, in quotes."""
+    name, _, value = word.partition("=")
+    if name != "resume" or value[:1] in ("'", '"') or not set("=,() ") & set(value) or "'" in value:
+        return word
+    return f"resume='{value}'"
+
+
+def _unreadable(word: str) -> str:
+    if "=" not in word and not word.startswith("~"):
+        return f"{word}: expected key=value, such as model=lenet5 or epochs=10."
+    return f"{word}: not readable as key=value. Quote what your shell or Hydra treats specially: 'key=\"a b\"'."
+
+
+def first_sentence(error: Exception) -> str:
+    """The gist of a library's message of several lines."""
+    return " ".join(str(error).split())[:400].rstrip(".") + "."
+
+
+def finish(
+    tree: DictConfig, choices: dict[str, str], overrides: list[str], suggest: Callable[[str, Range], Any] | None = None
+) -> Job:
+    """Draws what is to be drawn, resolves interpolations, and checks types and ranges.
+
+    Args:
+        suggest: chooses what is to be drawn, instead of chance.
+
+    Raises:
+        UserError: where an interpolation cannot be resolved.
+    """
+    problems: list[str] = []
+    try:
+        draw(tree, problems, suggest)
+        raw = plain(tree, resolve=False)
+        missing = sorted(key for key, value in leaves_of(raw) if value == "???")
+        for key in missing:
+            problems.append(f"{key}: a value is needed: {key}=...")
+            OmegaConf.update(tree, key, None)
+        raw = plain(tree, resolve=False) if missing else raw
+        resolved = plain(tree, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(first_sentence(error)) from error
+    parsed, found = schema.parse(resolved)
+    parsed.data.root = os.path.abspath(os.path.expanduser(parsed.data.root))
+    stored = _keep_environment(raw, resolved, _secrets(raw, resolved) - {""})
+    if isinstance(stored.get("data"), dict):
+        stored["data"]["root"] = parsed.data.root
+    return Job(parsed, stored, choices, overrides, problems + found)
+
+
+def _secrets(raw: Any, resolved: Any) -> set[str]:
+    """What environment variables gave, as text."""
+    if isinstance(raw, dict) and isinstance(resolved, dict):
+        return {secret for name in raw for secret in _secrets(raw[name], resolved[name])}
+    if isinstance(raw, list) and isinstance(resolved, list):
+        return {secret for pair in zip(raw, resolved, strict=True) for secret in _secrets(*pair)}
+    return {str(resolved)} if isinstance(raw, str) and ENVIRONMENT.search(raw) else set()
+
+
+def _keep_environment(raw: Any, resolved: Any, secrets: set[str]) -> Any:
+    """`resolved`, but with the text of every `${...}` by which an environment variable comes in, directly or not."""
+    if isinstance(raw, dict) and isinstance(resolved, dict):
+        return {name: _keep_environment(raw[name], resolved[name], secrets) for name in raw}
+    if isinstance(raw, list) and isinstance(resolved, list):
+        return [_keep_environment(a, b, secrets) for a, b in zip(raw, resolved, strict=True)]
+    if isinstance(raw, str) and "${" in raw and any(secret in str(resolved) for secret in secrets):
+        return raw
+    return resolved

@@ -1,0 +1,64 @@
+"""A composed tree: setting one value in it, finding keys, telling what was meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, cast
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from trainer.config import schema
+
+
+def set_value(tree: DictConfig, override: Override, groups: Iterable[str], problems: list[str]) -> None:
+    """Sets or deletes one typed value in `tree`; below a part any key may be new, elsewhere it must be there."""
+    path, word = override.key_or_group, override.input_line or ""
+    known = plain(tree, resolve=False)
+    parent, _, leaf = path.rpartition(".")
+    present = _find(known, path) is not _ABSENT
+    if override.is_delete():
+        if present:
+            del (OmegaConf.select(tree, parent) if parent else tree)[leaf]
+        else:
+            problems.append(f"{word}: no such key.{_nearest(path, known, groups, '')}")
+    elif parent and not isinstance(_find(known, parent), dict) and _find(known, parent) is not _ABSENT:
+        problems.append(f"{word}: {parent} has no keys below it.")
+    elif not present and not (parent and path.partition(".")[0] in schema.PARTS):
+        problems.append(f"{path}: no such key.{_nearest(path, known, groups, word.partition('=')[2])}")
+    else:
+        OmegaConf.update(tree, path, override.value(), merge=False)
+
+
+_ABSENT = object()
+
+
+def _find(tree: Any, path: str) -> Any:
+    for name in path.split("."):
+        if not isinstance(tree, dict) or name not in tree:
+            return _ABSENT
+        tree = tree[name]
+    return tree
+
+
+def _nearest(path: str, known: dict[str, Any], groups: Iterable[str], value: str) -> str:
+    """Where a key stands that is spelt like this, in any part."""
+    leaves = [key for key, _ in leaves_of(known)]
+    same_name = [leaf for leaf in leaves if leaf.rpartition(".")[2] == path.rpartition(".")[2]]
+    near = same_name[:1] or difflib.get_close_matches(path, [*groups, *leaves], n=1)
+    return f" Did you mean {near[0]}={value}?" if near else " All keys: train --help"
+
+
+def leaves_of(tree: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """(dotted key, value) of everything in a tree that is no mapping with entries."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves_of(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def plain(tree: DictConfig, *, resolve: bool) -> dict[str, Any]:
+    """A tree as dicts, lists and values."""
+    return cast(dict[str, Any], OmegaConf.to_container(tree, resolve=resolve))

@@ -1,0 +1,242 @@
+"""The whole configuration, typed and in range: the keys of the loop here, those of its parts in keys.py. No torch.
+
+A part (model, data, ...) has keys of its own, declared here, and `_target_` with the target's arguments, which only
+the target's signature can judge (`targets.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainer.config.keys import (
+    AugmentConfig,
+    CheckpointConfig,
+    DataConfig,
+    DebugConfig,
+    EmaConfig,
+    InitConfig,
+    LoggerConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    Part,
+    ScheduleConfig,
+    SweepConfig,
+    key,
+)
+from trainer.config.values import convert
+from trainer.errors import did_you_mean, show
+
+# The columns of metrics.csv that `monitor` may name, for all tasks at once, and which way is better.
+DIRECTIONS = {
+    **{f"{part}_loss": "min" for part in ("train", "valid")},
+    **{f"{part}_accuracy": "max" for part in ("train", "valid")},
+    **{f"valid_{metric}": "max" for metric in ("f1", "auroc", "balanced_accuracy", "r2")},
+    **{f"valid_{metric}": "min" for metric in ("mae", "rmse")},
+}
+
+
+@dataclass
+class Config:
+    """The whole configuration, typed and in range."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    debug: DebugConfig = field(default_factory=DebugConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+
+    epochs: int = key(30, "passes over the training samples, at most", ge=1)
+    batch_size: int = key(64, "samples per forward pass", ge=1)
+    drop_last: bool = key(False, "leave out the last training batch of an epoch when it is not full")
+    accumulate: int = key(1, "batches whose gradients make one optimizer step", ge=1)
+    clip_norm: float | None = key(None, "largest norm of the whole gradient", gt=0)
+    clip_value: float | None = key(None, "largest absolute value of a gradient's element", gt=0)
+    seed: int = key(0, "feeds everything random", ge=0, lt=2**63)
+    trial: int | None = key(None, "number of a random draw: trial=range(10)", ge=0)
+    device: str = key(
+        "auto",
+        "auto (cuda, else mps, else cpu), cuda, cuda:N, mps or cpu",
+        pattern=r"auto|cuda(:\d+)?|mps|cpu",
+        expected="auto, cuda, cuda:N, mps or cpu",
+    )
+    threads: str = key(
+        "auto",
+        "CPU threads of torch; auto: as torch chooses; the number used is stored",
+        pattern=r"auto|[1-9]\d*",
+        expected="auto or a number from 1",
+    )
+    precision: str = key(
+        "float32",
+        "arithmetic of forward and backward pass; bfloat16 and float16: autocast; float64: everything",
+        choices=("float32", "bfloat16", "float16", "float64"),
+    )
+    compile: bool = key(False, "compile the model with torch.compile")
+    deterministic: bool = key(False, "only deterministic algorithms (torch.use_deterministic_algorithms)")
+    monitor: str = key("valid_loss", "the column of metrics.csv that decides what is best", choices=tuple(DIRECTIONS))
+    patience: int | None = key(10, "stop after so many validations in a row without a new best; null: never", ge=1)
+    min_delta: float = key(0.0, "a new best must be better by more than this", ge=0)
+    validate_every: str = key(
+        "1ep",
+        "validate every so many epochs or steps: 1ep, 200st",
+        pattern=r"[1-9]\d*(ep|st)",
+        expected="a number of epochs or steps such as 1ep or 200st",
+    )
+    baseline: bool = key(False, "evaluate once before training (epoch 0 in metrics.csv)")
+    freeze: list[str] = key(
+        [], "hold the parameters whose names match these patterns, such as conv1.*; backbone: all but the head"
+    )
+    unfreeze_at: int | None = key(None, "train what is frozen from this epoch on, counted from 0", ge=1)
+    test: str = key(
+        "auto",
+        "test the best checkpoint at the end; auto: single runs do, jobs of a sweep do not",
+        choices=("auto", "true", "false"),
+    )
+    plots: str = key(
+        "auto",
+        "draw pictures at the end; auto: single runs do, jobs of a sweep do not",
+        choices=("auto", "true", "false"),
+    )
+    max_steps: int | None = key(None, "stop after so many optimizer steps", ge=1)
+    max_minutes: float | None = key(None, "stop after so many minutes of training", gt=0)
+    resume: str | None = key(None, "continue this run folder; latest: the newest unfinished one")
+    resume_force: bool = key(False, "resume although a key that matters has changed")
+    trust: bool = key(False, "a stored configuration may name code and environment variables outside this program")
+    name: str | None = key(
+        None,
+        "name of the run folder, after the time; default: <data>-<model>",
+        pattern=r"[\w.+=-]+",
+        expected="letters, digits and . _ + = -",
+    )
+
+
+PARTS = ("model", "data", "loss", "optim", "schedule", "augment")
+# Keys that may differ between a run and its resumption (DESIGN: "may change freely").
+FREE_ON_RESUME = (
+    "device",
+    "data.root",
+    "data.cache",
+    "data.workers",
+    "data.resident",
+    "logger",
+    "name",
+    "plots",
+    "checkpoint",
+    "debug.gradients",
+    "max_steps",
+    "max_minutes",
+    "trust",
+    "resume",
+    "resume_force",
+    "sweep",
+)
+
+
+def defaults() -> dict[str, Any]:
+    """All keys with their defaults as a plain tree, for Hydra to compose over."""
+    return _own_keys(Config())
+
+
+def _own_keys(node: Any) -> dict[str, Any]:
+    tree = {}
+    for f in dataclasses.fields(node):
+        if f.name in ("target", "arguments"):
+            continue
+        value = getattr(node, f.name)
+        tree[f.name] = _own_keys(value) if dataclasses.is_dataclass(value) else value
+    return tree
+
+
+def documented_keys(cls: type = Config, prefix: str = "") -> Iterable[tuple[str, dataclasses.Field]]:
+    """(dotted key, field) of everything that a user may set, in the order of declaration."""
+    hints = typing.get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[f.name]):
+            yield from documented_keys(hints[f.name], f"{prefix}{f.name}.")
+        elif f.name not in ("target", "arguments"):
+            yield prefix + f.name, f
+
+
+def parse(tree: dict[str, Any]) -> tuple[Config, list[str]]:
+    """The typed configuration of a composed, resolved tree, and every problem found in it.
+
+    Unknown keys, wrong types and values out of range are problems; the key's default stands in for what is wrong,
+    so that the search for further problems can go on.
+    """
+    problems: list[str] = []
+    return _parse(Config, tree, "", problems), problems
+
+
+def _parse(cls: type, tree: Any, where: str, problems: list[str]) -> Any:
+    if not isinstance(tree, dict):
+        problems.append(f"{where.rstrip('.')}={tree}: expected keys below it, such as {_example(cls, where)}.")
+        return cls()
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
+    is_part = issubclass(cls, Part)
+    for name, value in tree.items():
+        path = f"{where}{name}"
+        if is_part and name == "_target_":
+            values["target"] = value
+        elif name not in fields or (is_part and name in ("target", "arguments")):
+            if is_part:
+                arguments[name] = value
+                _refuse_non_finite(path, value, problems)
+            else:
+                problems.append(f"{path}: no such key.{did_you_mean(name, fields, where)}")
+        elif dataclasses.is_dataclass(hints[name]):
+            values[name] = _parse(typing.cast(type, hints[name]), value, f"{path}.", problems)
+        else:
+            try:
+                values[name] = convert(value, hints[name], fields[name].metadata)
+            except ValueError as error:
+                near = did_you_mean(show(value), fields[name].metadata.get("choices", ()))
+                problems.append(f"{path}={show(value)}: expected {error}.{near}")
+    if is_part:
+        values["arguments"] = arguments
+    return cls(**values)
+
+
+def _example(cls: Any, where: str) -> str:
+    if issubclass(cls, Part):
+        return f"{where}_target_=..."
+    return f"{where}{dataclasses.fields(cls)[0].name}=..."
+
+
+def _refuse_non_finite(path: str, value: Any, problems: list[str]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(f"{path}={show(value)}: expected a finite number.")
+
+
+@dataclass(frozen=True)
+class Duration:
+    """`1ep`, `200st` or `5min`."""
+
+    amount: int
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> Duration:
+        match = re.fullmatch(r"(\d+)(ep|st|min)", text)
+        assert match, text
+        return cls(int(match[1]), match[2])
+
+
+def is_free_on_resume(key: str) -> bool:
+    """Return whether a dotted key may differ between a run and its resumption."""
+    return any(key == free or key.startswith(f"{free}.") for free in FREE_ON_RESUME)

@@ -1,0 +1,126 @@
+"""Random search in plain Hydra: `optim.lr=${loguniform:1e-4,1e-2} trial=range(10)`.
+
+A draw is a function of (sweep.seed, trial, key), so it is the same in every process and after every resume, and one
+more searched key does not change the others. The number that was drawn is what a run stores.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from trainer.config.overrides import plain
+from trainer.seeds import derive
+
+SPELLING = re.compile(r"\$\{\s*(uniform|loguniform|integer|choice)\s*:([^{}]*)\}")
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a key may be drawn from.
+
+    Attributes:
+        kind: uniform, loguniform (numbers from the first to the second), integer (both ends included) or choice.
+        values: the two ends, or the choices.
+    """
+
+    kind: str
+    values: tuple[Any, ...]
+
+    def at(self, share: float) -> Any:
+        """The value at a share of the range, from 0 to below 1."""
+        low, high = self.values[0], self.values[-1]
+        if self.kind == "uniform":
+            return low + share * (high - low)
+        if self.kind == "loguniform":
+            return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
+        if self.kind == "integer":
+            return low + int(share * (high - low + 1))
+        return self.values[int(share * len(self.values))]
+
+
+def read(text: Any) -> Range | None:
+    """The range that a value spells; None where it is none.
+
+    Raises:
+        ValueError: it is spelt wrongly.
+    """
+    match = SPELLING.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None:
+        return None
+    kind = match[1]
+    values = tuple(_value(word) for word in match[2].split(","))
+    if kind == "choice":
+        if not match[2].strip():
+            raise ValueError("something to choose from: ${choice:relu,tanh}")
+        return Range(kind, values)
+    number: type | tuple[type, ...] = int if kind == "integer" else (int, float)
+    good = len(values) == 2 and all(isinstance(v, number) and not isinstance(v, bool) for v in values)
+    if not good or not values[0] < values[1] or (kind == "loguniform" and values[0] <= 0):
+        lowest = " above 0" if kind == "loguniform" else ""
+        what = "whole numbers" if kind == "integer" else "numbers"
+        raise ValueError(f"two {what}{lowest}, the smaller one first: ${{{kind}:1,10}}")
+    return Range(kind, values)
+
+
+def _value(word: str) -> Any:
+    try:  # YAML reads 1e-4 as text
+        return float(word) if re.fullmatch(r"\s*[-+]?[\d.]+[eE][-+]?\d+\s*", word) else yaml.safe_load(word)
+    except yaml.YAMLError:
+        return word.strip()
+
+
+def ranges(tree: DictConfig, problems: list[str]) -> dict[str, Range]:
+    """By dotted key, everything in a composed tree that is to be drawn; what is spelt wrongly becomes a problem."""
+    found = {}
+    for key, value in _walk(plain(tree, resolve=False)):
+        try:
+            given = read(value)
+        except ValueError as error:
+            problems.append(f"{key}={value}: expected {error}.")
+            OmegaConf.update(tree, key, None, merge=False)
+            continue
+        if given is not None:
+            found[key] = given
+    return found
+
+
+def _walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of everything that is no container; what stands in lists included, as `model.hidden[0]`."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _walk(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _walk(inner, f"{path}[{number}]")
+    else:
+        yield path, value
+
+
+def draw(tree: DictConfig, problems: list[str], suggest: Callable[[str, Range], Any] | None = None) -> None:
+    """Puts a number in the place of every range in `tree`, which it mutates.
+
+    Args:
+        suggest: chooses instead of chance.
+    """
+    found = ranges(tree, problems)
+    if not found:
+        return
+    trial, seed = OmegaConf.select(tree, "trial"), OmegaConf.select(tree, "sweep.seed")
+    if suggest is None and not isinstance(trial, int):
+        problems.append(f"{next(iter(found))}: a random draw needs the trial's number: train -m ... 'trial=range(10)'")
+        trial = 0
+    for key, given in found.items():
+        value = suggest(key, given) if suggest else given.at(_share(int(seed or 0), trial, key))
+        OmegaConf.update(tree, key, value, merge=False)
+
+
+def _share(seed: int, trial: int, key: str) -> float:
+    """From 0 to below 1, with the 53 bits that a float holds exactly."""
+    return (derive(seed, "draw", key, trial) >> 10) / 2**53

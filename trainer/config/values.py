@@ -1,0 +1,88 @@
+"""Values as a user types them, to the types and ranges of the configuration's fields."""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from trainer.errors import show
+
+LARGEST = 2**64
+
+
+def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
+    """`value` as the type `hint`, within `limits`.
+
+    Raises:
+        ValueError: whose text completes the sentence "expected ...".
+    """
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and types.NoneType in options:
+        return None
+    kind = typing.get_origin(options[0]) or options[0]
+    if kind is Any:
+        return value
+    null = " or null" if types.NoneType in options else ""
+    if kind is list:
+        return _patterns(value)
+    if kind is dict:
+        if not isinstance(value, dict):
+            raise ValueError("a mapping {name: [values]}" + null)
+        return value
+    if kind is str:
+        return _text(value, limits, null)
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError("true or false")
+        return value
+    return _number(value, kind, limits, null)
+
+
+def _patterns(value: Any) -> list[str]:
+    if value is None or value == "none":
+        return []
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) for item in items):
+        raise ValueError("a list of patterns such as [conv1.*]")
+    return items
+
+
+def _text(value: Any, limits: typing.Mapping[str, Any], null: str) -> str:
+    if value is None or isinstance(value, (dict, list)):
+        raise ValueError((_one_of(limits["choices"]) if "choices" in limits else "text") + null)
+    text = show(value)
+    if "choices" in limits and text not in limits["choices"]:
+        raise ValueError(_one_of(limits["choices"]) + null)
+    if "pattern" in limits and not re.fullmatch(limits["pattern"], text):
+        raise ValueError(limits["expected"] + null)
+    return text
+
+
+def _one_of(choices: Iterable[str]) -> str:
+    *most, last = choices
+    return f"{', '.join(most)} or {last}"
+
+
+def _number(value: Any, kind: type, limits: typing.Mapping[str, Any], null: str) -> int | float:
+    bounds = {"ge": "from {}", "gt": "above {}", "le": "up to {}", "lt": "below {}"}
+    within = " and ".join(text.format(limits[bound]) for bound, text in bounds.items() if bound in limits)
+    expected = " ".join(filter(None, ["a whole number" if kind is int else "a number", within])) + null
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(expected)
+    if (isinstance(value, int) and abs(value) >= LARGEST) or not math.isfinite(value):
+        raise ValueError(expected)
+    if kind is int and value != int(value):
+        raise ValueError(expected)
+    number = kind(value)
+    if not (
+        number >= limits.get("ge", -math.inf)
+        and number > limits.get("gt", -math.inf)
+        and number <= limits.get("le", math.inf)
+        and number < limits.get("lt", math.inf)
+    ):
+        raise ValueError(expected)
+    return number

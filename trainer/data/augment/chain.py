@@ -1,0 +1,51 @@
+"""Several augmentations one after the other, listed in YAML."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Generator, Tensor
+
+from trainer.data.augment.colour import ColourJitter
+from trainer.data.augment.ops import Augmentation, FlipCrop, RandomAffine, RandomErasing, RandomResizedCrop, Strong
+
+STEPS: dict[str, type[Augmentation]] = {
+    kind.__name__: kind for kind in (RandomResizedCrop, FlipCrop, RandomAffine, ColourJitter, RandomErasing, Strong)
+}
+
+
+@dataclass
+class Chain(Augmentation):
+    """The steps in order, each a name or a name with arguments: `[FlipCrop, {ColourJitter: {hue: 0.1}}]`.
+
+    Args:
+        mean, std: handed to the steps that take them.
+    """
+
+    steps: Sequence[Any]
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.steps, (list, tuple)) or not self.steps:
+            raise ValueError("steps is a list of one augmentation or more")
+        self.made = [self._step(entry, number) for number, entry in enumerate(self.steps, 1)]
+
+    def _step(self, entry: Any, number: int) -> Augmentation:
+        name, arguments = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (entry, {})
+        if not isinstance(name, str) or name not in STEPS or not isinstance(arguments, dict):
+            raise ValueError(
+                f"step {number} is {entry}; expected one of {', '.join(STEPS)}, or with arguments "
+                "{FlipCrop: {padding: 2}}"
+            )
+        given = {"mean": self.mean, "std": self.std}
+        known = inspect.signature(STEPS[name]).parameters
+        return STEPS[name](**{key: value for key, value in given.items() if key in known}, **arguments)
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        for step in self.made:
+            images = step(images, generator)
+        return images

@@ -1,0 +1,1 @@
+"""CSV files: read, typed by column, prepared."""

@@ -1,0 +1,71 @@
+"""`trainer list runs`: what stands below outputs/, newest first. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from pathlib import Path
+
+from trainer.errors import UserError
+from trainer.records import record
+from trainer.records.folder import LEDGER
+from trainer.records.leaderboard import Row, ranked
+from trainer.records.ledger import read_ledger
+
+HEADER = ["run", "status", "epochs", "monitor", "best", "test"]
+Line = list[str | int | float | None]
+
+
+def runs(outputs: Path, most: int | None = None) -> tuple[list[Line], list[str]]:
+    """A line for each run and sweep as in HEADER, and a sentence for each that cannot be read.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not outputs.is_dir():
+        raise UserError(f"{outputs}: there is no such folder, so there are no runs yet.")
+    places = [p for p in outputs.glob("[0-9]*/*") if (p / "config.yaml").exists() or (p / LEDGER).exists()]
+    lines: list[Line] = []
+    problems: list[str] = []
+    for place in sorted(places, key=lambda p: (p.parent.name, p.name), reverse=True)[:most]:
+        try:
+            lines.append(_sweep(place) if (place / LEDGER).exists() else _run(place))
+        except UserError as error:
+            problems += error.problems
+    return lines, problems
+
+
+def _run(place: Path) -> Line:
+    results = record.read_results(place)
+    monitor = results.get("monitor")
+    part, _, name = (monitor or "").partition("_")
+    value = (results.get(part) or {}).get(name) if part in ("train", "valid") else None
+    return [str(place), record.status(place, results), results.get("epochs"), monitor, value, _test(results)]
+
+
+def _test(results: dict) -> float | None:
+    test = results.get("test") or {}
+    return next((test[name] for name in ("accuracy", "rmse") if test.get(name) is not None), None)
+
+
+def _sweep(place: Path) -> Line:
+    """Its jobs by state, and the best of them."""
+    if not stat.S_ISREG(os.lstat(place / LEDGER).st_mode):  # a pipe would be waited for, a link leads anywhere
+        raise UserError(f"{place / LEDGER}: no regular file.")
+    _, entries, *_ = read_ledger(place / LEDGER)
+    counts = Counter(entry.state for entry in entries)
+    rows = [
+        Row(entry, str(entry.stored.get("monitor", "valid_loss")), record.read_results(place / entry.name))
+        for entry in entries
+    ]
+    best = next((row for row in ranked(rows) if row.value is not None), None)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return [
+        str(place),
+        states or "no jobs",
+        None,
+        best.monitor if best else None,
+        best.value if best else None,
+        best.test if best else None,
+    ]

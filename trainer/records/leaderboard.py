@@ -1,0 +1,229 @@
+"""The table of a sweep: a row per job, best first, and what the settings are worth over their seeds and folds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer.config.schema import DIRECTIONS
+from trainer.files import write_atomically
+from trainer.records.folder import read_results
+from trainer.records.ledger import FINAL, Entry
+from trainer.records.statistics import LEVEL, paired, quantile, welch
+
+REPEATED = ("seed", "data.seed", "data.fold", "trial")  # keys that repeat a setting instead of changing it
+TEST_FIGURES = ("accuracy", "rmse")
+
+
+@dataclass
+class Row:
+    """A job and what came of it.
+
+    Attributes:
+        value: of the monitored column at the best validation; None where there is none.
+    """
+
+    entry: Entry
+    monitor: str
+    results: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float | None:
+        part, _, name = self.monitor.partition("_")
+        return (self.results.get(part) or {}).get(name)
+
+    def setting(self, key: str) -> Any:
+        """What the job has at a key or group, whether it set the job apart when it was added or not."""
+        if key in self.entry.varies or key in self.entry.choices:
+            return self.entry.varies.get(key, self.entry.choices.get(key))
+        value: Any = self.entry.stored
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
+
+    @property
+    def repeat(self) -> tuple[str, ...]:
+        """Which repetition of its setting the job is."""
+        return tuple(repr(self.setting(key)) for key in REPEATED)
+
+    @property
+    def test(self) -> float | None:
+        """Accuracy of the test, or its root mean squared error."""
+        test = self.results.get("test") or {}
+        return next((test[name] for name in TEST_FIGURES if test.get(name) is not None), None)
+
+
+@dataclass
+class Group:
+    """The jobs of a setting, which differ in what repeats it alone: seed, fold.
+
+    Attributes:
+        varies: the setting.
+        rows: all its jobs, whatever became of them.
+        standing: "best", "tied" where the best one is not told from it at the 5 % level, else empty.
+    """
+
+    varies: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    standing: str = ""
+
+    @property
+    def done(self) -> list[Row]:
+        """The jobs that count."""
+        return [row for row in self.rows if row.entry.state == "done" and row.value is not None]
+
+    @property
+    def values(self) -> list[float]:
+        """Of the monitored column."""
+        return [row.value for row in self.done if row.value is not None]
+
+    @property
+    def missing(self) -> int:
+        """Jobs without a value that counts: they failed, diverged, were pruned, or are yet to be run."""
+        return len(self.rows) - len(self.done)
+
+    @property
+    def mean(self) -> float | None:
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def interval(self) -> float | None:
+        """Half the width of the 95 % interval of the mean, by Student's t."""
+        n = len(self.values)
+        return None if self.std is None else quantile(0.975, n - 1) * self.std / math.sqrt(n)
+
+    def tied(self, best: Group) -> bool:
+        """Whether values such as these come of equal settings in one case of twenty or more.
+
+        By the paired t test where both settings were repeated alike, else by Welch's. Of single values
+        nothing is known.
+        """
+        if min(len(self.values), len(best.values)) < 2:
+            return False
+        mine, its = ({row.repeat: row.value or 0.0 for row in group.done} for group in (self, best))
+        if mine.keys() == its.keys() and len(mine) == len(self.values) == len(best.values):
+            return paired([mine[repeat] for repeat in mine], [its[repeat] for repeat in mine]) >= LEVEL
+        return welch(self.values, best.values) >= LEVEL
+
+
+def read_rows(folder: Path, entries: Iterable[Entry], known: dict[int, Row]) -> list[Row]:
+    """A row for each job of a sweep's folder; `known` rows of finished jobs are taken as they are, and added to."""
+    rows = []
+    for entry in entries:
+        row = known.get(entry.number)
+        if row is None:
+            monitor = str(entry.stored.get("monitor", "valid_loss"))
+            row = Row(entry, monitor, read_results(folder / entry.name) or {})
+            if entry.state in FINAL:
+                known[entry.number] = row
+        rows.append(row)
+    return rows
+
+
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """Best first, of equal ones the earlier; then what is not done, pruned, failed or otherwise; without a value last.
+
+    Where jobs monitor different columns, each column's are ranked by themselves.
+    """
+    monitors = list(dict.fromkeys(row.monitor for row in rows))
+
+    def place(row: Row) -> tuple[Any, ...]:
+        sign = 1 if DIRECTIONS.get(row.monitor, "min") == "min" else -1
+        value = row.value
+        unlike = row.entry.state != "done"
+        return (value is None, unlike, monitors.index(row.monitor), sign * (value or 0.0), row.entry.number)
+
+    return sorted(rows, key=place)
+
+
+def grouped(rows: Sequence[Row]) -> list[Group]:
+    """The settings, best first; empty where no setting was repeated, or where jobs monitor different columns.
+
+    The best has the best mean. One of whose jobs some are missing comes behind those that are whole: the mean of what
+    is left says nothing about a setting that fails at times.
+    """
+    groups: dict[str, Group] = {}
+    keys = [key for key in dict.fromkeys(key for row in rows for key in row.entry.varies) if key not in REPEATED]
+    for row in rows:
+        varies = {key: row.setting(key) for key in keys}
+        groups.setdefault(repr(varies), Group(varies)).rows.append(row)
+    if len({row.monitor for row in rows}) != 1 or not any(len(group.rows) > 1 for group in groups.values()):
+        return []
+    sign = 1 if DIRECTIONS.get(rows[0].monitor, "min") == "min" else -1
+    order = sorted(groups.values(), key=lambda g: (g.mean is None, g.missing > 0, sign * (g.mean or 0.0)))
+    if order[0].mean is not None:
+        order[0].standing = "best"
+    for group in order[1:]:
+        group.standing = "tied" if group.tied(order[0]) else ""
+    return order
+
+
+def winners(rows: Sequence[Row], groups: Sequence[Group]) -> list[Row]:
+    """What the sweep comes to: all jobs of the best setting, or the best job where no setting was repeated."""
+    if groups:
+        return groups[0].done
+    return [row for row in ranked(rows)[:1] if row.entry.state == "done" and row.value is not None]
+
+
+def table(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[list[str], list[list[Any]]]:
+    """Header and cells of the leaderboard, best first; None where there is nothing to say."""
+    won = {row.entry.number for row in winners(rows, groups)}
+    keys = list(dict.fromkeys(key for row in rows for key in row.entry.varies))
+    monitors = sorted({row.monitor for row in rows})
+    header = ["rank", "job", "state", *keys, *(monitors if len(monitors) == 1 else ["monitor", "value"])]
+    cells = []
+    for rank, row in enumerate(ranked(rows), 1):
+        value = [row.value] if len(monitors) == 1 else [row.monitor, row.value]
+        test = row.test if _is_shown(row, row.entry.number in won) else None
+        seconds = (row.results.get("seconds") or {}).get("training")  # only winners are tested
+        cells.append([
+            rank, row.entry.name, row.entry.state, *(row.setting(key) for key in keys), *value,
+            row.results.get("best_epoch"), row.results.get("epochs"), test, seconds, row.entry.reason or None,
+        ])  # fmt: skip
+    return [*header, "best_epoch", "trained", "test", "seconds", "reason"], cells
+
+
+def group_table(groups: Sequence[Group], monitor: str) -> tuple[list[str], list[list[Any]]]:
+    """Header and cells of the settings over their seeds and folds."""
+    header = [*groups[0].varies, f"mean {monitor}", "std", "95 % interval +-", "n", "missing", "standing"]
+    header += ["test", "test std"]
+    cells = []
+    for group in groups:
+        figures = [group.mean, group.std, group.interval, len(group.values), group.missing or None]
+        tests = [row.test for row in group.done if row.test is not None and _is_shown(row, group is groups[0])]
+        tested = [statistics.fmean(tests) if tests else None, statistics.stdev(tests) if len(tests) > 1 else None]
+        cells.append([*group.varies.values(), *figures, group.standing or None, *tested])
+    optional = ("missing", "standing", "test", "test std")
+    shown = [i for i, name in enumerate(header) if name not in optional or any(row[i] is not None for row in cells)]
+    return [header[i] for i in shown], [[row[i] for i in shown] for row in cells]
+
+
+def _is_shown(row: Row, won: bool) -> bool:
+    """An earlier winner that a resumed sweep has put behind another keeps its test's figures in its own folder."""
+    return won or row.entry.stored.get("test") != "auto"
+
+
+def write(folder: Path, rows: Sequence[Row]) -> None:
+    """leaderboard.csv, and leaderboard_groups.csv where settings were repeated."""
+    groups = grouped(rows)
+    write_atomically(folder / "leaderboard.csv", _csv(*table(rows, groups)))
+    if groups:
+        write_atomically(folder / "leaderboard_groups.csv", _csv(*group_table(groups, rows[0].monitor)))
+
+
+def _csv(header: list[str], cells: list[list[Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([["" if cell is None else cell for cell in row] for row in cells])
+    return text.getvalue().encode()

@@ -1,0 +1,205 @@
+"""sweep.jsonl: what became of each job of a sweep, a line per change, only ever added to.
+
+The first line holds the sweep's own words; a job's first line holds its whole configuration, frozen at that moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from trainer.errors import RunFailed, UserError
+from trainer.files import not_made
+from trainer.records.folder import LEDGER, locked
+
+FORMAT = 1
+FINAL = ("done", "diverged", "pruned")  # never run again; `failed` and `interrupted` are
+STATES = ("pending", "running", "paused", "failed", "interrupted", *FINAL)
+LARGEST = 1 << 30  # bytes
+
+
+@dataclass
+class Entry:
+    """A job of a sweep.
+
+    Attributes:
+        number: counted from 0, in the order of the sweep.
+        name: of its folder.
+        varies: what sets it apart.
+        stored, choices, overrides: its configuration; see compose.Job.
+        state: one of STATES.
+        reason: why it is in this state, where there is something to say.
+        of: how many jobs there were when it was added.
+    """
+
+    number: int
+    id: str
+    name: str
+    varies: dict[str, Any]
+    stored: dict[str, Any]
+    choices: dict[str, str]
+    overrides: list[str]
+    state: str = "pending"
+    reason: str = ""
+    of: int = 0
+
+
+@dataclass
+class Ledger:
+    """An open ledger; locked against every other process until closed.
+
+    Attributes:
+        lost: jobs whose lines a killed process did not come to write.
+        stacks: numbers of jobs that are trained in one pass; one alone where it was decided so.
+    """
+
+    folder: Path
+    words: list[str] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    lost: int = 0
+    stacks: list[list[int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = locked(self.folder / "sweep.lock", f"{self.folder}: this sweep is running at this moment.")
+        try:
+            self._file: IO[bytes] = open(self.folder / LEDGER, "ab")  # noqa: SIM115 held as long as the sweep
+        except OSError as error:
+            self._lock.close()
+            raise not_made(self.folder / LEDGER, error) from error
+
+    @classmethod
+    def create(cls, folder: Path, words: list[str]) -> Ledger:
+        """A new one, in a folder that is there."""
+        ledger = cls(folder, words)
+        ledger._write({"sweep": FORMAT, "words": words})
+        return ledger
+
+    @classmethod
+    def open(cls, folder: Path) -> Ledger:
+        """An existing one, a torn last line cut off.
+
+        Raises:
+            UserError: it is no ledger, or another process writes to it.
+        """
+        ledger = cls(folder)
+        try:
+            ledger._read()
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    @property
+    def files(self) -> list[IO[Any]]:
+        """What a forked process must close: it would hold the lock for as long as it lives."""
+        return [self._file, self._lock]
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what could not be written was told when it was tried
+            self._file.close()
+        self._lock.close()
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """New jobs, pending; each line says how many there are to be."""
+        new = list(entries)
+        self.entries += new
+        lines = []
+        for entry in new:
+            entry.of = len(self.entries)
+            lines.append({"job": entry.number, **{name: getattr(entry, name) for name in _FROZEN}, "state": "pending"})
+        self._write(*lines)
+
+    def change(self, entry: Entry, state: str, reason: str = "", **more: Any) -> None:
+        """`entry` is now in `state`."""
+        entry.state, entry.reason = state, reason
+        self._write({"job": entry.number, "state": state, **({"reason": reason} if reason else {}), **more})
+
+    def stack(self, stacks: Sequence[list[int]], reasons: Sequence[str]) -> None:
+        """Notes which jobs are trained in one pass, and why; nothing where there is nothing to note."""
+        if stacks or reasons:
+            self.stacks += stacks
+            self._write({"stacks": list(stacks), "why": list(reasons)})
+
+    def _write(self, *lines: dict[str, Any]) -> None:
+        stamp = {"time": round(time.time(), 3)}
+        text = "".join(json.dumps({**stamp, **line}, ensure_ascii=False) + "\n" for line in lines)
+        try:
+            self._file.write(text.encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            where = f"{self.folder / LEDGER}: could not be written ({error.strerror or error})"
+            raise RunFailed(f"{where}. Make room, then: train resume={self.folder}") from error
+
+    def _read(self) -> None:
+        path = self.folder / LEDGER
+        self.words, self.entries, self.stacks, whole = read_ledger(path)
+        self.lost = max((entry.of for entry in self.entries), default=1) - len(self.entries)
+        if whole < path.stat().st_size:  # the process was killed while it wrote
+            self._file.truncate(whole)
+
+
+def read_ledger(path: Path) -> tuple[list[str], list[Entry], list[list[int]], int]:
+    """The sweep's words, its jobs, its stacks, and the bytes up to the end of the last whole line.
+
+    Raises:
+        UserError: it is no ledger.
+    """
+    if path.stat().st_size > LARGEST:
+        raise UserError(f"{path}: larger than {LARGEST:,} bytes, which no ledger is.")
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if not whole:
+        raise UserError(f"{path}: it is empty; start the sweep anew.")
+    words: list[str] = []
+    entries: list[Entry] = []
+    stacks: list[list[int]] = []
+    for number, text in enumerate(whole.splitlines(), 1):
+        try:
+            line = json.loads(text)
+            if number == 1:
+                _check_format(line, path)
+                words = [str(word) for word in line["words"]]
+            elif "stored" in line:
+                entries.append(_entry(line, len(entries)))
+            elif "stacks" in line:
+                stacks += [[entries[job].number for job in stack] for stack in line["stacks"]]
+            else:
+                entry = entries[line["job"]]
+                if line["state"] not in STATES:
+                    raise ValueError(f"state {line['state']}")
+                entry.state, entry.reason = line["state"], str(line.get("reason", ""))
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: not readable ({error}).") from error
+    return words, entries, stacks, len(whole)
+
+
+def _entry(line: dict[str, Any], number: int) -> Entry:
+    """A job's first line; its name may lead nowhere but into the sweep's folder."""
+    if line["job"] != number or not re.fullmatch(r"\d[\w.,=-]*", line["name"]):
+        raise ValueError(f"job {line['job']}, name {line['name']}")
+    for name, kind in _KINDS.items():
+        if not isinstance(line[name], kind):
+            raise ValueError(f"{name} is no {kind.__name__}")
+    texts = [*line["overrides"], *line["choices"], *line["choices"].values(), *line["varies"], line["id"]]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("overrides, choices and names are texts")
+    return Entry(number, **{name: line[name] for name in _FROZEN})
+
+
+_FROZEN = ("id", "name", "varies", "stored", "choices", "overrides", "of")
+_KINDS = {"varies": dict, "stored": dict, "choices": dict, "overrides": list, "of": int}
+
+
+def _check_format(line: dict[str, Any], path: Path) -> None:
+    if not isinstance(line, dict) or not isinstance(line.get("sweep"), int):
+        raise ValueError("expected the sweep's own line, with its format")
+    if line["sweep"] > FORMAT:
+        raise UserError(f"{path}: its format {line['sweep']} is newer than {FORMAT}, the newest this version reads.")

@@ -1,0 +1,80 @@
+"""details.json: what a run's page shows of its test and results.json does not hold, kept small.
+
+Shape letters: N samples of the test part, C outputs.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from trainer.data.dataset import Split
+from trainer.data.tasks import Classification, Task
+from trainer.files import write_atomically
+from trainer.training.calibration import reliability
+
+MISTAKES = 24
+SIDE = 128  # pixels of a kept image at most
+PREDICTIONS = 1000  # pairs of a regression at most
+
+
+def write(path: Path, task: Task, split: Split, outputs_NC: Tensor) -> None:
+    """Writes details.json for these outputs of the test part."""
+    found: dict[str, Any] = {}
+    if isinstance(task, Classification):
+        chances_NC = task.probabilities(outputs_NC)
+        found["calibration"] = reliability(chances_NC, task.predictions(outputs_NC), split.targets).to_dict()
+        if split.samples.take(split.indices[:1]).ndim == 4:
+            found["mistakes"] = _mistakes(task, split, outputs_NC)
+    else:
+        pairs_N2 = torch.stack([split.targets.double(), task.values(outputs_NC)], dim=1)
+        chosen = torch.linspace(0, len(pairs_N2) - 1, min(len(pairs_N2), PREDICTIONS)).long()
+        found["predictions"] = pairs_N2[chosen].tolist()
+    write_atomically(path, json.dumps(found, allow_nan=False).encode())
+
+
+def most_confident_mistakes(task: Classification, split: Split, outputs_NC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the wrong answers that the model was surest of: positions in the part, predicted classes, their chances."""
+    predicted_N, chances_NC = task.predictions(outputs_NC), task.probabilities(outputs_NC)
+    wrong = (predicted_N != split.targets).nonzero().flatten()
+    chances = chances_NC[wrong, predicted_N[wrong]]
+    order = chances.argsort(descending=True)[:MISTAKES]
+    return wrong[order], predicted_N[wrong[order]], chances[order]
+
+
+def _mistakes(task: Classification, split: Split, outputs_NC: Tensor) -> list[dict[str, Any]]:
+    positions, predicted, chances = most_confident_mistakes(task, split, outputs_NC)
+    if len(positions) == 0:
+        return []
+    images = split.samples.take(split.indices[positions])
+    return [
+        {
+            "image": base64.b64encode(_png(image)).decode(),
+            "predicted": task.classes[guess],
+            "true": task.classes[split.targets[position]],
+            "chance": round(chance, 6),
+        }
+        for image, position, guess, chance in zip(
+            images, positions.tolist(), predicted.tolist(), chances.tolist(), strict=True
+        )
+    ]
+
+
+def _png(image: Tensor) -> bytes:
+    """An image [channels, H, W] as a PNG, made smaller where it is large; floats from their darkest to brightest."""
+    if image.dtype != torch.uint8:
+        image = image.float()
+        image = ((image - image.min()) / (image.max() - image.min()).clamp(min=1e-9) * 255).to(torch.uint8)
+    pixels = image[0] if image.shape[0] != 3 else image.permute(1, 2, 0)
+    picture = Image.fromarray(pixels.contiguous().numpy())
+    picture.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

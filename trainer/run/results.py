@@ -1,0 +1,157 @@
+"""What a run says about itself: the header, results.json, the pictures."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from trainer import __version__, device
+from trainer.components.assemble import Parts
+from trainer.config.compose import Job
+from trainer.config.schema import defaults
+from trainer.data.dataset import Split
+from trainer.data.tasks import Classification, Regression
+from trainer.errors import show
+from trainer.run import details
+from trainer.training.stopping import Outcome
+
+LIBRARIES = ("torch", "torchvision", "torchmetrics", "hydra-core", "omegaconf", "numpy")
+
+
+def count_parameters(parts: Parts) -> dict[str, int]:
+    """All elements, and those that the optimizer moves."""
+    parameters = list(parts.state.model.parameters())
+    return {
+        "total": sum(p.numel() for p in parameters),
+        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+    }
+
+
+def header(job: Job, parts: Parts, folder: Path) -> list[tuple[str, str]]:
+    """(name, text) of each line above the rows."""
+    config, data, counts = job.config, parts.data, count_parameters(parts)
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
+    shape = "x".join(map(str, data.shape)) if len(data.shape) > 1 else f"{data.shape[0]} columns"
+    kind = f"{len(data.task.classes)} classes" if data.task.classes else data.task.name
+    lines = [
+        ("run", str(folder)),
+        ("data", f"{job.choices.get('data', 'data')}: {sizes}; {kind}; {shape}"),
+        *(("", note) for note in data.notes),
+        ("model", f"{job.choices.get('model', '')}: {counts['total']:,} parameters, {counts['trainable']:,} trained"),
+        *([("", "features of the frozen part are computed once and kept")] if parts.kept else []),
+        ("optimizer", _describe(job, "optim")),
+    ]
+    mixes = config.augment.mixup or config.augment.cutmix
+    chosen = {"schedule": config.schedule.target, "augment": config.augment.target or mixes}
+    lines += [(name, _describe(job, name)) for name, used in chosen.items() if used]
+    threads = f", {parts.threads} threads" if parts.device.type == "cpu" else ""
+    lines += [("device", f"{device.describe(parts.device)}{threads}, {config.precision}"), ("seed", str(config.seed))]
+    return lines
+
+
+def _describe(job: Job, part: str) -> str:
+    """A part as it is stored, so that what a user took from the environment is not shown; usual values left out."""
+    stored, usual = job.stored[part], defaults()[part]
+    name = (stored["_target_"] or "").rpartition(".")[2]
+    told = {key: value for key, value in stored.items() if key != "_target_" and (key, value) not in usual.items()}
+    return " ".join([name, *(f"{key}={show(value)}" for key, value in told.items())]).strip()
+
+
+def summary(
+    parts: Parts,
+    outcome: Outcome,
+    test: dict[str, Any] | None,
+    *,
+    seconds: dict[str, float],
+    command: list[str],
+    overrides: list[str],
+) -> dict[str, Any]:
+    """results.json.
+
+    Args:
+        command: what was typed, which may have begun a whole sweep.
+        overrides: the words of this run alone.
+    """
+    state, best = parts.state, parts.state.best
+    row = best.row if best else None
+    trained = sum(r["samples_per_second"] * r["seconds"] for r in state.history)
+    return {
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "task": parts.data.task.name,
+        "epochs": state.epoch,
+        "steps": state.step,
+        "best_epoch": best.epoch if best else None,
+        "monitor": parts.config.monitor,
+        "train": row and _figures(row, "train_"),
+        "valid": row and _figures(row, "valid_"),
+        "test": test,
+        "parameters": count_parameters(parts),
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "samples_per_second": trained / state.seconds if state.seconds else None,
+        "device": device.describe(parts.device),
+        "threads": parts.threads,
+        "peak_memory_bytes": device.peak_memory(parts.device),
+        "versions": versions(),
+        "seed": parts.config.seed,
+        "command": command,
+        "overrides": overrides,
+        "git_commit": _git_commit(),
+        "data_fingerprint": parts.data.fingerprint,
+        "skipped_images": parts.data.skipped,
+        "error": outcome.reason if outcome.status in ("failed", "diverged") else None,
+    }
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Of this program and what it stands on."""
+    installed = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"trainer": __version__, "python": platform.python_version(), **installed}
+
+
+def _figures(row: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+
+
+@functools.cache
+def _git_commit() -> str | None:
+    """Of the folder that the run was started in; None outside a repository or without git."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def draw(folder: Path, parts: Parts, test: dict[str, Any], outputs_NC: Tensor) -> None:
+    """curves.png, and for classes confusion_matrix.png and mistakes.png, for numbers predictions.png."""
+    from trainer.report import plots
+
+    state, task, split = parts.state, parts.data.task, parts.data.splits["test"]
+    plots.curves(folder / "curves.png", state.history, state.best.epoch if state.best else None)
+    if isinstance(task, Regression):
+        plots.predictions(folder / "predictions.png", split.targets, task.values(outputs_NC))
+        return
+    plots.confusion_matrix(folder / "confusion_matrix.png", test["confusion_matrix"], task.classes)
+    if len(parts.data.shape) == 3:
+        _draw_mistakes(folder / "mistakes.png", task, split, outputs_NC)
+
+
+def _draw_mistakes(path: Path, task: Classification, split: Split, outputs_NC: Tensor) -> None:
+    """The wrong answers that the model was surest of; no picture where there are none."""
+    from trainer.report import plots
+
+    positions, predicted, chances = details.most_confident_mistakes(task, split, outputs_NC)
+    captions = [
+        f"{task.classes[guess]} ({chance:.0%})\ntrue: {task.classes[split.targets[position]]}"
+        for position, guess, chance in zip(positions.tolist(), predicted.tolist(), chances.tolist(), strict=True)
+    ]
+    if captions:
+        plots.mistakes(path, split.samples.take(split.indices[positions]), captions)

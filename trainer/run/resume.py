@@ -1,0 +1,120 @@
+"""`resume=RUN`: the stored configuration, with what may change freely changed and everything else refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from trainer.config import schema
+from trainer.config.compose import Composer, Job, finish
+from trainer.config.overrides import leaves_of, set_value
+from trainer.config.stored import read_choices, read_config
+from trainer.errors import UserError, show
+from trainer.records import folder
+from trainer.records.ledger import FINAL, read_ledger
+
+
+def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tuple[Job, Path]:
+    """The job that continues a run, and the run's folder.
+
+    Args:
+        problems: already found in the command line.
+
+    Raises:
+        UserError: no such run, a changed key that matters (unless `resume_force=true`), or whatever else is wrong.
+    """
+    overrides, found = composer.read(words, sweep=False)
+    problems = problems + found
+    given = {o.key_or_group: o for o in overrides}
+    if "resume" not in given:
+        raise UserError(*problems)
+    try:
+        path = folder.find(str(given["resume"].value()))
+    except UserError as error:
+        raise UserError(*error.problems, *problems) from error
+    _refuse_stacked(path)
+    trust, force = (bool(given[k].value()) if k in given else False for k in ("trust", "resume_force"))
+    stored = read_config(path, trusted=trust)
+    # What may change freely may be absent too: it is newer than the run.
+    stored = {key: value for key, value in schema.defaults().items() if _is_free(key)} | stored
+    missing = [key for key in schema.defaults() if key not in stored]
+    if missing:
+        raise UserError(f"{path / 'config.yaml'}: not whole: it has no {', '.join(missing[:5])}.")
+    if tree_problems := schema.parse(stored)[1]:
+        raise UserError(*(f"{path / 'config.yaml'}: {problem}" for problem in tree_problems))
+    tree = OmegaConf.create({**stored, "trust": trust})  # no file may say that it is to be trusted
+    groups = [o for o in overrides if o.key_or_group in composer.groups]
+    if groups:
+        chosen = composer.job(groups)
+        problems += chosen.problems
+        for override in groups:
+            OmegaConf.update(tree, override.key_or_group, chosen.stored[override.key_or_group], merge=False)
+    for override in overrides:
+        if override.key_or_group not in composer.groups:
+            set_value(tree, override, composer.groups, problems)
+    choices = read_choices(path) | {o.key_or_group: str(o.value()) for o in groups}
+    job = finish(tree, choices, [o.input_line or "" for o in overrides])
+    problems += job.problems
+    if problems:
+        raise UserError(*problems)
+    if not force:
+        _refuse_changes(path, stored, job)
+    return job, path
+
+
+def _refuse_stacked(path: Path) -> None:
+    """
+    Raises:
+        UserError: the run is a job of a killed sweep whose newest state stands in the file of its stack.
+    """
+    sweep = path.resolve().parent
+    if not any(sweep.glob("stack-*/*.pt")):
+        return
+    _, entries, stacks, _ = read_ledger(sweep / folder.LEDGER)
+    stacked = {number for stack in stacks if len(stack) > 1 for number in stack}
+    if any(e.name == path.resolve().name and e.number in stacked and e.state not in FINAL for e in entries):
+        raise UserError(
+            f"resume={path}: it was trained in one pass with others, which was killed before each had its own files: "
+            f"train resume={sweep}   brings all of them to their end."
+        )
+
+
+def is_finished(path: Path, job: Job) -> bool:
+    """Whether a run has trained all it may under this configuration and was tested if it is to be."""
+    results = folder.read_results(path)
+    if results is None or job.config.resume_force:
+        return False
+    trained = results["status"] == "early_stopped" or (
+        results["status"] == "completed" and results["epochs"] >= job.config.epochs
+    )
+    return trained and (results["test"] is not None or job.config.test == "false" or job.config.debug.overfit)
+
+
+def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
+    before, after = dict(leaves_of(stored)), dict(leaves_of(job.stored))
+    changed = [
+        key
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+        and show(before.get(key)) != show(after.get(key))  # threads: "1" and 1
+        and not _is_free(key)
+    ]
+    if "epochs" in changed:
+        from trainer.components.optimizer import schedule_depends_on_epochs  # imports torch
+
+        if not schedule_depends_on_epochs(job.config):
+            changed.remove("epochs")
+    if changed:
+        raise UserError(
+            *(
+                f"{key}={show(after.get(key))}: the run in {path} has {show(before.get(key))}. "
+                "Start a new run, or add resume_force=true."
+                for key in changed
+            )
+        )
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in schema.FREE_ON_RESUME)

@@ -1,0 +1,1 @@
+"""Many runs: their jobs, order and processes."""

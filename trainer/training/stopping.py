@@ -1,0 +1,73 @@
+"""Why a run ends: the reasons that the loop asks for after every step, and how they are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainer.training.state import RunState
+
+OVERFIT_LOSS = 0.01
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: a status of results.json, the reason in words."""
+
+    status: str
+    reason: str
+    final: bool = True  # False where the same run may simply be continued
+
+
+def reason_to_stop(state: RunState, pause_at: int | None, since_counted: float) -> Outcome | None:
+    """Why a run goes no further; None where it does.
+
+    Args:
+        pause_at: epochs after which it stops for now.
+        since_counted: seconds that are not in `state.seconds` yet.
+    """
+    limit = state.config
+    if limit.debug.overfit and learned(state):
+        accuracy = "accuracy 1.0, " if "valid_accuracy" in state.history[-1] else ""
+        return Outcome("completed", f"the batch is learned: {accuracy}loss {state.history[-1]['valid_loss']:.4f}")
+    if limit.patience is not None and state.waits >= limit.patience and state.best:
+        return Outcome(
+            "early_stopped",
+            f"no better {limit.monitor} in {state.waits} validations (patience={limit.patience}); "
+            f"the best was {state.best.value:.4f} in epoch {state.best.epoch}",
+        )
+    if limit.max_steps is not None and state.step >= limit.max_steps:
+        return Outcome("completed", f"max_steps={limit.max_steps} reached")
+    if pause_at is not None and state.epoch >= pause_at and state.epoch < limit.epochs:
+        return Outcome("paused", f"paused after epoch {state.epoch}", final=False)
+    if limit.max_minutes is not None and state.seconds + since_counted >= limit.max_minutes * 60:
+        return Outcome("completed", f"max_minutes={limit.max_minutes:g} reached", final=False)
+    if state.epoch >= limit.epochs:
+        return Outcome("completed", f"all {limit.epochs} epochs are done")
+    return None
+
+
+def learned(state: RunState) -> bool:
+    """Whether the one batch of debug.overfit is known by heart."""
+    last = state.history[-1] if state.history else None
+    return last is not None and last.get("valid_accuracy", 1.0) == 1.0 and last["valid_loss"] < OVERFIT_LOSS
+
+
+def not_learned(state: RunState) -> Outcome:
+    """The verdict where debug.overfit came to its end without that."""
+    last = state.history[-1]
+    accuracy = f"accuracy {last['valid_accuracy']:.3f}, " if "valid_accuracy" in last else ""
+    return Outcome(
+        "failed",
+        f"one batch was not learned in {state.epoch} epochs: {accuracy}loss {last['valid_loss']:.4f}. "
+        "Model, loss or learning rate do not fit the data.",
+    )
+
+
+def diverged(state: RunState, what: Exception) -> Outcome:
+    """`what`, with its verb, is not finite."""
+    epoch = state.epoch + 1 if state.batch else max(state.epoch, 1)
+    return Outcome(
+        "diverged",
+        f"{what} not finite: epoch {epoch}, after step {state.step}, learning rate "
+        f"{state.optimizer.param_groups[0]['lr']:g}. Try a lower optim.lr, or clip_norm=1.",
+    )
