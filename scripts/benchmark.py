@@ -265,17 +265,17 @@ def _write_photos(root: Path, size: int, count: int, width: int | None = None) -
 
 
 def _stream(root: str, size: int, repeats: int) -> None:
-    from trainer.data.batches import Streamed
-    from trainer.data.images.decode import Geometry
+    from trainer.data.batches import StreamedFetch
+    from trainer.data.images.decode import ResizeSpec
     from trainer.data.images.folder import ImageFiles
     from trainer.data.prepare import Prepare
 
     paths = sorted(map(str, Path(root).rglob("*.jpg")))
-    samples = ImageFiles(paths, Geometry(), torch.zeros(len(paths), dtype=torch.int64), b"")
+    samples = ImageFiles(paths, ResizeSpec(), torch.zeros(len(paths), dtype=torch.int64), b"")
     prepare = Prepare((3, size, size), (125.0,) * 3, (63.0,) * 3)
     order = list(torch.randperm(len(samples)).split(64))
     everything, workers = torch.arange(len(samples)), os.cpu_count() or 1
-    streamed = Streamed(samples, everything, prepare, torch.device("cpu"), torch.float32, workers=workers)
+    streamed = StreamedFetch(samples, everything, prepare, torch.device("cpu"), torch.float32, workers=workers)
 
     def whole() -> float:
         begin = time.perf_counter()
@@ -299,7 +299,7 @@ def _stream(root: str, size: int, repeats: int) -> None:
 def images(arguments: argparse.Namespace) -> None:
     """an image folder from its second epoch on against tensors in memory (promised: 0.95 of the speed); decoding 5,000
     photos of 500x400 by a process per core against one (promised on two cores: 1.7)."""
-    from trainer.data.images.decode import Geometry
+    from trainer.data.images.decode import ResizeSpec
     from trainer.data.images.pool import decode_all
 
     with tempfile.TemporaryDirectory() as place:
@@ -329,7 +329,7 @@ def images(arguments: argparse.Namespace) -> None:
             own = rows / str(os.getpid())
             own.write_bytes(b"")
             begin = time.perf_counter()
-            decode_all(paths, (224, 224, 3), Geometry(224, 256), own, lambda *now: None, processes=processes)
+            decode_all(paths, (224, 224, 3), ResizeSpec(224, 256), own, lambda *now: None, processes=processes)
             seconds = time.perf_counter() - begin
             own.unlink()  # what is not on the disk yet need not go there: the next would wait for it
             return seconds

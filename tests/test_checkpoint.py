@@ -19,7 +19,7 @@ from conftest import same_tree
 from trainer.components.assemble import assemble
 from trainer.errors import RunFailed
 from trainer.training import checkpoint
-from trainer.training.checkpoint import Damaged, Saver, load, save
+from trainer.training.checkpoint import CheckpointError, Saver, load, save
 from trainer.training.state import RunState
 from trainer.training.step import NonFinite
 
@@ -47,7 +47,7 @@ def test_no_flipped_bit_goes_unnoticed(path: Path) -> None:
         path.write_bytes(spoilt)
         try:
             found = load(path)
-        except Damaged:
+        except CheckpointError:
             damaged += 1
         else:  # dates and padding of the zip mean nothing
             assert same_tree(found, {"format": 1, **CONTENT}), bit
@@ -61,7 +61,7 @@ def test_every_flipped_bit_in_the_weights_is_refused(path: Path) -> None:
         spoilt = bytearray(data)
         spoilt[byte] ^= 1 << byte % 8
         path.write_bytes(spoilt)
-        with pytest.raises(Damaged, match="checksum"):
+        with pytest.raises(CheckpointError, match="checksum"):
             load(path)
 
 
@@ -69,7 +69,7 @@ def test_a_truncated_file_is_refused(path: Path) -> None:
     data = path.read_bytes()
     for length in [0, 1, 100, *range(200, len(data), 97), len(data) - 1]:
         path.write_bytes(data[:length])
-        with pytest.raises(Damaged):
+        with pytest.raises(CheckpointError):
             load(path)
 
 
@@ -77,7 +77,7 @@ def test_a_compressed_file_is_refused(path: Path) -> None:
     with zipfile.ZipFile(path) as whole, zipfile.ZipFile("bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
         for name in whole.namelist():
             bomb.writestr(name, whole.read(name))
-    with pytest.raises(Damaged, match="compressed"):
+    with pytest.raises(CheckpointError, match="compressed"):
         load(Path("bomb.pt"))
 
 
@@ -92,7 +92,7 @@ def test_code_in_a_file_is_never_run() -> None:
     Path("plain.pt").write_bytes(pickle.dumps({"format": 1, "x": Evil()}))
     torch.save({"format": 1, "x": Evil()}, "zipped.pt")
     for name in ("plain.pt", "zipped.pt"):
-        with pytest.raises(Damaged):
+        with pytest.raises(CheckpointError):
             load(Path(name))
         assert not Path("canary").exists()
     torch.load("zipped.pt", weights_only=False)
@@ -110,7 +110,7 @@ def test_code_in_a_file_is_never_run() -> None:
 )
 def test_a_file_of_another_kind_is_refused(content, sentence: str) -> None:
     torch.save(content, "other.pt")
-    with pytest.raises(Damaged, match=sentence):
+    with pytest.raises(CheckpointError, match=sentence):
         load(Path("other.pt"))
 
 

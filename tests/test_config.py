@@ -162,7 +162,7 @@ def test_unknown_keys_are_problems(key: str, near: str) -> None:
     assert problem == f"{key}: no such key. Did you mean {near}?"
 
 
-@pytest.mark.parametrize("part", schema.PARTS)
+@pytest.mark.parametrize("part", schema.GROUPS)
 def test_other_keys_of_a_part_are_arguments_of_its_target(part: str) -> None:
     parsed, problems = schema.parse({part: {"_target_": "a.B", "size": 3, "target": 4}})
     assert not problems

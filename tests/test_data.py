@@ -21,9 +21,9 @@ from trainer.components.data import build_source
 from trainer.components.targets import check
 from trainer.data import loader
 from trainer.data.augment.ops import FlipCrop, RandomAffine
-from trainer.data.batches import Batches, Draw
+from trainer.data.batches import Batches, TrainSampling
 from trainer.data.dataset import Data, load
-from trainer.data.loader import Loading
+from trainer.data.loader import LoaderConfig
 from trainer.data.prepare import Prepare, channel_statistics
 from trainer.data.source import Arrays, Samples, Source, as_tensor, from_dataset
 from trainer.data.sources import digits as bundled_digits
@@ -187,13 +187,13 @@ def test_batches_are_the_same_resident_and_streamed(size, augment) -> None:
         data.fit(size)
     raw = 1797 * 64
     ways = {
-        "prepared": Loading(CPU, torch.float32, 1 << 40),
-        "unprepared": Loading(CPU, torch.float32, 3 * raw),  # the bytes fit, their floats do not
-        "streamed": Loading(CPU, torch.float32, 1 << 40, resident="false"),
-        "with workers": Loading(CPU, torch.float32, 0, workers=2),
+        "prepared": LoaderConfig(CPU, torch.float32, 1 << 40),
+        "unprepared": LoaderConfig(CPU, torch.float32, 3 * raw),  # the bytes fit, their floats do not
+        "streamed": LoaderConfig(CPU, torch.float32, 1 << 40, resident="false"),
+        "with workers": LoaderConfig(CPU, torch.float32, 0, workers=2),
     }
     found = {
-        name: loader.batches(data, "train", 100, way, Draw(4, augment=augment))
+        name: loader.batches(data, "train", 100, way, TrainSampling(4, augment=augment))
         for name, way in ways.items()
         if name != "with workers" or size is None
     }
@@ -208,7 +208,7 @@ def test_batches_are_the_same_resident_and_streamed(size, augment) -> None:
                 assert torch.equal(y, y2)
 
 
-def whole(num_samples: int, batch_size: int, draw: Draw) -> Batches:
+def whole(num_samples: int, batch_size: int, draw: TrainSampling) -> Batches:
     """Batches whose inputs are the samples' own numbers."""
 
     def fetch(batches):
@@ -219,7 +219,7 @@ def whole(num_samples: int, batch_size: int, draw: Draw) -> Batches:
 
 def test_each_epoch_has_an_order_of_its_own_and_every_sample_once() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        return torch.cat([x for x, _ in whole(103, 10, Draw(seed)).epoch(epoch)]).tolist()
+        return torch.cat([x for x, _ in whole(103, 10, TrainSampling(seed)).epoch(epoch)]).tolist()
 
     orders = [order(0, 0), order(0, 1), order(1, 0)]
     assert all(sorted(o) == list(range(103)) for o in orders)
@@ -240,13 +240,13 @@ def test_each_epoch_has_an_order_of_its_own_and_every_sample_once() -> None:
     ],
 )
 def test_the_last_batch(samples: int, drop_last: bool, sizes: list[int]) -> None:
-    batches = whole(samples, 10, Draw(0, drop_last=drop_last))
+    batches = whole(samples, 10, TrainSampling(0, drop_last=drop_last))
     assert [len(x) for x, _ in batches.epoch(0)] == sizes
     assert len(batches) == len(sizes)
 
 
 def test_a_dropped_rest_is_another_one_each_epoch() -> None:
-    batches = whole(19, 10, Draw(0, drop_last=True))
+    batches = whole(19, 10, TrainSampling(0, drop_last=True))
     left = [set(range(19)) - set(torch.cat([x for x, _ in batches.epoch(e)]).tolist()) for e in range(2)]
     assert left[0] != left[1]
 
@@ -422,7 +422,9 @@ def test_a_named_split_is_split_by_us(own) -> None:
 
 def test_samples_that_change_are_streamed_never_kept(own) -> None:
     data = own("Own", "+data.kind=noise")
-    batches = loader.batches(data, "train", 16, Loading(CPU, torch.float32, 1 << 40, resident="true"), Draw(0))
+    batches = loader.batches(
+        data, "train", 16, LoaderConfig(CPU, torch.float32, 1 << 40, resident="true"), TrainSampling(0)
+    )
     first, second = everything(batches), everything(batches)
     assert torch.equal(first[0][1], second[0][1])
     assert not torch.equal(first[0][0], second[0][0])

@@ -9,14 +9,14 @@ import torch
 from conftest import same_tree
 from torch import Tensor, nn
 
-from trainer.training.dropout import KeyedDropout, key_dropout
+from trainer.training.dropout import SeededDropout, seed_dropout
 
 
 def masked(
     p: float = 0.3, *, seed: int = 0, layer: str = "a", step: int = 0, micro: int = 0, size: int = 4000
 ) -> Tensor:
-    dropout = KeyedDropout(p, seed, layer)
-    dropout.moment = (step, micro)
+    dropout = SeededDropout(p, seed, layer)
+    dropout.position = (step, micro)
     return dropout(torch.ones(size // 40, 40))
 
 
@@ -49,10 +49,10 @@ def test_the_mask_follows_its_key_and_nothing_else(other: dict) -> None:
 
 def test_a_layer_called_twice_in_one_step_draws_twice() -> None:
     """Many models share one nn.Dropout between layers; equal masks would tie those layers to each other."""
-    dropout = KeyedDropout(0.5, 0, "a")
+    dropout = SeededDropout(0.5, 0, "a")
     inputs = torch.ones(50, 40)
     found = []
-    for dropout.moment in ((0, 0), (0, 0)):
+    for dropout.position in ((0, 0), (0, 0)):
         first, second = dropout(inputs), dropout(inputs)
         assert not torch.equal(first, second)
         found.append((first, second))
@@ -61,8 +61,8 @@ def test_a_layer_called_twice_in_one_step_draws_twice() -> None:
 
 def test_evaluation_is_the_identity() -> None:
     inputs = torch.randn(5, 4)
-    assert torch.equal(KeyedDropout(0.9, 0, "a").eval()(inputs), inputs)
-    assert torch.equal(KeyedDropout(0.0, 0, "a")(inputs), inputs)
+    assert torch.equal(SeededDropout(0.9, 0, "a").eval()(inputs), inputs)
+    assert torch.equal(SeededDropout(0.0, 0, "a")(inputs), inputs)
 
 
 def test_everything_dropped_is_zero_without_nan() -> None:
@@ -71,7 +71,7 @@ def test_everything_dropped_is_zero_without_nan() -> None:
 
 def test_gradients_flow_through_what_is_kept() -> None:
     inputs = torch.randn(6, 40, requires_grad=True)
-    outputs = KeyedDropout(0.4, 0, "a")(inputs)
+    outputs = SeededDropout(0.4, 0, "a")(inputs)
     outputs.sum().backward()
     torch.testing.assert_close(inputs.grad, (outputs != 0) / 0.6)
 
@@ -85,6 +85,6 @@ def test_torchs_stream_is_left_alone() -> None:
 def test_every_dropout_of_a_model_is_replaced_in_its_mode() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.2), nn.Sequential(nn.Dropout(0.4), nn.Linear(4, 2)))
     model[2].eval()
-    keyed = key_dropout(model, seed=3)
+    keyed = seed_dropout(model, seed=3)
     assert [(d.p, d.layer, d.training) for d in keyed] == [(0.2, "1", True), (0.4, "2.0", False)]
     assert not any(type(module) is nn.Dropout for module in model.modules())

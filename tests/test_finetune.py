@@ -12,7 +12,7 @@ from test_models import images
 from torch.nn import functional as F
 
 from trainer.components import pretrained
-from trainer.components.assemble import Parts, assemble
+from trainer.components.assemble import Components, assemble
 from trainer.components.model import build_model
 from trainer.records import folder
 from trainer.training import checkpoint
@@ -130,7 +130,7 @@ def test_a_grey_image_has_published_statistics_channel_by_channel(job) -> None:
 
 
 def test_at_most_so_many_of_each_class(job) -> None:
-    def parts(*words: str) -> Parts:
+    def parts(*words: str) -> Components:
         return assemble(job("model=ann", *words).config)
 
     whole, first, again = parts(), parts("data.per_class=7"), parts("data.per_class=7")

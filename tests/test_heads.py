@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainer.components.assemble import Parts, assemble
+from trainer.components.assemble import Components, assemble
 from trainer.models.vision import torchvision_model
 from trainer.records import folder
 
@@ -96,7 +96,7 @@ def test_the_refusal_of_a_head_is_one_sentence(train) -> None:
 # Auxiliary heads
 
 
-def loss_and_gradients(parts: Parts) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def loss_and_gradients(parts: Components) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     inputs, targets = next(iter(parts.train.epoch(0)))
     parts.population.train()
     _, loss = parts.population.forward(inputs, targets)

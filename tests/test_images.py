@@ -23,11 +23,11 @@ from torchvision.transforms._presets import ImageClassification
 
 from trainer.data.dataset import load
 from trainer.data.images import folder
-from trainer.data.images.decode import BadImage, Geometry, decode
+from trainer.data.images.decode import BadImage, ResizeSpec, decode
 from trainer.data.images.folder import image_folder
 from trainer.errors import UserError
 
-AS_IT_IS = Geometry()
+AS_IT_IS = ResizeSpec()
 
 
 def pixels(seed: int = 0, height: int = 8, width: int = 8) -> np.ndarray:
@@ -297,7 +297,7 @@ def test_resizing_is_torchvisions(interpolation: str, height: int, width: int, r
         crop_size=size, resize_size=resize, mean=(0, 0, 0), std=(1, 1, 1), interpolation=method
     )
     expected = (preset(Image.open(path)) * 255).round().byte()
-    assert torch.equal(as_tensor(decode(path, Geometry(size, resize, interpolation))), expected)
+    assert torch.equal(as_tensor(decode(path, ResizeSpec(size, resize, interpolation))), expected)
 
 
 def test_other_sizes_need_data_size(photos: Path) -> None:
@@ -314,7 +314,7 @@ def test_other_sizes_need_data_size(photos: Path) -> None:
 def test_a_strip_that_would_become_endless_is_refused() -> None:
     write(Path("strip.png"), 0, 1, 4000)
     with pytest.raises(BadImage, match="4000x1 pixels are more than the 89,478,485 accepted, resized to 1024000x256"):
-        decode("strip.png", Geometry(224, 256))
+        decode("strip.png", ResizeSpec(224, 256))
 
 
 # Formats

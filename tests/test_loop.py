@@ -28,13 +28,13 @@ def rows_of(done: Done) -> list[dict[str, Any]]:
 
 def stopped_at(values: list[float], patience: int, min_delta: float, sign: int) -> tuple[int, int]:
     """(index of the best, index of the row after which a run stops), counted by hand."""
-    best, best_index, waits = None, -1, 0
+    best, best_index, num_bad_validations = None, -1, 0
     for i, value in enumerate(values):
         if best is None or sign * (value - best) > min_delta:
-            best, best_index, waits = value, i, 0
+            best, best_index, num_bad_validations = value, i, 0
         else:
-            waits += 1
-        if waits == patience:
+            num_bad_validations += 1
+        if num_bad_validations == patience:
             return best_index, i
     return best_index, len(values)
 

@@ -14,7 +14,7 @@ from trainer.data.loader import batches
 from trainer.data.tasks import Classification
 from trainer.signals import Signals
 from trainer.training.evaluate import evaluate
-from trainer.training.sums import Sums
+from trainer.training.sums import RunningSums
 
 N = 203
 TASK = Classification(("no", "yes"))
@@ -30,7 +30,7 @@ def outputs_and_targets(outputs: int, classes: int, seed: int = 0) -> tuple[Tens
 @pytest.mark.parametrize("outputs", [1, 5])
 def test_sums_are_scikit_learns_however_the_batches_are_cut(sizes, outputs: int) -> None:
     logits, targets = outputs_and_targets(outputs, max(outputs, 2))
-    sums = Sums(1, torch.device("cpu"), TASK)
+    sums = RunningSums(1, torch.device("cpu"), TASK)
     for x, y in zip(logits.split(sizes), targets.split(sizes), strict=True):
         loss = F.binary_cross_entropy_with_logits(x[:, 0], y.double()) if outputs == 1 else F.cross_entropy(x, y)
         sums.add(loss, x, y, len(y))
@@ -42,17 +42,17 @@ def test_sums_are_scikit_learns_however_the_batches_are_cut(sizes, outputs: int)
 
 
 def test_sums_without_samples_and_after_a_reset_are_empty() -> None:
-    sums = Sums(1, torch.device("cpu"), TASK)
+    sums = RunningSums(1, torch.device("cpu"), TASK)
     sums.add(torch.tensor(1.0), torch.randn(3, 2), torch.zeros(3).long(), 3)
     sums.reset()
     assert sums.result() == {"train_loss": None, "train_accuracy": None}
 
 
 def test_one_loss_that_is_not_finite_is_never_forgotten() -> None:
-    sums = Sums(1, torch.device("cpu"), TASK)
+    sums = RunningSums(1, torch.device("cpu"), TASK)
     for loss in (1.0, float("inf"), 1.0):
         sums.add(torch.tensor(loss), torch.randn(3, 2), torch.zeros(3).long(), 3)
-    assert sums.lost() == [0]
+    assert sums.nonfinite_runs() == [0]
 
 
 def test_the_report_is_scikit_learns() -> None:

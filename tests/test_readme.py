@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 
 from trainer.components.targets import check
 from trainer.config.compose import Composer
-from trainer.config.schema import PARTS
+from trainer.config.schema import GROUPS
 
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
@@ -53,7 +53,7 @@ def test_a_command_is_accepted(command: str, monkeypatch: pytest.MonkeyPatch) ->
     if " -m " not in command:
         job = composer.job(overrides)
         assert not job.problems
-        assert not check(job.config, PARTS)
+        assert not check(job.config, GROUPS)
 
 
 def test_the_own_model_trains(train) -> None:

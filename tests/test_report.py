@@ -12,7 +12,7 @@ from PIL import Image
 from trainer.data.tasks import Classification
 from trainer.report import console as console_module
 from trainer.report import plots
-from trainer.report.console import Console, Waiting
+from trainer.report.console import Console, StatusBar
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -131,7 +131,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_waiting_is_one_line_off_a_terminal(at_once: None, capfd: pytest.CaptureFixture[str]) -> None:
-    with Waiting(lambda: None) as watch:
+    with StatusBar(lambda: None) as watch:
         watch("waiting for another run", 0, 0)
         for done in range(0, 6001, 1000):
             watch("decoding images", done, 6000)
@@ -141,7 +141,7 @@ def test_waiting_is_one_line_off_a_terminal(at_once: None, capfd: pytest.Capture
 
 
 def test_waiting_shortly_is_not_told(capfd: pytest.CaptureFixture[str]) -> None:
-    with Waiting(lambda: None) as watch:
+    with StatusBar(lambda: None) as watch:
         watch("decoding images", 0, 10)
         watch("decoding images", 10, 10)
     assert capfd.readouterr() == ("", "")
@@ -152,7 +152,7 @@ def test_waiting_is_a_bar_on_a_terminal(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
-    with Waiting(lambda: None) as watch:
+    with StatusBar(lambda: None) as watch:
         watch("decoding images", 1500, 6000)
     out, err = capfd.readouterr()
     assert out == ""
@@ -169,7 +169,7 @@ def test_waiting_ends_where_the_check_raises(at_once: None, capfd: pytest.Captur
             raise KeyboardInterrupt
 
     def wait() -> None:
-        with Waiting(check) as watch:
+        with StatusBar(check) as watch:
             for done in range(10):
                 watch("decoding images", done, 10)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from conftest import same_tree
 
-from trainer.components.assemble import Parts, assemble
+from trainer.components.assemble import Components, assemble
 from trainer.data.dataset import load
-from trainer.data.loader import Loading, Shared
+from trainer.data.loader import DataCache, LoaderConfig
 from trainer.data.loader import batches as batches_of
 from trainer.data.source import Arrays, Source
 
@@ -17,7 +17,7 @@ WORDS = ("data=digits", "model=ann", "augment=none", "threads=1")
 RELABELLED = [f"+data.relabel={{a: {chosen}, b: rest}}" for chosen in ("[0,1,2,3,4]", "[5,6,7,8,9]")]
 
 
-def batches(parts: Parts) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def batches(parts: Components) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [*parts.train.epoch(1), *parts.valid.epoch(1)]
 
 
@@ -32,7 +32,7 @@ def batches(parts: Parts) -> list[tuple[torch.Tensor, torch.Tensor]]:
     ],
 )
 def test_shared_data_is_what_each_would_read_alone(jobs: list[tuple[str, ...]], job) -> None:
-    shared = Shared()
+    shared = DataCache()
     for words in jobs:
         together = assemble(job(*WORDS, *words).config, shared=shared)
         alone = assemble(job(*WORDS, *words).config)
@@ -46,7 +46,7 @@ def test_shared_data_is_what_each_would_read_alone(jobs: list[tuple[str, ...]], 
 def test_parts_that_differ_in_their_labels_alone_are_two() -> None:
     inputs = torch.arange(40, dtype=torch.uint8).view(10, 1, 2, 2)
     parts = {name: Arrays(inputs, torch.arange(10) % 4) for name in ("train", "valid", "test")}
-    source, loading = Source(parts, tuple("abcd")), Loading(CPU, torch.float32, 2**30, shared=Shared())
+    source, loading = Source(parts, tuple("abcd")), LoaderConfig(CPU, torch.float32, 2**30, shared=DataCache())
     for relabel in (None, {"x": ["a", "b"], "y": "rest"}, {"x": ["a"], "y": "rest"}):
         data = load(source, valid_fraction=0.1, test_fraction=0.1, seed=0, relabel=relabel)
         read = torch.cat([targets for _, targets in batches_of(data, "test", 4, loading).epoch(1)])
@@ -58,7 +58,7 @@ def test_what_is_the_same_is_read_split_and_digested_once(job, monkeypatch: pyte
     fingerprint, take = Arrays.fingerprint, Arrays.take
     monkeypatch.setattr(Arrays, "fingerprint", lambda self: digested.append(1) or fingerprint(self))
     monkeypatch.setattr(Arrays, "take", lambda self, indices: taken.append(len(indices)) or take(self, indices))
-    shared = Shared()
+    shared = DataCache()
     assemble(job(*WORDS).config, shared=shared)
     once = len(digested)
     taken.clear()

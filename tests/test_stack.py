@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from trainer.components.assemble import Parts, assemble
+from trainer.components.assemble import Components, assemble
 from trainer.config.compose import Job
 from trainer.signals import Signals
 from trainer.stack.group import stacked
 from trainer.stack.optimizers import StackedOptimizer
-from trainer.stack.population import Stacked
+from trainer.stack.population import StackedRuns
 from trainer.training.evaluate import evaluate
 from trainer.training.step import NonFinite, train_step, update
 
@@ -51,24 +51,24 @@ def noise() -> None:
             Image.fromarray(pixels).save(Path("noise", name, f"{number}.png"))
 
 
-def built(job: Make, base: Sequence[str], varied: Sequence[Sequence[str]]) -> list[Parts]:
+def built(job: Make, base: Sequence[str], varied: Sequence[Sequence[str]]) -> list[Components]:
     return [assemble(job(*BASE, *base, *words).config) for words in varied]
 
 
-def train(population: Stacked | object, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
+def train(population: StackedRuns | object, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
     population.train()
     for batch in batches:
         train_step(population, [batch])
 
 
-def first_batches(parts: Parts, count: int) -> list[tuple[Tensor, Tensor]]:
+def first_batches(parts: Components, count: int) -> list[tuple[Tensor, Tensor]]:
     found: list[tuple[Tensor, Tensor]] = []
     for epoch in range(count):
         found += islice(parts.train.epoch(epoch), count - len(found))
     return found
 
 
-def tensors(parts: Parts) -> list[Tensor]:
+def tensors(parts: Components) -> list[Tensor]:
     """All that a run's arithmetic has changed."""
     state = parts.state
     held = [value for entry in state.optimizer.state.values() for value in entry.values() if isinstance(value, Tensor)]
@@ -76,7 +76,7 @@ def tensors(parts: Parts) -> list[Tensor]:
     return [*state.model.state_dict().values(), *held, *average, state.sums.loss_R, state.sums.correct_R]
 
 
-def assert_same(found: Parts, expected: Parts, tolerance: float = 1e-10) -> None:
+def assert_same(found: Components, expected: Components, tolerance: float = 1e-10) -> None:
     for one, other in zip(tensors(found), tensors(expected), strict=True):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
     assert found.state.step == expected.state.step
@@ -88,7 +88,7 @@ def test_each_run_ends_where_it_would_alone(model: str, job: Make) -> None:
     words = (f"model={model}", *MODELS[model], "data.seed=0", "optim=sgd")
     together, alone = built(job, words, THREE), built(job, words, THREE)
     batches = first_batches(alone[0], STEPS)
-    train(Stacked([parts.population for parts in together]), batches)
+    train(StackedRuns([parts.population for parts in together]), batches)
     for found, expected in zip(together, alone, strict=True):
         train(expected.population, batches)
         assert_same(found, expected)
@@ -103,7 +103,7 @@ def test_with_adamw_it_drifts_no_further_than_by_a_last_digit(model: str, job: M
     words = (f"model={model}", *MODELS[model], "data.seed=0", "optim=adamw")
     together, alone, nudged = (built(job, words, THREE) for _ in range(3))
     batches = first_batches(alone[0], STEPS)
-    train(Stacked([parts.population for parts in together]), batches)
+    train(StackedRuns([parts.population for parts in together]), batches)
     drifts = []
     for found, expected, other in zip(together, alone, nudged, strict=True):
         torch.manual_seed(0)
@@ -117,7 +117,7 @@ def test_with_adamw_it_drifts_no_further_than_by_a_last_digit(model: str, job: M
     assert max(ours for ours, _ in drifts) < 1e-3
 
 
-def _distance(one: Parts, other: Parts) -> float:
+def _distance(one: Components, other: Components) -> float:
     pairs = zip(one.state.model.parameters(), other.state.model.parameters(), strict=True)
     return max((x - y).abs().max().item() for x, y in pairs)
 
@@ -150,7 +150,7 @@ def test_settings_of_each_run_are_its_own(optim: str, schedule: str, job: Make) 
     varied = [[word.lstrip("+") if "=" in word else word for word in some] for some in varied]
     together, alone = built(job, words, varied), built(job, words, varied)
     batches = first_batches(alone[0], STEPS if schedule == "constant" else 60)
-    train(Stacked([parts.population for parts in together]), batches)
+    train(StackedRuns([parts.population for parts in together]), batches)
     for found, expected in zip(together, alone, strict=True):
         train(expected.population, batches)
         assert_same(found, expected)
@@ -173,7 +173,7 @@ def test_what_the_loop_does_around_a_step_is_the_same(words: tuple[str, ...], jo
     together, alone = built(job, words, THREE), built(job, words, THREE)
     batches, size = first_batches(alone[0], 60), alone[0].config.accumulate
     groups = [batches[i : i + size] for i in range(0, len(batches), size)]
-    population = Stacked([parts.population for parts in together])
+    population = StackedRuns([parts.population for parts in together])
     for each in (population, *(parts.population for parts in alone)):
         each.train()
         for group in groups:
@@ -225,7 +225,7 @@ def test_a_run_that_leaves_changes_nothing_for_the_others_and_stays_whole(job: M
     words += ("optim=sgd", "batch_size=64")
     together, alone = built(job, words, THREE), built(job, words, THREE)
     batches = first_batches(alone[0], 40)
-    population = Stacked([parts.population for parts in together])
+    population = StackedRuns([parts.population for parts in together])
     train(population, batches[:20])
     leaving = together[1].state
     population.leave([leaving])
@@ -242,7 +242,7 @@ def test_a_run_that_is_not_finite_leaves_before_the_step_that_the_others_take(jo
     words = ("model=mlp", "data=digits", "data.seed=0")
     together, alone = built(job, words, THREE), built(job, words, THREE)
     batches = first_batches(alone[0], 10)
-    population = Stacked([parts.population for parts in together])
+    population = StackedRuns([parts.population for parts in together])
     train(population, batches[:5])
     before = copy.deepcopy(together[1].state.model.state_dict())
     with torch.no_grad():
@@ -266,7 +266,7 @@ def test_single_precision_stays_within_a_thousandth_for_fifty_steps(job: Make) -
     words = ("model=mlp", "model.norm=layer", "data=digits", "data.seed=0", "precision=float32", "optim=sgd")
     together, alone = built(job, words, THREE), built(job, words, THREE)
     batches = first_batches(alone[0], 50)
-    train(Stacked([parts.population for parts in together]), batches)
+    train(StackedRuns([parts.population for parts in together]), batches)
     for found, expected in zip(together, alone, strict=True):
         train(expected.population, batches)
         assert_same(found, expected, 1e-3)
@@ -276,7 +276,7 @@ def test_half_precision_is_stacked_too(job: Make) -> None:
     words = ("model=mlp", "data=digits", "data.seed=0", "precision=bfloat16", "model.dropout=0.2")
     together, alone = built(job, words, THREE[:2]), built(job, words, THREE[:2])
     batches = first_batches(alone[0], 20)
-    train(Stacked([parts.population for parts in together]), batches)
+    train(StackedRuns([parts.population for parts in together]), batches)
     for found, expected in zip(together, alone, strict=True):
         train(expected.population, batches)
         for one, other in zip(found.state.model.parameters(), expected.state.model.parameters(), strict=True):
@@ -287,7 +287,7 @@ def test_a_member_resumes_alone_to_where_the_stack_would_have_come(job: Make) ->
     words = ("model=mlp", "data=digits", "data.seed=0", "model.dropout=0.3")
     together, alone = built(job, words, THREE), built(job, words, THREE)
     batches = first_batches(alone[0], 40)
-    population = Stacked([parts.population for parts in together])
+    population = StackedRuns([parts.population for parts in together])
     train(population, batches[:20])
     for parts, member in zip(alone, together, strict=True):
         parts.state.load_state_dict(copy.deepcopy(member.state.state_dict()))
@@ -304,7 +304,7 @@ def test_networks_of_torchvision_stack(name: str, size: int, job: Make) -> None:
     words += ("data.seed=0", "batch_size=4", "optim=sgd")
     together, alone = built(job, words, THREE[:2]), built(job, words, THREE[:2])
     batches = first_batches(alone[0], 2)
-    train(Stacked([parts.population for parts in together]), batches)
+    train(StackedRuns([parts.population for parts in together]), batches)
     for found, expected in zip(together, alone, strict=True):
         train(expected.population, batches)
         assert_same(found, expected, 1e-8)
@@ -313,7 +313,7 @@ def test_networks_of_torchvision_stack(name: str, size: int, job: Make) -> None:
 def test_equal_settings_are_stepped_at_once_and_others_by_themselves(job: Make) -> None:
     words = ("model=mlp", "data=digits", "data.seed=0")
     parts = built(job, words, [("seed=1",), ("seed=2",), ("seed=3", "optim.lr=0.5"), ("seed=4",)])
-    population = Stacked([p.population for p in parts])
+    population = StackedRuns([p.population for p in parts])
     assert population.optimizer.parts == [slice(0, 2), slice(2, 3), slice(3, 4)]
     assert population.optimizer.optimizers[1] is parts[2].state.optimizer
     parts[2].state.optimizer.param_groups[0]["lr"] = parts[0].state.optimizer.param_groups[0]["lr"]
@@ -340,7 +340,7 @@ def test_an_optimizer_that_looks_at_whole_tensors_sees_each_run_by_itself(job: M
     for parts in (*together, *alone):
         parts.state.optimizer = Normed(parts.state.model.parameters())
     batches = first_batches(alone[0], 20)
-    population = Stacked([parts.population for parts in together])
+    population = StackedRuns([parts.population for parts in together])
     assert isinstance(population.optimizer, StackedOptimizer)
     train(population, batches)
     for found, expected in zip(together, alone, strict=True):
@@ -358,19 +358,19 @@ def test_a_layer_of_dropout_that_is_used_twice_draws_as_it_does_alone(job: Make)
         def forward(self, inputs: Tensor) -> Tensor:
             return self.last(self.drop(self.inner(self.drop(inputs.flatten(1))).relu()))
 
-    from trainer.training.dropout import key_dropout
+    from trainer.training.dropout import seed_dropout
 
     words = ("model=mlp", "data=digits", "data.seed=0", "optim=sgd")
     together, alone = built(job, words, THREE[:2]), built(job, words, THREE[:2])
     for parts in (*together, *alone):
         torch.manual_seed(parts.config.seed)
         model = Twice()
-        parts.population.dropouts = key_dropout(model, parts.config.seed)
+        parts.population.dropouts = seed_dropout(model, parts.config.seed)
         parts.state.model = model.double()
         parts.state.optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         parts.population.trained = parts.population.call = model
     batches = first_batches(alone[0], 20)
-    train(Stacked([parts.population for parts in together]), batches)
+    train(StackedRuns([parts.population for parts in together]), batches)
     for found, expected in zip(together, alone, strict=True):
         train(expected.population, batches)
         assert_same(found, expected)

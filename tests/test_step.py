@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.components.assemble import assemble
-from trainer.training.population import Solo
+from trainer.training.population import SingleRun
 from trainer.training.step import NonFinite, train_step
 
 
@@ -126,7 +126,7 @@ def test_a_frozen_model_has_less_to_train(train) -> None:
 
 def test_binary_steps_use_one_logit(job) -> None:
     parts = assemble(job("model=ann", "model.dropout=0", "optim=sgd", "+data.relabel={low: [0, 1], high: rest}").config)
-    assert isinstance(parts.population, Solo)
+    assert isinstance(parts.population, SingleRun)
     hand = copy.deepcopy(parts.state.model)
     ((inputs, targets),) = first_batches(parts, 1)
     train_step(parts.population, [(inputs, targets)])

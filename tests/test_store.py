@@ -20,10 +20,10 @@ import torch
 from conftest import REPOSITORY
 from PIL import Image
 
-from trainer.data.batches import Resident, Streamed
+from trainer.data.batches import ResidentFetch, StreamedFetch
 from trainer.data.dataset import load
 from trainer.data.images import cache, folder
-from trainer.data.images.decode import Geometry, decode
+from trainer.data.images.decode import ResizeSpec, decode
 from trainer.data.images.folder import DecodedImages, image_folder
 from trainer.data.images.pool import DOING, decode_all
 from trainer.errors import RunFailed, UserError
@@ -74,7 +74,7 @@ def all_of(root: Path, **words) -> tuple[torch.Tensor, int]:
     return part.take(torch.arange(len(part))), watch.decoded
 
 
-def expected(root: Path, geometry: Geometry = Geometry()) -> torch.Tensor:  # noqa: B008
+def expected(root: Path, geometry: ResizeSpec = ResizeSpec()) -> torch.Tensor:  # noqa: B008
     pixels = [decode(path, geometry) for path in sorted(root.rglob("*.jpg"))]
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
@@ -97,7 +97,7 @@ def test_every_size_is_a_store_of_its_own(photos: Path) -> None:
     for word in words:
         found, decoded = all_of(photos, **word)
         assert decoded == 0
-        geometry = Geometry(**{"interpolation": "bilinear", **word})
+        geometry = ResizeSpec(**{"interpolation": "bilinear", **word})
         assert torch.equal(found, expected(photos, geometry))
 
 
@@ -299,7 +299,7 @@ def test_processes_decode_what_one_does() -> None:
     paths = write_photos(Path("photos"), 70)
     Path(paths[33]).write_bytes(b"")
     watch = Watched()
-    shape, geometry = (12, 12, 3), Geometry(12)
+    shape, geometry = (12, 12, 3), ResizeSpec(12)
     alone, together = (np.zeros((70, *shape), np.uint8) for _ in range(2))
     first = decode_all(paths, shape, geometry, alone, watch, processes=1)
     second = decode_all(paths, shape, geometry, together, watch, processes=3)
@@ -343,9 +343,9 @@ def test_a_decoding_process_that_dies_costs_no_image() -> None:
             os.kill(killed[-1], signal.SIGKILL)
 
     alone, together = (np.zeros((600, 100, 100, 3), np.uint8) for _ in range(2))
-    found = decode_all(paths, (100, 100, 3), Geometry(100), together, watch, processes=2)
+    found = decode_all(paths, (100, 100, 3), ResizeSpec(100), together, watch, processes=2)
     assert killed
-    assert found == decode_all(paths, (100, 100, 3), Geometry(100), alone, Watched(), processes=1)
+    assert found == decode_all(paths, (100, 100, 3), ResizeSpec(100), alone, Watched(), processes=1)
     assert np.array_equal(alone, together)
     assert children() == []
 
@@ -369,7 +369,7 @@ def test_a_file_that_ends_its_decoder_is_named() -> None:
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        found = decode_all(paths, (16, 16, 3), Geometry(16), None, Watched(), processes=2)
+        found = decode_all(paths, (16, 16, 3), ResizeSpec(16), None, Watched(), processes=2)
     finally:
         done.set()
         killer.join()
@@ -384,7 +384,7 @@ def test_processes_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -
     paths = sorted(map(str, Path("photos").rglob("*.jpg")))
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RunFailed, match="a decoding process did not start: /bin/false"):
-        decode_all(paths, (16, 16, 3), Geometry(16), None, Watched(), processes=2)
+        decode_all(paths, (16, 16, 3), ResizeSpec(16), None, Watched(), processes=2)
 
 
 def test_of_two_runs_at_once_one_decodes_and_both_are_right() -> None:
@@ -521,8 +521,8 @@ def test_batches_are_the_same_resident_and_streamed(photos: Path) -> None:
     data = load(image_folder(str(photos)), valid_fraction=0.2, test_fraction=0.2, seed=0)
     split, cpu = data.splits["train"], torch.device("cpu")
     words = split.samples, split.indices, data.prepare, cpu, torch.float32
-    fetches = [Resident(*words, prepared=True), Resident(*words, prepared=False)]
-    fetches += [Streamed(*words, workers=workers) for workers in (0, 2)]
+    fetches = [ResidentFetch(*words, prepared=True), ResidentFetch(*words, prepared=False)]
+    fetches += [StreamedFetch(*words, workers=workers) for workers in (0, 2)]
     order = list(torch.randperm(len(split)).split(3))
     first, *others = (list(fetch(order)) for fetch in fetches)
     for other in others:

@@ -18,7 +18,7 @@ from trainer import cli
 from trainer.commands.train import run_train
 from trainer.config.keys import LoggerConfig
 from trainer.records import folder
-from trainer.trackers.base import Guarded, final_figures, leads_out, problems
+from trainer.trackers.base import SafeTracker, external_destination, final_figures, problems
 from trainer.training import checkpoint
 
 WORDS = ("data=iris", "model=mlp", "epochs=3", "plots=false", "model.dropout=0.1")
@@ -128,7 +128,7 @@ class Failing:
 def test_a_tracker_that_fails_is_off_and_told_once() -> None:
     notes: list[str] = []
     tracker = Failing()
-    guarded = Guarded("tensorboard", lambda: tracker, notes.append)
+    guarded = SafeTracker("tensorboard", lambda: tracker, notes.append)
     for step in (1, 2, 3):
         guarded.row({"step": step, "train_loss": None, "valid_loss": 1.0})
     guarded.end({"status": "completed"})
@@ -161,7 +161,7 @@ def test_a_run_outlives_its_tracker(tmp_path: Path, capfd) -> None:
     ],
 )
 def test_what_stays_on_this_machine(config: LoggerConfig, place: str | None) -> None:
-    assert leads_out(config) == place
+    assert external_destination(config) == place
 
 
 def test_a_stored_configuration_sends_nothing_anywhere(plain: Path, tmp_path: Path, capfd) -> None:

@@ -95,7 +95,7 @@ def test_patterns_hold_what_they_match(patterns: str) -> None:
     held = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert held == PATTERNS[patterns]
     assert len(frozen.parameters) == len(held)
-    frozen.release()
+    frozen.unfreeze()
     assert all(p.requires_grad for p in model.parameters())
 
 

@@ -152,14 +152,14 @@ GADGET = {
 
 def test_code_that_hides_in_an_argument(content, refused) -> None:
     from trainer.components.targets import call
-    from trainer.config.keys import Part
+    from trainer.config.keys import ComponentConfig
 
     tree = yaml.safe_load(content["config"])
     save(content | {"config": yaml.safe_dump(tree | {"model": GADGET})})
     refused("names code of its own")
     arguments = {key: value for key, value in GADGET.items() if key != "_target_"}
     with pytest.raises(AttributeError):
-        call("model", Part(target=GADGET["_target_"], arguments=arguments))
+        call("model", ComponentConfig(target=GADGET["_target_"], arguments=arguments))
     assert Path("canary").exists()  # so the bait was real
 
 

@@ -61,7 +61,7 @@ def set_up(threads: str, deterministic: bool) -> int:
     return torch.get_num_threads()
 
 
-def hush_profiler() -> None:
+def silence_profiler() -> None:
     """Keeps torch's profiler from reporting on stderr that this machine has no GPU."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 

@@ -27,7 +27,7 @@ def context_for(devices: Sequence[str]) -> BaseContext:
     return context
 
 
-def elsewhere(devices: Sequence[str], function: Callable[..., Any], *arguments: Any) -> Any:
+def run_in_subprocess(devices: Sequence[str], function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function returns, run in a process of its own: what it does to the process stays there.
 
     Raises:

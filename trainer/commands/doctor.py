@@ -30,14 +30,14 @@ def command(overrides: tuple[str, ...], lr: bool, no_training: bool, as_json: bo
 
     sys.path.append(os.getcwd())  # a user's own `_target_: mymodule.Net`; last, so that it shadows nothing
     from trainer.doctor.examine import examine
-    from trainer.report.console import Waiting
+    from trainer.report.console import StatusBar
     from trainer.report.doctor_view import draw_rates, show
     from trainer.signals import Interrupted, Signals
 
     picture = Path("lr_range.png")
     with Signals() as signals:
         try:
-            with Waiting(signals.check) as progress:
+            with StatusBar(signals.check) as progress:
                 report, rates = examine(
                     overrides, signals, progress, config_dir=config_dir, lr=lr, train=not no_training
                 )

@@ -44,16 +44,16 @@ def command(
         raise UserError("--ensemble: it takes two runs or more.")
     for name in names:
         find(name)  # before seconds are spent on torch
-    from trainer.inference.evaluate import Asked, Done, evaluate_run, evaluate_together
-    from trainer.report.console import Waiting
+    from trainer.inference.evaluate import EvaluationRequest, WrittenEvaluation, evaluate_run, evaluate_together
+    from trainer.report.console import StatusBar
     from trainer.report.evaluation import table, tell
     from trainer.signals import Interrupted, Signals
 
-    asked = Asked(words, part, calibrate, calibrated, trust)
+    asked = EvaluationRequest(words, part, calibrate, calibrated, trust)
     with Signals() as signals:
         try:
-            with Waiting(signals.check) as waiting:
-                done: list[Done] = []
+            with StatusBar(signals.check) as waiting:
+                done: list[WrittenEvaluation] = []
                 for name in names:
                     done.append(evaluate_run(name, asked, signals, waiting, beside=done[0] if done else None))
         except Interrupted:

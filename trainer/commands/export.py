@@ -39,12 +39,12 @@ def command(
     find(run)  # before seconds are spent on torch
     from trainer.inference.checkpoint import open_for_verb
     from trainer.inference.export import export
-    from trainer.report.console import Waiting
+    from trainer.report.console import StatusBar
     from trainer.signals import Interrupted, Signals
 
     with Signals() as signals:
         try:
-            with Waiting(signals.check) as waiting:
+            with StatusBar(signals.check) as waiting:
                 opened = open_for_verb(run, trusted=trust)
                 done = export(opened, form, out, preprocess=preprocess, replace=replace, words=words, progress=waiting)
         except Interrupted:

@@ -42,7 +42,7 @@ def command(
     from trainer.inference.checkpoint import open_for_verb
     from trainer.inference.predict import predict
     from trainer.inference.predictor import Predictor
-    from trainer.report.console import Waiting
+    from trainer.report.console import StatusBar
     from trainer.signals import Interrupted, Signals
 
     def tell(problem: str) -> None:
@@ -52,7 +52,7 @@ def command(
         try:
             predictor = Predictor(open_for_verb(run, trusted=trust), device=device, calibrated=calibrated)
             # A bar among the printed lines would be one too many.
-            with Waiting(signals.check, quiet=out is None and sys.stdout.isatty()) as waiting:
+            with StatusBar(signals.check, quiet=out is None and sys.stdout.isatty()) as waiting:
                 total, bad = predict(
                     predictor, inputs, lines=sys.stdin, count=top, out=out, tell=tell, progress=waiting
                 )

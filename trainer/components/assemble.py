@@ -18,28 +18,28 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from trainer import device
 from trainer.components import pretrained
 from trainer.components.data import build_augmentation, build_mix, build_source
-from trainer.components.features import Kept, separable_head
+from trainer.components.features import FeatureCache, separable_head
 from trainer.components.loss import build_criterion
 from trainer.components.model import build_model, place_model
 from trainer.components.optimizer import build_optimizer, build_schedule
 from trainer.components.pretrained import Preprocessing
 from trainer.components.targets import check
 from trainer.config.keys import MOST_STEPS, WARM_UP
-from trainer.config.schema import PARTS, Config
-from trainer.data.batches import Batches, Draw, Fetch
+from trainer.config.schema import GROUPS, Config
+from trainer.data.batches import Batches, Fetch, TrainSampling
 from trainer.data.dataset import Data, balancing, load
 from trainer.data.images.pool import Progress
-from trainer.data.loader import Loading, Shared, batches
+from trainer.data.loader import DataCache, LoaderConfig, batches
 from trainer.data.source import Arrays, Source
 from trainer.data.tasks import Classification, Task
 from trainer.errors import UserError, show
 from trainer.seeds import derive
 from trainer.trackers import base as trackers
-from trainer.training.dropout import key_dropout
+from trainer.training.dropout import seed_dropout
 from trainer.training.freeze import freeze
-from trainer.training.population import Solo
+from trainer.training.population import SingleRun
 from trainer.training.state import RunState
-from trainer.training.sums import Sums
+from trainer.training.sums import RunningSums
 from trainer.training.watch import Watch
 
 EVALUATION_BATCH = 8  # times batch_size: no gradients are kept, so larger batches fit,
@@ -47,7 +47,7 @@ EVALUATION_NUMBERS = 2**24  # but only so many numbers at a time
 
 
 @dataclass
-class Parts:
+class Components:
     """What a run is made of, built and checked."""
 
     config: Config
@@ -56,10 +56,10 @@ class Parts:
     data: Data
     train: Batches
     valid: Batches
-    population: Solo
-    loading: Loading
+    population: SingleRun
+    loading: LoaderConfig
     wanted: Preprocessing
-    kept: dict[str, Kept] = field(default_factory=dict)
+    kept: dict[str, FeatureCache] = field(default_factory=dict)
 
     @property
     def state(self) -> RunState:
@@ -81,11 +81,11 @@ def assemble(
     *,
     trusted: bool = True,
     saved: dict[str, Any] | None = None,
-    shared: Shared | None = None,
+    shared: DataCache | None = None,
     progress: Progress | None = None,
-    like: Parts | None = None,
+    like: Components | None = None,
     sharing: int = 1,
-) -> Parts:
+) -> Components:
     """Everything before the first step; nothing is written but decoded images, to their cache.
 
     Args:
@@ -99,7 +99,7 @@ def assemble(
     Raises:
         UserError: with all that is wrong with targets, arguments and device at once; then data; then shapes.
     """
-    problems = check(config, PARTS, trusted=trusted)
+    problems = check(config, GROUPS, trusted=trusted)
     try:
         chosen = device.choose(config.device)
     except UserError as error:
@@ -127,23 +127,23 @@ def assemble(
         return replace(like, config=config, data=data, population=population, wanted=wanted)
     augment = build_augmentation(config, data)
     if config.debug.batches:
-        data.limit(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=data_seed)
+        data.truncate(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=data_seed)
     workers = _workers(config.data.workers)
-    loading = Loading(chosen, dtype, device.free_memory(chosen) // sharing, config.data.resident, workers, shared)
+    loading = LoaderConfig(chosen, dtype, device.free_memory(chosen) // sharing, config.data.resident, workers, shared)
     head = separable_head(config, model, data, loading)
     weights = balancing(data) if config.data.balance == "sampler" else None
-    draw = Draw(data_seed, config.drop_last, augment, weights, build_mix(config, data))
-    kept = {part: Kept() for part in data.splits if head}
+    draw = TrainSampling(data_seed, config.drop_last, augment, weights, build_mix(config, data))
+    kept = {part: FeatureCache() for part in data.splits if head}
     train = batches(data, "train", config.batch_size, loading, draw, kept.get("train"))
     if min(train.sizes) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
         raise UserError(f"batch_size={config.batch_size}: BatchNorm needs two samples or more in every training batch.")
     valid = evaluation_batches(config, data, "valid", loading, kept.get("valid"))
     population = _population(config, model, data, loading, len(train), head)
-    return Parts(config, chosen, threads, data, train, valid, population, loading, wanted, kept)
+    return Components(config, chosen, threads, data, train, valid, population, loading, wanted, kept)
 
 
 def read_data(
-    config: Config, wanted: Preprocessing, seed: int, shared: Shared | None, progress: Progress | None
+    config: Config, wanted: Preprocessing, seed: int, shared: DataCache | None, progress: Progress | None
 ) -> Data:
     """The data, split and described, not yet brought to the model's form."""
     read = partial(build_source, config.data, wanted, progress)
@@ -155,7 +155,9 @@ def read_data(
     return split(config, make, seed, shared, key)
 
 
-def split(config: Config, source: Callable[[], Source], seed: int, shared: Shared | None = None, key: str = "") -> Data:
+def split(
+    config: Config, source: Callable[[], Source], seed: int, shared: DataCache | None = None, key: str = ""
+) -> Data:
     """The parts of a source as the configuration divides it; `seed` is data.seed, resolved.
 
     Args:
@@ -178,7 +180,7 @@ def split(config: Config, source: Callable[[], Source], seed: int, shared: Share
     data = shared.data(repr((key, splitting)), divided) if shared else divided()
     data.task = _with_monitor(data.task, config)
     if config.data.per_class is not None:
-        data.thin(config.data.per_class, seed)
+        data.subsample_per_class(config.data.per_class, seed)
     return data
 
 
@@ -211,7 +213,9 @@ def _with_monitor(task: Task, config: Config) -> Task:
     return task
 
 
-def evaluation_batches(config: Config, data: Data, part: str, loading: Loading, fetch: Fetch | None = None) -> Batches:
+def evaluation_batches(
+    config: Config, data: Data, part: str, loading: LoaderConfig, fetch: Fetch | None = None
+) -> Batches:
     """The batches of a part in its own order, never augmented."""
     size = evaluation_size(config, data.prepare.output_shape)
     return batches(data, part, size, loading, fetch=fetch)
@@ -239,9 +243,11 @@ def _workers(asked: int | None) -> int:
     return min(4, os.cpu_count() or 1) if asked is None else asked
 
 
-def _population(config: Config, model: nn.Module, data: Data, loading: Loading, num_batches: int, head: str) -> Solo:
+def _population(
+    config: Config, model: nn.Module, data: Data, loading: LoaderConfig, num_batches: int, head: str
+) -> SingleRun:
     chosen = loading.device
-    dropouts = key_dropout(model, config.seed)  # before freezing: the modules that take the place of others are held
+    dropouts = seed_dropout(model, config.seed)  # before freezing: the modules that take the place of others are held
     frozen = freeze(model, config.freeze)
     if config.unfreeze_at is not None and not frozen.parameters:
         raise UserError(f"unfreeze_at={config.unfreeze_at}: nothing is frozen. Add freeze=backbone.")
@@ -251,13 +257,13 @@ def _population(config: Config, model: nn.Module, data: Data, loading: Loading, 
     optimizer = build_optimizer(config, model, chosen)
     schedule = build_schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
     scaler = GradScaler(chosen.type, enabled=config.precision == "float16")
-    state = RunState(model, optimizer, schedule, scaler, Sums(1, chosen, data.task), config)
+    state = RunState(model, optimizer, schedule, scaler, RunningSums(1, chosen, data.task), config)
     if config.ema.decay is not None:
         state.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema.decay), use_buffers=True)
     if config.debug.gradients:
         state.watch = Watch(model, optimizer, scaler)  # last: the average is a copy that is not to be watched
     compiled = torch.compile(model) if config.compile else None
-    return Solo(
+    return SingleRun(
         state,
         build_criterion(config, data, chosen),
         chosen,

@@ -18,13 +18,13 @@ from trainer.data.dataset import Data
 from trainer.data.images.pool import Progress
 from trainer.data.prepare import Prepare
 from trainer.data.source import Source, from_dataset
-from trainer.data.tables.csv import Known
+from trainer.data.tables.csv import TableSchema
 from trainer.data.tasks import Regression
 from trainer.errors import UserError
 
 
 def build_source(
-    config: DataConfig, wanted: Preprocessing = ANY, progress: Progress | None = None, like: Known | None = None
+    config: DataConfig, wanted: Preprocessing = ANY, progress: Progress | None = None, like: TableSchema | None = None
 ) -> Source:
     """The data source; images are read in the form that is wanted, where the configuration leaves it open.
 

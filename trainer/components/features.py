@@ -11,14 +11,14 @@ from trainer.config.schema import Config
 from trainer.data.batches import Batches, Tensors, targets_on
 from trainer.data.dataset import Data
 from trainer.data.images.pool import Progress
-from trainer.data.loader import Loading
+from trainer.data.loader import LoaderConfig
 from trainer.training.freeze import BACKBONE, head_path
-from trainer.training.population import Solo
+from trainer.training.population import SingleRun
 
 FEATURES_SHARE = 0.5  # of the device's free memory that features may take
 
 
-def separable_head(config: Config, model: nn.Module, data: Data, loading: Loading) -> str:
+def separable_head(config: Config, model: nn.Module, data: Data, loading: LoaderConfig) -> str:
     """The path of the head that may train alone on kept features; empty where there is none.
 
     The frozen part must see the same pixels in every epoch, the head's output must be the model's, to the bit, and the
@@ -58,10 +58,10 @@ def _before(model: nn.Module, path: str, inputs: Tensor) -> tuple[Tensor, Any]:
     return seen[-1], outputs
 
 
-class Kept(Tensors):
+class FeatureCache(Tensors):
     """Features [N, ...] and targets of a part, in the part's order; filled before the first batch."""
 
-    def fill(self, population: Solo, batches: Batches, targets: Tensor, progress: Progress) -> None:
+    def fill(self, population: SingleRun, batches: Batches, targets: Tensor, progress: Progress) -> None:
         """One forward pass over the part; `batches` must not depend on where a run was resumed.
 
         Args:

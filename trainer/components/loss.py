@@ -17,7 +17,7 @@ from trainer.errors import UserError
 
 
 @dataclass(frozen=True)
-class Fits:
+class LossSpec:
     """What a loss is for.
 
     Attributes:
@@ -34,14 +34,14 @@ class Fits:
 
 
 CLASSES = ("binary", "multiclass")
-KNOWN: dict[type[nn.Module], Fits] = {
-    nn.CrossEntropyLoss: Fits("cross_entropy", CLASSES, False, ("logits",)),
-    nn.NLLLoss: Fits("nll", CLASSES, False, ("log_probabilities", "probabilities")),
-    nn.BCEWithLogitsLoss: Fits("bce_with_logits", ("binary",), True, ("logits",)),
-    nn.BCELoss: Fits("bce", ("binary",), True, ("probabilities",)),
-    nn.MSELoss: Fits("mse", ("binary", "regression"), True, ("logits", "probabilities")),
-    nn.L1Loss: Fits("l1", ("binary", "regression"), True, ("logits", "probabilities")),
-    nn.HuberLoss: Fits("huber", ("binary", "regression"), True, ("logits", "probabilities")),
+KNOWN: dict[type[nn.Module], LossSpec] = {
+    nn.CrossEntropyLoss: LossSpec("cross_entropy", CLASSES, False, ("logits",)),
+    nn.NLLLoss: LossSpec("nll", CLASSES, False, ("log_probabilities", "probabilities")),
+    nn.BCEWithLogitsLoss: LossSpec("bce_with_logits", ("binary",), True, ("logits",)),
+    nn.BCELoss: LossSpec("bce", ("binary",), True, ("probabilities",)),
+    nn.MSELoss: LossSpec("mse", ("binary", "regression"), True, ("logits", "probabilities")),
+    nn.L1Loss: LossSpec("l1", ("binary", "regression"), True, ("logits", "probabilities")),
+    nn.HuberLoss: LossSpec("huber", ("binary", "regression"), True, ("logits", "probabilities")),
 }
 
 
@@ -60,7 +60,7 @@ def automatic(task: Task, output: str) -> type[nn.Module]:
     return nn.CrossEntropyLoss if output == "logits" else nn.NLLLoss
 
 
-def fitting(loss: type[nn.Module], task: Task, output: str) -> Fits:
+def fitting(loss: type[nn.Module], task: Task, output: str) -> LossSpec:
     """How this loss is used; one that is not known here is a user's: called with outputs [B, C] and targets [B].
 
     Raises:
@@ -68,7 +68,7 @@ def fitting(loss: type[nn.Module], task: Task, output: str) -> Fits:
     """
     fits = next((fits for known, fits in KNOWN.items() if issubclass(loss, known)), None)
     if fits is None:
-        return Fits(loss.__name__, (task.name,), task.name == "regression", (output,))
+        return LossSpec(loss.__name__, (task.name,), task.name == "regression", (output,))
     better = KNOWN[automatic(task, output)].name
     if task.name not in fits.tasks:
         has = f"{len(task.classes)} classes" if task.classes else "a number as its target"
@@ -90,7 +90,7 @@ class Criterion:
         mean, std: a regression's targets are scaled by them before they meet the outputs.
     """
 
-    def __init__(self, loss: nn.Module, fits: Fits, output: str, mean: float = 0.0, std: float = 1.0) -> None:
+    def __init__(self, loss: nn.Module, fits: LossSpec, output: str, mean: float = 0.0, std: float = 1.0) -> None:
         self.loss, self.single, self.mean, self.std = loss, fits.single, mean, std
         self.scaled = (mean, std) != (0.0, 1.0)
         self.to_log = output == "probabilities" and isinstance(loss, nn.NLLLoss)
@@ -219,7 +219,7 @@ def build_criterion_for(
     return made
 
 
-def _try_loss(made: Criterion, fits: Fits, outputs: Tensor, targets: Tensor) -> None:
+def _try_loss(made: Criterion, fits: LossSpec, outputs: Tensor, targets: Tensor) -> None:
     """One loss of two samples: is it a number?"""
     try:
         found = list(made(outputs, targets).shape)

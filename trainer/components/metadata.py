@@ -15,7 +15,7 @@ from trainer.config import schema
 from trainer.config.schema import Config
 from trainer.config.stored import parse_config
 from trainer.data.dataset import Data
-from trainer.data.images.decode import METHODS, Geometry
+from trainer.data.images.decode import METHODS, ResizeSpec
 from trainer.data.prepare import Prepare
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tasks import Classification, Regression, Task
@@ -29,7 +29,7 @@ DTYPES = {"uint8": torch.uint8, "float32": torch.float32, "float64": torch.float
 
 
 @dataclass(frozen=True)
-class About:
+class CheckpointMetadata:
     """What a checkpoint holds besides weights, checked.
 
     Attributes:
@@ -59,7 +59,7 @@ class About:
         return self.task.classes
 
     @property
-    def geometry(self) -> Geometry:
+    def geometry(self) -> ResizeSpec:
         """How image files were read.
 
         Raises:
@@ -67,7 +67,7 @@ class About:
         """
         data = self.tree.get("data")
         if not isinstance(data, dict) or data.get("_target_") != IMAGE_FOLDER:
-            return Geometry()
+            return ResizeSpec()
         size, resize = data.get("size"), data.get("resize")
         if self.wanted.size:
             size, resize = size or self.wanted.size, resize or self.wanted.resize
@@ -75,7 +75,7 @@ class About:
         good = all(n is None or (type(n) is int and 0 < n < 65536) for n in (size, resize)) and interpolation in METHODS
         if not good or (resize is not None and (size is None or size > resize)):
             raise UserError(f"data.size={size} data.resize={resize} data.interpolation={interpolation}: no such sizes.")
-        return Geometry(size, resize, interpolation)
+        return ResizeSpec(size, resize, interpolation)
 
     @property
     def fills(self) -> str | None:
@@ -128,7 +128,7 @@ def describe(config_text: str, data: Data, wanted: Preprocessing, num_outputs: i
     }
 
 
-def read(content: dict[str, Any], where: Path) -> About:
+def read(content: dict[str, Any], where: Path) -> CheckpointMetadata:
     """What a loaded checkpoint says, every value of it judged: the file may be anybody's.
 
     Raises:
@@ -139,7 +139,7 @@ def read(content: dict[str, Any], where: Path) -> About:
         _expect(isinstance(text, str), "config")
         tree = parse_config(text, where)
         prepare = _prepare(content["prepare"])
-        return About(
+        return CheckpointMetadata(
             tree,
             _task(content),
             prepare,

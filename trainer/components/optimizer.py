@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau
 
 from trainer.components.targets import SCHEDULE_LENGTHS, call, resolve
-from trainer.config.keys import Part
+from trainer.config.keys import ComponentConfig
 from trainer.config.schema import DIRECTIONS, Config, Duration
 from trainer.errors import UserError, show
 from trainer.training.freeze import head_path, within
@@ -136,7 +136,7 @@ def _warmup(optimizer: Optimizer, steps: int) -> LinearLR | None:
     return LinearLR(optimizer, start_factor=1 / (steps + 1), total_iters=steps)
 
 
-def _try_schedule(part: Part, given: dict[str, Any]) -> None:
+def _try_schedule(part: ComponentConfig, given: dict[str, Any]) -> None:
     """Some schedulers take what only their first steps refuse, such as a step_size of 0."""
     trial = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
     scheduler = call("schedule", part, trial, **given)

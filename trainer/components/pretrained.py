@@ -220,7 +220,7 @@ def _file(config: Config) -> Path | None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = checkpoint.read(path)
-    except checkpoint.Damaged as damage:
+    except checkpoint.CheckpointError as damage:
         raise UserError(f"model.weights={path}: {damage}.") from damage
     if not isinstance(content, dict):
         raise UserError(f"model.weights={path}: expected a state dict, found {type(content).__name__}.")

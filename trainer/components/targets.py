@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
-from trainer.config.keys import Part
+from trainer.config.keys import ComponentConfig
 from trainer.config.schema import Config
 from trainer.data.augment.ops import Augmentation
 from trainer.data.source import Source
@@ -41,7 +41,7 @@ REQUIRED = ("model", "data", "optim")  # parts that nothing stands in for
 
 
 @dataclass(frozen=True)
-class Kind:
+class PlugPoint:
     """What may stand at a plug point: a subclass of `base`, or a function annotated to return `result`."""
 
     base: type
@@ -50,24 +50,24 @@ class Kind:
     given: tuple[str, ...] = ()  # arguments that this program passes
 
 
-KINDS = {
-    "model": Kind(
+PLUG_POINTS = {
+    "model": PlugPoint(
         nn.Module,
         "a torch.nn.Module",
         nn.Module,
         ("in_channels", "image_size", "in_features", "num_outputs"),
     ),
-    "data": Kind(
+    "data": PlugPoint(
         Dataset, "a torch.utils.data.Dataset", Source, ("root", "split", "size", "resize", "progress", "like")
     ),
-    "loss": Kind(nn.Module, "a loss from torch.nn"),
-    "optim": Kind(Optimizer, "a torch.optim.Optimizer", given=("params",)),
-    "schedule": Kind(
+    "loss": PlugPoint(nn.Module, "a loss from torch.nn"),
+    "optim": PlugPoint(Optimizer, "a torch.optim.Optimizer", given=("params",)),
+    "schedule": PlugPoint(
         LRScheduler,
         "a scheduler from torch.optim.lr_scheduler",
         given=("optimizer", "max_lr", "mode", "T_max", "total_steps"),
     ),
-    "augment": Kind(Augmentation, "a trainer.data.augment.ops.Augmentation", given=("mean", "std")),
+    "augment": PlugPoint(Augmentation, "a trainer.data.augment.ops.Augmentation", given=("mean", "std")),
 }
 
 
@@ -80,7 +80,7 @@ def resolve(target: str, kind_name: str, *, trusted: bool = True) -> Callable[..
     Raises:
         UserError: it is not there, or not of the kind, or not to be trusted.
     """
-    kind, where = KINDS[kind_name], f"{kind_name}._target_={target}"
+    kind, where = PLUG_POINTS[kind_name], f"{kind_name}._target_={target}"
     if not isinstance(target, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", target):
         name = str(target).strip(".") if str(target).strip(".").isidentifier() else "Name"
         raise UserError(f"{where}: expected module.name, such as mymodule.{name}.")
@@ -118,7 +118,7 @@ def _is_vouched_for(found: Any, name: str, module_name: str) -> bool:
     return found is None or getattr(found, "__module__", None) == module_name  # no names that it imports itself
 
 
-def _is_of_kind(found: Any, kind: Kind) -> bool:
+def _is_of_kind(found: Any, kind: PlugPoint) -> bool:
     if inspect.isclass(found):
         return issubclass(found, kind.base)
     if kind.result is None or not inspect.isfunction(found):
@@ -136,7 +136,7 @@ def check(config: Config, parts: Iterable[str], *, trusted: bool = True) -> list
     for name in parts:
         part = getattr(config, name)
         if part.target is None and name in REQUIRED:
-            problems.append(f"{name}._target_: a value is needed, {KINDS[name].words}.")
+            problems.append(f"{name}._target_: a value is needed, {PLUG_POINTS[name].words}.")
             continue
         if part.target is None:
             problems += [f"{name}.{key}: no such key: {name} has no _target_ that takes it." for key in part.arguments]
@@ -157,7 +157,7 @@ def check(config: Config, parts: Iterable[str], *, trusted: bool = True) -> list
     return problems
 
 
-def _try_optimizer(part: Part) -> list[str]:
+def _try_optimizer(part: ComponentConfig) -> list[str]:
     try:
         trial = call("optim", part, [nn.Parameter(torch.zeros(1))])
     except UserError as error:
@@ -170,9 +170,9 @@ def _try_optimizer(part: Part) -> list[str]:
     return []
 
 
-def _check_arguments(name: str, part: Part, target: Callable[..., Any]) -> list[str]:
+def _check_arguments(name: str, part: ComponentConfig, target: Callable[..., Any]) -> list[str]:
     parameters = inspect.signature(target).parameters
-    given, problems = KINDS[name].given, []
+    given, problems = PLUG_POINTS[name].given, []
     names = [p.name for p in parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     open_ended = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
     for key, value in part.arguments.items():
@@ -197,7 +197,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def call(name: str, part: Part, *positional: Any, **given: Any) -> Any:
+def call(name: str, part: ComponentConfig, *positional: Any, **given: Any) -> Any:
     """Constructs a part; what its constructor refuses becomes a sentence."""
     assert part.target is not None
     target = resolve(part.target, name)

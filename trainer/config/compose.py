@@ -209,10 +209,10 @@ class Composer:
             if (path := self._file_of(group, option)) and not path.is_relative_to(self.shipped)
         }
         if foreign & {"experiment", "debug"}:
-            return set(schema.PARTS)
+            return set(schema.GROUPS)
         changed = {
             part
-            for part in schema.PARTS
+            for part in schema.GROUPS
             if isinstance(tree.get(part), dict)
             and (
                 set(tree[part]) - set(shipped[part])
@@ -220,7 +220,7 @@ class Composer:
                 or any(_odd(value, shipped[part].get(key)) for key, value in tree[part].items())
             )
         }
-        return (foreign & set(schema.PARTS)) | changed
+        return (foreign & set(schema.GROUPS)) | changed
 
 
 def _odd(value: Any, shipped: Any) -> bool:

@@ -21,7 +21,7 @@ def key(default: Any, meaning: str, **limits: Any) -> Any:
 
 
 @dataclass
-class Part:
+class ComponentConfig:
     """A plug point: what to construct, and with which arguments."""
 
     target: str | None = None
@@ -29,7 +29,7 @@ class Part:
 
 
 @dataclass
-class ModelConfig(Part):
+class ModelConfig(ComponentConfig):
     """What is trained."""
 
     output: str = key("logits", "what the model returns", choices=("logits", "probabilities", "log_probabilities"))
@@ -44,7 +44,7 @@ class ModelConfig(Part):
 
 
 @dataclass
-class DataConfig(Part):
+class DataConfig(ComponentConfig):
     """What it is trained on: the source, and how its samples are split, labelled and brought to the device."""
 
     root: str = key("${oc.env:TRAINER_DATA,data}", "folder of the data; default: $TRAINER_DATA, else ./data")
@@ -69,14 +69,14 @@ class DataConfig(Part):
 
 
 @dataclass
-class LossConfig(Part):
+class LossConfig(ComponentConfig):
     """What is made small."""
 
     weight: Any = key(None, "weight of each class: balanced, or a list in the order of the classes")
 
 
 @dataclass
-class OptimConfig(Part):
+class OptimConfig(ComponentConfig):
     """How the weights are moved."""
 
     backbone_lr: float | None = key(None, "learning rate of all but the model's last layer; null: the same", gt=0)
@@ -87,7 +87,7 @@ class OptimConfig(Part):
 
 
 @dataclass
-class ScheduleConfig(Part):
+class ScheduleConfig(ComponentConfig):
     """How the learning rate changes."""
 
     interval: str = key(
@@ -99,7 +99,7 @@ class ScheduleConfig(Part):
 
 
 @dataclass
-class AugmentConfig(Part):
+class AugmentConfig(ComponentConfig):
     """How training samples are varied."""
 
     mixup: float = key(0.0, "mix pairs of samples, their shares from Beta(mixup, mixup); 0: not", ge=0)

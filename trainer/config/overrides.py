@@ -25,7 +25,7 @@ def set_value(tree: DictConfig, override: Override, groups: Iterable[str], probl
             problems.append(f"{word}: no such key.{_nearest(path, known, groups, '')}")
     elif parent and not isinstance(_find(known, parent), dict) and _find(known, parent) is not _ABSENT:
         problems.append(f"{word}: {parent} has no keys below it.")
-    elif not present and not (parent and path.partition(".")[0] in schema.PARTS):
+    elif not present and not (parent and path.partition(".")[0] in schema.GROUPS):
         problems.append(f"{path}: no such key.{_nearest(path, known, groups, word.partition('=')[2])}")
     else:
         OmegaConf.update(tree, path, override.value(), merge=False)

@@ -17,6 +17,7 @@ from typing import Any
 from trainer.config.keys import (
     AugmentConfig,
     CheckpointConfig,
+    ComponentConfig,
     DataConfig,
     DebugConfig,
     EmaConfig,
@@ -25,7 +26,6 @@ from trainer.config.keys import (
     LossConfig,
     ModelConfig,
     OptimConfig,
-    Part,
     ScheduleConfig,
     SweepConfig,
     key,
@@ -123,7 +123,7 @@ class Config:
     )
 
 
-PARTS = ("model", "data", "loss", "optim", "schedule", "augment")
+GROUPS = ("model", "data", "loss", "optim", "schedule", "augment")
 # Keys that may differ between a run and its resumption (DESIGN: "may change freely").
 FREE_ON_RESUME = (
     "device",
@@ -188,7 +188,7 @@ def _parse(cls: type, tree: Any, where: str, problems: list[str]) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     values: dict[str, Any] = {}
     arguments: dict[str, Any] = {}
-    is_part = issubclass(cls, Part)
+    is_part = issubclass(cls, ComponentConfig)
     for name, value in tree.items():
         path = f"{where}{name}"
         if is_part and name == "_target_":
@@ -213,7 +213,7 @@ def _parse(cls: type, tree: Any, where: str, problems: list[str]) -> Any:
 
 
 def _example(cls: Any, where: str) -> str:
-    if issubclass(cls, Part):
+    if issubclass(cls, ComponentConfig):
         return f"{where}_target_=..."
     return f"{where}{dataclasses.fields(cls)[0].name}=..."
 

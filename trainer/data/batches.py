@@ -54,7 +54,7 @@ class Tensors:
             yield (self.prepare(inputs) if self.prepare else inputs), targets
 
 
-class Resident(Tensors):
+class ResidentFetch(Tensors):
     """A part as tensors on the device; prepared once and for all if `prepared`, else a batch at a time."""
 
     def __init__(
@@ -94,7 +94,7 @@ def targets_on(targets: Tensor, device: torch.device, *, non_blocking: bool = Fa
     return targets.to(device, non_blocking=non_blocking)
 
 
-class Streamed:
+class StreamedFetch:
     """A part that is read and decoded batch by batch, by worker processes if there are any."""
 
     def __init__(
@@ -198,7 +198,7 @@ def _ignore_signals(worker: int) -> None:
 
 
 @dataclass(frozen=True)
-class Draw:
+class TrainSampling:
     """How a training part is drawn.
 
     Attributes:
@@ -227,7 +227,7 @@ class Batches:
     """
 
     def __init__(
-        self, fetch: Fetch, num_samples: int, batch_size: int, device: torch.device, draw: Draw | None = None
+        self, fetch: Fetch, num_samples: int, batch_size: int, device: torch.device, draw: TrainSampling | None = None
     ) -> None:
         self.fetch, self.num_samples, self.batch_size, self.draw = fetch, num_samples, batch_size, draw
         drop_last = draw is not None and draw.drop_last
@@ -268,7 +268,7 @@ class Batches:
             yield inputs, targets
 
 
-class BatchesTogether(Batches):
+class StackedBatches(Batches):
     """The batches of several parts of the same size, side by side: inputs [D, B, ...], targets [D, B]."""
 
     def __init__(self, parts: Sequence[Batches]) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.data.prepare import Prepare, channel_statistics
-from trainer.data.source import Items, Samples, Source, labelled
+from trainer.data.source import MapDataset, Samples, Source, labelled
 from trainer.data.split import fold_of_each, stratified
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.prepare import fit as fit_table
@@ -85,7 +85,7 @@ class Data:
         if isinstance(self.prepare, Prepare) and first.samples.take(first.indices[:1]).dtype == torch.uint8:
             self.prepare = replace(self.prepare, mean=mean, std=std)
 
-    def thin(self, per_class: int, seed: int) -> None:
+    def subsample_per_class(self, per_class: int, seed: int) -> None:
         """Keeps at most so many training samples of each class, at random."""
         if isinstance(self.task, Regression):
             raise UserError("data.per_class: the task is a regression; there are no classes.")
@@ -97,7 +97,7 @@ class Data:
         self.splits["train"] = Split(split.samples, split.indices[torch.cat(kept).sort().values])
         self.notes.append(f"at most {per_class} training samples of each class")
 
-    def limit(self, samples: int, seed: int, *, overfit: bool = False) -> None:
+    def truncate(self, samples: int, seed: int, *, overfit: bool = False) -> None:
         """Keeps at most so many samples of each part, at random; with `overfit`, validation is the training part."""
         for name, split in self.splits.items():
             generator = torch.Generator().manual_seed(derive(seed, "limit", name))
@@ -139,7 +139,7 @@ def load(
     elif "valid" not in splits:
         splits["train"], splits["valid"] = _hold_out(splits["train"], valid_fraction, seed, "valid")
     splits = {name: splits[name] for name in ("train", "valid", "test")}
-    if any(isinstance(s, Items) and not s.repeatable for s in parts.values()):
+    if any(isinstance(s, MapDataset) and not s.repeatable for s in parts.values()):
         notes.append("samples change from one reading to the next: streamed, and exact to resume only without workers")
     task: Task = _scale(splits["train"]) if regression else Classification(tuple(classes))
     prepare = _statistics(splits["train"], source)

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from trainer.data.batches import Batches, Draw, Fetch, Resident, Streamed
+from trainer.data.batches import Batches, Fetch, ResidentFetch, StreamedFetch, TrainSampling
 from trainer.data.dataset import Data, Split
 from trainer.data.source import Source
 
 PREPARED_SHARE, RAW_SHARE = 0.25, 0.5  # of the device's free memory that the data may take
 
 
-class Shared:
+class DataCache:
     """Data that several runs of one process, and the processes forked from it, use together; never changed by them.
 
     Sources and how they are split are kept for good, samples on the device only for the parts that were used last.
@@ -28,7 +28,7 @@ class Shared:
     def __init__(self) -> None:
         self.sources: dict[str, Source] = {}
         self.split: dict[str, Data] = {}
-        self.resident: dict[tuple[Any, ...], Resident] = {}
+        self.resident: dict[tuple[Any, ...], ResidentFetch] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Goes empty to a process that is not forked: it would cost as much as reading again."""
@@ -46,7 +46,7 @@ class Shared:
             self.split[key] = make()
         return self.split[key].copy()
 
-    def part(self, key: tuple[Any, ...], make: Callable[[], Resident]) -> Resident:
+    def part(self, key: tuple[Any, ...], make: Callable[[], ResidentFetch]) -> ResidentFetch:
         """The part of this key, made where it is new."""
         if key not in self.resident:
             while len(self.resident) >= self.PARTS:
@@ -56,7 +56,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Loading:
+class LoaderConfig:
     """How samples reach the device.
 
     Attributes:
@@ -71,18 +71,23 @@ class Loading:
     free_memory: int
     resident: str = "auto"
     workers: int = 0
-    shared: Shared | None = None
+    shared: DataCache | None = None
 
 
 def batches(
-    data: Data, part: str, batch_size: int, loading: Loading, draw: Draw | None = None, fetch: Fetch | None = None
+    data: Data,
+    part: str,
+    batch_size: int,
+    loading: LoaderConfig,
+    draw: TrainSampling | None = None,
+    fetch: Fetch | None = None,
 ) -> Batches:
     """The batches of a part, resident or streamed as `loading` says, unless `fetch` has the samples."""
     split = data.splits[part]
     return Batches(fetch or _fetch(data, split, loading), len(split), batch_size, loading.device, draw)
 
 
-def _fetch(data: Data, split: Split, loading: Loading) -> Fetch:
+def _fetch(data: Data, split: Split, loading: LoaderConfig) -> Fetch:
     everything = sum(map(len, data.splits.values()))
     prepared = everything * torch.Size(data.prepare.output_shape).numel() * loading.dtype.itemsize
     raw = everything * torch.Size(data.shape).numel() * split.samples.take(split.indices[:1]).element_size()
@@ -90,11 +95,11 @@ def _fetch(data: Data, split: Split, loading: Loading) -> Fetch:
     if split.samples.repeatable and (loading.resident == "true" or (loading.resident == "auto" and fits)):
         keep = prepared <= PREPARED_SHARE * loading.free_memory
         form = (data.prepare, loading.device, loading.dtype)
-        make = partial(Resident, split.samples, split.indices, *form, prepared=keep)
+        make = partial(ResidentFetch, split.samples, split.indices, *form, prepared=keep)
         if loading.shared is None:
             return make()
         which = blake2b(split.indices.numpy().data, digest_size=16)
         which.update(split.loss_targets.contiguous().numpy().data)  # data.relabel changes them alone
         return loading.shared.part((data.fingerprint, which.digest(), *form), make)
     workers = loading.workers if split.samples.repeatable else 0
-    return Streamed(split.samples, split.indices, data.prepare, loading.device, loading.dtype, workers=workers)
+    return StreamedFetch(split.samples, split.indices, data.prepare, loading.device, loading.dtype, workers=workers)

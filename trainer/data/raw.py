@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainer.data.images.decode import BadImage, Geometry, decode, from_image
+from trainer.data.images.decode import BadImage, ResizeSpec, decode, from_image
 from trainer.data.tables.rows import BadRow, Encoder
 from trainer.errors import UserError
 
 FLOAT_LIMIT = 1.0
 
 
-def image(value: Any, shape: tuple[int, ...], dtype: torch.dtype, geometry: Geometry) -> Tensor:
+def image(value: Any, shape: tuple[int, ...], dtype: torch.dtype, geometry: ResizeSpec) -> Tensor:
     """One image as [C, H, W]: uint8, or floats from 0 to 255 where floats were given.
 
     Args:
@@ -82,7 +82,7 @@ def _shaped(picture: Image.Image, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
 
-def images(value: Any, shape: tuple[int, ...], dtype: torch.dtype, geometry: Geometry) -> Tensor:
+def images(value: Any, shape: tuple[int, ...], dtype: torch.dtype, geometry: ResizeSpec) -> Tensor:
     """One image or several as [B, C, H, W]; see `image`. An array [B, C, H, W] is several.
 
     Raises:

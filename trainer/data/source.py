@@ -85,7 +85,7 @@ class Arrays(Samples):
         return digest.digest()
 
 
-class Items(Samples):
+class MapDataset(Samples):
     """A map-style data set of somebody else's, with items `(input, target)`; read once for its targets.
 
     A target is a class (int), a number (float), or one number for each class: one-hot or probabilities.
@@ -251,13 +251,13 @@ def from_dataset(make: Callable[..., Any], name: str) -> Source:
     """
     splits = ("train", "valid", "test") if "split" in inspect.signature(make).parameters else (None,)
     datasets = {split or "train": make(split=split) if split else make() for split in splits}
-    parts: dict[str, Items] = {}
+    parts: dict[str, MapDataset] = {}
     for split, dataset in datasets.items():
         if dataset is None:
             continue
         if not hasattr(dataset, "__len__") or len(dataset) == 0:
             raise UserError(f"data._target_={name}: the {split} part has no samples.")
-        parts[split] = Items(dataset, name)
+        parts[split] = MapDataset(dataset, name)
     if "train" not in parts:
         raise UserError(f"data._target_={name}: there is no train part.")
     shapes = {split: list(part.input(0).shape) for split, part in parts.items()}

@@ -22,14 +22,14 @@ MOST_PAIRED = 1000  # columns whose correlations are taken
 
 
 @dataclass(frozen=True)
-class Parsed:
+class ParsedColumn:
     """A column that can be used: numbers or codes of categories [N], NaN where missing."""
 
     values: Tensor
     categories: bool
 
 
-def nearly_constant(report: Report, name: str, cells: list[str], column: Parsed) -> None:
+def nearly_constant(report: Report, name: str, cells: list[str], column: ParsedColumn) -> None:
     """Adds a column that hardly varies: in how many rows, or by how much."""
     common, count = Counter(cells).most_common(1)[0]
     if count >= ONE_VALUE * len(cells) and not is_missing(common):
@@ -48,7 +48,7 @@ def nearly_constant(report: Report, name: str, cells: list[str], column: Parsed)
         )
 
 
-def far_values(report: Report, name: str, column: Parsed) -> None:
+def far_values(report: Report, name: str, column: ParsedColumn) -> None:
     """Adds numbers that stand far from all others: one that may stand for a missing value, or a slip of the pen."""
     values_N = column.values[~column.values.isnan()]
     if column.categories or len(values_N) < 3:
@@ -82,7 +82,7 @@ def far_values(report: Report, name: str, column: Parsed) -> None:
         )
 
 
-def counts_rows(column: Parsed) -> bool:
+def counts_rows(column: ParsedColumn) -> bool:
     """Whether these are as many whole numbers as there are rows, one after the other, in whatever order."""
     values_N = column.values
     if column.categories or len(values_N) < 3 or bool(values_N.isnan().any()):
@@ -91,7 +91,7 @@ def counts_rows(column: Parsed) -> bool:
     return bool((distinct.diff() == 1).all()) and bool(distinct[0] == distinct[0].floor())
 
 
-def repeated(report: Report, cells: dict[str, list[str]], parsed: dict[str, Parsed]) -> None:
+def repeated(report: Report, cells: dict[str, list[str]], parsed: dict[str, ParsedColumn]) -> None:
     """Adds columns that are others once more: the same, the same in other codes, or in another unit."""
     first: dict[tuple[str, ...], str] = {}
     coded: dict[tuple[int, ...], str] = {}
@@ -118,7 +118,7 @@ def repeated(report: Report, cells: dict[str, list[str]], parsed: dict[str, Pars
         _add_twin(report, names[twin], f"the same as {names[name]} in another unit", "warning")
 
 
-def _varies(column: Parsed) -> bool:
+def _varies(column: ParsedColumn) -> bool:
     """Whether these are numbers without gaps, and of more than two values."""
     return not column.categories and not bool(column.values.isnan().any()) and len(column.values.unique()) > 2
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from trainer import device
 from trainer.components import pretrained
-from trainer.components.assemble import Parts, assemble, read_data
+from trainer.components.assemble import Components, assemble, read_data
 from trainer.components.targets import check
 from trainer.config.compose import Composer, Job
-from trainer.config.schema import PARTS, Config
+from trainer.config.schema import GROUPS, Config
 from trainer.data.dataset import Data
 from trainer.data.images.pool import Progress
-from trainer.data.loader import Shared
+from trainer.data.loader import DataCache
 from trainer.doctor import folders, machine, rates, samples, tables, training
 from trainer.errors import UserError
 from trainer.report.findings import Report
@@ -54,7 +54,7 @@ def examine(
     if job is None:
         return report, None
     device.set_up(job.config.threads, job.config.deterministic)
-    config, shared = job.config, Shared()
+    config, shared = job.config, DataCache()
     data = _data(report, config, shared, progress)
     if data is None:
         for name in ("shapes", "one batch", "seconds per epoch", *(("learning rate",) * lr)):
@@ -87,7 +87,7 @@ def _configuration(report: Report, words: Sequence[str], config_dir: str | None)
     except UserError as error:
         report.errors("composes", error.problems)
         return None
-    report.errors("targets", check(job.config, PARTS))
+    report.errors("targets", check(job.config, GROUPS))
     try:
         report.fact("machine", chosen_device=device.describe(device.choose(job.config.device)))
     except UserError as error:
@@ -96,7 +96,7 @@ def _configuration(report: Report, words: Sequence[str], config_dir: str | None)
     return None if report.failed else job
 
 
-def _data(report: Report, config: Config, shared: Shared, progress: Progress) -> Data | None:
+def _data(report: Report, config: Config, shared: DataCache, progress: Progress) -> Data | None:
     """The data, split; None where it cannot be loaded."""
     known = len(report.findings)
     if config.data.target == folders.TARGET and not folders.look(report, config.data, progress):
@@ -129,7 +129,7 @@ def _without_bad_images(config: Config) -> Config:
     return replace(config, data=replace(config.data, arguments={**config.data.arguments, "on_bad_image": "skip"}))
 
 
-def _parts(report: Report, config: Config, shared: Shared, progress: Progress) -> Parts | None:
+def _parts(report: Report, config: Config, shared: DataCache, progress: Progress) -> Components | None:
     """The run's parts, their shapes tried by one forward pass; None where they cannot be built."""
     report.done.append("shapes")
     plain = replace(config, model=replace(config.model, cache_features="false"))

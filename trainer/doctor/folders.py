@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 
 from trainer.config.keys import DataConfig
-from trainer.data.images.decode import DIGEST_BYTES, Geometry, Unequal
-from trainer.data.images.listing import Survey, readable, survey
+from trainer.data.images.decode import DIGEST_BYTES, ResizeSpec, SizeMismatch
+from trainer.data.images.listing import FolderReport, readable, survey
 from trainer.data.images.pool import Progress, decode_all
 from trainer.errors import UserError, did_you_mean, show
 from trainer.report.findings import Report, ascii_if_odd, some
@@ -53,7 +53,7 @@ def look(report: Report, config: DataConfig, progress: Progress) -> bool:
     return whole
 
 
-def _left_out(report: Report, found: Survey) -> None:
+def _left_out(report: Report, found: FolderReport) -> None:
     """Adds the images that no run would see, and where they stand."""
     for folder, count in found.hidden.items():
         report.add(
@@ -91,7 +91,7 @@ def _left_out(report: Report, found: Survey) -> None:
         report.add("images left out", "note", found.others, told)
 
 
-def _class_lists(report: Report, found: Survey) -> bool:
+def _class_lists(report: Report, found: FolderReport) -> bool:
     """Whether every part has the classes of the training part, and there are two or more."""
     train = set(found.parts["train"])
     for part, classes in found.parts.items():
@@ -113,7 +113,7 @@ def _class_lists(report: Report, found: Survey) -> bool:
     return not any(finding.check == "class lists" for finding in report.findings)
 
 
-def _decode(report: Report, found: Survey, progress: Progress) -> None:
+def _decode(report: Report, found: FolderReport, progress: Progress) -> None:
     """Unreadable and duplicate files of a folder that cannot be loaded as it is."""
     files = [
         (part, name, path) for part, classes in found.parts.items() for name, paths in classes.items() for path in paths
@@ -122,8 +122,8 @@ def _decode(report: Report, found: Survey, progress: Progress) -> None:
         return
     paths = [os.path.join(found.root, path) for _, _, path in files]
     try:
-        result = decode_all(paths, (SIDE, SIDE, 3), Geometry(SIDE), None, progress)
-    except Unequal:  # all are brought to one size
+        result = decode_all(paths, (SIDE, SIDE, 3), ResizeSpec(SIDE), None, progress)
+    except SizeMismatch:  # all are brought to one size
         raise AssertionError from None
     unreadable(report, [{"path": paths[row], "reason": reason} for row, reason in result.problems], len(files))
     bad = {row for row, _ in result.problems}

@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.components.assemble import Parts, assemble
+from trainer.components.assemble import Components, assemble
 from trainer.config.schema import Config
-from trainer.data.loader import Shared
+from trainer.data.loader import DataCache
 from trainer.doctor.training import plain
 from trainer.report.findings import Report
 from trainer.signals import Signals
@@ -32,7 +32,7 @@ class RangeTest:
     suggested: float | None
 
 
-def test(config: Config, shared: Shared, signals: Signals) -> RangeTest:
+def test(config: Config, shared: DataCache, signals: Signals) -> RangeTest:
     """Trains for up to STEPS steps on the training part with growing learning rates; nothing of it is kept."""
     parts = assemble(plain(config, epochs=max(config.epochs, 1000)), shared=shared)
     groups = parts.state.optimizer.param_groups
@@ -59,7 +59,7 @@ def test(config: Config, shared: Shared, signals: Signals) -> RangeTest:
     return RangeTest(rates, smoothed(losses), suggest(rates, smoothed(losses)))
 
 
-def _steps(parts: Parts):
+def _steps(parts: Components):
     """The batches of each step, without end."""
     parts.population.train()
     for number in itertools.count():

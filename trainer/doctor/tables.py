@@ -13,7 +13,7 @@ from trainer.config.keys import DataConfig
 from trainer.data.tables.columns import parse_column, parse_target
 from trainer.data.tables.csv import chosen_columns, read
 from trainer.data.tables.rows import is_missing
-from trainer.doctor.columns import Parsed, counts_rows, far_values, nearly_constant, repeated
+from trainer.doctor.columns import ParsedColumn, counts_rows, far_values, nearly_constant, repeated
 from trainer.doctor.leaks import tells_class, tells_number
 from trainer.errors import UserError
 from trainer.report.findings import Report, some
@@ -88,7 +88,7 @@ def _written(texts: Counter[str]) -> str:
     return f" ({some(told)})" if told else ""
 
 
-def _parsed(report: Report, cells: dict[str, list[str]], target: str, path: str) -> dict[str, Parsed]:
+def _parsed(report: Report, cells: dict[str, list[str]], target: str, path: str) -> dict[str, ParsedColumn]:
     """The values of each column that can be used, NaN where missing; what is wrong with the others is added."""
     lines, parsed = list(range(2, len(cells[target]) + 2)), {}
     for name, column in cells.items():
@@ -112,14 +112,14 @@ def _parsed(report: Report, cells: dict[str, list[str]], target: str, path: str)
             report.add(check, "error", 1, what.removeprefix(f"{path}: "), advice[:1].lower() + advice[1:])
         if problems:
             continue
-        parsed[name] = Parsed(torch.tensor(values, dtype=torch.float64), bool(spec.categories))
+        parsed[name] = ParsedColumn(torch.tensor(values, dtype=torch.float64), bool(spec.categories))
         nearly_constant(report, name, column, parsed[name])
         far_values(report, name, parsed[name])
     return parsed
 
 
 def _leaks(
-    report: Report, parsed: dict[str, Parsed], cells: list[str], target: str, path: str, task: str | None
+    report: Report, parsed: dict[str, ParsedColumn], cells: list[str], target: str, path: str, task: str | None
 ) -> None:
     """Adds what is wrong with the target, or the columns that tell it."""
     rows = [row for row, cell in enumerate(cells) if not is_missing(cell)]
@@ -135,7 +135,7 @@ def _leaks(
         report.add("label range", "error", 1, told, "there is nothing to learn: choose another data.target")
         return
     if found == "regression":
-        far_values(report, target, Parsed(targets, False))
+        far_values(report, target, ParsedColumn(targets, False))
     for name, column in parsed.items():
         values = column.values[rows]
         present = ~values.isnan()

@@ -11,10 +11,10 @@ from typing import Any
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainer import device
-from trainer.components.assemble import Parts, assemble
+from trainer.components.assemble import Components, assemble
 from trainer.config.keys import AugmentConfig, EmaConfig, ScheduleConfig
 from trainer.config.schema import Config
-from trainer.data.loader import Shared
+from trainer.data.loader import DataCache
 from trainer.errors import UserError
 from trainer.report.findings import Report
 from trainer.run.measure import measure
@@ -27,7 +27,7 @@ OVERFIT_EPOCHS, OVERFIT_MINUTES = 300, 0.25
 ON_ITS_WAY = 0.5  # of the first loss: below it, a batch that is not learned in time is being learned
 
 
-def last_batch(report: Report, parts: Parts) -> None:
+def last_batch(report: Report, parts: Components) -> None:
     """Adds what becomes of a last training batch of one sample, which BatchNorm cannot take."""
     report.done.append("last batch")
     config, num_samples = parts.config, len(parts.data.splits["train"])
@@ -43,7 +43,7 @@ def last_batch(report: Report, parts: Parts) -> None:
         )
 
 
-def cost(report: Report, parts: Parts) -> None:
+def cost(report: Report, parts: Components) -> None:
     """Adds seconds, memory and disk of an epoch."""
     report.done += ["seconds per epoch", "memory"]
     try:
@@ -78,7 +78,7 @@ def plain(config: Config, **changed: Any) -> Config:
     return replace(config, model=model, schedule=ScheduleConfig(), augment=AugmentConfig(), ema=EmaConfig(), **changed)
 
 
-def overfit(report: Report, config: Config, shared: Shared, signals: Signals) -> None:
+def overfit(report: Report, config: Config, shared: DataCache, signals: Signals) -> None:
     """Adds the verdict on whether the model can learn one batch by heart, as `debug=overfit` asks it."""
     report.done.append("one batch")
     debug = replace(config.debug, batches=1, overfit=True, gradients=False, profile=False)

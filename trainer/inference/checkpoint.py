@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trainer import device
 from trainer.components import metadata
 from trainer.components.loss import num_outputs
-from trainer.components.metadata import About
+from trainer.components.metadata import CheckpointMetadata
 from trainer.components.model import model_arguments, try_model
 from trainer.components.targets import call, check
 from trainer.config.schema import Config
@@ -28,7 +28,7 @@ SHOWN = 6  # names in a sentence
 
 
 @dataclass(frozen=True)
-class Saved:
+class LoadedCheckpoint:
     """An opened checkpoint.
 
     Attributes:
@@ -41,7 +41,7 @@ class Saved:
 
     path: Path
     folder: Path
-    about: About
+    about: CheckpointMetadata
     weights: dict[str, Tensor]
     epoch: int
     step: int
@@ -119,7 +119,7 @@ class Saved:
             raise UserError(f"{self.path}: its weights are not those of the model that it names: {names}.")
 
 
-def open_run(name: str | Path, *, trusted: bool = False) -> Saved:
+def open_run(name: str | Path, *, trusted: bool = False) -> LoadedCheckpoint:
     """The checkpoint of a run: its best one where a folder is named.
 
     Args:
@@ -131,7 +131,7 @@ def open_run(name: str | Path, *, trusted: bool = False) -> Saved:
     path = find(name)
     try:
         content = checkpoint.load(path)
-    except checkpoint.Damaged as damage:
+    except checkpoint.CheckpointError as damage:
         raise UserError(f"{path}: {damage}.") from damage
     described = metadata.read(content, path)
     try:
@@ -141,10 +141,10 @@ def open_run(name: str | Path, *, trusted: bool = False) -> Saved:
     _check_tensors(weights, path)
     epoch, step = (value if isinstance(value := moment.get(key), int) else 0 for key in ("epoch", "step"))
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return Saved(path, folder, described, weights, epoch, step, trusted)
+    return LoadedCheckpoint(path, folder, described, weights, epoch, step, trusted)
 
 
-def open_for_verb(name: str, *, trusted: bool) -> Saved:
+def open_for_verb(name: str, *, trusted: bool) -> LoadedCheckpoint:
     """As `open_run`, for a command: sets torch's threads as the run had them, so that figures come out the same.
 
     A trusted run's own code is looked for in the current folder too.

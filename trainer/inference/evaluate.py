@@ -9,17 +9,17 @@ from typing import Any
 
 from trainer.data.images.pool import Progress
 from trainer.errors import UserError
-from trainer.inference.checkpoint import Saved, open_for_verb
+from trainer.inference.checkpoint import LoadedCheckpoint, open_for_verb
 from trainer.inference.evaluation import Evaluation
 from trainer.inference.predictor import stored_calibration
-from trainer.inference.result import Judged, document, ensemble, write
+from trainer.inference.result import EvaluationResult, document, ensemble, write
 from trainer.signals import Signals
 from trainer.training import calibration
 from trainer.training.calibration import Calibration
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationRequest:
     """What is to be done with each run.
 
     Attributes:
@@ -38,10 +38,10 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Done:
+class WrittenEvaluation:
     """An evaluation that is over; `path` is where it was written."""
 
-    judged: Judged
+    judged: EvaluationResult
     calibration: Calibration | None
     content: dict[str, Any]
     path: Path
@@ -49,8 +49,12 @@ class Done:
 
 
 def evaluate_run(
-    name: str, asked: Asked, signals: Signals, progress: Progress | None = None, beside: Done | None = None
-) -> Done:
+    name: str,
+    asked: EvaluationRequest,
+    signals: Signals,
+    progress: Progress | None = None,
+    beside: WrittenEvaluation | None = None,
+) -> WrittenEvaluation:
     """Evaluates one run, and writes evaluation-<n>.json, and a picture of its calibration, beside its checkpoint.
 
     Args:
@@ -87,7 +91,7 @@ def evaluate_run(
     return _written(judged, known, document(judged, known, about), opened.folder, "evaluation", opened.epoch)
 
 
-def _calibrate(opened: Saved, evaluation: Evaluation, signals: Signals) -> Calibration:
+def _calibrate(opened: LoadedCheckpoint, evaluation: Evaluation, signals: Signals) -> Calibration:
     if not evaluation.own:
         raise UserError(
             f"{opened.name}: --calibrate: a temperature is fitted on the validation part of the run's own data, and "
@@ -99,7 +103,7 @@ def _calibrate(opened: Saved, evaluation: Evaluation, signals: Signals) -> Calib
     return fitted
 
 
-def evaluate_together(done: Sequence[Done]) -> Done:
+def evaluate_together(done: Sequence[WrittenEvaluation]) -> WrittenEvaluation:
     """The mean of the probabilities of several runs; written to evaluation-ensemble-<n>.json in the current folder.
 
     Raises:
@@ -112,8 +116,8 @@ def evaluate_together(done: Sequence[Done]) -> Done:
 
 
 def _written(
-    judged: Judged, known: Calibration | None, content: dict[str, Any], folder: Path, stem: str, epoch: int
-) -> Done:
+    judged: EvaluationResult, known: Calibration | None, content: dict[str, Any], folder: Path, stem: str, epoch: int
+) -> WrittenEvaluation:
     path = write(content, folder, stem)
     found = content["calibration"]
     if found is not None:
@@ -123,4 +127,4 @@ def _written(
         if found["calibrated"] is not None:
             curves[f"temperature {found['calibrated']['temperature']:.3f}"] = found["calibrated"]["bins"]
         plots.reliability(path.with_suffix(".png"), curves)
-    return Done(judged, known, content, path, epoch)
+    return WrittenEvaluation(judged, known, content, path, epoch)

@@ -25,15 +25,15 @@ from trainer.config.overrides import set_value
 from trainer.config.schema import Config
 from trainer.data.dataset import Data, Split
 from trainer.data.images.pool import Progress
-from trainer.data.loader import Loading
+from trainer.data.loader import LoaderConfig
 from trainer.data.source import Source, labelled
-from trainer.data.tables.csv import Known
+from trainer.data.tables.csv import TableSchema
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tasks import Regression
 from trainer.errors import UserError, did_you_mean
-from trainer.inference.checkpoint import Saved
+from trainer.inference.checkpoint import LoadedCheckpoint
 from trainer.inference.predictor import population
-from trainer.inference.result import Judged
+from trainer.inference.result import EvaluationResult
 from trainer.signals import Signals
 from trainer.training.evaluate import judge
 
@@ -59,7 +59,7 @@ class Evaluation:
         UserError: the run may not be followed, the data cannot be had, or it is of another kind.
     """
 
-    def __init__(self, opened: Saved, words: Sequence[str] = (), progress: Progress | None = None) -> None:
+    def __init__(self, opened: LoadedCheckpoint, words: Sequence[str] = (), progress: Progress | None = None) -> None:
         self.opened, self.about = opened, opened.about
         self.config, typed = configuration(opened, words)
         self._check(typed)
@@ -71,7 +71,7 @@ class Evaluation:
         self.classes, self.parts = labelled(self.source, self.config.data.relabel)
         self._check_classes()
 
-    def part(self, name: str | None, signals: Signals) -> Judged:
+    def part(self, name: str | None, signals: Signals) -> EvaluationResult:
         """Evaluates a part; None is the test part, or the only one that other data has.
 
         Raises:
@@ -88,14 +88,22 @@ class Evaluation:
             self.config, self.about.task, self.device, self._class_weights(), split.loss_targets[:2]
         )
         workers = min(4, device.cores()) if self.config.data.workers is None else self.config.data.workers
-        loading = Loading(self.device, dtype, device.free_memory(self.device), self.config.data.resident, workers)
+        loading = LoaderConfig(self.device, dtype, device.free_memory(self.device), self.config.data.resident, workers)
         batches = evaluation_batches(self.config, data, name, loading)
         outputs_NC, targets_N, report = judge(solo, self.about.task, batches, signals)
         if not self.own and len(self.parts) == 1:
             name = ALL
         targets_N = targets_N.cpu().argmax(1) if targets_N.ndim == 2 else targets_N.cpu()
-        return Judged(self.opened.name, self.about.task, name, self.own, self._identity(split), outputs_NC.cpu(),
-                      targets_N, report)  # fmt: skip
+        return EvaluationResult(
+            self.opened.name,
+            self.about.task,
+            name,
+            self.own,
+            self._identity(split),
+            outputs_NC.cpu(),
+            targets_N,
+            report,
+        )
 
     def samples(self, count: int) -> Tensor:
         """Raw samples [N, ...] of the part that is usually evaluated, at most so many, spread over it.
@@ -150,7 +158,7 @@ class Evaluation:
             raise UserError(f"data.root={data.root}: there is no such folder. Say where the data is: data.root=DIR")
         like = None
         if isinstance(self.about.prepare, TablePrepare):
-            like = Known(self.about.prepare.columns, None if data.relabel else self.about.classes)
+            like = TableSchema(self.about.prepare.columns, None if data.relabel else self.about.classes)
         return build_source(data, self.about.wanted, progress, like)
 
     def _check_classes(self) -> None:
@@ -192,7 +200,7 @@ class Evaluation:
         seed = config.seed if config.data.seed is None else config.data.seed
         data = split(config, lambda: self.source, seed)
         if config.debug.batches:
-            data.limit(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=seed)
+            data.truncate(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=seed)
         return data
 
     def _check_shape(self, split: Split) -> None:
@@ -221,7 +229,7 @@ class Evaluation:
         return digest.hexdigest()
 
 
-def configuration(opened: Saved, words: Sequence[str]) -> tuple[Config, set[str]]:
+def configuration(opened: LoadedCheckpoint, words: Sequence[str]) -> tuple[Config, set[str]]:
     """The run's configuration as far as an evaluation follows it, with what was typed; and the keys that were typed.
 
     Raises:

@@ -21,7 +21,7 @@ from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tasks import Regression
 from trainer.errors import RunFailed, UserError
 from trainer.files import write_atomically
-from trainer.inference.checkpoint import Saved
+from trainer.inference.checkpoint import LoadedCheckpoint
 from trainer.inference.evaluation import Evaluation
 
 SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "state_dict": ".pt"}
@@ -33,7 +33,7 @@ Run = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """What was written.
 
     Attributes:
@@ -48,7 +48,7 @@ class Exported:
     scale: float
 
 
-class Whole(nn.Module):
+class WithPreprocessing(nn.Module):
     """A model with its preprocessing before it: raw samples [B, ...] to outputs [B, C]."""
 
     def __init__(self, model: nn.Module, prepare: Prepare | TablePrepare, dtype: torch.dtype) -> None:
@@ -59,7 +59,7 @@ class Whole(nn.Module):
         return self.model(self.prepare(samples, self.dtype))
 
 
-class Bare(nn.Module):
+class ModelOnly(nn.Module):
     """A model alone: prepared samples [B, ...] to outputs [B, C]; its argument has the same name in all models."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -71,7 +71,7 @@ class Bare(nn.Module):
 
 
 def export(
-    opened: Saved,
+    opened: LoadedCheckpoint,
     form: str,
     out: Path | None = None,
     *,
@@ -79,7 +79,7 @@ def export(
     replace: bool = False,
     words: Sequence[str] = (),
     progress: Progress | None = None,
-) -> Exported:
+) -> ExportResult:
     """Writes a trained model in another form.
 
     Args:
@@ -107,13 +107,13 @@ def export(
     if form == "state_dict":
         data = _state_dict(opened.weights)
         write_atomically(out, data)
-        return Exported(out, len(data), 0, 0.0, 0.0)
+        return ExportResult(out, len(data), 0, 0.0, 0.0)
     dtype = torch.float64 if opened.config("precision").precision == "float64" else torch.float32
     model, prepare = opened.model(), opened.about.prepare
     raw = Evaluation(opened, words, progress).samples(SAMPLES)
     # A first call outside the tracing: what preparation keeps for later must be tensors of numbers.
     inputs = raw if preprocess else prepare(raw, dtype)
-    whole = Whole(model, prepare, dtype) if preprocess else Bare(model)
+    whole = WithPreprocessing(model, prepare, dtype) if preprocess else ModelOnly(model)
     whole.eval()
     # What torch has to say of its own workings is left out; what matters is compared below.
     with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
@@ -135,10 +135,10 @@ def export(
             f"{scale:.3g}: nothing was written to {out}."
         )
     write_atomically(out, data)
-    return Exported(out, len(data), len(inputs), difference, scale)
+    return ExportResult(out, len(data), len(inputs), difference, scale)
 
 
-def about(opened: Saved, preprocess: bool) -> dict[str, Any]:
+def about(opened: LoadedCheckpoint, preprocess: bool) -> dict[str, Any]:
     """What another program has to know of a model, as it is written into the file."""
     found, task = opened.about, opened.about.task
     return {

@@ -16,21 +16,21 @@ from trainer.components.assemble import evaluation_size
 from trainer.components.model import place_model
 from trainer.config.schema import Config
 from trainer.data import raw
-from trainer.data.batches import Batches, Resident
+from trainer.data.batches import Batches, ResidentFetch
 from trainer.data.source import Arrays
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.rows import FILLED, Encoder
 from trainer.data.tasks import Classification
 from trainer.errors import UserError
-from trainer.inference.checkpoint import Saved, open_run
+from trainer.inference.checkpoint import LoadedCheckpoint, open_run
 from trainer.signals import Signals
 from trainer.training import calibration
 from trainer.training.calibration import Calibration
 from trainer.training.evaluate import evaluate
-from trainer.training.population import Criterion, Solo
+from trainer.training.population import Criterion, SingleRun
 from trainer.training.schedule import Schedule
 from trainer.training.state import RunState
-from trainer.training.sums import Sums
+from trainer.training.sums import RunningSums
 
 NOT_FINITE = "what the model gives for it is not finite"
 
@@ -60,7 +60,7 @@ class Predictor:
         temperature: what logits are divided by.
     """
 
-    def __init__(self, opened: Saved, *, device: str = "auto", calibrated: bool = False) -> None:
+    def __init__(self, opened: LoadedCheckpoint, *, device: str = "auto", calibrated: bool = False) -> None:
         self.saved, self.about = opened, opened.about
         self.config = opened.config("model", "precision", "batch_size")
         self.population = population(opened, device, self.config)
@@ -123,7 +123,7 @@ class Predictor:
         placeholder = torch.zeros(len(raw_samples), dtype=torch.int64)
         samples, dtype = Arrays(raw_samples, placeholder), next(self.model.parameters()).dtype
         everything = torch.arange(len(raw_samples))
-        fetch = Resident(samples, everything, self.prepare, self.device, dtype, prepared=True)
+        fetch = ResidentFetch(samples, everything, self.prepare, self.device, dtype, prepared=True)
         batches = Batches(fetch, len(raw_samples), self.batch_size, self.device)
         outputs_NC, _ = evaluate(self.population, batches, Signals())
         return outputs_NC.cpu()
@@ -169,7 +169,7 @@ class Predictor:
         return [self.classes[i] for i in self.task.predictions(self._finite_outputs(samples)).tolist()]
 
 
-def stored_calibration(opened: Saved) -> Calibration:
+def stored_calibration(opened: LoadedCheckpoint) -> Calibration:
     """The temperature that was stored beside a run, or beside a lone checkpoint.
 
     Raises:
@@ -180,7 +180,9 @@ def stored_calibration(opened: Saved) -> Calibration:
     return calibration.read(opened.folder, opened.digest)
 
 
-def population(opened: Saved, device_name: str, config: Config, criterion: Criterion | None = None) -> Solo:
+def population(
+    opened: LoadedCheckpoint, device_name: str, config: Config, criterion: Criterion | None = None
+) -> SingleRun:
     """The model as the loop evaluates it: a run that takes no step.
 
     Raises:
@@ -193,10 +195,10 @@ def population(opened: Saved, device_name: str, config: Config, criterion: Crite
     model = opened.model()
     place_model(model, chosen, dtype)
     still = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.0)
-    sums = Sums(1, chosen, opened.about.task)
+    sums = RunningSums(1, chosen, opened.about.task)
     state = RunState(model, still, Schedule(None, "step"), GradScaler(enabled=False), sums, config)
     compiled = torch.compile(model) if config.compile else None
-    made = Solo(state, criterion or _no_loss, chosen, precision=config.precision, compiled=compiled)
+    made = SingleRun(state, criterion or _no_loss, chosen, precision=config.precision, compiled=compiled)
     made.eval()
     return made
 

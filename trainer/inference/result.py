@@ -21,7 +21,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluationResult:
     """What came out of an evaluation.
 
     Attributes:
@@ -64,7 +64,7 @@ class Judged:
         return reliability(self.probabilities(calibration), predicted_N, self.targets_N)
 
 
-def ensemble(judged: Sequence[Judged], calibrations: Sequence[Calibration | None]) -> Judged:
+def ensemble(judged: Sequence[EvaluationResult], calibrations: Sequence[Calibration | None]) -> EvaluationResult:
     """The mean of the probabilities of several runs, or of their values, judged like one of them.
 
     It has no loss: the runs' own may be weighted by class, or of scaled targets, and could not be compared with any
@@ -93,7 +93,7 @@ def ensemble(judged: Sequence[Judged], calibrations: Sequence[Calibration | None
     return replace(first, name=f"ensemble of {len(judged)}", task=task, outputs_NC=mean_NC, report=report)
 
 
-def document(judged: Judged, calibration: Calibration | None, about: dict[str, Any]) -> dict[str, Any]:
+def document(judged: EvaluationResult, calibration: Calibration | None, about: dict[str, Any]) -> dict[str, Any]:
     """evaluation-<n>.json.
 
     Args:

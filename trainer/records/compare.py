@@ -117,7 +117,7 @@ def _seed(record: Record) -> Any:
     return record.stored.get("seed") if own is None else own
 
 
-def apart(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Keys in which two stored configurations of the same identity differ, and both values."""
     before, after = dict(leaves_of(one)), dict(leaves_of(other))
     keys = dict.fromkeys([*before, *after]) if one is not other else {}

@@ -231,11 +231,11 @@ def _json(path: Path, limit: int, shape: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"{path}: not readable as JSON ({str(error) or type(error).__name__}).") from error
     try:
         return _shaped(found, shape, "")
-    except _Odd as odd:
+    except SchemaError as odd:
         raise UserError(f"{path}: not as this program writes it: {odd}.") from odd
 
 
-class _Odd(ValueError):
+class SchemaError(ValueError):
     """A value is not of its kind; the text says where."""
 
 
@@ -249,7 +249,7 @@ def _shaped(value: Any, shape: Any, where: str) -> Any:
         if value is None and where:
             return None
         if not isinstance(value, dict):
-            raise _Odd(f"{where or 'it'} is no mapping")
+            raise SchemaError(f"{where or 'it'} is no mapping")
         value = {printable(str(k)): v for k, v in value.items()}
         named = {k: _shaped(value.get(k), kind, f"{where}.{k}".lstrip(".")) for k, kind in shape.items() if k != "*"}
         others = {k: v for k, v in value.items() if k not in shape and "*" in shape}
@@ -258,13 +258,13 @@ def _shaped(value: Any, shape: Any, where: str) -> Any:
         if value is None:
             return None
         if not isinstance(value, list):
-            raise _Odd(f"{where} is no list")
+            raise SchemaError(f"{where} is no list")
         return [_shaped(item, shape[0], where) for item in value]
     kinds = shape if isinstance(shape, tuple) else (shape,)
     if isinstance(value, bool) or not isinstance(value, (*kinds, int) if float in kinds else kinds):
-        raise _Odd(f"{where} is {'absent' if value is None else f'of type {type(value).__name__}'}")
+        raise SchemaError(f"{where} is {'absent' if value is None else f'of type {type(value).__name__}'}")
     if isinstance(value, (int, float)) and not abs(value) < LARGEST_NUMBER:
-        raise _Odd(f"{where} is out of range")
+        raise SchemaError(f"{where} is out of range")
     return printable(value) if isinstance(value, str) else value
 
 

@@ -170,7 +170,7 @@ class Console:
             self.say(f"next       {command}")
 
 
-class Waiting:
+class StatusBar:
     """Shows how far something is that comes before a run: a bar on a terminal, else a line once it lasts.
 
     Args:
@@ -185,7 +185,7 @@ class Waiting:
         self.begun = False
         self.bar: Progress | None = None
 
-    def __enter__(self) -> Waiting:
+    def __enter__(self) -> StatusBar:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from trainer.components.assemble import Parts
+from trainer.components.assemble import Components
 from trainer.data.batches import Batch
 from trainer.training.loop import grouped
 from trainer.training.population import Population
@@ -18,7 +18,7 @@ SECONDS = 1.0  # of training, to measure a kind of job,
 
 
 def measure(
-    parts: Parts, step: Callable[[Population, Sequence[Batch]], None] = train_step, limit: float = SECONDS
+    parts: Components, step: Callable[[Population, Sequence[Batch]], None] = train_step, limit: float = SECONDS
 ) -> tuple[float, int]:
     """Seconds of an epoch with its validation, and bytes of a checkpoint; trains for `limit` seconds or a step.
 

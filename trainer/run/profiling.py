@@ -14,7 +14,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from trainer.config.keys import WARM_UP
-from trainer.device import hush_profiler
+from trainer.device import silence_profiler
 from trainer.files import write_atomically
 
 STARTING = 2  # of them, under a profiler that runs but keeps nothing, for its own start takes time
@@ -37,7 +37,7 @@ class Profile:
         self.mark: record_function | None = None
         self.summary: dict[str, Any] | None = None
         if not self.on_cuda:
-            hush_profiler()
+            silence_profiler()
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.on_cuda else [])]
         plan = schedule(wait=WARM_UP - STARTING, warmup=STARTING, active=max_steps - WARM_UP, repeat=1)
         self.profiler = profile(activities=activities, schedule=plan, on_trace_ready=self._read)

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from trainer import __version__, device
-from trainer.components.assemble import Parts
+from trainer.components.assemble import Components
 from trainer.config.compose import Job
 from trainer.config.schema import defaults
 from trainer.data.dataset import Split
@@ -24,7 +24,7 @@ from trainer.training.stopping import Outcome
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
 
-def count_parameters(parts: Parts) -> dict[str, int]:
+def count_parameters(parts: Components) -> dict[str, int]:
     """All elements, and those that the optimizer moves."""
     parameters = list(parts.state.model.parameters())
     return {
@@ -33,7 +33,7 @@ def count_parameters(parts: Parts) -> dict[str, int]:
     }
 
 
-def header(job: Job, parts: Parts, folder: Path) -> list[tuple[str, str]]:
+def header(job: Job, parts: Components, folder: Path) -> list[tuple[str, str]]:
     """(name, text) of each line above the rows."""
     config, data, counts = job.config, parts.data, count_parameters(parts)
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
@@ -64,7 +64,7 @@ def _describe(job: Job, part: str) -> str:
 
 
 def summary(
-    parts: Parts,
+    parts: Components,
     outcome: Outcome,
     test: dict[str, Any] | None,
     *,
@@ -130,7 +130,7 @@ def _git_commit() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def draw(folder: Path, parts: Parts, test: dict[str, Any], outputs_NC: Tensor) -> None:
+def draw(folder: Path, parts: Components, test: dict[str, Any], outputs_NC: Tensor) -> None:
     """curves.png, and for classes confusion_matrix.png and mistakes.png, for numbers predictions.png."""
     from trainer.report import plots
 

@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from trainer.components import metadata as description
-from trainer.components.assemble import Parts, assemble, evaluation_batches
+from trainer.components.assemble import Components, assemble, evaluation_batches
 from trainer.components.loss import loss_weights, num_outputs
 from trainer.components.optimizer import schedule_depends_on_epochs
 from trainer.config.compose import Job
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import Config
-from trainer.data.loader import Shared
+from trainer.data.loader import DataCache
 from trainer.data.tasks import Task
 from trainer.errors import UserError
 from trainer.records.folder import RunFolder
-from trainer.report.console import Console, Waiting
+from trainer.report.console import Console, StatusBar
 from trainer.report.run_page import write_page
 from trainer.run import details, results
 from trainer.run.gradients import FILE, GradientLog
 from trainer.run.profiling import Profile
 from trainer.signals import Interrupted, Signals
-from trainer.trackers.base import Guarded, leads_out, opener
+from trainer.trackers.base import SafeTracker, external_destination, opener
 from trainer.training import checkpoint
 from trainer.training.evaluate import judge
 from trainer.training.loop import Fit
@@ -42,7 +42,7 @@ def columns(task: Task) -> list[str]:
 
 
 @dataclass(frozen=True)
-class InSweep:
+class SweepContext:
     """What is different for a job of a sweep.
 
     Attributes:
@@ -55,11 +55,11 @@ class InSweep:
     place: Path
     trusted: bool = True
     pause_at: int | None = None
-    shared: Shared | None = None
+    shared: DataCache | None = None
 
 
 def execute(
-    job: Job, resume: Path | None = None, *, command: list[str], started: float, sweep: InSweep | None = None
+    job: Job, resume: Path | None = None, *, command: list[str], started: float, sweep: SweepContext | None = None
 ) -> int:
     """Trains, tests and writes a run folder; returns the exit code.
 
@@ -76,7 +76,7 @@ def execute(
     place = sweep.place if sweep else resume
     trusted = config.trust or (sweep.trusted if sweep else resume is None)
     typed = sweep is None and any(word.startswith("logger") for word in job.overrides)
-    if (elsewhere := leads_out(config.logger)) and not trusted and not typed:
+    if (elsewhere := external_destination(config.logger)) and not trusted and not typed:
         raise UserError(
             f"logger={config.logger.name}: the stored configuration sends results to {elsewhere}. If that is meant, "
             "type it again (logger=... logger.uri=...) or add trust=true; logger=csv keeps them here."
@@ -85,7 +85,7 @@ def execute(
         folder = stack.enter_context(closing(RunFolder(place))) if place else None
         saved, notes = checkpoint.load_newest(folder.checkpoints) if folder else (None, [])
         try:
-            with Waiting(signals.check) as progress:
+            with StatusBar(signals.check) as progress:
                 parts = assemble(
                     config, trusted=trusted, saved=saved, shared=sweep.shared if sweep else None, progress=progress
                 )
@@ -115,7 +115,7 @@ def execute(
         return run.run()
 
 
-def restore(parts: Parts, saved: dict[str, Any], config: Config) -> None:
+def restore(parts: Components, saved: dict[str, Any], config: Config) -> None:
     """Brings the parts to where a checkpoint was.
 
     Raises:
@@ -131,7 +131,7 @@ def restore(parts: Parts, saved: dict[str, Any], config: Config) -> None:
         parts.state.schedule.replay(parts.state.step, parts.state.epoch)
 
 
-def describe(job: Job, parts: Parts, folder: RunFolder) -> dict[str, Any]:
+def describe(job: Job, parts: Components, folder: RunFolder) -> dict[str, Any]:
     """What each checkpoint holds besides the run's state; also writes the run's config.yaml."""
     job.stored.update(threads=parts.threads, resume=None, resume_force=False)
     return description.describe(
@@ -149,7 +149,7 @@ class Run:
     def __init__(
         self,
         job: Job,
-        parts: Parts,
+        parts: Components,
         folder: RunFolder,
         signals: Signals,
         *,
@@ -166,7 +166,7 @@ class Run:
         self.console = Console(folder.path / "train.log", quiet=in_sweep)
         self.gradients: GradientLog | None = None
         self.about = about or describe(job, parts, folder)
-        self.tracker: Guarded | None = None
+        self.tracker: SafeTracker | None = None
 
     def run(self, fit: Callable[[], Outcome] | None = None) -> int:
         """The whole of it; returns the exit code.
@@ -183,7 +183,7 @@ class Run:
         try:
             self.folder.start_metrics(columns(self.parts.data.task), state.history)
             open_tracker = opener(self.config.logger, self.folder.path, list(leaves_of(self.job.stored)), state.step)
-            self.tracker = Guarded(self.config.logger.name, open_tracker, self.console.note)
+            self.tracker = SafeTracker(self.config.logger.name, open_tracker, self.console.note)
             outcome = fit() if fit else self._fit()
             self.console.end(outcome.reason)
             self._end_gradients(outcome)
@@ -231,7 +231,7 @@ class Run:
     def _fit(self) -> Outcome:
         saver = checkpoint.Saver(self.folder.checkpoints, self.config.checkpoint.every, self.about)
         parts, console = self.parts, self.console
-        with Waiting(self.signals.check) as progress:
+        with StatusBar(self.signals.check) as progress:
             parts.keep_features(("train", "valid"), progress)
         if parts.state.watch is not None:
             path = self.folder.path / FILE
@@ -268,7 +268,7 @@ class Run:
         parts, best = self.parts, self.parts.state.best
         assert best is not None
         parts.state.evaluated.load_state_dict(best.weights)
-        with Waiting(self.signals.check) as progress:
+        with StatusBar(self.signals.check) as progress:
             parts.keep_features(("test",), progress)
         batches = evaluation_batches(self.config, parts.data, "test", parts.loading, parts.kept.get("test"))
         outputs_NC, _, report = judge(parts.population, parts.data.task, batches, self.signals)
@@ -287,7 +287,7 @@ class Journal:
         console: Console,
         folder: RunFolder,
         gradients: GradientLog | None = None,
-        tracker: Guarded | None = None,
+        tracker: SafeTracker | None = None,
     ) -> None:
         self.begin, self.advance = console.begin, console.advance
         self.console, self.folder, self.gradients, self.tracker = console, folder, gradients, tracker

@@ -77,7 +77,7 @@ class StackSaver:
             (self.place / name).unlink(missing_ok=True)
 
 
-def deal_out(folder: Path, jobs: Mapping[str, bool]) -> list[str]:
+def restore_members(folder: Path, jobs: Mapping[str, bool]) -> list[str]:
     """Gives each run of a sweep its own files from what killed stacks have left; returns what is to be said.
 
     A stack whose files are all damaged costs what its runs had not saved themselves, and no more.

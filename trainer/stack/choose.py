@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from trainer import device
-from trainer.components.assemble import Parts
+from trainer.components.assemble import Components
 from trainer.config.compose import Job
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import FREE_ON_RESUME, Config
-from trainer.data.batches import Streamed
-from trainer.data.loader import Shared
+from trainer.data.batches import StreamedFetch
+from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError
-from trainer.processes import elsewhere
-from trainer.stack.compatible import likeness
+from trainer.processes import run_in_subprocess
+from trainer.stack.compatible import stack_signature
 from trainer.stack.group import data_key, most_files, stacked
-from trainer.stack.trial import SOME, parts_of, prove
+from trainer.stack.trial import SOME, parts_of, verify_stacked_step
 from trainer.training.step import NonFinite, train_step, update
 
 # What runs of a stack may differ in; everything else shapes their tensors, their batches or their moments.
@@ -57,7 +57,7 @@ class Stacks:
 
 
 @dataclass(frozen=True)
-class Answer:
+class StackDecision:
     """How many jobs are trained at a time.
 
     Attributes:
@@ -66,7 +66,7 @@ class Answer:
 
     size: int
     reason: str
-    apart: bool = False
+    separate_data: bool = False
 
 
 def candidates(jobs: Sequence[Job]) -> list[list[int]]:
@@ -100,7 +100,7 @@ def choose(
     numbers: Sequence[int],
     stack: str,
     devices: Sequence[str],
-    shared: Shared,
+    shared: DataCache,
     *,
     trusted: bool,
 ) -> Stacks:
@@ -114,13 +114,13 @@ def choose(
     found = Stacks()
     for group in candidates(jobs):
         some, what = [jobs[place] for place in group], f"{len(group)} jobs from job {numbers[group[0]]} on"
-        answer = Answer(0, refusal(some[0].config))
+        answer = StackDecision(0, refusal(some[0].config))
         if not answer.reason:
             try:  # a user's model, and any arithmetic of more than one thread, stay out of this process
-                answer = elsewhere(devices, _answer, some, stack, len(devices), shared, trusted)
+                answer = run_in_subprocess(devices, _answer, some, stack, len(devices), shared, trusted)
             except RunFailed as failed:
-                answer = Answer(0, str(failed).rstrip("."))
-        together = _apart(group, jobs) if answer.apart else [group]
+                answer = StackDecision(0, str(failed).rstrip("."))
+        together = _apart(group, jobs) if answer.separate_data else [group]
         parts = [part for places in together for part in _cut(places, max(answer.size, 1))]
         found.jobs += [[numbers[place] for place in part] for part in parts]
         most = max(map(len, parts))
@@ -157,14 +157,16 @@ def _cut(places: Sequence[int], size: int) -> list[list[int]]:
     return parts
 
 
-def _answer(jobs: Sequence[Job], stack: str, num_workers: int, shared: Shared, trusted: bool) -> Answer:
+def _answer(jobs: Sequence[Job], stack: str, num_workers: int, shared: DataCache, trusted: bool) -> StackDecision:
     """How many of these jobs are stacked at a time; in a process of its own."""
     try:
         [first] = parts_of(jobs[:1], shared, trusted)
-        apart = isinstance(first.train.fetch, Streamed)  # each run's own stream would want workers of its own
-        together = [jobs[place] for place in max(_apart(range(len(jobs)), jobs), key=len)] if apart else jobs
+        separate_data = isinstance(
+            first.train.fetch, StreamedFetch
+        )  # each run's own stream would want workers of its own
+        together = [jobs[place] for place in max(_apart(range(len(jobs)), jobs), key=len)] if separate_data else jobs
         if len(together) > 1:
-            prove(together, shared, trusted)
+            verify_stacked_step(together, shared, trusted)
         most, reason = _most(first, len(jobs), num_workers)
         if stack.isdecimal() and int(stack) <= most:
             most, reason = int(stack), "as asked for"
@@ -173,15 +175,15 @@ def _answer(jobs: Sequence[Job], stack: str, num_workers: int, shared: Shared, t
         if stack == "auto" and most > 1:
             most, reason = _measured(together, most, shared, trusted)
     except NonFinite as what:
-        return Answer(0, f"{what} not finite")
+        return StackDecision(0, f"{what} not finite")
     except UserError as error:
-        return Answer(0, " ".join(error.problems))
+        return StackDecision(0, " ".join(error.problems))
     except Exception as error:  # whatever a model that cannot be stacked comes upon
-        return Answer(0, (str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
-    return Answer(most, reason, apart)
+        return StackDecision(0, (str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+    return StackDecision(most, reason, separate_data)
 
 
-def _most(parts: Parts, num_jobs: int, num_workers: int) -> tuple[int, str]:
+def _most(parts: Components, num_jobs: int, num_workers: int) -> tuple[int, str]:
     """How many runs at a time there may be, and what the limit is."""
     share = -(-num_jobs // num_workers)
     limits = {
@@ -193,7 +195,7 @@ def _most(parts: Parts, num_jobs: int, num_workers: int) -> tuple[int, str]:
     return least, limits[least]
 
 
-def _measured(jobs: Sequence[Job], most: int, shared: Shared, trusted: bool) -> tuple[int, str]:
+def _measured(jobs: Sequence[Job], most: int, shared: DataCache, trusted: bool) -> tuple[int, str]:
     """The number of runs at a time with the least seconds for a step of one; 0 where single runs are as fast."""
     sizes = sorted({1, min(SOME, most), most})
     seconds = {size: _seconds(list(parts_of(jobs[:size], shared, trusted))) for size in sizes}
@@ -202,9 +204,9 @@ def _measured(jobs: Sequence[Job], most: int, shared: Shared, trusted: bool) -> 
     return (best if seconds[best] <= WORTH * seconds[1] else 0), told
 
 
-def _seconds(parts: Sequence[Parts]) -> float:
+def _seconds(parts: Sequence[Components]) -> float:
     """Of a training step, for each run; the least of several."""
-    alike = [[one for one in parts if likeness(one) == likeness(other)] for other in parts[:FEW]]
+    alike = [[one for one in parts if stack_signature(one) == stack_signature(other)] for other in parts[:FEW]]
     parts = max(alike, key=len)
     population, train, _ = stacked(parts)
     population.train()
@@ -218,16 +220,16 @@ def _seconds(parts: Sequence[Parts]) -> float:
         except NonFinite:  # of some run, which stays for as long as this takes
             update(population)
         if population.device.type != "cpu":
-            population.sums.lost()  # waits for the device
+            population.sums.nonfinite_runs()  # waits for the device
         times.append(time.perf_counter() - begin)
     return min(times) / len(parts)
 
 
-def _memory(parts: Parts) -> int:
+def _memory(parts: Components) -> int:
     return int(MEMORY_SHARE * device.free_memory(parts.device))
 
 
-def _bytes(parts: Parts) -> int:
+def _bytes(parts: Components) -> int:
     """What a run takes: its weights some times over, and what a batch leaves in its layers."""
     model = parts.state.model
     seen = 0

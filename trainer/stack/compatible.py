@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trainer.components.assemble import Parts
-from trainer.training.dropout import KeyedDropout
+from trainer.components.assemble import Components
+from trainer.training.dropout import SeededDropout
 
 MODULES_OWN = frozenset(vars(nn.Module()))
 
 
-def likeness(parts: Parts) -> tuple[Any, ...]:
+def stack_signature(parts: Components) -> tuple[Any, ...]:
     """Equal for runs that can be stacked: the same layers with the same settings, tensors, batches and moment.
 
     The forward pass of a stack runs in a copy of the first run's modules, so whatever they compute with besides
@@ -31,7 +31,7 @@ def likeness(parts: Parts) -> tuple[Any, ...]:
 
 
 def _settings(module: nn.Module, known: set[int]) -> Any:
-    if isinstance(module, KeyedDropout):
+    if isinstance(module, SeededDropout):
         return None
     return {name: _plain(value, known) for name, value in vars(module).items() if name not in MODULES_OWN}
 

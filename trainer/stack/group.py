@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.components.assemble import Parts, assemble
+from trainer.components.assemble import Components, assemble
 from trainer.config.compose import Job
 from trainer.config.schema import DIRECTIONS, Config
-from trainer.data.batches import Batches, BatchesTogether
-from trainer.data.loader import Shared
+from trainer.data.batches import Batches, StackedBatches
+from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError
 from trainer.records.folder import RunFolder, Table, write_failure
-from trainer.run.run import InSweep, Run, describe, restore
+from trainer.run.run import Run, SweepContext, describe, restore
 from trainer.signals import Signals
 from trainer.stack.checkpoint import StackSaver
-from trainer.stack.compatible import likeness
-from trainer.stack.population import Stacked
+from trainer.stack.compatible import stack_signature
+from trainer.stack.population import StackedRuns
 from trainer.training import checkpoint
 from trainer.training.checkpoint import Saver
 from trainer.training.loop import Fit
@@ -42,7 +42,7 @@ class Member:
     """
 
     job: Job
-    parts: Parts
+    parts: Components
     folder: RunFolder
     about: dict[str, Any]
     resumed: bool
@@ -66,12 +66,12 @@ class Builder:
         jobs: all that are to be built.
     """
 
-    def __init__(self, jobs: Sequence[Job], *, trusted: bool, shared: Shared | None) -> None:
+    def __init__(self, jobs: Sequence[Job], *, trusted: bool, shared: DataCache | None) -> None:
         self.trusted, self.shared = trusted, shared
         self.sharing = len({data_key(job.config) for job in jobs})
-        self.known: dict[tuple[Any, ...], Parts] = {}
+        self.known: dict[tuple[Any, ...], Components] = {}
 
-    def build(self, job: Job, folder: RunFolder | None = None) -> tuple[Parts, bool]:
+    def build(self, job: Job, folder: RunFolder | None = None) -> tuple[Components, bool]:
         """The parts of a job, and whether they were restored from a checkpoint in its folder.
 
         Raises:
@@ -94,7 +94,7 @@ class Builder:
         return parts, saved is not None
 
 
-def stacked(parts: Sequence[Parts]) -> tuple[Population, Batches, Batches]:
+def stacked(parts: Sequence[Components]) -> tuple[Population, Batches, Batches]:
     """The population of these runs, which are alike, and its batches for training and validation.
 
     The runs come in the order of `parts`; it is best if like stands beside like.
@@ -104,14 +104,14 @@ def stacked(parts: Sequence[Parts]) -> tuple[Population, Batches, Batches]:
     sources = {data_key(p.config): p for p in reversed(parts)}
     members = [p.population for p in parts]
     if len(sources) == 1:
-        return Stacked(members), parts[0].train, parts[0].valid
+        return StackedRuns(members), parts[0].train, parts[0].valid
     place = {key: row for row, key in enumerate(sources)}
-    population = Stacked(members, [place[data_key(p.config)] for p in parts])
-    train = BatchesTogether([p.train for p in sources.values()])
-    return population, train, BatchesTogether([p.valid for p in sources.values()])
+    population = StackedRuns(members, [place[data_key(p.config)] for p in parts])
+    train = StackedBatches([p.train for p in sources.values()])
+    return population, train, StackedBatches([p.valid for p in sources.values()])
 
 
-def execute(jobs: Sequence[tuple[Job, Path]], sweep: InSweep, *, command: list[str], started: float) -> int:
+def execute(jobs: Sequence[tuple[Job, Path]], sweep: SweepContext, *, command: list[str], started: float) -> int:
     """Trains these jobs, whose folders are there, in one pass where they can be; returns the exit code.
 
     Args:
@@ -151,7 +151,7 @@ def alike(members: Sequence[Member]) -> list[list[Member]]:
     """Those that can be stacked together, those with equal optimizers beside each other."""
     groups: list[tuple[Any, list[Member]]] = []
     for member in members:
-        key = likeness(member.parts)
+        key = stack_signature(member.parts)
         group = next((group for known, group in groups if known == key), None)
         if group is None:
             groups.append((key, [member]))
@@ -162,7 +162,9 @@ def alike(members: Sequence[Member]) -> list[list[Member]]:
     return [group for _, group in groups]
 
 
-def _train(members: Sequence[Member], sweep: InSweep, signals: Signals, command: list[str], started: float) -> None:
+def _train(
+    members: Sequence[Member], sweep: SweepContext, signals: Signals, command: list[str], started: float
+) -> None:
     """Trains some that are alike, and ends each as a run of its own."""
     population, train, valid = stacked([member.parts for member in members])
     savers = {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.training.dropout import KeyedDropout
+from trainer.training.dropout import SeededDropout
 
 
 class StackedLinear(nn.Linear):
@@ -87,7 +87,7 @@ class StackedDropout(nn.Module):
     def __init__(self, layer: str) -> None:
         super().__init__()
         self.layer = layer
-        self.runs: list[KeyedDropout] = []
+        self.runs: list[SeededDropout] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
         return _Dropout.apply(inputs, self.marker, self.runs) if self.training else inputs
@@ -97,14 +97,14 @@ class _Dropout(torch.autograd.Function):
     generate_vmap_rule = False
 
     @staticmethod
-    def forward(inputs: Tensor, marker: Tensor, runs: list[KeyedDropout]) -> Tensor:
+    def forward(inputs: Tensor, marker: Tensor, runs: list[SeededDropout]) -> Tensor:
         raise AssertionError("only under vmap are there several runs")
 
     @staticmethod
     def setup_context(context: Any, inputs: tuple[Any, ...], output: Tensor) -> None: ...
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, inputs: Tensor, marker_R: Tensor, runs: list[KeyedDropout]) -> Any:
+    def vmap(info: Any, in_dims: Any, inputs: Tensor, marker_R: Tensor, runs: list[SeededDropout]) -> Any:
         inputs = inputs.expand(len(runs), *inputs.shape) if in_dims[0] is None else inputs.movedim(in_dims[0], 0)
         factors = torch.empty(inputs.shape, dtype=inputs.dtype, device=inputs.device)
         for run, dropout in enumerate(runs):
@@ -119,7 +119,7 @@ def stackable(model: nn.Module) -> list[StackedDropout]:
         if type(module) is nn.Linear:
             module.__class__ = StackedLinear
         for name, child in list(module.named_children()):
-            if isinstance(child, KeyedDropout):
+            if isinstance(child, SeededDropout):
                 found.append(StackedDropout(child.layer))
                 setattr(module, name, found[-1])
     return found

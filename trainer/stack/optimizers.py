@@ -61,7 +61,7 @@ class StackedOptimizer:
         names = {parameter: name for name, parameter in states[0].model.named_parameters()}
         self.parts: list[slice] = []
         self.optimizers: list[Optimizer] = []
-        self.fused: list[Fused] = []
+        self.fused: list[FusedUpdate] = []
         self.names = [[names[p] for p in group["params"]] for group in states[0].optimizer.param_groups]
         self._join()
 
@@ -126,13 +126,13 @@ class StackedOptimizer:
         self.shared = True
         for state in self.states:
             state.optimizer.__dict__["_opt_called"] = True  # not always by itself, but schedulers ask for it
-        if all(Fused.fits(optimizer) for optimizer in self.optimizers):
+        if all(FusedUpdate.fits(optimizer) for optimizer in self.optimizers):
             first = self.optimizers[0]
             steps = [
                 [first.state[p].get("step", torch.zeros(())) for p in group["params"]] for group in first.param_groups
             ]
             self.counts = [[step.clone() for step in group] for group in steps]
-            self.fused = [Fused(optimizer, self.counts) for optimizer in self.optimizers]
+            self.fused = [FusedUpdate(optimizer, self.counts) for optimizer in self.optimizers]
         for part, optimizer in zip(self.parts, self.optimizers, strict=True):
             if not _alone(part):
                 self._share_part(part, optimizer)
@@ -199,7 +199,7 @@ KERNELS: dict[type[Optimizer], tuple[Callable[..., None], tuple[str, ...], Calla
 }
 
 
-class Fused:
+class FusedUpdate:
     """An optimizer's further steps.
 
     Args:

@@ -21,12 +21,12 @@ from trainer.components.loss import Criterion
 from trainer.data.tasks import Classification
 from trainer.stack.layers import stackable
 from trainer.stack.optimizers import StackedOptimizer, runs_of_equal
-from trainer.training.population import HALVES, Solo, weight_of
+from trainer.training.population import HALVES, SingleRun, weight_of
 from trainer.training.state import RunState
-from trainer.training.sums import Sums
+from trainer.training.sums import RunningSums
 
 
-class Stacked:
+class StackedRuns:
     """A population of several runs whose tensors have the same shapes.
 
     Args:
@@ -37,7 +37,7 @@ class Stacked:
         ValueError: models with auxiliary heads, or with BatchNorm in half precision.
     """
 
-    def __init__(self, members: Sequence[Solo], rows: Sequence[int] | None = None) -> None:
+    def __init__(self, members: Sequence[SingleRun], rows: Sequence[int] | None = None) -> None:
         self.members = list(members)
         first = members[0]
         if hasattr(first.state.model, "auxiliary_weight"):
@@ -64,7 +64,7 @@ class Stacked:
         averages = [state.average.module for state in self.states if state.average is not None]
         self.average = _stacked([{**dict(m.named_parameters()), **dict(m.named_buffers())} for m in averages])
         self.optimizer = StackedOptimizer(self.states, self.parameters)
-        self.sums = Sums.joined([state.sums for state in self.states])
+        self.sums = RunningSums.joined([state.sums for state in self.states])
         dropouts = [{dropout.layer: dropout for dropout in member.dropouts} for member in self.members]
         for layer in self.layers:
             layer.runs = [run[layer.layer] for run in dropouts]
@@ -84,7 +84,7 @@ class Stacked:
         self.averaged = bool(self.average)
         self.structure.eval()
 
-    def release(self) -> None:
+    def unfreeze(self) -> None:
         raise AssertionError("runs with frozen parts are not stacked")
 
     def samples(self, targets: Tensor) -> int:
@@ -94,7 +94,7 @@ class Stacked:
         shared = self.rows is None
         if all(criterion.class_weights is None for _, criterion in self.judges):
             return self.samples(targets)
-        targets = self.own(targets)
+        targets = self.select_per_run(targets)
         found = [
             weight_of(criterion, targets if shared else targets[run])
             for part, criterion in self.judges
@@ -102,18 +102,18 @@ class Stacked:
         ]
         return torch.stack([torch.as_tensor(weight, device=self.device).to(self.sums.weight_R) for weight in found])
 
-    def own(self, batch: Tensor) -> Tensor:
+    def select_per_run(self, batch: Tensor) -> Tensor:
         return batch if self.rows is None else batch.index_select(0, self.index_R)
 
     def forward(self, inputs: Tensor, targets: Tensor, micro: int = 0) -> tuple[Tensor, Tensor]:
-        moment = (self.states[0].step, micro)
+        position = (self.states[0].step, micro)
         for member in self.members:
             for dropout in member.dropouts:
-                dropout.moment = moment
+                dropout.position = position
         outputs_RBC = self._call(inputs)
         return outputs_RBC, self._losses(outputs_RBC, targets)
 
-    def scaled(self, loss: Tensor) -> Tensor:
+    def objective(self, loss: Tensor) -> Tensor:
         """The sum: the gradient of each run's loss is its own."""
         return loss.sum()
 
@@ -125,7 +125,7 @@ class Stacked:
             return self._losses(outputs, targets).tolist()
 
     def figures(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
-        targets, task = self.own(targets), self.sums.task
+        targets, task = self.select_per_run(targets), self.sums.task
         if isinstance(task, Classification) and not task.extra:  # for all at once; the others are costlier anyway
             return [{"accuracy": n / outputs.shape[-2]} for n in task.correct(outputs, targets).tolist()]
         shared = self.rows is None
@@ -151,7 +151,7 @@ class Stacked:
         for parameter in self.parameters.values():
             parameter.grad = None
 
-    def leave(self, leaving: Collection[RunState]) -> None:
+    def remove(self, leaving: Collection[RunState]) -> None:
         """The stack is compacted; gradients go with it."""
         kept = [run for run, state in enumerate(self.states) if state not in leaving]
         if len(kept) == len(self.states):
@@ -178,7 +178,7 @@ class Stacked:
 
     def _losses(self, outputs_RBC: Tensor, targets: Tensor) -> Tensor:
         """[R]; runs with the same loss are judged together."""
-        targets, shared = self.own(targets), self.rows is None
+        targets, shared = self.select_per_run(targets), self.rows is None
         found = [
             vmap(criterion, in_dims=(0, None if shared else 0))(outputs_RBC[part], targets if shared else targets[part])
             for part, criterion in self.judges
@@ -192,7 +192,7 @@ class Stacked:
         context = nullcontext() if half is None else torch.autocast(self.device.type, half)
         with context:
             call = vmap(self._one, in_dims=(0, None if self.rows is None else 0, 0), randomness="error")
-            outputs = call(tensors, self.own(inputs), self.marker_R)
+            outputs = call(tensors, self.select_per_run(inputs), self.marker_R)
         return outputs if half is None else outputs.float()
 
     def _one(self, tensors: dict[str, Tensor], inputs: Tensor, marker: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ def detach(state: RunState) -> None:
             tensor.grad = None
     for held in state.optimizer.state.values():
         held.update({key: value.clone() for key, value in held.items() if isinstance(value, Tensor)})
-    for name in Sums.NAMES:
+    for name in RunningSums.NAMES:
         setattr(state.sums, name, getattr(state.sums, name).clone())
 
 

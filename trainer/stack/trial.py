@@ -9,26 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.components.assemble import Parts
+from trainer.components.assemble import Components
 from trainer.config.compose import Job
-from trainer.data.loader import Shared
+from trainer.data.loader import DataCache
 from trainer.errors import UserError
-from trainer.stack.compatible import likeness
+from trainer.stack.compatible import stack_signature
 from trainer.stack.group import Builder, stacked
-from trainer.stack.population import Stacked
+from trainer.stack.population import StackedRuns
 from trainer.training.step import train_step
 
 SOME = 16  # runs that are looked at
 ROUNDING = 0.03  # that a stack's arithmetic may differ by from a single run's, in a step of bfloat16
 
 
-def parts_of(jobs: Sequence[Job], shared: Shared, trusted: bool) -> Iterator[Parts]:
+def parts_of(jobs: Sequence[Job], shared: DataCache, trusted: bool) -> Iterator[Components]:
     """Built anew, each when it is asked for."""
     builder = Builder(jobs, trusted=trusted, shared=shared)
     return (builder.build(job)[0] for job in jobs)
 
 
-def prove(jobs: Sequence[Job], shared: Shared, trusted: bool) -> None:
+def verify_stacked_step(jobs: Sequence[Job], shared: DataCache, trusted: bool) -> None:
     """One step and one evaluation of two runs of each kind, of few samples; the first must fare as it does alone.
 
     Raises:
@@ -36,7 +36,7 @@ def prove(jobs: Sequence[Job], shared: Shared, trusted: bool) -> None:
     """
     kinds: list[tuple[Any, list[Job]]] = []
     for job, parts in zip(jobs[:SOME], parts_of(jobs[:SOME], shared, trusted), strict=False):
-        key = likeness(parts)
+        key = stack_signature(parts)
         known = next((group for known, group in kinds if known == key), None)
         if known is None:
             kinds.append((key, known := []))
@@ -55,18 +55,18 @@ def _near(some: Tensor, other: Tensor) -> bool:
     return torch.allclose(some, other, ROUNDING, ROUNDING * scale, equal_nan=True)
 
 
-def _step(parts: Sequence[Parts]) -> list[Tensor]:
+def _step(parts: Sequence[Components]) -> list[Tensor]:
     """Of the first run after a step: its training loss, its gradients in one, each of its buffers."""
     population, train, _ = stacked(parts)
     population.train()
     axis, first = population.batch_axis, parts[0].state
     inputs, targets = (_few(tensor, axis) for tensor in next(iter(train.epoch(0))))
     gradients: dict[str, Tensor] = {}
-    watched = population.parameters if isinstance(population, Stacked) else dict(first.model.named_parameters())
+    watched = population.parameters if isinstance(population, StackedRuns) else dict(first.model.named_parameters())
 
     def keep(name: str, parameter: Tensor) -> None:
         assert parameter.grad is not None
-        gradients[name] = (parameter.grad[0] if isinstance(population, Stacked) else parameter.grad).clone()
+        gradients[name] = (parameter.grad[0] if isinstance(population, StackedRuns) else parameter.grad).clone()
 
     for name, parameter in watched.items():
         parameter.register_post_accumulate_grad_hook(partial(keep, name))

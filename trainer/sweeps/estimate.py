@@ -8,9 +8,9 @@ from trainer.components.assemble import assemble
 from trainer.config.compose import Job
 from trainer.config.keys import SweepConfig
 from trainer.data.batches import Batch
-from trainer.data.loader import Shared
+from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError, raised_at
-from trainer.processes import elsewhere
+from trainer.processes import run_in_subprocess
 from trainer.records.compare import varying
 from trainer.report.leaderboard import print_table
 from trainer.run.measure import SECONDS, measure
@@ -55,10 +55,10 @@ def show_plan(jobs: Sequence[Job], settings: SweepConfig, prepared: Plan) -> int
 
 def _measured(job: Job, prepared: Plan, limit: float) -> tuple[float, int]:
     """Seconds of an epoch and bytes of a checkpoint, measured in a process of its own."""
-    return elsewhere(prepared.devices, _measure, job, prepared.devices[0], prepared.shared, limit)
+    return run_in_subprocess(prepared.devices, _measure, job, prepared.devices[0], prepared.shared, limit)
 
 
-def _measure(job: Job, device: str, shared: Shared, limit: float) -> tuple[float, int]:
+def _measure(job: Job, device: str, shared: DataCache, limit: float) -> tuple[float, int]:
     job.config.device = device
     try:
         return measure(assemble(job.config, shared=shared), _any_step, limit)

@@ -23,7 +23,7 @@ from trainer.sweeps import halving
 from trainer.sweeps.grid import identity, names
 from trainer.sweeps.plan import Plan, plan
 from trainer.sweeps.search import Search
-from trainer.sweeps.workers import Ended, Task, Workers
+from trainer.sweeps.workers import JobExit, Task, Workers
 
 STATES = {
     "completed": "done",
@@ -110,7 +110,7 @@ class Sweep:
                 while self.search and len(self.jobs) < self.search.trials:
                     yield self._task(self._asked(self.search, prepared))
 
-            def ended(end: Ended) -> bool:
+            def ended(end: JobExit) -> bool:
                 nonlocal going
                 going = self._ended(end) and going
                 return going
@@ -141,7 +141,7 @@ class Sweep:
             self.ledger.change(entry, "running")
         launch(self.launcher, self.folder, [entry.number for entry in entries], self.command)
         for entry in entries:
-            self._ended(Ended(self._task(entry), 0))
+            self._ended(JobExit(self._task(entry), 0))
 
     def _task(self, entry: Entry, pause_at: int | None = None, *, test: bool = False) -> Task:
         job = self.jobs[entry.number]
@@ -173,13 +173,13 @@ class Sweep:
                 self.ledger.change(self.ledger.entries[single.number], "running")
         self.view.started(task.number, self.ledger.entries[task.number], len(task.each))
 
-    def _ended(self, end: Ended) -> bool:
+    def _ended(self, end: JobExit) -> bool:
         """Notes how a task ended; returns whether the sweep goes on."""
         going = [self._job_ended(replace(end, task=single)) for single in end.task.each]
         self._write()
         return all(going)
 
-    def _job_ended(self, end: Ended) -> bool:
+    def _job_ended(self, end: JobExit) -> bool:
         """Notes how a job ended; returns whether the sweep goes on."""
         entry = self.ledger.entries[end.task.number]
         results = read_results(end.task.place) or {}
@@ -226,7 +226,7 @@ class Sweep:
         others = f" and {len(best) - 1} more of its setting" if len(best) > 1 else ""
         self.view.say(f"testing    the winner, {best[0].name}{others}")
 
-        def ended(end: Ended) -> bool:
+        def ended(end: JobExit) -> bool:
             self.known.pop(end.task.number)
             if end.code:
                 self.untested = True

@@ -18,7 +18,7 @@ from trainer.config.overrides import leaves_of
 from trainer.config.schema import is_free_on_resume
 from trainer.config.stored import refuse_interpolation
 from trainer.errors import UserError, show
-from trainer.records.compare import apart
+from trainer.records.compare import differing_keys
 from trainer.records.ledger import Entry
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[st
     swept = composer.sweep_of(overrides) or {}
     given = {override.key_or_group for override in overrides}
     more, wrong = composer.read([f"{k}={v}" for k, v in swept.items() if k not in given], sweep=True)
-    told = dict.fromkeys([*problems, *found, *wrong, *several(overrides)])
+    told = dict.fromkeys([*problems, *found, *wrong, *swept_sweep_keys(overrides)])
     read: dict[str, list[Override]] = {}  # each word once, not once per job
     values = []
     for override in [*overrides, *more]:
@@ -60,17 +60,17 @@ def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[st
         for problem in job.problems:
             found_in.setdefault(problem, set()).add(job.choices.get("experiment", ""))
         job.id = identity(job)
-        for key, those in apart(jobs.setdefault(job.id, job).stored, job.stored).items():
+        for key, those in differing_keys(jobs.setdefault(job.id, job).stored, job.stored).items():
             one = differing.setdefault(key, [])
             one += [value for value in those if value not in one]
     told |= dict.fromkeys(_placed(found_in, list(experiments)))
-    told |= {one_job(key, those): None for key, those in differing.items()}
+    told |= {not_a_job_key(key, those): None for key, those in differing.items()}
     if told:
         raise UserError(*told)
     return list(jobs.values())
 
 
-def several(overrides: Sequence[Override]) -> list[str]:
+def swept_sweep_keys(overrides: Sequence[Override]) -> list[str]:
     """A sentence for each of the sweep's own keys that is given several values."""
     return [
         f"{override.input_line}: it is the whole sweep's and cannot differ from job to job: "
@@ -116,7 +116,7 @@ def identity(job: Job) -> str:
     return blake2b(json.dumps(leaves, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
 
-def one_job(key: str, values: Sequence[Any]) -> str:
+def not_a_job_key(key: str, values: Sequence[Any]) -> str:
     """Says that values of a key make no jobs of their own."""
     return (
         f"{key}={','.join(map(show, values))}: cannot differ from job to job: a run may go on with any of these, so "

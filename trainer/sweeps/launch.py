@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from trainer.data.loader import Shared
+from trainer.data.loader import DataCache
 from trainer.errors import UserError
 from trainer.sweeps.workers import Task
 
@@ -81,5 +81,5 @@ def run_job(config: DictConfig) -> float | None:
     job = stored_job(entry, folder, trust=True)  # the sweep, which wrote it, has checked it
     place = folder / entry.name
     place.mkdir(exist_ok=True)
-    run_task(Task(entry.number, job, place), job.config.device, list(config.command), Shared())
+    run_task(Task(entry.number, job, place), job.config.device, list(config.command), DataCache())
     return Row(entry, str(entry.stored["monitor"]), read_results(place) or {}).value

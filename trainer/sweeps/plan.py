@@ -18,11 +18,11 @@ from trainer.components.targets import OUR_MODULES, check
 from trainer.config.compose import Job
 from trainer.config.keys import HalvingConfig, SweepConfig
 from trainer.config.overrides import leaves_of
-from trainer.config.schema import PARTS, Config, Duration
-from trainer.data.loader import Shared
+from trainer.config.schema import GROUPS, Config, Duration
+from trainer.data.loader import DataCache
 from trainer.errors import UserError, raised_at
-from trainer.processes import elsewhere
-from trainer.report.console import Waiting
+from trainer.processes import run_in_subprocess
+from trainer.report.console import StatusBar
 
 LIGHT = 1_000_000  # parameters
 # Where a number decides nothing of what is built and read; optimizer and schedule are tried for each job.
@@ -56,7 +56,7 @@ class Plan:
     devices: list[str]
     threads: int
     halving: HalvingConfig = field(default_factory=HalvingConfig)
-    shared: Shared = field(default_factory=Shared)
+    shared: DataCache = field(default_factory=DataCache)
     light: bool = True
     used: tuple[int, int] = (1, 1)
 
@@ -118,7 +118,7 @@ def validate(jobs: Sequence[Job], prepared: Plan, *, trusted: bool = True) -> No
     problems = dict.fromkeys(_problems(own, prepared, trusted))
     if foreign:
         prepared.light = False
-        problems |= dict.fromkeys(elsewhere(prepared.devices, _own_problems, foreign, prepared, trusted))
+        problems |= dict.fromkeys(run_in_subprocess(prepared.devices, _own_problems, foreign, prepared, trusted))
     if problems:
         raise UserError(*problems)
 
@@ -129,7 +129,7 @@ def _is_ours(job: Job) -> bool:
 
 def own_targets(job: Job) -> list[str]:
     """`part._target_=name` of each part that a user wrote."""
-    targets = {part: getattr(job.config, part).target for part in PARTS}
+    targets = {part: getattr(job.config, part).target for part in GROUPS}
     return [
         f"{part}._target_={target}"
         for part, target in targets.items()
@@ -151,7 +151,7 @@ def _own_problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[st
 def _problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[str]:
     problems: dict[str, None] = {}
     for job in jobs:
-        problems |= dict.fromkeys(check(job.config, PARTS, trusted=trusted or job.config.trust))
+        problems |= dict.fromkeys(check(job.config, GROUPS, trusted=trusted or job.config.trust))
     if problems:
         return list(problems)
     kinds: dict[str, list[Job]] = {}
@@ -160,7 +160,7 @@ def _problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[str]:
     for alike in kinds.values():
         config = replace(alike[0].config, device="cpu", threads="1", compile=False)
         try:
-            with Waiting(lambda: None) as progress:
+            with StatusBar(lambda: None) as progress:
                 parts = assemble(config, trusted=trusted or config.trust, shared=prepared.shared, progress=progress)
         except UserError as error:
             problems |= dict.fromkeys(error.problems)

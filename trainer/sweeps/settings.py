@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from trainer.config.compose import Composer, Job
 from trainer.config.keys import SweepConfig
 from trainer.errors import UserError
-from trainer.sweeps.grid import several
+from trainer.sweeps.grid import swept_sweep_keys
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 
 @dataclass
-class Typed:
+class ResumeOverrides:
     """What is typed beside `resume=SWEEP`.
 
     Attributes:
@@ -33,17 +33,17 @@ class Typed:
         return any(override.key_or_group == key for override in self.settings)
 
 
-def typed(composer: Composer, words: Sequence[str], problems: Sequence[str]) -> Typed:
+def typed(composer: Composer, words: Sequence[str], problems: Sequence[str]) -> ResumeOverrides:
     """The words of a resumption, told apart.
 
     Raises:
         UserError: with `problems` first.
     """
     overrides, found = composer.read(words, sweep=True)
-    found += several(overrides)
+    found += swept_sweep_keys(overrides)
     if problems or found:
         raise UserError(*problems, *found)
-    made = Typed()
+    made = ResumeOverrides()
     for override in overrides:
         key = override.key_or_group
         if key == "trust":

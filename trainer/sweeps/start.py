@@ -9,16 +9,16 @@ from pathlib import Path
 from trainer.config.compose import Composer, Job
 from trainer.config.keys import SweepConfig
 from trainer.errors import UserError
-from trainer.records.compare import apart, varying
+from trainer.records.compare import differing_keys, varying
 from trainer.records.folder import OUTPUTS, new_folder
 from trainer.records.ledger import FINAL, Ledger
-from trainer.stack.checkpoint import deal_out
+from trainer.stack.checkpoint import restore_members
 from trainer.stack.choose import Stacks, choose, hint
 from trainer.sweeps.executor import Sweep, new_entries
-from trainer.sweeps.grid import compose_jobs, one_job, stored_job
+from trainer.sweeps.grid import compose_jobs, not_a_job_key, stored_job
 from trainer.sweeps.plan import Plan, plan, validate
 from trainer.sweeps.search import Search, examples
-from trainer.sweeps.settings import Typed, changed, check, is_sampled, settings_of, typed
+from trainer.sweeps.settings import ResumeOverrides, changed, check, is_sampled, settings_of, typed
 from trainer.sweeps.workers import wait_for
 
 
@@ -100,7 +100,12 @@ def resumed_sweep(
 
 
 def _resumed_study(
-    composer: Composer, ledger: Ledger, jobs: list[Job], given: Typed, command: list[str], launcher: Sequence[str]
+    composer: Composer,
+    ledger: Ledger,
+    jobs: list[Job],
+    given: ResumeOverrides,
+    command: list[str],
+    launcher: Sequence[str],
 ) -> int:
     """What is missing of a study: jobs that were under way, and trials that it has not asked for yet."""
     if given.jobs:
@@ -143,8 +148,8 @@ def _added(composer: Composer, ledger: Ledger, given: dict[str, str]) -> list[Jo
     kept = [word for word in ledger.words if word.lstrip("+~").partition("=")[0] not in given]
     known = {entry.id: entry.stored for entry in ledger.entries}
     jobs = compose_jobs(composer, [*kept, *given.values()])
-    changes = [apart(known[job.id], job.stored) for job in jobs if job.id in known]
-    problems = {one_job(key, change[key]): None for change in changes for key in change if key in given}
+    changes = [differing_keys(known[job.id], job.stored) for job in jobs if job.id in known]
+    problems = {not_a_job_key(key, change[key]): None for change in changes for key in change if key in given}
     if problems:
         raise UserError(*problems)
     return [job for job in jobs if job.id not in known]
@@ -175,7 +180,7 @@ def _continue_stacks(
     stacked = {number for stack in ledger.stacks if len(stack) > 1 for number in stack}
     for number in stacked:
         wait_for(ledger.folder / ledger.entries[number].name)
-    for note in deal_out(ledger.folder, {entry.name: entry.state not in FINAL for entry in ledger.entries}):
+    for note in restore_members(ledger.folder, {entry.name: entry.state not in FINAL for entry in ledger.entries}):
         print(note)
     known = stacked if anew else {number for stack in ledger.stacks for number in stack}
     open_ones = [e.number for e in ledger.entries if e.state not in FINAL and e.number not in known]

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainer.config.compose import Job
-from trainer.data.loader import Shared
+from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError
 from trainer.processes import context_for
 from trainer.records.folder import is_running, read_results, write_failure
 from trainer.run.results import versions
-from trainer.run.run import InSweep, execute
+from trainer.run.run import SweepContext, execute
 from trainer.signals import Signals
 
 LOOK_SECONDS = 0.25
@@ -54,7 +54,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Ended:
+class JobExit:
     """How a task's process came to its end."""
 
     task: Task
@@ -85,7 +85,7 @@ class Workers:
     """
 
     def __init__(
-        self, devices: Sequence[str], command: list[str], shared: Shared, private: Sequence[IO[Any]] = ()
+        self, devices: Sequence[str], command: list[str], shared: DataCache, private: Sequence[IO[Any]] = ()
     ) -> None:
         self.devices, self.command, self.shared = list(devices), command, shared
         self.context = context_for(devices)
@@ -99,7 +99,7 @@ class Workers:
         tasks: Iterable[Task],
         signals: Signals,
         started: Callable[[Task], None],
-        ended: Callable[[Ended], bool],
+        ended: Callable[[JobExit], bool],
         look: Callable[[list[Task]], None],
     ) -> None:
         """Runs all tasks; returns when the last one has ended, or, after a signal, when all have saved.
@@ -125,7 +125,7 @@ class Workers:
                 for process in self._finished():
                     task, device = self.running.pop(process)
                     free.append(device)
-                    going_on = ended(Ended(task, process.exitcode or 0)) and going_on
+                    going_on = ended(JobExit(task, process.exitcode or 0)) and going_on
                 if (signals.received is not None or not going_on) and not told:
                     told = True
                     self._tell(signal.SIGTERM)
@@ -161,7 +161,7 @@ class Workers:
 
 
 def _work(
-    task: Task, device: str, command: list[str], shared: Shared, private: Sequence[IO[Any]], parent: int | None
+    task: Task, device: str, command: list[str], shared: DataCache, private: Sequence[IO[Any]], parent: int | None
 ) -> None:
     """The life of a worker process."""
     started = time.perf_counter()
@@ -181,7 +181,7 @@ def _work(
     sys.exit(code)
 
 
-def run_task(task: Task, device: str, command: list[str], shared: Shared, started: float | None = None) -> int:
+def run_task(task: Task, device: str, command: list[str], shared: DataCache, started: float | None = None) -> int:
     """Runs a task in this process; returns its exit code. What goes wrong stands in the job's results.json."""
     for single in task.each:
         config = single.job.config
@@ -193,7 +193,7 @@ def run_task(task: Task, device: str, command: list[str], shared: Shared, starte
     try:
         for single in task.each:
             wait_for(single.place)
-        sweep = InSweep(task.place, task.trusted, task.pause_at, shared)
+        sweep = SweepContext(task.place, task.trusted, task.pause_at, shared)
         if task.members:
             from trainer.stack import group
 

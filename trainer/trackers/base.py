@@ -25,7 +25,7 @@ class Tracker(Protocol):
         """The run is over; nothing follows."""
 
 
-class Guarded:
+class SafeTracker:
     """A tracker that may fail without harm; None where there is none.
 
     Args:
@@ -70,7 +70,7 @@ def problems(config: LoggerConfig) -> list[str]:
     return [f"logger={config.name}: {library} is not installed. pip install 'trainer-cli[{library}]'"]
 
 
-def leads_out(config: LoggerConfig) -> str | None:
+def external_destination(config: LoggerConfig) -> str | None:
     """Where results would be sent from this machine; None where they stay on it."""
     if config.name == "wandb" and config.online:
         return "Weights & Biases"

@@ -26,7 +26,7 @@ AUTO_SHARE = 0.02  # of the time that `every=auto` spends on saving
 BYTES_PER_SECOND = 200e6  # of a first save, before one was measured
 
 
-class Damaged(Exception):
+class CheckpointError(Exception):
     """A checkpoint file is not what was written, or is no checkpoint; the text says why."""
 
 
@@ -49,20 +49,20 @@ def read(path: Path) -> Any:
         if zipfile.is_zipfile(path):  # older files than torch 1.6 are none
             with zipfile.ZipFile(path) as archive:
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                    raise Damaged("it is compressed, which no checkpoint of torch is")
+                    raise CheckpointError("it is compressed, which no checkpoint of torch is")
                 if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                    raise Damaged("its parts are larger than the file, which no checkpoint's are")
+                    raise CheckpointError("its parts are larger than the file, which no checkpoint's are")
                 if (bad := archive.testzip()) is not None:
-                    raise Damaged(f"the checksum of {bad} is wrong")
+                    raise CheckpointError(f"the checksum of {bad} is wrong")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a pickle that no version of torch has written, which is refused anyway
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Damaged:
+    except CheckpointError:
         raise
     except FileNotFoundError as error:
-        raise Damaged("it is not there") from error
+        raise CheckpointError("it is not there") from error
     except Exception as error:  # whatever a reader of damaged or hostile bytes comes upon
-        raise Damaged(_reason(path, str(error))) from error
+        raise CheckpointError(_reason(path, str(error))) from error
 
 
 def _reason(path: Path, said: str) -> str:
@@ -88,11 +88,11 @@ def load(path: Path) -> dict[str, Any]:
     """
     content = read(path)
     if not isinstance(content, dict) or "format" not in content:
-        raise Damaged("it is no checkpoint of this program")
+        raise CheckpointError("it is no checkpoint of this program")
     if not isinstance(content["format"], int):
-        raise Damaged("its format is no number")
+        raise CheckpointError("its format is no number")
     if content["format"] > FORMAT:
-        raise Damaged(f"its format {content['format']} is newer than {FORMAT}, the newest this version reads")
+        raise CheckpointError(f"its format {content['format']} is newer than {FORMAT}, the newest this version reads")
     return content
 
 
@@ -110,9 +110,9 @@ def newest(folder: Path, holds: Callable[[dict[str, Any]], bool]) -> tuple[dict[
         try:
             content = load(path)
             if not holds(content):
-                raise Damaged("it does not hold what this program writes there")
+                raise CheckpointError("it does not hold what this program writes there")
             return content, notes
-        except Damaged as damage:
+        except CheckpointError as damage:
             notes.append(f"{path} is damaged: {damage}.")
     return None, notes
 

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from trainer.seeds import derive
 
 
-class KeyedDropout(nn.Module):
+class SeededDropout(nn.Module):
     """`nn.Dropout` with a mask drawn from a generator seeded by (seed, layer, step, micro-batch, call).
 
     The inputs [B, ...] are scaled by 1 / (1 - p), as torch does it.
@@ -17,17 +17,17 @@ class KeyedDropout(nn.Module):
     def __init__(self, p: float, seed: int, layer: str) -> None:
         super().__init__()
         self.p, self.seed, self.layer = p, seed, layer
-        self.moment = (0, 0)
+        self.position = (0, 0)
         self._generator: Generator | None = None
 
     @property
-    def moment(self) -> tuple[int, int]:
+    def position(self) -> tuple[int, int]:
         """Optimizer step and micro-batch; setting it begins a forward pass."""
         return self._moment
 
-    @moment.setter
-    def moment(self, moment: tuple[int, int]) -> None:
-        self._moment, self._calls = moment, 0
+    @position.setter
+    def position(self, position: tuple[int, int]) -> None:
+        self._moment, self._calls = position, 0
 
     @torch.compiler.disable
     def forward(self, inputs: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class KeyedDropout(nn.Module):
         return f"p={self.p}"
 
 
-def key_dropout(model: nn.Module, seed: int) -> list[KeyedDropout]:
+def seed_dropout(model: nn.Module, seed: int) -> list[SeededDropout]:
     """Replaces every `nn.Dropout` in `model`, which it mutates; layers are named by their path. Returns the new ones.
 
     Other modules that draw (`F.dropout`, stochastic depth) use torch's own stream, whose state a checkpoint holds.
@@ -59,7 +59,7 @@ def key_dropout(model: nn.Module, seed: int) -> list[KeyedDropout]:
     found = [(path, module) for path, module in model.named_modules() if type(module) is nn.Dropout]
     keyed = []
     for path, module in found:
-        replacement = KeyedDropout(module.p, seed, path).train(module.training)
+        replacement = SeededDropout(module.p, seed, path).train(module.training)
         parent, _, name = path.rpartition(".")
         if not path:
             continue

@@ -10,7 +10,7 @@ from torch import Tensor
 from trainer.data.batches import Batches
 from trainer.data.tasks import Task
 from trainer.signals import Signals
-from trainer.training.population import Population, Solo
+from trainer.training.population import Population, SingleRun
 from trainer.training.step import eval_step
 
 
@@ -41,7 +41,9 @@ def evaluate(population: Population, batches: Batches, signals: Signals) -> tupl
     return outputs, targets
 
 
-def judge(population: Solo, task: Task, batches: Batches, signals: Signals) -> tuple[Tensor, Tensor, dict[str, Any]]:
+def judge(
+    population: SingleRun, task: Task, batches: Batches, signals: Signals
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Outputs [N, C] and targets [N] of a whole part, and the `test` block of results.json for them.
 
     Raises:

@@ -24,20 +24,20 @@ def within(name: str, path: str) -> bool:
 
 
 @dataclass
-class Frozen:
+class FrozenParameters:
     """What is held: parameters without gradient, and modules in eval mode."""
 
     parameters: list[nn.Parameter] = field(default_factory=list)
     modules: list[nn.Module] = field(default_factory=list)
 
-    def release(self) -> None:
+    def unfreeze(self) -> None:
         """Lets everything go."""
         for parameter in self.parameters:
             parameter.requires_grad_(True)
         self.parameters, self.modules = [], []
 
 
-def freeze(model: nn.Module, patterns: list[str]) -> Frozen:
+def freeze(model: nn.Module, patterns: list[str]) -> FrozenParameters:
     """Holds the parameters whose names match.
 
     Modules all of whose parameters are held stay in eval mode, so that their statistics and dropout hold too; with
@@ -60,7 +60,7 @@ def freeze(model: nn.Module, patterns: list[str]) -> Frozen:
         parameter.requires_grad_(False)
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(f"freeze={','.join(patterns)}: nothing is left to train.")
-    return Frozen(held, [module for path, module in model.named_modules() if _is_held(path, module, head)])
+    return FrozenParameters(held, [module for path, module in model.named_modules() if _is_held(path, module, head)])
 
 
 def _is_held(path: str, module: nn.Module, head: str) -> bool:

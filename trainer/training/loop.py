@@ -96,7 +96,7 @@ class Fit:
             if not self.population.states:
                 return
             if self.config.unfreeze_at is not None and epoch >= self.config.unfreeze_at:
-                self.population.release()
+                self.population.unfreeze()
             for batches in grouped(self.train.epoch(epoch, self.population.states[0].batch), self.config.accumulate):
                 self.signals.check()
                 self._step(batches)
@@ -163,7 +163,7 @@ class Fit:
     def _end(self, ending: dict[RunState, Outcome]) -> None:
         """Saves what is finite; these runs leave."""
         self._count_time()
-        self.population.leave(ending.keys())
+        self.population.remove(ending.keys())
         for state, reason in ending.items():
             if state.step and reason.status != "diverged":
                 try:
@@ -176,7 +176,7 @@ class Fit:
 
     def _look(self) -> None:
         """Lets go those whose training loss was not finite; waits for the device."""
-        if lost := self.population.sums.lost():
+        if lost := self.population.sums.nonfinite_runs():
             self._lose(NonFinite("the training loss is", lost))
 
     def _lose(self, what: NonFinite) -> None:
@@ -230,7 +230,7 @@ class Fit:
         better = state.best is None or sign * (value - state.best.value) > state.config.min_delta
         if better:
             state.best = Best(value, state.epoch, state.step, state.weights(), row)
-        state.waits = 0 if better else state.waits + 1
+        state.num_bad_validations = 0 if better else state.num_bad_validations + 1
         return better
 
     def _count_time(self) -> None:

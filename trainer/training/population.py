@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from trainer.training.dropout import KeyedDropout
-from trainer.training.freeze import Frozen
+from trainer.training.dropout import SeededDropout
+from trainer.training.freeze import FrozenParameters
 from trainer.training.state import RunState
-from trainer.training.sums import Sums
+from trainer.training.sums import RunningSums
 
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -31,7 +31,7 @@ class Population(Protocol):
     """
 
     states: list[RunState]
-    sums: Sums
+    sums: RunningSums
     device: torch.device
     batch_axis: int
 
@@ -41,7 +41,7 @@ class Population(Protocol):
     def eval(self) -> None:
         """Evaluation mode, of the averaged weights where there are any."""
 
-    def release(self) -> None:
+    def unfreeze(self) -> None:
         """Trains from now on what was frozen."""
 
     def samples(self, targets: Tensor) -> int:
@@ -50,13 +50,13 @@ class Population(Protocol):
     def weight(self, targets: Tensor) -> Tensor | int:
         """What a batch counts for in a mean loss: the weights of its samples' classes [R], or its samples' number."""
 
-    def own(self, batch: Tensor) -> Tensor:
+    def select_per_run(self, batch: Tensor) -> Tensor:
         """[R, B, ...] where each run has samples of its own; as it is where all share them."""
 
     def forward(self, inputs: Tensor, targets: Tensor, micro: int = 0) -> tuple[Tensor, Tensor]:
         """Outputs [R, B, C] and mean losses [R] of a training batch, the `micro`-th of its optimizer step."""
 
-    def scaled(self, loss: Tensor) -> Tensor:
+    def objective(self, loss: Tensor) -> Tensor:
         """The scalar to differentiate."""
 
     def update(self) -> None:
@@ -71,11 +71,11 @@ class Population(Protocol):
     def figures(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
         """What else is said of a whole part, of each run."""
 
-    def leave(self, leaving: Collection[RunState]) -> None:
+    def remove(self, leaving: Collection[RunState]) -> None:
         """These runs are in it no longer; their states stay whole, the others go on as they are."""
 
 
-class Solo:
+class SingleRun:
     """A population of one: the model is called as it is.
 
     Attributes:
@@ -95,15 +95,15 @@ class Solo:
         device: torch.device,
         *,
         precision: str = "float32",
-        frozen: Frozen | None = None,
-        dropouts: Sequence[KeyedDropout] = (),
+        frozen: FrozenParameters | None = None,
+        dropouts: Sequence[SeededDropout] = (),
         compiled: Callable[[Tensor], Any] | None = None,
         head: str = "",
     ) -> None:
         self.states, self.state = [state], state
         self.batch_axis = 0
         self.criterion, self.device, self.precision = criterion, device, precision
-        self.frozen, self.dropouts = frozen or Frozen(), dropouts
+        self.frozen, self.dropouts = frozen or FrozenParameters(), dropouts
         self.head = head
         self.trained: Callable[[Tensor], Any] = state.model.get_submodule(head) if compiled is None else compiled
         self.call = self.trained
@@ -116,11 +116,11 @@ class Solo:
         for module in self.frozen.modules:
             module.eval()
 
-    def release(self) -> None:
-        self.frozen.release()
+    def unfreeze(self) -> None:
+        self.frozen.unfreeze()
         self.train()
 
-    def leave(self, leaving: Collection[RunState]) -> None:
+    def remove(self, leaving: Collection[RunState]) -> None:
         self.states = [state for state in self.states if state not in leaving]
 
     def eval(self) -> None:
@@ -134,13 +134,13 @@ class Solo:
     def weight(self, targets: Tensor) -> Tensor | int:
         return weight_of(self.criterion, targets)
 
-    def own(self, batch: Tensor) -> Tensor:
+    def select_per_run(self, batch: Tensor) -> Tensor:
         return batch
 
     def forward(self, inputs: Tensor, targets: Tensor, micro: int = 0) -> tuple[Tensor, Tensor]:
         """Outputs [B, C] and mean loss [] of a training batch."""
         for dropout in self.dropouts:
-            dropout.moment = (self.state.step, micro)
+            dropout.position = (self.state.step, micro)
         outputs, *auxiliary = self._call(inputs)
         loss = self.criterion(outputs, targets)
         for extra in auxiliary:
@@ -148,7 +148,7 @@ class Solo:
             loss = loss + (further - further.detach())  # moves the weights and is not seen in the loss
         return outputs, loss
 
-    def scaled(self, loss: Tensor) -> Tensor:
+    def objective(self, loss: Tensor) -> Tensor:
         return self.state.scaler.scale(loss)
 
     def update(self) -> None:

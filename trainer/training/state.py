@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from trainer.config.schema import Config
 from trainer.training.schedule import Schedule
-from trainer.training.sums import Sums
+from trainer.training.sums import RunningSums
 from trainer.training.watch import Watch
 
 
@@ -47,7 +47,7 @@ class RunState:
         batch: finished batches of the epoch under way.
         step: finished optimizer steps.
         validated_step: the step at which the last validation was made; -1 before the first.
-        waits: validations in a row without a new best.
+        num_bad_validations: validations in a row without a new best.
         lr: learning rate of the last step.
         seconds: of training, over all sessions of the run.
         history: the rows of metrics.csv.
@@ -57,7 +57,7 @@ class RunState:
     optimizer: Optimizer
     schedule: Schedule
     scaler: GradScaler
-    sums: Sums
+    sums: RunningSums
     config: Config
     average: AveragedModel | None = None
     watch: Watch | None = None
@@ -65,13 +65,13 @@ class RunState:
     batch: int = 0
     step: int = 0
     validated_step: int = -1
-    waits: int = 0
+    num_bad_validations: int = 0
     lr: float = 0.0
     seconds: float = 0.0
     best: Best | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    COUNTERS = ("epoch", "batch", "step", "validated_step", "waits", "lr", "seconds")
+    COUNTERS = ("epoch", "batch", "step", "validated_step", "num_bad_validations", "lr", "seconds")
     KEYS = frozenset((*COUNTERS, "model", "optimizer", "schedule", "scaler", "sums", "best", "history", "random"))
 
     def state_dict(self) -> dict[str, Any]:

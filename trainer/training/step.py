@@ -36,9 +36,9 @@ def train_step(population: Population, batches: Sequence[Batch]) -> None:
     for micro, (inputs, targets) in enumerate(batches):
         outputs_RBC, loss_R = population.forward(inputs, targets, micro)
         share = loss_R if len(batches) == 1 else loss_R * (weights[micro] / total)
-        population.scaled(share).backward()
-        population.sums.add(loss_R.detach(), outputs_RBC.detach(), population.own(targets), weights[micro])
-    if population.device.type == "cpu" and (lost := population.sums.lost()):
+        population.objective(share).backward()
+        population.sums.add(loss_R.detach(), outputs_RBC.detach(), population.select_per_run(targets), weights[micro])
+    if population.device.type == "cpu" and (lost := population.sums.nonfinite_runs()):
         raise NonFinite("the training loss is", lost)
     update(population)
 

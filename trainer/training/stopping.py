@@ -29,10 +29,10 @@ def reason_to_stop(state: RunState, pause_at: int | None, since_counted: float) 
     if limit.debug.overfit and learned(state):
         accuracy = "accuracy 1.0, " if "valid_accuracy" in state.history[-1] else ""
         return Outcome("completed", f"the batch is learned: {accuracy}loss {state.history[-1]['valid_loss']:.4f}")
-    if limit.patience is not None and state.waits >= limit.patience and state.best:
+    if limit.patience is not None and state.num_bad_validations >= limit.patience and state.best:
         return Outcome(
             "early_stopped",
-            f"no better {limit.monitor} in {state.waits} validations (patience={limit.patience}); "
+            f"no better {limit.monitor} in {state.num_bad_validations} validations (patience={limit.patience}); "
             f"the best was {state.best.value:.4f} in epoch {state.best.epoch}",
         )
     if limit.max_steps is not None and state.step >= limit.max_steps:

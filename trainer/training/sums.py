@@ -15,7 +15,7 @@ from torch import Tensor
 from trainer.data.tasks import Task
 
 
-class Sums:
+class RunningSums:
     """Loss and right answers of each run since its last validation, summed on the device and divided once.
 
     Adding never waits for the device. A loss stays non-finite once it was, so one look at it tells of all.
@@ -36,7 +36,7 @@ class Sums:
     NAMES = ("loss_R", "weight_R", "correct_R", "count_R")
 
     @classmethod
-    def joined(cls, parts: Sequence[Sums]) -> Sums:
+    def joined(cls, parts: Sequence[RunningSums]) -> RunningSums:
         """The sums of several runs in one; from now on `parts` are views of it."""
         first = parts[0]
         whole = cls(len(parts), first.loss_R.device, first.task)
@@ -65,7 +65,7 @@ class Sums:
             self.correct_R.add_(correct_R)
         self.count_R.add_(batch)
 
-    def lost(self) -> list[int]:
+    def nonfinite_runs(self) -> list[int]:
         """The runs of which a loss was not finite; waits for the device."""
         if math.isfinite(self.loss_R.sum().item()):
             return []

@@ -27,7 +27,7 @@ from typing import IO, Any
 import numpy as np
 import PIL
 
-from trainer.data.images.decode import DIGEST_BYTES, Found, Geometry, probe
+from trainer.data.images.decode import DIGEST_BYTES, DecodeResult, ResizeSpec, probe
 from trainer.data.images.pool import Progress, decode_all
 from trainer.errors import UserError
 
@@ -40,7 +40,7 @@ WAITING = "waiting for another run that decodes the same images"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CacheKey:
     """What a store is made from.
 
     Attributes:
@@ -51,11 +51,13 @@ class Recipe:
 
     root: Path
     files: list[tuple[str, int, int, int]]
-    geometry: Geometry
+    geometry: ResizeSpec
     classes: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, root: Path, paths: Iterable[str], geometry: Geometry, classes: tuple[str, ...] | None = None) -> Recipe:
+    def of(
+        cls, root: Path, paths: Iterable[str], geometry: ResizeSpec, classes: tuple[str, ...] | None = None
+    ) -> CacheKey:
         """For these files as they are now.
 
         Raises:
@@ -91,11 +93,11 @@ def _digest(*what: Any, size: int) -> str:
 
 
 @dataclass
-class Store:
+class ImageCache:
     """An open store: `rows` [N, H, W, 3] through a mapping, which also holds the lock, and what was found."""
 
     rows: np.ndarray
-    found: Found
+    found: DecodeResult
 
 
 def default_folder() -> Path:
@@ -112,7 +114,9 @@ def default_folder() -> Path:
     return cache / "trainer" / "images"
 
 
-def obtain(recipe: Recipe, shape: tuple[int, ...], folder: Path, progress: Progress, disk_share: float = 1.0) -> Store:
+def obtain(
+    recipe: CacheKey, shape: tuple[int, ...], folder: Path, progress: Progress, disk_share: float = 1.0
+) -> ImageCache:
     """The store of these images, made if there is none.
 
     Of two runs that want the same one at once, one makes it and the other waits.
@@ -180,7 +184,7 @@ def _is_at(file: int, path: Path) -> bool:
         return False
 
 
-def _make(part: Path, file: int, recipe: Recipe, shape: tuple[int, ...], progress: Progress) -> None:
+def _make(part: Path, file: int, recipe: CacheKey, shape: tuple[int, ...], progress: Progress) -> None:
     os.ftruncate(file, 0)  # a run that was killed may have left something
     found = decode_all(recipe.paths, shape, recipe.geometry, part, progress)
     about = {"key": recipe.key, "shape": [len(recipe.files), *shape], "problems": found.problems}
@@ -193,7 +197,7 @@ def _make(part: Path, file: int, recipe: Recipe, shape: tuple[int, ...], progres
         os.fsync(file)
 
 
-def _open(path: Path, recipe: Recipe, shape: tuple[int, ...]) -> Store | None:
+def _open(path: Path, recipe: CacheKey, shape: tuple[int, ...]) -> ImageCache | None:
     """The store, if there is one, it is whole, and it holds what it should."""
     try:
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW))  # noqa: SIM115
@@ -205,10 +209,10 @@ def _open(path: Path, recipe: Recipe, shape: tuple[int, ...]) -> Store | None:
             return None
         with contextlib.suppress(PermissionError):  # of another user's: theirs to keep in use
             os.utime(file.fileno())
-        return Store(np.memmap(file, np.uint8, "r", shape=(len(recipe.files), *shape)), found)
+        return ImageCache(np.memmap(file, np.uint8, "r", shape=(len(recipe.files), *shape)), found)
 
 
-def _read(file: IO[bytes], recipe: Recipe, shape: tuple[int, ...]) -> Found | None:
+def _read(file: IO[bytes], recipe: CacheKey, shape: tuple[int, ...]) -> DecodeResult | None:
     """What the file says became of the images; None where it is damaged or says something else."""
     count, row = len(recipe.files), math.prod(shape)
     length = file.seek(0, os.SEEK_END)
@@ -233,7 +237,7 @@ def _read(file: IO[bytes], recipe: Recipe, shape: tuple[int, ...]) -> Found | No
     for number, _ in problems:
         if not 0 <= number < count or probe(recipe.paths[number], recipe.geometry) is not None:
             return None
-    return Found(described[: count * DIGEST_BYTES], problems)
+    return DecodeResult(described[: count * DIGEST_BYTES], problems)
 
 
 def _tidy(folder: Path, coming: Path, needed: int) -> None:

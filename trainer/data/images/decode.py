@@ -29,7 +29,7 @@ class BadImage(ValueError):
     """A file from which no pixels can be had; the text says why, after the file's name."""
 
 
-class Unequal(ValueError):
+class SizeMismatch(ValueError):
     """An image that is not of the size that all have; `row` is its number, the text its own size."""
 
     def __init__(self, row: int, size: str) -> None:
@@ -38,7 +38,7 @@ class Unequal(ValueError):
 
 
 @dataclass(frozen=True)
-class Geometry:
+class ResizeSpec:
     """How large images come out.
 
     Attributes:
@@ -58,7 +58,7 @@ def suffixes() -> set[str]:
     return {suffix for suffix, form in known.items() if form in Image.OPEN and form not in UNREAD}
 
 
-def decode(path: str | Path, geometry: Geometry) -> np.ndarray:
+def decode(path: str | Path, geometry: ResizeSpec) -> np.ndarray:
     """One image file as uint8 [H, W, 3]: the first frame, upright, what is transparent on white.
 
     Of 16 bits a channel the upper 8 are kept, as Pillow itself does for colour.
@@ -69,7 +69,7 @@ def decode(path: str | Path, geometry: Geometry) -> np.ndarray:
     return np.asarray(_fitted(_read(path), geometry))
 
 
-def from_image(image: Image.Image, geometry: Geometry) -> np.ndarray:
+def from_image(image: Image.Image, geometry: ResizeSpec) -> np.ndarray:
     """As `decode`, of an image that Pillow has opened already, which stays as it is.
 
     Raises:
@@ -79,7 +79,7 @@ def from_image(image: Image.Image, geometry: Geometry) -> np.ndarray:
     return np.asarray(_fitted(_colours(ImageOps.exif_transpose(image)), geometry))
 
 
-def probe(path: str, geometry: Geometry) -> np.ndarray | None:
+def probe(path: str, geometry: ResizeSpec) -> np.ndarray | None:
     """As `decode`, without Pillow's warnings; None for a bad file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -136,7 +136,7 @@ def _colours(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _fitted(image: Image.Image, geometry: Geometry) -> Image.Image:
+def _fitted(image: Image.Image, geometry: ResizeSpec) -> Image.Image:
     """Brought to the geometry's size, pixel for pixel as torchvision's presets do it."""
     size, resize = geometry.size, geometry.resize
     if size is None:
@@ -156,7 +156,7 @@ def _scaled(width: int, height: int, shorter: int) -> tuple[int, int]:
 
 
 @dataclass
-class Found:
+class DecodeResult:
     """What became of some files.
 
     Attributes:
@@ -171,7 +171,7 @@ class Found:
 Sink = Callable[[int, np.ndarray], None]  # takes the pixels of a row
 
 
-def decode_rows(paths: list[str], first: int, shape: tuple[int, ...], geometry: Geometry, sink: Sink) -> Found:
+def decode_rows(paths: list[str], first: int, shape: tuple[int, ...], geometry: ResizeSpec, sink: Sink) -> DecodeResult:
     """Decodes files in turn, and hands each to the sink with the number of its row.
 
     Args:
@@ -189,13 +189,13 @@ def decode_rows(paths: list[str], first: int, shape: tuple[int, ...], geometry: 
             try:
                 pixels = np.ascontiguousarray(decode(path, geometry))
                 if pixels.shape != shape:
-                    raise Unequal(first + number, f"{pixels.shape[1]}x{pixels.shape[0]}")
+                    raise SizeMismatch(first + number, f"{pixels.shape[1]}x{pixels.shape[0]}")
                 digest = blake2b(pixels.data, digest_size=DIGEST_BYTES).digest()
                 sink(first + number, pixels)
             except BadImage as error:
                 problems.append((number, str(error)))
             digests.append(digest)
-    return Found(b"".join(digests), problems)
+    return DecodeResult(b"".join(digests), problems)
 
 
 def into_file(file: int) -> Sink:
@@ -210,7 +210,7 @@ def into_file(file: int) -> Sink:
     return write
 
 
-def request(shape: tuple[int, ...], geometry: Geometry, path: Path | None, send: bool) -> str:
+def request(shape: tuple[int, ...], geometry: ResizeSpec, path: Path | None, send: bool) -> str:
     """The first line for a decoding process.
 
     Args:
@@ -224,7 +224,7 @@ def request(shape: tuple[int, ...], geometry: Geometry, path: Path | None, send:
 def serve(lines: Iterator[str], answers: IO[bytes]) -> None:
     """Answers lines of [first row, paths] with lines of Found; {"unequal": ...}, {"error": ...} end it."""
     settings: dict[str, Any] = json.loads(next(lines))
-    geometry, shape = Geometry(**settings["geometry"]), tuple(settings["shape"])
+    geometry, shape = ResizeSpec(**settings["geometry"]), tuple(settings["shape"])
     sent: list[np.ndarray] = []
     write = into_file(os.open(settings["path"], os.O_WRONLY)) if settings["path"] else None
 
@@ -241,7 +241,7 @@ def serve(lines: Iterator[str], answers: IO[bytes]) -> None:
         try:
             found = decode_rows(paths, first, shape, geometry, sink)
             answer: dict[str, Any] = {"digests": base64.b64encode(found.digests).decode(), "problems": found.problems}
-        except Unequal as error:
+        except SizeMismatch as error:
             answer = {"unequal": [error.row, str(error)]}
         except OSError as error:
             answer = {"error": error.strerror or str(error)}

@@ -14,8 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.data.images.cache import Recipe, default_folder, obtain
-from trainer.data.images.decode import DIGEST_BYTES, METHODS, BadImage, Found, Geometry, Unequal, decode, probe
+from trainer.data.images.cache import CacheKey, default_folder, obtain
+from trainer.data.images.decode import (
+    DIGEST_BYTES,
+    METHODS,
+    BadImage,
+    DecodeResult,
+    ResizeSpec,
+    SizeMismatch,
+    decode,
+    probe,
+)
 from trainer.data.images.listing import Listing, list_images, readable
 from trainer.data.images.pool import Progress, decode_all
 from trainer.data.source import Samples, Source
@@ -38,7 +47,7 @@ class Decoded:
     """
 
     shape: tuple[int, ...]
-    found: Found
+    found: DecodeResult
     rows: np.ndarray | None
     notes: list[str]
 
@@ -78,7 +87,7 @@ class DecodedImages(Samples):
 class ImageFiles(Samples):
     """Image files that are decoded whenever they are asked for."""
 
-    def __init__(self, paths: list[str], geometry: Geometry, targets: Tensor, digest: bytes) -> None:
+    def __init__(self, paths: list[str], geometry: ResizeSpec, targets: Tensor, digest: bytes) -> None:
         self.paths, self.geometry, self.targets, self.digest = paths, geometry, targets, digest
 
     def input(self, index: int) -> Tensor:
@@ -120,9 +129,9 @@ def image_folder(
     _check(size, resize, interpolation, classes, on_bad_image, cache)
     wanted = None if classes is None else tuple(show(name) for name in classes)
     listing = list_images(root, wanted)
-    geometry = Geometry(size, resize, interpolation or "bilinear")
+    geometry = ResizeSpec(size, resize, interpolation or "bilinear")
     paths = [path for part in listing.parts.values() for path, _ in part]
-    recipe = Recipe.of(listing.root, paths, geometry, wanted)
+    recipe = CacheKey.of(listing.root, paths, geometry, wanted)
     decoded = _decoded(recipe, show(cache), root, progress or _nobody)
     skipped = _judged(decoded.found, listing, root, on_bad_image)
     notes = listing.notes + decoded.notes
@@ -154,7 +163,7 @@ def _check(size: Any, resize: Any, interpolation: Any, classes: Any, on_bad_imag
         raise UserError(f"data.cache={show(cache)}: expected auto, true, false or a folder.")
 
 
-def _decoded(recipe: Recipe, cache: str, root: str, progress: Progress) -> Decoded:
+def _decoded(recipe: CacheKey, cache: str, root: str, progress: Progress) -> Decoded:
     """Decodes all images, or finds them decoded."""
     shape = _shape(recipe)
     notes: list[str] = []
@@ -175,7 +184,7 @@ def _decoded(recipe: Recipe, cache: str, root: str, progress: Progress) -> Decod
         if rows is None:
             notes.append("decoded images are not kept: files are decoded whenever they are read")
         return Decoded(shape, decode_all(recipe.paths, shape, recipe.geometry, rows, progress), rows, notes)
-    except Unequal as error:
+    except SizeMismatch as error:
         raise UserError(
             f"{readable(os.path.join(root, recipe.files[error.row][0]))}: {error} pixels, where the first image has "
             f"{shape[1]}x{shape[0]}. Bring all to one size with data.size=N."
@@ -186,7 +195,7 @@ def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _shape(recipe: Recipe) -> tuple[int, ...]:
+def _shape(recipe: CacheKey) -> tuple[int, ...]:
     """[H, W, 3] of the images, told by the first one that can be read."""
     if recipe.geometry.size is not None:
         return (recipe.geometry.size, recipe.geometry.size, 3)
@@ -194,7 +203,7 @@ def _shape(recipe: Recipe) -> tuple[int, ...]:
     return next((pixels.shape for pixels in probes if pixels is not None), (1, 1, 3))
 
 
-def _judged(found: Found, listing: Listing, root: str, on_bad_image: str) -> list[dict[str, str]]:
+def _judged(found: DecodeResult, listing: Listing, root: str, on_bad_image: str) -> list[dict[str, str]]:
     """The files that are skipped.
 
     Raises:
@@ -214,7 +223,7 @@ def _judged(found: Found, listing: Listing, root: str, on_bad_image: str) -> lis
     return skipped
 
 
-def _samples(decoded: Decoded, listing: Listing, recipe: Recipe, root: str) -> dict[str, Samples]:
+def _samples(decoded: Decoded, listing: Listing, recipe: CacheKey, root: str) -> dict[str, Samples]:
     """The good images of each part.
 
     Raises:

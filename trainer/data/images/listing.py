@@ -74,7 +74,7 @@ def list_images(root: str, wanted: Sequence[str] | None = None) -> Listing:
 
 
 @dataclass
-class Survey:
+class FolderReport:
     """All that stands below a folder, fit to be trained on or not.
 
     Attributes:
@@ -95,7 +95,7 @@ class Survey:
     others: int
 
 
-def survey(root: str) -> Survey:
+def survey(root: str) -> FolderReport:
     """Looks at everything below `root` where `list_images` stops at the first thing that cannot be used.
 
     Raises:
@@ -122,7 +122,7 @@ def survey(root: str) -> Survey:
             inside = sum(walk.is_image_name(file) for _, _, files in os.walk(Path(at, name)) for file in files)
             if inside:
                 hidden[str(walk.shown(Path(at, name)))] = inside
-    return Survey(top, found, hidden, beside, loose, links, others)
+    return FolderReport(top, found, hidden, beside, loose, links, others)
 
 
 def images_below(root: str) -> list[str]:

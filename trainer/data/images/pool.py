@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.data.images import decode
-from trainer.data.images.decode import DIGEST_BYTES, Found, Geometry, Unequal
+from trainer.data.images.decode import DIGEST_BYTES, DecodeResult, ResizeSpec, SizeMismatch
 from trainer.errors import RunFailed
 
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, of how much; may raise to end it
@@ -36,12 +36,12 @@ LOOK_SECONDS = 0.1
 def decode_all(
     paths: list[str],
     shape: tuple[int, ...],
-    geometry: Geometry,
+    geometry: ResizeSpec,
     rows: Rows,
     progress: Progress,
     *,
     processes: int | None = None,
-) -> Found:
+) -> DecodeResult:
     """Decodes files, each into its row.
 
     Args:
@@ -68,7 +68,7 @@ def decode_all(
         found |= _Processes(shape, geometry, rows).decode(chunks, processes, look)
     ordered = sorted(found.items())
     problems = [(first + number, why) for first, part in ordered for number, why in part.problems]
-    return Found(b"".join(part.digests for _, part in ordered), problems)
+    return DecodeResult(b"".join(part.digests for _, part in ordered), problems)
 
 
 def _cores() -> int:
@@ -80,8 +80,8 @@ Look = Callable[[int], None]  # is told how many files are done
 
 
 def _decode_here(
-    chunks: list[Chunk], shape: tuple[int, ...], geometry: Geometry, rows: Rows, look: Look
-) -> dict[int, Found]:
+    chunks: list[Chunk], shape: tuple[int, ...], geometry: ResizeSpec, rows: Rows, look: Look
+) -> dict[int, DecodeResult]:
     """What was found in each chunk, by its first row."""
     found, done = {}, 0
     file = os.open(rows, os.O_WRONLY) if isinstance(rows, Path) else None
@@ -110,16 +110,16 @@ class _Processes:
     one that imports torch, and they outlive a parent that is killed. These end with their standard input.
     """
 
-    def __init__(self, shape: tuple[int, ...], geometry: Geometry, rows: Rows) -> None:
+    def __init__(self, shape: tuple[int, ...], geometry: ResizeSpec, rows: Rows) -> None:
         self.rows = rows
         path = rows if isinstance(rows, Path) else None
         self.request = decode.request(shape, geometry, path, send=isinstance(rows, np.ndarray)).encode()
         self.queue: deque[Chunk] = deque()
-        self.found: dict[int, Found] = {}
+        self.found: dict[int, DecodeResult] = {}
         self.running: set[subprocess.Popen[bytes]] = set()
         self.lock, self.ended = threading.Lock(), False
 
-    def decode(self, chunks: list[Chunk], processes: int, look: Look) -> dict[int, Found]:
+    def decode(self, chunks: list[Chunk], processes: int, look: Look) -> dict[int, DecodeResult]:
         """What was found in each chunk, by its first row."""
         self.queue.extend(chunks)
         with ThreadPoolExecutor(processes) as threads:
@@ -156,7 +156,7 @@ class _Processes:
                     if len(paths) > 1:
                         self.queue.extend((first + number, [path]) for number, path in enumerate(paths))
                     else:
-                        self.found[first] = Found(bytes(DIGEST_BYTES), [(0, reason)])
+                        self.found[first] = DecodeResult(bytes(DIGEST_BYTES), [(0, reason)])
                     self.queue.extend(handed)
                     handed.clear()
                     self._stop(process)
@@ -199,14 +199,14 @@ class _Processes:
         with self.lock:
             self.running.discard(process)
 
-    def _read(self, process: subprocess.Popen[bytes], line: bytes, first: int) -> Found | None:
+    def _read(self, process: subprocess.Popen[bytes], line: bytes, first: int) -> DecodeResult | None:
         """What an answer says, its pixels put into their rows; None where the process ended in the middle."""
         answer = json.loads(line)
         if "unequal" in answer:
-            raise Unequal(*answer["unequal"])
+            raise SizeMismatch(*answer["unequal"])
         if "error" in answer:
             raise OSError(answer["error"])
-        found = Found(base64.b64decode(answer["digests"]), [tuple(problem) for problem in answer["problems"]])
+        found = DecodeResult(base64.b64decode(answer["digests"]), [tuple(problem) for problem in answer["problems"]])
         if isinstance(self.rows, np.ndarray):
             assert isinstance(process.stdout, io.BufferedReader)
             without = {number for number, _ in found.problems}

@@ -18,7 +18,7 @@ MAX_CATEGORIES = 50
 MAX_NUMBER_CLASSES = 20  # more distinct whole numbers than this in a target, and it is a regression
 
 
-KINDS = (  # what most cells match first; '12,345' everywhere is taken for thousands
+PLUG_POINTS = (  # what most cells match first; '12,345' everywhere is taken for thousands
     (r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", "numbers with commas in thousands", "Write them without commas"),
     (r"[-+]?\d*,\d+([eE][-+]?\d+)?|[-+]?\d+", "numbers with decimal commas", "Write them with points"),
     (r"\d{4}[-/.]\d\d?[-/.]\d\d?.*|\d\d?[-/.]\d\d?[-/.](\d{4}|\d\d)", "dates", "Write them as numbers, such as days"),
@@ -71,7 +71,7 @@ def _bad_cells(name: str, bad: list[int], cells: list[str], lines: list[int], pa
 def _categories(name: str, cells: list[str], path: str, problems: list[str]) -> tuple[Column, list[float]]:
     known = sorted({cell for cell in cells if not is_missing(cell)})
     if len(known) > MAX_CATEGORIES or len(known) > max(len(cells) // 2, 2):
-        if hidden := disguised(known):
+        if hidden := number_format(known):
             problems.append(
                 f"{path}: column {name} holds {hidden[0]}. {hidden[1]}, or leave it out: data.drop=[{name}]"
             )
@@ -129,9 +129,9 @@ def _how(name: str, found: str, asked: str | None, distinct: int) -> str:
     return f"predicts {name}: {found} ({reason})"
 
 
-def disguised(cells: Sequence[str]) -> tuple[str, str] | None:
+def number_format(cells: Sequence[str]) -> tuple[str, str] | None:
     """What numbers these texts hold, and what to do about it; None where most of them hold none."""
-    for pattern, what, advice in KINDS:
+    for pattern, what, advice in PLUG_POINTS:
         like = [cell for cell in cells if re.fullmatch(pattern, cell)]
         if len(like) >= SHARE * len(cells):
             return f"{what} ({like[0]!r})", advice

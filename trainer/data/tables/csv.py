@@ -17,7 +17,7 @@ Cells = list[list[str]]
 
 
 @dataclass(frozen=True)
-class Known:
+class TableSchema:
     """What a trained model knows of its table.
 
     Attributes:
@@ -29,7 +29,7 @@ class Known:
     classes: tuple[str, ...] | None
 
 
-def bundled_table(dataset: str, target: str, task: str | None = None, like: Known | None = None) -> Source:
+def bundled_table(dataset: str, target: str, task: str | None = None, like: TableSchema | None = None) -> Source:
     """One of the tables in trainer/data/bundled."""
     path = files("trainer.data").joinpath(f"bundled/{dataset}.csv")
     return csv_table(str(path), target, task=task, like=like)
@@ -43,7 +43,7 @@ def csv_table(
     task: str | None = None,
     separator: str | None = None,
     missing: str | None = None,
-    like: Known | None = None,
+    like: TableSchema | None = None,
 ) -> Source:
     """A delimited text file with a header line, read with the standard library's csv module.
 
@@ -93,7 +93,7 @@ def chosen_columns(header: list[str], target: str, features: list[str] | None, d
 
 
 def _as_known(
-    like: Known,
+    like: TableSchema,
     header: list[str],
     rows: Cells,
     numbers: list[int],
