@@ -197,7 +197,7 @@ def test_batches_are_the_same_resident_and_streamed(size, augment) -> None:
         for name, way in ways.items()
         if name != "with workers" or size is None
     }
-    assert [type(b.fetch).__name__ for b in found.values()][:3] == ["Resident", "Resident", "Streamed"]
+    assert [type(b.fetch).__name__ for b in found.values()][:3] == ["ResidentFetch", "ResidentFetch", "StreamedFetch"]
     expected = everything(found["prepared"], epoch=3)
     for batches in found.values():
         for start in (0, 9):
