@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +17,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
-import torchvision
-from photos import write_photos, write_table
 
+from helpers.datasets import write_photos, write_table
+from helpers.runs import REAL_DATA, REPOSITORY, CompletedCommand
+from helpers.words import calibrated_words
 from trainer import cli
 from trainer.config.compose import Composer, Job
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-REAL_DATA = Path(os.environ.get("TRAINER_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
-
-
-@dataclass
-class Done:
-    """A finished run: its exit code, what it printed, and its folder (None where it left none)."""
-
-    code: int
-    out: str
-    err: str
-    folder: Path | None
-
-    @property
-    def results(self) -> dict[str, Any]:
-        assert self.folder is not None
-        return json.loads((self.folder / "results.json").read_text())
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +42,10 @@ def _empty_folder(
 
 
 @pytest.fixture
-def train(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+def train(capfd: pytest.CaptureFixture[str]) -> Callable[..., CompletedCommand]:
     """Runs `train` in this process; without pictures unless asked for."""
 
-    def run(*words: str) -> Done:
+    def run(*words: str) -> CompletedCommand:
         before = set(Path("outputs").glob("*/*"))
         resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
         words = words if any(word.startswith(("plots=", "resume=")) for word in words) else (*words, "plots=false")
@@ -74,7 +55,7 @@ def train(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
         folder = (
             new[0].resolve() if new else Path(resumed[0]).resolve() if resumed and Path(resumed[0]).exists() else None
         )
-        return Done(code, out, err, folder)
+        return CompletedCommand(code, out, err, folder)
 
     return run
 
@@ -99,8 +80,8 @@ def train_process() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Any]:
-    """Starts commands in processes of their own that need not import torch again; see sweeps.py."""
-    from sweeps import Server
+    """Starts commands in processes of their own that need not import torch again; see helpers/sweeps.py."""
+    from helpers.sweeps import Server
 
     server = Server()
     yield server
@@ -108,10 +89,10 @@ def server() -> Iterator[Any]:
 
 
 @pytest.fixture
-def sweep(server: Any) -> Callable[..., Done]:
+def sweep(server: Any) -> Callable[..., CompletedCommand]:
     """Runs a command, most often a sweep, in a process of its own."""
 
-    def run(*words: str, **environment: str) -> Done:
+    def run(*words: str, **environment: str) -> CompletedCommand:
         return server.start(*words, **environment).end()
 
     return run
@@ -171,21 +152,21 @@ def fine_tuned(trained: Callable[..., Path], photos: Path, tmp_path_factory: pyt
     """A run on these photographs whose frozen part began with weights out of a file; not to be changed."""
     before = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("weights"))
-    words = calibrated("shufflenet_v2_x0_5")
+    words = calibrated_words("shufflenet_v2_x0_5")
     os.chdir(before)
     data = ("data=image_folder", f"data.root={photos}", "data.cache=false", "batch_size=8")
     return trained(*words, *data, "epochs=1", "freeze=backbone", "ema.decay=0.5")
 
 
 @pytest.fixture
-def verb(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+def verb(capfd: pytest.CaptureFixture[str]) -> Callable[..., CompletedCommand]:
     """Runs `trainer VERB ...` in this process."""
 
-    def run(*words: Any) -> Done:
+    def run(*words: Any) -> CompletedCommand:
         capfd.readouterr()
         code = cli.guarded(lambda: cli.run_trainer(list(map(str, words))), "trainer")
         out, err = capfd.readouterr()
-        return Done(code, out, err, None)
+        return CompletedCommand(code, out, err, None)
 
     return run
 
@@ -209,37 +190,3 @@ def mnist_root() -> str:
     if not (REAL_DATA / "MNIST" / "raw").is_dir():
         pytest.skip(f"no MNIST in {REAL_DATA}; TRAINER_TEST_DATA names another folder")
     return str(REAL_DATA)
-
-
-@pytest.fixture
-def photo_root() -> str:
-    if not (REAL_DATA / "cifar10-jpeg").is_dir():
-        pytest.skip(f"no cifar10-jpeg in {REAL_DATA}; TRAINER_TEST_DATA names another folder")
-    return str(REAL_DATA / "cifar10-jpeg")
-
-
-def calibrated(name: str) -> list[str]:
-    """What chooses one of torchvision's models, for images of 32 pixels and with random weights out of a file.
-
-    Its BatchNorm statistics are those of noise: without them, what is deep in an untrained model is silent.
-    """
-    torch.manual_seed(0)
-    model = torchvision.models.get_model(name, num_classes=10)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0
-    model(torch.randn(32, 3, 32, 32))
-    path = Path(f"{name}.pt").resolve()
-    torch.save(model.state_dict(), path)
-    return ["model=torchvision", f"model.name={name}", "model.image_size=32", f"model.weights={path}"]
-
-
-def same_tree(a: Any, b: Any) -> bool:
-    """Whether two nested structures are equal, tensors bit for bit."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same_tree(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same_tree, a, b))
-    return a == b

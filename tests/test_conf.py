@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
-from PIL import Image
 from torchvision import datasets
 
+from helpers.datasets import images
+from helpers.runs import REPOSITORY
 from trainer.data import sources
 from trainer.models.vision import natural_size, torchvision_model
 from trainer.training.freeze import freeze
@@ -84,17 +84,6 @@ def write_water(path: Path) -> None:
     path.write_text("\n".join(rows))
 
 
-def write_photos(root: Path, size: int = 32) -> None:
-    """Three classes of 20 noisy images each, brighter from class to class."""
-    rng = np.random.default_rng(0)
-    for label in range(3):
-        folder = root / f"class{label}"
-        folder.mkdir(parents=True)
-        for i in range(20):
-            pixels = rng.integers(60 * label, 60 * label + 100, (size, size, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{i}.png")
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_the_first_line_says_what_it_is(name: str) -> None:
     lines = (CONF / f"{name}.yaml").read_text().splitlines()
@@ -152,7 +141,7 @@ def test_a_table_trains(name: str, train) -> None:
 def test_a_model_trains_on_colour_photos(name: str, train) -> None:
     if name == "timm":
         pytest.importorskip("timm")
-    write_photos(Path("photos"))
+    images(Path("photos"), {"": {f"class{label}": 20 for label in range(3)}}, size=32)
     done = train("data=image_folder", "data.root=photos", f"model={name}", *SMALL.get(name, []), *STEPS)
     assert done.code == 0, done.err
     assert done.results["steps"] == 2
@@ -205,7 +194,7 @@ def test_mnist_trains(name: str, classes: int, train, mnist_root: str) -> None:
 def test_an_experiment_trains(name: str, train, mnist_root: str) -> None:
     words = [f"data.root={mnist_root}"]
     if "cifar" in name:  # whose files cannot be had here: photos of the same size stand in
-        write_photos(Path("photos"))
+        images(Path("photos"), {"": {f"class{label}": 20 for label in range(3)}}, size=32)
         words = ["data=image_folder", "data.root=photos"]
     if name == "water_potability":
         write_water(Path("water.csv"))

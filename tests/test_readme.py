@@ -7,8 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 
+from helpers.runs import REPOSITORY
 from trainer.components.targets import check
 from trainer.config.compose import Composer
 from trainer.config.schema import GROUPS

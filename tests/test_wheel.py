@@ -11,7 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+
+from helpers.runs import REPOSITORY
 
 pytest.importorskip("hatchling")
 pytest.importorskip("pip")

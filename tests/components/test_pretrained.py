@@ -1,0 +1,318 @@
+"""Weights to start from: published ones out of a filled cache, files of every layout, runs; and every fault."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor
+
+from helpers.datasets import random_images
+from helpers.trees import same_tree
+from trainer.components import pretrained
+from trainer.components.assemble import assemble
+from trainer.components.model import build_model
+from trainer.config.compose import Composer
+from trainer.config.schema import Config
+from trainer.data.images.folder import image_folder
+from trainer.errors import UserError
+from trainer.models.lenet import LeNet5
+from trainer.models.mlp import ANN
+
+LENET = ["model=lenet5", "batch_size=32", "debug.batches=4", "epochs=1", "test=false"]
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch) -> Path:
+    """The folder in which torch looks; what is not there cannot be had."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody listens there: as good as offline
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(variable, "")
+    path = tmp_path / "torch" / "hub" / "checkpoints"
+    path.mkdir(parents=True)
+    return path
+
+
+def entry(name: str):
+    """What torchvision knows of a model's newest weights."""
+    return torchvision.models.get_model_weights(name).DEFAULT
+
+
+def published(name: str) -> dict[str, Tensor]:
+    """Weights as torchvision's file has them, but random; the names of densenet's are older than the layers'."""
+    torch.manual_seed(1)
+    state = torchvision.models.get_model(name, num_classes=1000).state_dict()
+    if name.startswith("densenet"):
+        old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): v for key, v in state.items()}
+        assert old.keys() != state.keys()
+        return {key: value for key, value in old.items() if not key.endswith("num_batches_tracked")}  # newer too
+    return state
+
+
+def put(path: Path, state: dict, *, legacy: bool = False) -> Path:
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    return path
+
+
+# Published weights
+
+
+@pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet")
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v3_small", "googlenet"])
+def test_published_weights_are_torchvisions(name: str, hub: Path, job) -> None:
+    given = published(name)
+    path = put(hub / entry(name).url.rpartition("/")[2], given, legacy=name == "mobilenet_v3_small")
+    oracle = torchvision.models.get_model(name, weights="DEFAULT").eval()  # from the same file, by its own way
+    expected, inputs = oracle.state_dict(), torch.randn(2, 3, 64, 64)
+    for classes, weights, where in ((1000, "default", f"torchvision's {entry(name)}"), (5, path, path)):
+        words = ["model=torchvision", f"model.name={name}", "model.image_size=64", f"model.weights={weights}"]
+        config = job(*words).config
+        model = build_model(config, random_images((3, 8, 8), classes)).eval()
+        first, *notes = pretrained.load(model, config)
+        own = model.state_dict()
+        new = {key for key in own if "aux" not in key and not torch.equal(own[key], expected.get(key, own[key] + 1))}
+        assert not any("left over" in note for note in notes)
+        told = [note for note in notes if "other in shape" in note]
+        if classes == 1000:
+            assert torch.equal(model(inputs), oracle(inputs))
+            counted = len(given) if name == "densenet121" else len(own)
+            assert first == f"weights: {len(given)} of {counted} tensors from {where}"
+            assert not new
+            assert not told
+        else:
+            assert new == {f"{model.head_path}.{part}" for part in ("weight", "bias")}
+            for key in new:
+                shapes = ["x".join(map(str, state[key].shape)) for state in (expected, own)]
+                assert f"{key} {shapes[0]} there, {shapes[1]} here" in told[0]
+
+
+SIZES = [(224, 224), (300, 240), (200, 500), (100, 90)]
+RESIZES = "resize" in inspect.signature(image_folder).parameters  # else photos are squashed
+
+
+@pytest.mark.parametrize("size", SIZES if RESIZES else SIZES[:1], ids=str)
+def test_published_weights_bring_their_preprocessing(size: tuple[int, int], hub: Path, job) -> None:
+    put(hub / entry("mobilenet_v3_small").url.rpartition("/")[2], published("mobilenet_v3_small"))
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        Path(f"photos/{i % 2}").mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR).save(f"photos/{i % 2}/{i}.png")
+    parts = assemble(job("data=image_folder", "data.root=photos", "model=mobilenet_v3_small").config)
+    preset = entry("mobilenet_v3_small").transforms(**({} if RESIZES else {"resize_size": 224}))
+    expected = [preset(Image.open(path)) for path in Path("photos").rglob("*.png")]
+    (batch,) = (inputs for inputs, _ in parts.valid.epoch(0))
+    for image in batch:
+        assert min((image - other).abs().max() for other in expected) < 1e-2
+
+
+def test_weights_that_cannot_be_had_are_one_sentence(hub: Path, train) -> None:
+    done = train("model=resnet18")
+    assert done.code == 2
+    (problem,) = done.err.splitlines()
+    for part in (entry("resnet18").url.rpartition("/")[2], str(hub), "model.weights=PATH", "model.weights=none"):
+        assert part in problem
+    assert done.folder is None
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "flipped"])
+def test_damaged_weights_in_the_cache_are_one_sentence(damage: str, hub: Path, train) -> None:
+    path = put(hub / entry("mobilenet_v3_small").url.rpartition("/")[2], published("mobilenet_v3_small"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    cut = data[: len(data) // 2]
+    path.write_bytes({"empty": b"", "text": b"not found", "cut": cut, "flipped": data}[damage])
+    done = train("model=mobilenet_v3_small", "max_steps=1", "debug.batches=1", "batch_size=4")
+    assert done.code == 2
+    (problem,) = done.err.splitlines()
+    assert str(path) in problem
+    assert "is not in" not in problem
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["model=resnet18", "model.weights=IMAGENET1K_V9"], "There is: IMAGENET1K_V1, default, none."),
+        (["model=resnet50", "model.weights=IMAGENET1K_v2"], "Did you mean IMAGENET1K_V2?"),
+        (["model=torchvision", "model.name=resnet19"], "torchvision has no classifier resnet19"),
+        (["model=torchvision", "model.name=fasterrcnn_resnet50_fpn"], "no classifier fasterrcnn_resnet50_fpn"),
+        (["model=lenet5", "model.weights=default"], "only torchvision's models have published ones"),
+        (["model=vit_b_16", "model.weights=none", "model.image_size=30"], "patch size"),
+        (["model=timm", "model.name=resnet10t.c3_in2k"], "nearest are resnet10t.c3_in1k"),
+        (["model=timm", "model.name=resnet10", "model.weights=none"], "timm has no classifier resnet10"),
+    ],
+)
+def test_a_model_or_weights_that_do_not_exist_are_refused(words: list[str], sentence: str, train) -> None:
+    if "model=timm" in words:
+        pytest.importorskip("timm")
+    done = train(*words)
+    assert done.code == 2
+    assert sentence in done.err
+
+
+# Files
+
+
+def wrapped(state: dict, *prefixes: str) -> dict:
+    return {"".join(prefixes) + key: value for key, value in state.items()}
+
+
+LAYOUTS = {
+    "plain": lambda state: state,
+    "state_dict": lambda state: {"epoch": 3, "state_dict": state, "arch": "lenet"},
+    "model": lambda state: {"model": state, "optimizer": {"state": {}}},
+    "DataParallel": lambda state: wrapped(state, "module."),
+    "compiled": lambda state: {"model_state_dict": wrapped(state, "_orig_mod.")},
+    "AveragedModel": lambda state: {"n_averaged": torch.tensor(3), **wrapped(state, "module.")},
+    "AveragedModel of DataParallel": lambda state: (
+        {"n_averaged": torch.tensor(3)} | wrapped(state, "module.", "module.")
+    ),
+    "both": lambda state: wrapped(state, "_orig_mod.", "module."),
+    "both, the other way round": lambda state: wrapped(state, "module.", "_orig_mod."),
+}
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    """Of a run that starts from weights.pt."""
+    composer = Composer()
+    return composer.job(composer.read(["model=lenet5", "model.weights=weights.pt"], sweep=False)[0]).config
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_file_of_any_layout_is_loaded(layout: str, legacy: bool, config: Config) -> None:
+    state = LeNet5(num_outputs=10).state_dict()
+    put(Path("weights.pt"), LAYOUTS[layout](state), legacy=legacy)
+    model = build_model(config, random_images((1, 8, 8)))
+    assert not same_tree(model.state_dict(), state)
+    assert pretrained.load(model, config) == ["weights: 10 of 10 tensors from weights.pt"]
+    assert same_tree(dict(model.state_dict()), dict(state))
+
+
+def test_what_does_not_fit_is_told_by_name_and_shape(train) -> None:
+    state = LeNet5(num_outputs=7).state_dict()
+    del state["conv1.bias"]
+    put(Path("weights.pt"), state | {"extra.scale": torch.ones(3)})
+    done = train(*LENET, "model.weights=weights.pt")
+    assert done.code == 0, done.err
+    for told in (
+        "weights: 7 of 10 tensors from weights.pt",
+        "fc3.weight 7x84 there, 10x84 here, fc3.bias 7 there, 10 here",
+        "not in the file, so new here: conv1.bias",
+        "left over in the file: extra.scale",
+    ):
+        assert told in " ".join(done.out.split()), told
+
+
+class Canary:
+    """Leaves a file behind where it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("canary"),)
+
+
+def flip_a_bit(path: Path) -> None:
+    torch.save(LeNet5().state_dict(), path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+MORE = "it holds more than plain tensors and values ("
+FAULTS = {
+    "absent": (lambda path: None, "there is no such file"),
+    "empty": (lambda path: path.write_bytes(b""), "it is no checkpoint"),
+    "text": (lambda path: path.write_text("weights"), "it is no checkpoint"),
+    "code": (lambda path: torch.save({"model": Canary()}, path), MORE),
+    "code before torch 1.6": (lambda path: put(path, {"model": Canary()}, legacy=True), MORE),
+    "whole model": (lambda path: torch.save(ANN(), path), MORE),
+    "list": (lambda path: torch.save([torch.ones(2)], path), "expected a state dict, found list"),
+    "no tensors": (lambda path: torch.save({"epoch": 1}, path), "there are no tensors in it"),
+    "other model": (lambda path: torch.save(ANN().state_dict(), path), "none of its 4 tensors fits this model"),
+    "folder": (lambda path: path.mkdir(), "no run of this program"),
+    "flipped bit": (flip_a_bit, "the checksum of"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_file_that_is_no_use_is_one_sentence(fault: str, config: Config) -> None:
+    FAULTS[fault][0](Path("weights.pt"))
+    with pytest.raises(UserError) as caught:
+        pretrained.load(build_model(config, random_images((1, 8, 8))), config)
+    (problem,) = caught.value.problems
+    assert "model.weights=weights.pt" in problem
+    assert FAULTS[fault][1] in problem
+    assert "\n" not in problem
+    assert not Path("canary").exists()
+
+
+def test_nothing_is_left_behind_where_weights_are_no_use(train) -> None:
+    FAULTS["code"][0](Path("weights.pt"))
+    done = train(*LENET, "model.weights=weights.pt")
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1
+    assert done.folder is None
+    assert not Path("canary").exists()
+
+
+def test_a_count_of_batches_is_not_missed(job) -> None:
+    words = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.weights=weights.pt"]
+    config = job(*words).config
+    put(Path("weights.pt"), {"nothing": torch.zeros(1)})
+    model = build_model(config, random_images((3, 32, 32)))
+    state = model.state_dict()
+    old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    put(Path("weights.pt"), old)
+    assert pretrained.load(model, config) == [f"weights: {len(old)} of {len(old)} tensors from weights.pt"]
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "resnet18"])
+def test_a_published_file_elsewhere_brings_its_preprocessing(name: str, job) -> None:
+    entry = torchvision.models.get_model_weights(name).DEFAULT
+    path = Path(entry.url.rpartition("/")[2]).resolve()
+    put(path, {"nothing": torch.zeros(1)})
+    wanted = pretrained.preprocessing(job(f"model={name}", f"model.weights={path}").config)
+    assert wanted == pretrained.preprocessing(job(f"model={name}", "model.weights=default").config)
+    assert wanted.published  # what Inception does to its inputs follows from it
+    other = path.rename("other.pth")
+    assert pretrained.preprocessing(job(f"model={name}", f"model.weights={other}").config).mean is None
+
+
+@pytest.mark.parametrize("words", [["model=lenet5"], ["model=resnet18"], ["model=vit_b_16"]])
+def test_a_size_that_is_said_is_kept(words: list[str], job) -> None:
+    square = job(*words, "model.weights=none", "+model.image_size=[64,64]").config
+    assert pretrained.preprocessing(square).size in (64, 32)  # LeNet-5 takes 32 alone
+
+
+def test_images_that_are_not_square(job) -> None:
+    words = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.weights=none", "+model.image_size=[32,48]"]
+    parts = assemble(job(*words, "data=digits").config)
+    assert parts.data.prepare.output_shape == (3, 32, 48)
+    assert next(iter(parts.train.epoch(1)))[0].shape[2:] == (32, 48)
+
+
+def test_timm_by_tag_and_by_size(job) -> None:
+    timm = pytest.importorskip("timm")
+    words = ["model=timm", "model.weights=none", "data=digits"]
+    tagged = assemble(job(*words, "model.name=resnet10t.c3_in1k").config).state.model
+    plain = assemble(job(*words, "model.name=resnet10t").config).state.model
+    assert same_tree(tagged.state_dict(), plain.state_dict())
+    config = job(*words, "model.name=vit_tiny_patch16_224", "+model.image_size=[32,64]").config
+    parts = assemble(config)
+    assert parts.data.prepare.output_shape == (3, 32, 64)
+    assert parts.state.model.patch_embed.img_size == (32, 64)
+    assert pretrained.preprocessing(job(*words, "model.name=vit_tiny_patch16_224").config).size == 224
+    assert pretrained.preprocessing(job(*words, "model.name=resnet10t").config).size is None
+    known = timm.get_pretrained_cfg("resnet10t.c3_in1k")
+    wanted = pretrained.preprocessing(job("model=timm", "model.name=resnet10t.c3_in1k").config)
+    assert wanted.size == known.input_size[1]

@@ -1,0 +1,63 @@
+"""Run commands in this process, and read what a run left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer import cli
+from trainer.commands.train import run_train
+from trainer.components.assemble import assemble, evaluation_batches
+from trainer.config.compose import Composer
+from trainer.run.resume import resumed_job
+from trainer.signals import Signals
+from trainer.training import checkpoint
+from trainer.training.evaluate import evaluate
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+REAL_DATA = Path(os.environ.get("TRAINER_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@dataclass
+class CompletedCommand:
+    """A finished run: its exit code, what it printed, and its folder (None where it left none)."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path | None
+
+    @property
+    def results(self) -> dict[str, Any]:
+        assert self.folder is not None
+        return json.loads((self.folder / "results.json").read_text())
+
+
+def trained(folder: Path, *words: str) -> Path:
+    """Runs `train` in `folder`, in this process and on one thread; returns the run's folder."""
+    before = set(folder.glob("outputs/[0-9]*/*"))
+    with contextlib.chdir(folder):
+        code = cli.guarded(lambda: run_train(["threads=1", *words]))
+    assert code == 0
+    (new,) = set(folder.glob("outputs/[0-9]*/*")) - before
+    return new.resolve()
+
+
+def own_test(run: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Raw samples, outputs and targets of a run's own test: as it made them at its end."""
+    job, _ = resumed_job(Composer(), [f"resume={run}"], [])
+    saved = checkpoint.load(run / "checkpoints" / "last.pt")
+    parts = assemble(job.config, saved=saved)
+    parts.state.load_state_dict(saved["run"])
+    parts.state.evaluated.load_state_dict(checkpoint.load(run / "checkpoints" / "best.pt")["model"])
+    parts.keep_features(("test",), lambda what, done, total: None)
+    batches = evaluation_batches(job.config, parts.data, "test", parts.loading, parts.kept.get("test"))
+    outputs, targets = evaluate(parts.population, batches, Signals())
+    split = parts.data.splits["test"]
+    return split.samples.take(split.indices), outputs, targets

@@ -1,0 +1,18 @@
+"""Compare nested structures of tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def same_tree(a: Any, b: Any) -> bool:
+    """Whether two nested structures are equal, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_tree(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same_tree, a, b))
+    return a == b

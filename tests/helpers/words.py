@@ -1,0 +1,38 @@
+"""Words of the command line that several tests use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torchvision
+
+
+def table_words(table: Path) -> tuple[str, ...]:
+    return (
+        "data=csv", f"data.path={table}", "data.target=kind", "data.drop=[id]", "data.missing=median",
+        "model=mlp", "epochs=3", "batch_size=16",
+    )  # fmt: skip
+
+
+def photo_words(photos: Path) -> tuple[str, ...]:
+    return (
+        "data=image_folder", f"data.root={photos}", "data.size=24", "data.resize=26", "data.cache=false",
+        "model=cnn", "epochs=2", "batch_size=8",
+    )  # fmt: skip
+
+
+def calibrated_words(name: str) -> list[str]:
+    """What chooses one of torchvision's models, for images of 32 pixels and with random weights out of a file.
+
+    Its BatchNorm statistics are those of noise: without them, what is deep in an untrained model is silent.
+    """
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, num_classes=10)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    model(torch.randn(32, 3, 32, 32))
+    path = Path(f"{name}.pt").resolve()
+    torch.save(model.state_dict(), path)
+    return ["model=torchvision", f"model.name={name}", "model.image_size=32", f"model.weights={path}"]

@@ -1,0 +1,213 @@
+"""leaderboard.html in a real browser: its table sorts, its curves follow the ticks, and no name becomes HTML."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.sweeps import TINY, places, table
+from trainer.records.leaderboard import Row
+from trainer.records.ledger import Entry
+from trainer.report import charts, leaderboard_page
+from trainer.report.leaderboard_page import Page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+HOSTILE = [
+    "</script><script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\">",
+    "\"'><svg onload=document.title='owned'>&lt;b&gt;",
+    "<!--<script>",
+    "\u2028]]>\\u003c/script>",
+]
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """Opens a page in a headless browser; gives the document that its script leaves."""
+    program = os.environ.get("TRAINER_TEST_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("no chromium; TRAINER_TEST_BROWSER names another browser of its kind")
+
+    def open_page(path: Path) -> str:
+        profile = tmp_path_factory.mktemp("profile")
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
+        words = [program, *flags, "--virtual-time-budget=2000", "--dump-dom", path.resolve().as_uri()]
+        return subprocess.run(words, capture_output=True, text=True, timeout=90, check=True).stdout
+
+    return open_page
+
+
+def made(number: int, value: float | None, state: str = "done", name: str = "", **varies: Any) -> Row:
+    """A job with a folder here and three epochs behind it."""
+    name = name or f"{number:03}-x"
+    stored = {"monitor": "valid_accuracy", "epochs": 3, "seed": number}
+    Path(f"{number:03}-x").mkdir(exist_ok=True)
+    if value is not None:
+        rows = [f"{epoch},{1 / epoch},{0.5 / epoch},{value * epoch / 3}" for epoch in (1, 2, 3)]
+        text = "\n".join(["epoch,train_loss,valid_loss,valid_accuracy", *rows, ""])
+        Path(f"{number:03}-x", "metrics.csv").write_text(text)
+    results = {} if value is None else {"valid": {"accuracy": value}, "epochs": 3, "best_epoch": 3}
+    return Row(Entry(number, f"id{number}", name, varies, stored, {}, [], state), "valid_accuracy", results)
+
+
+def count(text: str, tag: str, within: str) -> int:
+    """How many elements of a kind stand in the element with this id."""
+    found, depth = 0, 0
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+            nonlocal found, depth
+            inside = depth > 0
+            found += inside and name == tag
+            if name not in ("input", "meta", "br", "img", "link"):
+                depth += inside or dict(attributes).get("id") == within
+
+        def handle_endtag(self, name: str) -> None:
+            nonlocal depth
+            depth -= depth > 0
+
+    Reader().feed(text)
+    return found
+
+
+def column(text: str, place: int) -> list[str]:
+    """The cells of the jobs' table, from the top."""
+    body = text.rpartition("<tbody>")[2].partition("</tbody>")[0]
+    return [re.findall(r"<td[^>]*>(.*?)</td>", row)[place] for row in re.findall(r"<tr.*?</tr>", body)]
+
+
+def draw(rows: list[Row], words: tuple[str, ...] = ("seed=0,1",)) -> Path:
+    Page(Path.cwd(), list(words), lambda: rows).draw(now=True)
+    return Path("leaderboard.html")
+
+
+def test_the_page_of_a_sweep_shows_the_curves_of_the_best(browse, sweep) -> None:
+    done = sweep("-m", *TINY, "optim.lr=1e-3,1e-2", "seed=range(4)", "epochs=4", "monitor=valid_accuracy")
+    text = browse(done.folder / "leaderboard.html")
+    assert count(text, "figure", "curves") == 3  # the monitor and both losses
+    assert count(text, "polyline", "curves") == 3 * 5
+    assert count(text, "li", "legend") == 5
+    assert count(text, "figure", "axes") == 2  # optim.lr, seed
+    jobs = len(places(done.folder))
+    assert count(text, "circle", "axes") == 2 * (jobs + 1)  # and the ring that marks the nearest
+    assert column(text, 1) == [str(rank) for rank in range(1, jobs + 1)]
+    assert [f"{float(row['valid_accuracy']):.4f}" for row in table(done.folder)] == column(text, 6)
+    assert len(re.findall("<input[^>]*>", text)) == jobs
+    assert "tied" in text or text.count("best") > 2
+
+
+def test_clicks_sort_the_table_and_choose_curves(browse, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = """
+    const head = name => [...document.querySelectorAll("th button")].find(b => b.textContent === name);
+    document.getElementById("none").click();
+    document.querySelectorAll("tr[data-job]")[1].click();
+    const box = document.querySelectorAll("input[data-job]")[2];
+    box.click();
+    head("lr").click(); head("lr").click();
+    document.body.dataset.names = [...document.querySelectorAll("#legend li")].map(l => l.textContent).join("|");
+    """
+    monkeypatch.setattr(charts, "SCRIPT", charts.SCRIPT + driver)
+    rows = [made(0, 0.9, lr=0.1), made(1, 0.5, lr=0.03), made(2, 0.7, lr=2.0), made(3, None, "failed", lr=10.0)]
+    text = browse(draw(rows))
+    assert 'data-names="002-x|001-x"' in text  # the second and the third of the table
+    assert count(text, "polyline", "curves") == 3 * 2
+    assert column(text, 4) == ["10", "2", "0.1", "0.03"]  # as numbers, not as text
+
+
+def test_a_sweep_without_any_figures_has_a_page(browse) -> None:
+    text = browse(draw([made(0, None, "pending", lr=0.1), made(1, None, "failed", lr=0.2)]))
+    assert "As of " in text
+    assert text.count("tick a job that has begun</text>") == 3
+    assert count(browse(draw([])), "figure", "curves") == 2
+
+
+def test_choices_have_places_on_an_axis_of_their_own(browse) -> None:
+    rows = [made(n, 0.5 + n / 10, model=name, hidden=h) for n, (name, h) in enumerate([("a", [8]), ("b", [8, 8])])]
+    text = browse(draw(rows))
+    assert count(text, "figure", "axes") == 2
+    for label in ("a", "b", "[8]", "[8, 8]"):
+        assert f">{label}</text>" in text
+
+
+def hostile_rows() -> list[Row]:
+    rows = [made(n, 0.5 + n / 100, name=text, **{f"model.{text}": text, "lr": n}) for n, text in enumerate(HOSTILE)]
+    for row, text in zip(rows, HOSTILE, strict=True):
+        row.entry.reason = text
+        Path(text.replace("/", "_")[:40]).mkdir(exist_ok=True)
+    return rows
+
+
+def test_names_never_become_html(browse) -> None:
+    text = browse(draw(hostile_rows(), words=tuple(HOSTILE)))
+    assert "<title>Sweep " in text  # no script of theirs has run
+    assert text.count("<script") == 2
+    assert "<img" not in text
+    assert count(text, "svg", "legend") <= 5
+
+
+def test_the_file_has_two_scripts_and_loads_nothing() -> None:
+    text = draw(hostile_rows(), words=tuple(HOSTILE)).read_text()
+    tags: list[tuple[str, dict[str, str | None]]] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+            tags.append((name, dict(attributes)))
+
+    Reader().feed(text)
+    assert [attributes.get("type") for name, attributes in tags if name == "script"] == ["application/json", None]
+    assert not {name for name, _ in tags} & {"img", "link", "iframe", "svg", "b", "object"}
+    given = [pair for _, attributes in tags for pair in attributes.items()]
+    assert [value for name, value in given if name in ("src", "href")] == ["#main"]
+    assert not [name for name, _ in given if name.startswith("on")]
+    assert "default-src 'none'" in text
+
+
+def test_it_is_drawn_now_and_then_while_jobs_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaderboard_page, "EVERY_SECONDS", 0.2)
+    asked = 0
+
+    def rows() -> list[Row]:
+        nonlocal asked
+        asked += 1
+        return [made(0, 0.5, lr=0.1)]
+
+    page = Page(Path.cwd(), [], rows)
+    page.draw()
+    assert asked == 0  # nothing has happened
+    for _ in range(20):
+        page.stale = True
+        page.draw()
+    assert asked == 1
+    until = time.monotonic() + 20
+    while page.stale and time.monotonic() < until:
+        page.draw()
+        time.sleep(0.01)
+    assert asked == 2  # what came too early is not forgotten
+    page.draw()
+    page.draw(now=True)
+    assert asked == 3
+
+
+def test_long_curves_are_thinned() -> None:
+    made(0, 0.5)
+    lines = [f"{epoch},{epoch},1,0.5" for epoch in range(1, 5001)]
+    Path("000-x/metrics.csv").write_text("\n".join(["epoch,train_loss,valid_loss,valid_accuracy", *lines, ""]))
+    text = draw([made_again()]).read_text()
+    assert len(text) < 30_000
+    assert "[1.0,1.0]" in text
+    assert "[5000.0,5000.0]" in text
+
+
+def made_again() -> Row:
+    """The job whose folder is there already."""
+    entry = Entry(0, "id0", "000-x", {"lr": 1}, {"monitor": "valid_accuracy", "epochs": 3}, {}, [], "done")
+    return Row(entry, "valid_accuracy", {"valid": {"accuracy": 0.5}})

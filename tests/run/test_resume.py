@@ -1,0 +1,301 @@
+"""A run that is killed and resumed ends bit for bit where an uninterrupted one does."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.runs import REPOSITORY
+from helpers.trees import same_tree
+from trainer.records import folder
+from trainer.training import checkpoint
+
+# Dropout, BatchNorm-free and with it, augmentation, momentum, a schedule per step, validation inside epochs.
+SETTINGS = {
+    "lenet5": [
+        "model=lenet5",
+        "augment=light",
+        "schedule=cosine",
+        "epochs=3",
+        "validate_every=7st",
+        "checkpoint.every=2st",
+    ],
+    "ann": ["model=ann", "optim=sgd", "schedule=plateau", "epochs=12", "checkpoint.every=1ep", "batch_size=32"],
+    "mnist_classifier": [
+        "model=mnist_classifier",
+        "schedule=one_cycle",
+        "epochs=12",
+        "checkpoint.every=auto",
+        "accumulate=3",
+    ],
+}
+KILLS = {"lenet5": 10, "ann": 8, "mnist_classifier": 6}
+
+# A fresh process that imports torch once and computes nothing, and forks a child for each run: a child forked after
+# a parallel operation would hang.
+HARNESS = """
+import json, os, sys
+import trainer.run.run  # torch is imported before forking
+from trainer.cli import guarded, run_train
+import torchmetrics.functional.classification
+print("ready", flush=True)
+for line in sys.stdin:
+    folder, words = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1):
+            os.dup2(null, stream)
+        os._exit(guarded(lambda: run_train(words)))
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Forks:
+    """Runs of the program that can be killed at any moment."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        self.server = subprocess.Popen(
+            [sys.executable, "-c", HARNESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        assert self.server.stdout is not None
+        assert self.server.stdout.readline() == "ready\n"
+
+    def run(self, words: list[str], kill_after: float | None = None, number: int = signal.SIGKILL) -> int:
+        """The exit code of a run; negative where a signal ended it."""
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        self.server.stdin.write(json.dumps([os.getcwd(), [*words, "threads=1", "plots=false"]]) + "\n")
+        self.server.stdin.flush()
+        child = int(self.server.stdout.readline())
+        if kill_after is not None:
+            time.sleep(kill_after)
+            with contextlib.suppress(ProcessLookupError):  # it was faster
+                os.kill(child, number)
+        return int(self.server.stdout.readline())
+
+    def close(self) -> None:
+        assert self.server.stdin
+        self.server.stdin.close()
+        self.server.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def forks():
+    server = Forks()
+    yield server
+    server.close()
+
+
+def newest() -> Path | None:
+    link = Path("outputs/latest")
+    return link.resolve() if link.exists() else None
+
+
+def essence(path: Path) -> dict:
+    """Everything of a run that must be the same, timings left out."""
+    last = checkpoint.load(path / "checkpoints" / "last.pt")["run"]
+    best = checkpoint.load(path / "checkpoints" / "best.pt")
+    with open(path / "metrics.csv", newline="") as file:
+        rows = [untimed(row) for row in csv.DictReader(file)]
+    results = json.loads((path / "results.json").read_text())
+    kept = ("status", "test", "valid", "train", "best_epoch", "epochs", "steps")
+    last["history"] = [untimed(row) for row in last["history"]]
+    last["best"]["row"] = untimed(last["best"]["row"])
+    last.pop("seconds")
+    return {"last": last, "best": best["model"], "rows": rows, "results": {k: results[k] for k in kept}}
+
+
+def untimed(row: dict) -> dict:
+    return {name: value for name, value in row.items() if name not in ("seconds", "samples_per_second")}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_killed_runs_end_like_uninterrupted_ones(name: str, forks: Forks) -> None:
+    words = SETTINGS[name]
+    begin = time.perf_counter()
+    assert forks.run(words) == 0
+    length = time.perf_counter() - begin
+    whole = newest()
+    expected = essence(whole)
+    chance = random.Random(name)
+    kills = 0
+    while kills < KILLS[name]:
+        assert newest() is not None
+        os.unlink("outputs/latest")
+        code = forks.run(words, chance.uniform(0.05, length))
+        while code == -signal.SIGKILL:
+            kills += 1
+            path = newest()
+            started = path is not None and (path / "config.yaml").exists()
+            after = chance.uniform(0.05, length) if kills < KILLS[name] else None
+            code = forks.run([f"resume={path}"] if started else words, after)
+        assert code == 0
+        assert newest() != whole
+        assert same_tree(essence(newest()), expected)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_save_at_once_and_lose_nothing(number: int, code: int, forks: Forks) -> None:
+    words = [*SETTINGS["lenet5"][:-1], "checkpoint.every=100ep", "epochs=4"]
+    assert forks.run(words) == 0
+    expected = essence(newest())
+    path, wait = None, 0.2
+    while path is None or not (path / "checkpoints" / "last.pt").exists():  # until the signal met a step
+        os.unlink("outputs/latest")
+        assert forks.run(words, wait, number) in (code, -number)
+        path, wait = newest(), wait * 1.3
+        if path is None:
+            os.symlink("nowhere", "outputs/latest")
+    assert json.loads((path / "results.json").read_text())["status"] == "interrupted"
+    saved = checkpoint.load(path / "checkpoints" / "last.pt")["run"]["step"]
+    assert 0 < saved < expected["results"]["steps"]
+    assert forks.run([f"resume={path}"]) == 0
+    assert same_tree(essence(path), expected)
+
+
+@pytest.fixture
+def stopped(train) -> Path:
+    """A run of two epochs out of four, as a time limit leaves it."""
+    done = train("model=ann", "epochs=2", "checkpoint.every=1ep", "test=false")
+    assert done.code == 0
+    return done.folder
+
+
+def test_more_epochs_are_free_where_the_schedule_has_no_length(stopped: Path, train) -> None:
+    done = train(f"resume={stopped}", "epochs=4")
+    assert done.code == 0
+    assert done.results["epochs"] == 4
+    assert [row["epoch"] for row in folder.read_metrics(stopped / "metrics.csv")] == [1, 2, 3, 4]
+
+
+def test_more_epochs_equal_a_run_of_that_length(stopped: Path, train) -> None:
+    assert train(f"resume={stopped}", "epochs=4").code == 0
+    whole = train("model=ann", "epochs=4", "checkpoint.every=1ep", "test=false")
+    assert same_tree(essence(stopped), essence(whole.folder))
+
+
+def test_changed_keys_that_matter_are_refused_all_at_once(stopped: Path, train) -> None:
+    before = (stopped / "checkpoints" / "last.pt").read_bytes()
+    done = train(f"resume={stopped}", "optim.lr=0.5", "batch_size=16", "data.workers=1")
+    assert done.code == 2
+    assert "optim.lr=0.5: the run in" in done.err
+    assert "batch_size=16" in done.err
+    assert "has 64" in done.err
+    assert "workers" not in done.err
+    assert (stopped / "checkpoints" / "last.pt").read_bytes() == before
+
+
+def test_epochs_matter_to_a_schedule_with_a_length(train) -> None:
+    stopped = train("model=ann", "epochs=2", "schedule=cosine", "test=false").folder
+    assert "epochs=4" in train(f"resume={stopped}", "epochs=4").err
+    forced = train(f"resume={stopped}", "epochs=4", "resume_force=true")
+    assert forced.code == 0
+    rows = folder.read_metrics(stopped / "metrics.csv")
+    assert len(rows) == 4
+    assert rows[-1]["lr"] < rows[2]["lr"] < 1e-3  # the longer cosine, from where it would be; it never climbs
+
+
+def test_force_changes_the_optimizer_settings(stopped: Path, train) -> None:
+    assert train(f"resume={stopped}", "epochs=3", "optim.lr=0.5", "resume_force=true").code == 0
+    assert folder.read_metrics(stopped / "metrics.csv")[-1]["lr"] == 0.5
+
+
+def test_a_flipped_bit_is_found_and_the_checkpoint_before_it_used(stopped: Path, train) -> None:
+    last = stopped / "checkpoints" / "last.pt"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 1
+    last.write_bytes(data)
+    done = train(f"resume={stopped}", "epochs=4")
+    assert done.code == 0
+    assert "last.pt is damaged" in done.err
+    whole = train("model=ann", "epochs=4", "checkpoint.every=1ep", "test=false")
+    assert same_tree(essence(stopped), essence(whole.folder))
+
+
+def test_only_damaged_checkpoints_end_with_one(stopped: Path, train) -> None:
+    for name in ("last.pt", "previous.pt"):
+        (stopped / "checkpoints" / name).write_bytes(b"PK\x03\x04 nothing")
+    done = train(f"resume={stopped}", "epochs=4")
+    assert done.code == 1
+    assert "No good checkpoint is left" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_running_folder_is_refused(stopped: Path, train) -> None:
+    running = folder.RunFolder(stopped)
+    try:
+        done = train(f"resume={stopped}", "epochs=4")
+    finally:
+        running.close()
+    assert done.code == 2
+    assert "writing to this folder at this moment" in done.err
+
+
+def test_changed_data_is_refused(train) -> None:
+    write_images(Path("photos"), 8)
+    words = ["data=image_folder", "data.root=photos", "model=ann", "epochs=2", "test=false"]
+    stopped = train(*words).folder
+    write_images(Path("photos"), 9)
+    done = train(f"resume={stopped}", "epochs=3")
+    assert done.code == 2
+    assert "the data is not what this run was trained on" in done.err
+
+
+def write_images(root: Path, count: int) -> None:
+    from PIL import Image
+
+    for label, shade in (("dark", 40), ("light", 200)):
+        (root / label).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            Image.new("RGB", (8, 8), (shade + i,) * 3).save(root / label / f"{i}.png")
+
+
+def test_a_finished_run_says_so(stopped: Path, train) -> None:
+    before = (stopped / "checkpoints" / "last.pt").stat().st_mtime_ns
+    done = train(f"resume={stopped}")
+    assert done.code == 0
+    assert "nothing is left to do" in done.out
+    assert (stopped / "checkpoints" / "last.pt").stat().st_mtime_ns == before
+
+
+def test_time_slices_add_up_to_the_whole_run(train) -> None:
+    words = ["model=ann", "epochs=4", "checkpoint.every=1ep", "validate_every=5st"]
+    whole = train(*words)
+    sliced = train(*words, "max_minutes=0.0001")
+    assert sliced.results["epochs"] == 0
+    assert train(f"resume={sliced.folder}", "max_minutes=null").code == 0
+    a, b = essence(whole.folder), essence(sliced.folder)
+    assert same_tree(a["last"]["model"], b["last"]["model"])
+    assert a["results"]["test"] == b["results"]["test"]
+
+
+@pytest.mark.parametrize("claim", ["trust: false", "trust: true"])  # what is not trusted cannot vouch for itself
+def test_foreign_code_in_a_stored_configuration_needs_trust(claim: str, stopped: Path, train) -> None:
+    Path("evil.py").write_text("import pathlib\npathlib.Path('canary').touch()\nNet = None\n")
+    text = (stopped / "config.yaml").read_text().replace("trainer.models.mlp.ANN", "evil.Net")
+    (stopped / "config.yaml").write_text(text.replace("trust: false", claim))
+    done = train(f"resume={stopped}", "epochs=4")
+    assert done.code == 2
+    assert "trust=true" in done.err
+    assert not Path("canary").exists()
+
+
+def test_the_thread_count_is_stored_and_reused(train) -> None:
+    stopped = train("model=ann", "epochs=1", "threads=1").folder
+    torch.set_num_threads(2)
+    assert train(f"resume={stopped}", "epochs=2").results["threads"] == 1

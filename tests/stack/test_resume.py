@@ -1,0 +1,321 @@
+"""A stacked sweep that is killed anywhere and resumed ends where an uninterrupted one does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from helpers.faulty_models import write_patient
+from helpers.stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
+from helpers.sweeps import NEEDS_PROC, Running, Server, contents, gone, ledger, places, results, rows, states, table
+from trainer.training import checkpoint
+
+pytestmark = pytest.mark.skipif(NEEDS_PROC, reason="processes are found in /proc")
+IRIS = ("-m", *DOUBLE, "data=iris", "model=mlp", "model.hidden=[8]", "test=false", "patience=null")
+# One diverges, some stop early, none has the epochs of the others; each step takes its time.
+PATIENT = (
+    *("optim=sgd", "optim.lr=0.05,0.5,1e30", "patience=2,50", "epochs=9,12", "seed=1", "test=false"),
+    *("checkpoint.every=1st", "model.delay=0.03", STACK),
+)
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[Server]:
+    """Its stacks are saved every twentieth of a second, so that kills find them at all stages."""
+    server = Server("from trainer.stack import checkpoint; checkpoint.SECONDS = 0.05")
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def whole(hasty: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """An uninterrupted sweep, and its seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("whole"))
+        begin = time.perf_counter()
+        done = hasty.start("-m", *write_patient(), *PATIENT).end()
+        assert done.folder is not None, done.err
+        assert set(states(done.folder).values()) == {"done", "diverged"}
+        assert len({results(place)["epochs"] for place in places(done.folder)}) > 2
+        return done.folder.resolve(), time.perf_counter() - begin
+
+
+def again(server: Server, running: Running) -> Running:
+    """The sweep once more: resumed, or begun where nothing had been written yet."""
+    folder = running.folder
+    return server.start(f"resume={folder}", "trust=true") if folder and places(folder) else begin(server)
+
+
+def begin(server: Server) -> Running:
+    return server.start("-m", *write_patient(), *PATIENT)
+
+
+def training(folder: Path) -> bool:
+    return any(rows(place / "metrics.csv") for place in folder.glob("stack-*"))
+
+
+def saved(folder: Path) -> list[Path]:
+    """A stack's checkpoints, once there are both."""
+    found = sorted(folder.glob("stack-*/*.pt"))
+    return found if len(found) == 2 else []
+
+
+def kill_workers(running: Running) -> None:
+    for pid in running.workers():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("victim", ["sweep", "worker"])
+def test_killed_stacks_end_like_uninterrupted_ones(victim: str, whole, hasty: Server) -> None:
+    expected, length = whole
+    chance, kills, left = random.Random(victim), 0, 0
+    while kills < 4:
+        running, going = begin(hasty), True
+        while going:
+            time.sleep(chance.uniform(0.3, 0.8) * length if kills < 4 else 0)
+            workers = running.workers()
+            if kills < 4 and victim == "worker":
+                kill_workers(running)
+            done = running.kill() if kills < 4 and victim == "sweep" else running.end()
+            assert gone(workers, 10)
+            unfinished = running.folder is None or set(states(running.folder).values()) != {"done", "diverged"}
+            going = unfinished or done.code == -signal.SIGKILL  # maybe before the table was written
+            kills += going
+            if going and victim == "worker" and running.folder:
+                failed = [number for number, state in states(running.folder).items() if state == "failed"]
+                assert done.err.count("killed by SIGKILL") == len(failed)
+            if going:
+                left += bool(running.folder and saved(running.folder))
+                running = again(hasty, running)
+        assert same_sweeps(running.folder, expected, 1e-10)
+    assert left > 1 or victim == "sweep"  # whose worker saves its members itself
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_lets_all_members_save(number: int, code: int, whole, hasty: Server) -> None:
+    running = begin(hasty)
+    running.until(training)
+    done = running.kill(number)
+    assert done.code == code
+    assert all(" diverged: " in line for line in done.err.splitlines())
+    found = [results(place)["status"] for place in places(done.folder)]
+    assert "interrupted" in found
+    assert "stack" not in "".join(path.name for path in done.folder.rglob("*.pt"))
+    assert all(last(place)["run"]["step"] for place in places(done.folder) if results(place)["status"] == "interrupted")
+    done = again(hasty, running).end()
+    assert same_sweeps(done.folder, whole[0], 1e-10)
+
+
+def test_ctrl_c_while_it_is_measured_leaves_nothing(server: Server) -> None:
+    running = server.start(*IRIS, "seed=range(30)", "data.seed=0", "sweep.stack=auto")
+    until = time.monotonic() + 30
+    while not running.workers() and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    measuring = running.workers()
+    for pid in (running.pid, *measuring):
+        os.kill(pid, signal.SIGINT)
+    done = running.end()
+    assert (done.code, done.err, done.out, done.folder) == (130, "", "", None)
+    assert len(measuring) == 1
+    assert gone(measuring, 1)
+
+
+def half_done(server: Server) -> Path:
+    """A sweep whose stack was killed when it had saved twice."""
+    running = begin(server)
+    running.until(lambda folder: saved(folder) and any(len(rows(path)) > 3 for path in folder.glob("stack-*/*.csv")))
+    kill_workers(running)
+    assert running.end().code == 1
+    assert set(states(running.folder).values()) == {"failed"}
+    return running.folder
+
+
+def test_of_a_damaged_file_the_one_before_is_taken(whole, hasty: Server) -> None:
+    folder = half_done(hasty)
+    newest, _ = saved(folder)
+    content = bytearray(newest.read_bytes())
+    content[content.index(b"members")] ^= 1
+    newest.write_bytes(content)
+    done = hasty.start(f"resume={folder}", "trust=true").end()
+    assert f"{newest} is damaged: " in done.out
+    for place in places(folder)[:8]:
+        log = (place / "train.log").read_text().splitlines()
+        assert [line for line in log if line.startswith("resumed ")]
+        assert len([line for line in log if line[:6].strip().isdecimal()]) == len(rows(place / "metrics.csv"))
+    assert same_sweeps(folder, whole[0], 1e-10)
+    files = [path for place in places(folder) for path in place.glob("checkpoints/*.pt")]
+    assert "previous.pt" in {path.name for path in files}  # what was dealt out
+    assert all(owned(checkpoint.load(path)) for path in files)
+
+
+def test_a_member_that_cannot_go_on_leaves_the_others_their_stack(whole, hasty: Server) -> None:
+    running = begin(hasty)
+    running.until(training)
+    done = running.kill(signal.SIGTERM)
+    spoilt, other = [place for place in places(done.folder) if results(place)["status"] == "interrupted"][:2]
+    for path in spoilt.glob("checkpoints/[lp]*.pt"):
+        path.write_bytes(b"")
+    others = [place for place in places(done.folder) if place != spoilt]
+    torn = other / "checkpoints" / ".last.pt.1234.tmp"
+    torn.write_bytes(b"half of it")
+    done = again(hasty, running).end()
+    assert done.code == 1
+    assert [line for line in done.err.splitlines() if "start the run anew" in line]
+    assert results(spoilt)["status"] == "failed"
+    assert {results(place)["status"] for place in others} <= {"completed", "early_stopped", "diverged"}
+    assert not torn.exists()
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "stack-000"])
+def test_a_file_that_is_not_this_sweeps_is_refused_in_a_sentence(name: str, hasty: Server, tmp_path: Path) -> None:
+    folder = half_done(hasty)
+    for path in saved(folder):
+        content = checkpoint.load(path)
+        content["members"][0]["name"] = name
+        torch.save(content, path)
+    done = hasty.start(f"resume={folder}", "trust=true").end()
+    assert done.code == 1
+    [line] = done.err.splitlines()
+    assert line.startswith("train: error: ")
+    assert "stack-" in line
+    assert not list(tmp_path.rglob("elsewhere"))
+    assert not Path("/tmp/elsewhere").exists()
+
+
+@pytest.mark.parametrize("name", ["short", ["x"], 7])
+def test_a_stack_whose_files_are_all_damaged_costs_what_its_runs_had_not_saved(name: Any, whole, hasty: Server) -> None:
+    folder = half_done(hasty)
+    for path in saved(folder):
+        content = checkpoint.load(path)
+        content["members"][0]["name"] = name
+        torch.save(content, path)
+        if name == "short":
+            path.write_bytes(path.read_bytes()[:-100])
+    done = hasty.start(f"resume={folder}", "trust=true").end()
+    assert "no good checkpoint is left; its runs go on from what they saved themselves" in done.out
+    assert same_sweeps(folder, whole[0], 1e-10)
+
+
+def test_a_file_cannot_touch_a_job_that_is_done(hasty: Server) -> None:
+    folder = hasty.start(*IRIS, "seed=0,1", "epochs=1").end().folder
+    own = places(folder)[0] / "checkpoints" / "last.pt"
+    content = checkpoint.load(own)
+    run = {**content.pop("run"), "step": 10**9}
+    (folder / "stack-000").mkdir()
+    member = {"name": places(folder)[0].name, "about": content, "run": run}
+    torch.save({"format": 1, "members": [member]}, folder / "stack-000" / "last.pt")
+    before = own.read_bytes()
+    assert hasty.start(f"resume={folder}").end().code == 0
+    assert own.read_bytes() == before
+
+
+@pytest.mark.parametrize("fault", ["raises", "killed"])
+def test_what_ends_a_stack_ends_its_members_and_no_others(fault: str, sweep) -> None:
+    words = ("-m", *write_patient(), "test=false", "seed=0,1,2", "epochs=15", "model.width=4,6")
+    whole = sweep(*words, STACK)
+    done = sweep(*words, f"model.fault={fault},none", "sweep.stack=3")
+    reason = "ValueError: no good" if fault == "raises" else "killed by SIGKILL (out of memory?)"
+    assert stacks(done.folder) == [[0, 1, 2], [6, 7, 8], [3, 4, 5], [9, 10, 11]] or len(stacks(done.folder)) == 4
+    found = ["failed" if "fault=none" not in place.name else "done" for place in places(done.folder)]
+    assert list(states(done.folder).values()) == found
+    assert found.count("failed") == 6
+    assert done.err.count(reason) == len(done.err.splitlines()) == 6
+    for place, state in zip(places(done.folder), found, strict=True):
+        assert state == "done" or results(place)["error"] == reason
+    Path("cured").touch()
+    done = sweep(f"resume={done.folder}", "trust=true")
+    assert (done.code, done.err) == (0, "")
+    fine = {place.name.partition("-")[2]: end_of(place) for place in places(whole.folder)}
+    for place in places(done.folder):
+        name = place.name.partition("-")[2].replace(f"model.fault={fault}", "").replace("model.fault=none", "")
+        assert close(end_of(place), fine[",".join(filter(None, name.split(",")))], 1e-10)
+
+
+def test_members_that_had_ended_are_not_lost_with_their_stack(server: Server) -> None:
+    words = (*write_patient(), "seed=range(24)", "data.seed=0", "epochs=1", "test=true", STACK)
+    running = server.start("-m", *words)
+    running.until(lambda folder: [place for place in places(folder) if (place / "results.json").exists()])
+    ended = [place for place in places(running.folder) if (place / "results.json").exists()]
+    kill_workers(running)
+    done = running.end()
+    found = states(done.folder)
+    assert set(found.values()) == {"done", "failed"}
+    assert {number for number, place in enumerate(places(done.folder)) if place in ended} <= {
+        number for number, state in found.items() if state == "done"
+    }
+    before = end_of(ended[0])
+    assert server.start(f"resume={done.folder}", "trust=true").end().code == 0
+    assert set(states(done.folder).values()) == {"done"}
+    assert close(end_of(ended[0]), before, 0)
+
+
+def test_halving_prunes_the_same_jobs(sweep) -> None:
+    words = (*IRIS, "optim.lr=1e-5,1e-2,1e-1,1e200", "optim=sgd", "epochs=9", "seed=0,1", "sweep.halving.factor=3")
+    alone, stacked = sweep(*words), sweep(*words, STACK)
+    assert stacks(stacked.folder) == [list(range(8))]
+    assert states(alone.folder) == states(stacked.folder)
+    assert set(states(stacked.folder).values()) == {"pruned", "done", "diverged"}
+    assert same_sweeps(alone.folder, stacked.folder)
+
+
+def test_a_sweep_grows_by_a_further_stack(sweep) -> None:
+    first = sweep(*IRIS, "seed=0,1", "epochs=3", STACK).folder
+    before = ends(first)
+    done = sweep("-m", f"resume={first}", "optim.lr=1e-2,1e-1")
+    assert done.code == 0, done.err
+    assert stacks(first) == [[0, 1], [2, 3, 4, 5]]
+    assert close(ends(first)[:2], before, 0)
+    expected = sweep(*IRIS, "seed=0,1", "epochs=3", "optim.lr=1e-2,1e-1").folder
+    assert close(ends(first)[2:], sorted_like(first, expected))
+
+
+def sorted_like(folder: Path, other: Path) -> list[dict[str, Any]]:
+    """The ends of another sweep's jobs, in the order of those that were added to the first."""
+    known = {place.name.partition("-")[2]: end_of(place) for place in places(other)}
+    return [known[place.name.partition("-")[2]] for place in places(folder)[2:]]
+
+
+@pytest.mark.parametrize(("before", "after"), [("true", "false"), ("false", "true"), ("false", "auto")])
+def test_stacks_may_be_chosen_when_a_sweep_goes_on(before: str, after: str, hasty: Server) -> None:
+    words = ("-m", *write_patient(), "optim=sgd", "optim.lr=0.05,0.5", "seed=0,1", "epochs=8", "test=false")
+    running = hasty.start(*words, f"sweep.stack={before}", "model.delay=0.05", "checkpoint.every=1st")
+    running.until(saved if before == "true" else lambda folder: list(folder.glob("*/checkpoints/last.pt")))
+    running.kill(signal.SIGTERM)
+    done = hasty.start(f"resume={running.folder}", "trust=true", f"sweep.stack={after}").end()
+    assert (done.code, done.err) == (0, "")
+    assert len(lines(done.out)) == (after != "false")
+    assert after != "true" or len(stacks(done.folder)) == 1
+    assert [line for line in ledger(done.folder) if "why" in line]
+    whole = hasty.start(*words, "model.delay=0").end()
+    assert close(table(whole.folder), table(done.folder), 1e-10)
+    for one, other in zip(ends(whole.folder), ends(done.folder), strict=True):
+        assert close(one, other, 1e-10)
+
+
+def test_a_job_whose_state_its_stack_still_holds_does_not_begin_anew(hasty: Server, sweep) -> None:
+    running = begin(hasty)
+    running.until(saved)
+    workers = running.workers()
+    kill_workers(running)  # before they give each run what is its own
+    running.kill()
+    assert gone(workers, 5)
+    place = next(path for path in places(running.folder) if (path / "config.yaml").exists())
+    before = contents(place)
+    done = sweep(f"resume={place}", "trust=true")
+    assert done.code == 2
+    assert f"train resume={running.folder.resolve()} " in done.err
+    assert contents(place) == before
+    assert sweep(f"resume={running.folder}", "trust=true").code == 1  # one diverges
+    done = sweep(f"resume={place}", "trust=true")
+    assert "one pass" not in done.err

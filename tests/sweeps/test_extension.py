@@ -1,0 +1,65 @@
+"""A sweep grows by more values, keeps what it has, and is found by `resume=latest`."""
+
+from __future__ import annotations
+
+import time
+
+from helpers.faulty_models import write_faulty
+from helpers.sweeps import TINY, Server, contents, gone, places, rows, states, table
+
+
+def test_more_values_add_jobs_and_the_same_ones_none(sweep) -> None:
+    words = ("data=iris", "model=mlp", "plots=false", "epochs=1")  # threads as they come
+    folder = sweep("-m", *words, "seed=0,1").folder
+    before = {place: contents(place) for place in places(folder)}
+    for same in ([], ["seed=0,1"], ["seed=1"], ["seed=0,1", "optim.lr=1e-3"]):
+        done = sweep("-m", f"resume={folder}", *same)
+        assert done.code == 0, done.err
+        assert len(places(folder)) == 2
+        assert "finished" in done.out
+    assert {place: contents(place) for place in places(folder)} == before
+    done = sweep("-m", f"resume={folder}", "seed=range(4)", "sweep.workers=1")
+    assert done.code == 0, done.err
+    assert "1 worker " in done.out
+    assert [int(place.name[:3]) for place in places(folder)] == [0, 1, 2, 3]
+    assert {row["seed"] for row in table(folder)} == {"0", "1", "2", "3"}
+    assert set(states(folder).values()) == {"done"}
+
+
+def test_added_jobs_are_told_apart_from_those_before(sweep) -> None:
+    folder = sweep("-m", *TINY, "seed=0,1", "epochs=1").folder
+    assert sweep("-m", f"resume={folder}", "optim.lr=0.05").code == 0
+    assert sorted(row["optim.lr"] for row in table(folder)) == ["0.001", "0.001", "0.05", "0.05"]
+    assert {row["n"] for row in rows(folder / "leaderboard_groups.csv")} == {"2"}
+
+
+def test_the_table_has_a_column_for_epochs_asked_for_and_one_for_epochs_trained(sweep) -> None:
+    done = sweep("-m", *TINY, "epochs=3,1", "max_steps=2", "test=false", "sweep.workers=1")
+    header = (done.folder / "leaderboard.csv").read_text().splitlines()[0].split(",")
+    assert len(header) == len(set(header))
+    assert {(row["epochs"], row["trained"]) for row in table(done.folder)} == {("3", "1"), ("1", "1")}
+    assert " epochs " in done.out
+    assert "1 worker on cpu, 1 thread each" in done.out
+
+
+def test_mistakes_on_resume_change_nothing(sweep) -> None:
+    folder = sweep("-m", *TINY, "seed=0,1", "epochs=1", "test=false").folder
+    before = contents(folder)
+    for word in ("seed=-1,2", "modle=ann", "model=lenet5", "sweep.workers=none"):
+        done = sweep("-m", f"resume={folder}", word)
+        assert done.code == 2, word
+        assert done.err.startswith("train: error: ")
+    assert contents(folder) == before
+
+
+def test_latest_is_the_sweep_that_was_killed(server: Server) -> None:
+    words = (*write_faulty(), "model.fault=slow", "epochs=12", "checkpoint.every=1ep", "test=false")
+    running = server.start("-m", *words, "seed=0,1,2,3", "sweep.workers=2")
+    running.until(lambda folder: "done" in states(folder).values())
+    time.sleep(0.3)
+    workers = running.workers()
+    running.kill()
+    assert gone(workers, 5)
+    done = server.start("resume=latest", "trust=true").end()
+    assert done.code == 0, done.err
+    assert set(states(running.folder).values()) == {"done"}

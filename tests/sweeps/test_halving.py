@@ -1,0 +1,218 @@
+"""Successive halving ends the jobs that a reference, computed from runs to the end, says are the weaker ones."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from helpers.faulty_models import FAULTY, write, write_faulty
+from helpers.sweeps import NEEDS_PROC, TINY, all_weights, gone, places, results, rows, states, table, weights
+from helpers.trees import same_tree
+from trainer.config.keys import HalvingConfig
+from trainer.records.ledger import Entry
+from trainer.sweeps.halving import losers, run, rungs, value_at
+
+GRID = ("optim.lr=1e-5,1e-3,1e-2,3e-2,1e-1", "patience=null", "epochs=9", "seed=1")
+
+
+def reference(folder: Path, rungs: list[int], factor: int, monitor: str, largest: bool) -> dict[int, int]:
+    """The epochs that each job of a whole sweep may train under halving, from its metrics.csv alone."""
+    curves = [[float(row[monitor]) for row in rows(place / "metrics.csv")] for place in places(folder)]
+    epochs = {number: len(curve) for number, curve in enumerate(curves)}
+    alive = list(epochs)
+    for rung in rungs:
+        best = {n: (max if largest else min)(curves[n][:rung]) for n in alive}
+        alive.sort(key=lambda n: (-best[n] if largest else best[n], n))
+        keep = math.ceil(len(alive) / factor)
+        epochs |= {n: min(rung, epochs[n]) for n in alive[keep:]}
+        alive = alive[:keep]
+    return epochs
+
+
+def check(halved: Path, whole: Path, expected: dict[int, int]) -> None:
+    """Every job of a halved sweep is the beginning of that of the whole one, and as long as expected."""
+    for number, (a, b) in enumerate(zip(places(halved), places(whole), strict=True)):
+        metrics = rows(b / "metrics.csv")
+        assert rows(a / "metrics.csv") == metrics[: expected[number]], number
+        pruned = expected[number] < len(metrics)
+        assert states(halved)[number] == ("pruned" if pruned else "done")
+        assert (results(a)["status"] == "pruned") == pruned
+        assert results(a)["epochs"] == expected[number]
+        if not pruned:
+            assert same_tree(weights(a), weights(b))
+    found = table(halved)
+    assert {row["job"]: row["state"] for row in found} == {
+        place.name: states(halved)[number] for number, place in enumerate(places(halved))
+    }
+
+
+def test_rungs() -> None:
+    assert rungs(HalvingConfig(3, 1), 30) == [1, 3, 9, 27]
+    assert rungs(HalvingConfig(3, 1), 27) == [1, 3, 9]
+    assert rungs(HalvingConfig(2, 5), 11) == [5, 10]
+    assert rungs(HalvingConfig(4, 2), 2) == []
+
+
+@pytest.mark.parametrize(
+    ("factor", "first", "words", "monitor"),
+    [
+        (3, 1, (), "valid_loss"),
+        (2, 2, ("monitor=valid_accuracy", "batch_size=16"), "valid_accuracy"),
+    ],
+)
+def test_survivors_are_those_of_the_reference(factor: int, first: int, words: tuple, monitor: str, sweep) -> None:
+    words = (*TINY, *GRID, *words, "test=false")
+    whole = sweep("-m", *words).folder
+    expected = reference(whole, rungs(HalvingConfig(factor, first), 9), factor, monitor, monitor == "valid_accuracy")
+    assert len(set(expected.values())) > 2
+    done = sweep("-m", *words, f"sweep.halving.factor={factor}", f"sweep.halving.min_epochs={first}")
+    assert done.code == 0, done.err
+    check(done.folder, whole, expected)
+    assert f"{1 - sum(expected.values()) / (9 * 5):.0%} of all epochs were not trained" in done.out
+    assert "pruned" in done.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("validate_every=2ep", "schedule=plateau", "schedule.patience=0"),
+        ("validate_every=3st", "patience=4"),
+        ("max_steps=3",),
+        ("accumulate=2", "batch_size=10", "schedule=cosine", "baseline=true", "ema.decay=0.9", "model.dropout=0.3"),
+    ],
+)
+def test_a_job_that_is_paused_and_goes_on_trains_as_if_it_were_not(words: tuple, sweep) -> None:
+    words = (*words, *TINY, "epochs=5", "test=false")
+    first = 2 if words[0].startswith("validate_every") else 1  # a rung needs a validation before it
+    halving = ["sweep.halving.factor=2", f"sweep.halving.min_epochs={first}"]
+    halved = sweep("-m", *words, "optim.lr=1e-5,1e-2", *halving).folder
+    assert sorted(states(halved).values()) == ["done", "pruned"]
+    survivor = list(states(halved).values()).index("done")
+    a, b = places(halved)[survivor], sweep(*words, ("optim.lr=1e-5", "optim.lr=1e-2")[survivor]).folder
+    assert rows(a / "metrics.csv") == rows(b / "metrics.csv")
+    assert same_tree(weights(a), weights(b))
+    assert results(a)["steps"] == results(b)["steps"]
+
+
+def test_of_equal_jobs_the_earlier_goes_on(sweep) -> None:
+    done = sweep("-m", *TINY, "patience=50,60,70,80", "epochs=4", "sweep.halving.factor=2")
+    assert done.code == 0
+    assert list(states(done.folder).values()) == ["done", "pruned", "pruned", "pruned"]
+    assert [len(rows(place / "metrics.csv")) for place in places(done.folder)] == [4, 2, 1, 1]
+    assert [bool(row["test"]) for row in table(done.folder)] == [True, False, False, False]
+
+
+def test_what_stopped_early_or_diverged_is_not_trained_further(sweep) -> None:
+    words = (
+        *TINY,
+        "optim=sgd",
+        "optim.lr=1e-3,1e-2,1,1e30",
+        "epochs=8",
+        "patience=2",
+        "test=false",
+        "monitor=train_loss",
+    )
+    whole = sweep("-m", *words).folder
+    done = sweep("-m", *words, "sweep.halving.factor=2", "sweep.halving.min_epochs=4")
+    assert done.code == 1
+    ended = states(done.folder)
+    assert ended[3] == "diverged"
+    for number, place in enumerate(places(done.folder)):
+        full = rows(places(whole)[number] / "metrics.csv")
+        own = rows(place / "metrics.csv")
+        assert own == full[: len(own)]
+        assert (len(own) == len(full)) == (ended[number] != "pruned")
+    stopped = [n for n, place in enumerate(places(done.folder)) if results(place)["status"] == "early_stopped"]
+    assert all(ended[n] == "done" for n in stopped)
+
+
+def test_one_job_and_none_are_no_trouble(sweep) -> None:
+    done = sweep("-m", *TINY, "seed=1", "epochs=3", "sweep.halving.factor=3")
+    assert done.code == 0
+    assert list(states(done.folder).values()) == ["done"]
+    done = sweep("-m", *TINY, "optim=sgd", "optim.lr=1e30,1e31", "epochs=3", "sweep.halving.factor=2")
+    assert done.code == 1
+    assert set(states(done.folder).values()) == {"diverged"}
+
+
+def test_jobs_without_a_value_are_not_ranked_by_their_numbers() -> None:
+    entries = [Entry(n, f"id{n}", f"{n:03}", {}, {"monitor": "valid_auroc", "epochs": 4}, {}, []) for n in range(4)]
+    said: list[str] = []
+    ended: list[Entry] = []
+    run(HalvingConfig(2, 2), entries, Path(), lambda some, at: True, lambda entry, at: ended.append(entry), said.append)
+    assert not ended
+    assert said == ["halving    no job has a valid_auroc after epoch 2: all go on"]
+    write("002/metrics.csv", "epoch,valid_auroc\n2,0.5\n")
+    assert [entry.number for entry in losers(entries, Path(), 2, 2)] == [1, 3]
+    assert value_at(Path("002"), "valid_auroc", 1) is None
+
+
+def test_jobs_that_cannot_be_compared_are_refused(sweep) -> None:
+    done = sweep("-m", *TINY, "monitor=valid_loss,valid_accuracy", "epochs=3", "sweep.halving.factor=2")
+    assert done.code == 2
+    assert "monitor" in done.err
+
+
+MOMENTS = {
+    "in the first rung": lambda found, lengths: "running" in found,
+    "in the second": lambda found, lengths: found.count("pruned") == 2 and "running" in found,
+    "amid its epochs": lambda found, lengths: "running" in found and 2 in lengths,
+    "at the end": lambda found, lengths: found.count("pruned") == 3 and "running" in found,
+}
+
+
+@pytest.mark.skipif(NEEDS_PROC, reason="processes are found in /proc")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_sweep_keeps_the_same_survivors(number: int, server, sweep) -> None:
+    words = (*write_faulty(), "epochs=6", "batch_size=24", "optim.lr=1e-4,1e-3,1e-2,1e-1")
+    every = "checkpoint.every=1st" if number == signal.SIGKILL else "checkpoint.every=auto"
+    words = (*words, every, "sweep.halving.factor=2", "sweep.halving.min_epochs=2")
+    whole = sweep("-m", *words)
+    running = server.start("-m", *words, "model.fault=slow", "model.delay=0.03", "model.at=1")
+    for reached in MOMENTS.values():
+
+        def now(folder: Path, reached=reached) -> bool:
+            lengths = [len(rows(place / "metrics.csv")) for place in places(folder)]
+            return reached(list(states(folder).values()), lengths)
+
+        running.until(now)
+        time.sleep(0.08)  # two steps further
+        workers = running.workers()
+        assert running.kill(number).code in (-number, 128 + number)
+        assert gone(workers, 5)
+        running = server.start(f"resume={running.folder}", "trust=true")
+    done = running.end()
+    assert done.code == 0, done.err
+    assert states(done.folder) == states(whole.folder)
+    assert table(done.folder) == table(whole.folder)
+    assert same_tree(all_weights(done.folder), all_weights(whole.folder))
+    for a, b in zip(places(done.folder), places(whole.folder), strict=True):
+        assert rows(a / "metrics.csv") == rows(b / "metrics.csv")
+
+
+@pytest.mark.skipif(NEEDS_PROC, reason="processes are found in /proc")
+def test_what_diverged_late_still_counts_after_a_resumption(server, sweep) -> None:
+    """Eight jobs, two at a time: four go on, two of them diverge, of two one goes on; also where it was interrupted."""
+    words = write_faulty()
+    late = "def infinite(self, outputs):"
+    write("faulty.py", FAULTY.replace(late, late + "\n        time.sleep(0.05)"))
+    for n, (fault, lr) in enumerate([("infinite", 0.05)] * 2 + [("slow", 0.02)] * 2 + [("slow", 1e-5)] * 4):
+        text = f"# @package _global_\nmodel:\n  fault: {fault}\noptim:\n  lr: {lr}\nseed: {n}\n"
+        write(f"conf/experiment/ours_{n}.yaml", text)
+    named = ",".join(f"ours_{n}" for n in range(8))
+    words = (*words, f"experiment={named}", "epochs=6", "model.at=3", "sweep.halving.factor=2", "model.delay=0.05")
+    whole = sweep("-m", *words)
+    running = server.start("-m", *words)
+    running.until(lambda folder: list(states(folder).values()).count("diverged") == 2)
+    running.until(lambda folder: list(states(folder).values()).count("running") > 0)
+    workers = running.workers()
+    running.kill()
+    assert gone(workers, 5)
+    done = sweep(f"resume={running.folder}", "trust=true")
+    assert done.code == whole.code == 1
+    assert states(done.folder) == states(whole.folder)
+    assert table(done.folder) == table(whole.folder)

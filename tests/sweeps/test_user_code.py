@@ -1,0 +1,63 @@
+"""What users wrote may raise anything, also sys.exit: one sentence names it, and nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers.faulty_models import write
+
+NET = """
+import sys
+from torch import nn
+
+class Net(nn.Linear):
+    def __init__(self, in_features, num_outputs, fault="none"):
+        super().__init__(in_features, num_outputs)
+        self.fault = fault
+        if fault == "exits":
+            sys.exit(0)
+        if fault == "lacks":
+            {}["no key"]
+
+    def forward(self, x):
+        if self.fault == "lacks_later" or (self.fault == "lacks_in_training" and x.device.type != "meta"):
+            {}["no key"]
+        return super().forward(x)
+"""
+WORDS = ("data=iris", "model=ours", "threads=1", "plots=false", "epochs=1")
+
+
+@pytest.fixture(autouse=True)
+def _ours() -> None:
+    write("net.py", NET)
+    write("conf/model/ours.yaml", "# Ours\n_target_: net.Net\nfault: none\n")
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("exits", "SystemExit: 0 in net.py, line 10"),
+        ("lacks", "KeyError: 'no key' in net.py, line 12"),
+        ("lacks_later", "KeyError: 'no key' in net.py, line 16"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_named(fault: str, told: str, sweep) -> None:
+    done = sweep("-m", *WORDS, f"model.fault=none,{fault}")
+    assert done.code == 2
+    assert done.err == f"train: error: model._target_=net.Net: it cannot be built and tried: {told}.\n"
+    assert not Path("outputs").exists()
+
+
+def test_a_step_that_an_estimate_cannot_make_is_told(sweep) -> None:
+    done = sweep("-m", *WORDS, "model.fault=lacks_in_training", "seed=0,1", "sweep.dry_run=true")
+    assert done.code == 1
+    told = "model._target_=net.Net: a step of it failed: KeyError: 'no key' in net.py, line 16."
+    assert done.err == f"train: error: {told}\n"
+
+
+def test_a_single_run_that_its_model_ends_has_not_succeeded(sweep) -> None:
+    done = sweep(*WORDS, "model.fault=exits")
+    assert done.code == 1
+    assert done.err == "train: error: code of your own ended the program: SystemExit: 0 in net.py, line 10.\n"
