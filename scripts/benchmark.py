@@ -389,8 +389,9 @@ def _later_epochs(words: list[str]) -> float:
 
 def augment(arguments: argparse.Namespace) -> None:
     """augmentations of a batch on the CPU against torchvision's sample by sample, and kornia's if it is installed."""
+    from trainer.data.augment.base import Augmentation
     from trainer.data.augment.colour import ColourJitter
-    from trainer.data.augment.ops import Augmentation, RandomAffine, RandomResizedCrop
+    from trainer.data.augment.geometry import RandomAffine, RandomResizedCrop
 
     ours: dict[str, Augmentation] = {
         "resized crop, flip": RandomResizedCrop(),

@@ -14,7 +14,7 @@ from sklearn.metrics import root_mean_squared_error
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from trainer.data.dataset import load
-from trainer.data.tables.csv import bundled_table
+from trainer.data.tables.table import bundled_table
 
 TARGETS = {"iris": "species", "wine": "cultivar", "breast_cancer": "diagnosis", "diabetes": "progression"}
 

@@ -20,7 +20,7 @@ from trainer.components.assemble import assemble, evaluation_batches
 from trainer.components.data import build_source
 from trainer.components.targets import check
 from trainer.data import loader
-from trainer.data.augment.ops import FlipCrop, RandomAffine
+from trainer.data.augment.geometry import FlipCrop, RandomAffine
 from trainer.data.batches import Batches, TrainSampling
 from trainer.data.dataset import Data, load
 from trainer.data.loader import LoaderConfig

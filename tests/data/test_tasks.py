@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from trainer.components.assemble import assemble
 from trainer.components.loss import KNOWN, Criterion, class_weights, fitting, weighted
 from trainer.data.prepare import Prepare
-from trainer.data.tables.csv import bundled_table
+from trainer.data.tables.table import bundled_table
 from trainer.data.tasks import Classification, Regression
 from trainer.errors import UserError
 from trainer.records import folder

@@ -12,13 +12,13 @@ from trainer.components.pretrained import ANY, Preprocessing
 from trainer.components.targets import call, resolve
 from trainer.config.keys import DataConfig
 from trainer.config.schema import Config
+from trainer.data.augment.base import Augmentation
 from trainer.data.augment.mix import Mix
-from trainer.data.augment.ops import Augmentation
 from trainer.data.dataset import Data
 from trainer.data.images.pool import Progress
 from trainer.data.prepare import Prepare
 from trainer.data.source import Source, from_dataset
-from trainer.data.tables.csv import TableSchema
+from trainer.data.tables.table import TableSchema
 from trainer.data.tasks import Regression
 from trainer.errors import UserError
 

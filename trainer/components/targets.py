@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from trainer.config.keys import ComponentConfig
 from trainer.config.schema import Config
-from trainer.data.augment.ops import Augmentation
+from trainer.data.augment.base import Augmentation
 from trainer.data.source import Source
 from trainer.errors import UserError, did_you_mean, show
 
@@ -67,7 +67,7 @@ PLUG_POINTS = {
         "a scheduler from torch.optim.lr_scheduler",
         given=("optimizer", "max_lr", "mode", "T_max", "total_steps"),
     ),
-    "augment": PlugPoint(Augmentation, "a trainer.data.augment.ops.Augmentation", given=("mean", "std")),
+    "augment": PlugPoint(Augmentation, "a trainer.data.augment.base.Augmentation", given=("mean", "std")),
 }
 
 

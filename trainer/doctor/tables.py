@@ -11,14 +11,14 @@ import torch
 
 from trainer.config.keys import DataConfig
 from trainer.data.tables.columns import parse_column, parse_target
-from trainer.data.tables.csv import chosen_columns, read
 from trainer.data.tables.rows import is_missing
+from trainer.data.tables.table import chosen_columns, read
 from trainer.doctor.columns import ParsedColumn, counts_rows, far_values, nearly_constant, repeated
 from trainer.doctor.leaks import tells_class, tells_number
 from trainer.errors import UserError
 from trainer.report.findings import Report, some
 
-TARGETS = ("trainer.data.tables.csv.csv_table", "trainer.data.tables.csv.bundled_table")
+TARGETS = ("trainer.data.tables.table.csv_table", "trainer.data.tables.table.bundled_table")
 CHECKS = ("missing values", "constant columns", "unusable columns", "identifiers", "repeated columns", "scale", "leaks")
 ADVICE = re.compile(r"\. (?=Leave |Write )")  # where the loader's advice begins; a cell may hold a full stop too
 MANY_MISSING = 0.3  # of a column

@@ -27,8 +27,8 @@ from trainer.data.dataset import Data, Split
 from trainer.data.images.pool import Progress
 from trainer.data.loader import LoaderConfig
 from trainer.data.source import Source, labelled
-from trainer.data.tables.csv import TableSchema
 from trainer.data.tables.prepare import TablePrepare
+from trainer.data.tables.table import TableSchema
 from trainer.data.tasks import Regression
 from trainer.errors import UserError, did_you_mean
 from trainer.inference.checkpoint import LoadedCheckpoint

@@ -13,8 +13,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from trainer.data.dataset import load
-from trainer.data.tables.csv import bundled_table, csv_table
 from trainer.data.tables.prepare import TablePrepare
+from trainer.data.tables.table import bundled_table, csv_table
 from trainer.errors import UserError
 
 FRACTIONS = {"valid_fraction": 0.2, "test_fraction": 0.2, "seed": 0}

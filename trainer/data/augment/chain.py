@@ -9,11 +9,13 @@ from typing import Any
 
 from torch import Generator, Tensor
 
+from trainer.data.augment.base import Augmentation
 from trainer.data.augment.colour import ColourJitter
-from trainer.data.augment.ops import Augmentation, FlipCrop, RandomAffine, RandomErasing, RandomResizedCrop, Strong
+from trainer.data.augment.erasing import RandomErasing
+from trainer.data.augment.geometry import FlipCrop, RandomAffine, RandomResizedCrop
 
 STEPS: dict[str, type[Augmentation]] = {
-    kind.__name__: kind for kind in (RandomResizedCrop, FlipCrop, RandomAffine, ColourJitter, RandomErasing, Strong)
+    kind.__name__: kind for kind in (RandomResizedCrop, FlipCrop, RandomAffine, ColourJitter, RandomErasing)
 }
 
 

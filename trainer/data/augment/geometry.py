@@ -1,12 +1,8 @@
-"""Augmentations of a batch on its device, with a draw for each sample from a given generator.
-
-torchvision's transforms draw once for a whole batch, which is why these are here.
-"""
+"""Augmentations that move pixels: affine maps, flips and crops."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,15 +10,9 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from trainer.data.augment.base import Augmentation
+
 TRIES = 10  # windows drawn for one that fits into the image
-
-
-class Augmentation(ABC):
-    """What `augment._target_` may name: a class of these."""
-
-    @abstractmethod
-    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Normalised images [B, C, H, W] to new ones of the same shape; draws only from `generator`."""
 
 
 @dataclass
@@ -152,78 +142,3 @@ class RandomResizedCrop(Augmentation):
 def _centres(images: Tensor, count: int) -> Tensor:
     """Of so many pixels in a row, from -1 to 1."""
     return (2 * torch.arange(count, device=images.device, dtype=images.dtype) + 1) / count - 1
-
-
-@dataclass
-class RandomErasing(Augmentation):
-    """Sets a rectangle of some images to the mean (Zhong et al. 2020).
-
-    Args:
-        probability: share of the images.
-        area: largest share of an image that it takes.
-    """
-
-    probability: float = 0.25
-    area: float = 0.2
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.probability <= 1 and 0 < self.area <= 1):
-            raise ValueError("probability goes from 0 to 1, area from above 0 to 1")
-
-    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        return _erase(images, self.probability, self.area, generator)
-
-
-@dataclass
-class Strong(Augmentation):
-    """Everything at once: affine, colour (of three channels), and a rectangle erased.
-
-    Args:
-        degrees, translate, scale, shear: see RandomAffine.
-        colour: contrast, brightness and saturation change by up to this share.
-        erase: probability of erasing a rectangle (Zhong et al. 2020).
-        erase_area: largest share of the image that it takes.
-    """
-
-    degrees: float = 15.0
-    translate: float = 0.1
-    scale: float = 0.15
-    shear: float = 10.0
-    colour: float = 0.3
-    erase: float = 0.25
-    erase_area: float = 0.2
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.colour < 1 and 0 <= self.erase <= 1 and 0 < self.erase_area <= 1):
-            raise ValueError("colour goes from 0 to below 1, erase from 0 to 1, erase_area from above 0 to 1")
-        self.affine = RandomAffine(self.degrees, self.translate, self.scale, self.shear)
-
-    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        images = self.affine(images, generator)
-        if images.shape[1] == 3 and self.colour:
-            images = _recolour(images, self.colour, generator)
-        return _erase(images, self.erase, self.erase_area, generator) if self.erase else images
-
-
-def _recolour(images: Tensor, strength: float, generator: Generator) -> Tensor:
-    """Contrast around each image's mean, brightness, and distance from grey, each by 1 +- strength."""
-    draws = torch.rand(3, len(images), 1, 1, 1, generator=generator, device=images.device, dtype=images.dtype)
-    contrast, brightness, saturation = 1 + (draws * 2 - 1) * strength
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = (images - mean) * contrast + mean + (brightness - 1)
-    grey = images.mean(dim=1, keepdim=True)
-    return (images - grey) * saturation + grey
-
-
-def _erase(images: Tensor, probability: float, largest: float, generator: Generator) -> Tensor:
-    """Sets a rectangle of some images to 0, the mean of normalised images; its sides' ratio is from 0.3 to 3.3."""
-    batch, _, height, width = images.shape
-    device, dtype = images.device, images.dtype
-    draws = torch.rand(5, batch, 1, 1, 1, generator=generator, device=device, dtype=dtype)
-    area, ratio = largest * draws[1], torch.exp((draws[2] * 2 - 1) * math.log(3.3))
-    tall, wide = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    rows = torch.linspace(0, 1, height, device=device, dtype=dtype).view(1, 1, height, 1)
-    columns = torch.linspace(0, 1, width, device=device, dtype=dtype).view(1, 1, 1, width)
-    top, left = draws[3] * (1 - tall), draws[4] * (1 - wide)
-    inside = (rows >= top) & (rows <= top + tall) & (columns >= left) & (columns <= left + wide)
-    return images.masked_fill(inside & (draws[0] < probability), 0)
