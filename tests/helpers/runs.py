@@ -58,6 +58,7 @@ def own_test(run: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     parts.state.evaluated.load_state_dict(checkpoint.load(run / "checkpoints" / "best.pt")["model"])
     parts.keep_features(("test",), lambda what, done, total: None)
     batches = evaluation_batches(job.config, parts.data, "test", parts.loading, parts.kept.get("test"))
-    outputs, targets = evaluate(parts.population, batches, Signals())
+    parts.population.eval()
+    outputs, targets = evaluate(parts.population.outputs, batches, Signals())
     split = parts.data.splits["test"]
     return split.samples.take(split.indices), outputs, targets

@@ -181,10 +181,12 @@ def test_what_the_loop_does_around_a_step_is_the_same(words: tuple[str, ...], jo
     for found, expected in zip(together, alone, strict=True):
         assert_same(found, expected)
     with Signals() as signals:
-        outputs, targets = evaluate(population, together[0].valid, signals)
+        population.eval()
+        outputs, targets = evaluate(population.outputs, together[0].valid, signals)
         losses, figures = population.losses(outputs, targets), population.figures(outputs, targets)
         for run, expected in enumerate(alone):
-            mine, _ = evaluate(expected.population, expected.valid, signals)
+            expected.population.eval()
+            mine, _ = evaluate(expected.population.outputs, expected.valid, signals)
             torch.testing.assert_close(outputs[run], mine, rtol=1e-10, atol=1e-10)
             assert losses[run] == pytest.approx(expected.population.losses(mine, targets)[0], rel=1e-10)
             assert figures[run] == expected.population.figures(mine, targets)[0]
@@ -202,9 +204,11 @@ def test_runs_may_have_samples_of_their_own(data: str, job: Make) -> None:
         train(expected.population, first_batches(expected, 60))
         assert_same(found, expected)
     with Signals() as signals:
-        outputs, targets = evaluate(population, valid, signals)
+        population.eval()
+        outputs, targets = evaluate(population.outputs, valid, signals, population.batch_axis)
         for run, expected in enumerate(alone):
-            mine, own = evaluate(expected.population, expected.valid, signals)
+            expected.population.eval()
+            mine, own = evaluate(expected.population.outputs, expected.valid, signals)
             assert population.losses(outputs, targets)[run] == pytest.approx(
                 expected.population.losses(mine, own)[0], rel=1e-9
             )

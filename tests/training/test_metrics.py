@@ -109,9 +109,11 @@ def test_auroc_of_one_class_is_null() -> None:
 
 def test_evaluation_does_not_depend_on_the_batch_size(job) -> None:
     parts = assemble(job("model=mnist_classifier", "precision=float64").config)
+    parts.population.eval()
     found = []
     for size in (1, 7, 64, 10_000):
-        outputs, targets = evaluate(parts.population, batches(parts.data, "test", size, parts.loading), Signals())
+        split_batches = batches(parts.data, "test", size, parts.loading)
+        outputs, targets = evaluate(parts.population.outputs, split_batches, Signals())
         found.append((parts.population.criterion(outputs, targets).item(), outputs.argmax(1), targets))
     for loss, predicted, targets in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-12)

@@ -12,6 +12,7 @@ from trainer.data.batches import Batches, Tensors, targets_on
 from trainer.data.dataset import Data
 from trainer.data.images.pool import Progress
 from trainer.data.loader import LoaderConfig
+from trainer.training.forward import autocast
 from trainer.training.freeze import BACKBONE, head_path
 from trainer.training.population import SingleRun
 
@@ -72,7 +73,7 @@ class FeatureCache(Tensors):
         done = 0
         for inputs, _ in batches.epoch(0):
             progress("features of the frozen part", done, len(targets))
-            with torch.no_grad(), population.autocast():
+            with torch.no_grad(), autocast(population.device, population.precision):
                 features, _ = _before(model, population.head, inputs)
             if done == 0:
                 self.inputs = features.new_empty((len(targets), *features.shape[1:]))

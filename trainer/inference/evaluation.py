@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -32,10 +31,10 @@ from trainer.data.tables.table import TableSchema
 from trainer.data.tasks import Regression
 from trainer.errors import UserError, did_you_mean
 from trainer.inference.checkpoint import LoadedCheckpoint
-from trainer.inference.predictor import population
+from trainer.inference.model import InferenceModel
 from trainer.inference.result import EvaluationResult
 from trainer.signals import Signals
-from trainer.training.evaluate import judge
+from trainer.training.evaluate import evaluate_and_report
 
 # What of a stored configuration an evaluation follows; the rest of it is never looked at.
 KEYS = ("model", "data", "loss", "precision", "batch_size", "threads", "deterministic", "compile", "debug", "seed",
@@ -83,26 +82,26 @@ class Evaluation:
         data = Data(self.about.task, {name: split}, self.about.prepare, self.fingerprint)
         self._check_shape(split)
         dtype = torch.float64 if self.config.precision == "float64" else torch.float32
-        solo = self._population
-        solo.criterion = build_criterion_for(
+        criterion = build_criterion_for(
             self.config, self.about.task, self.device, self._class_weights(), split.loss_targets[:2]
         )
         workers = min(4, device.cores()) if self.config.data.workers is None else self.config.data.workers
         loading = LoaderConfig(self.device, dtype, device.free_memory(self.device), self.config.data.resident, workers)
         batches = evaluation_batches(self.config, data, name, loading)
-        outputs_NC, targets_N, report = judge(solo, self.about.task, batches, signals)
+        evaluation = evaluate_and_report(self._model, criterion, self.about.task, batches, signals)
         if not self.own and len(self.parts) == 1:
             name = ALL
-        targets_N = targets_N.cpu().argmax(1) if targets_N.ndim == 2 else targets_N.cpu()
+        targets_N = evaluation.targets_N.cpu()
+        targets_N = targets_N.argmax(1) if targets_N.ndim == 2 else targets_N
         return EvaluationResult(
             self.opened.name,
             self.about.task,
             name,
             self.own,
             self._identity(split),
-            outputs_NC.cpu(),
+            evaluation.outputs_NC.cpu(),
             targets_N,
-            report,
+            evaluation.report,
         )
 
     def samples(self, count: int) -> Tensor:
@@ -117,8 +116,8 @@ class Evaluation:
         return split.samples.take(split.indices[spread])
 
     @cached_property
-    def _population(self) -> Any:
-        return population(self.opened, self.config.device, self.config)
+    def _model(self) -> InferenceModel:
+        return InferenceModel(self.opened, self.config.device, self.config.precision, compiled=self.config.compile)
 
     def _check(self, typed: set[str]) -> None:
         """Whether the parts that are followed may be; what a user typed is trusted, what a file says is not."""

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.amp import GradScaler
+from torch import Tensor
 
-from trainer import device
 from trainer.components.assemble import evaluation_size
-from trainer.components.model import place_model
-from trainer.config.schema import Config
 from trainer.data import raw
 from trainer.data.batches import Batches, ResidentFetch
 from trainer.data.source import Arrays
@@ -23,14 +18,11 @@ from trainer.data.tables.rows import FILLED, Encoder
 from trainer.data.tasks import Classification
 from trainer.errors import UserError
 from trainer.inference.checkpoint import LoadedCheckpoint, open_run
+from trainer.inference.model import InferenceModel
 from trainer.signals import Signals
 from trainer.training import calibration
 from trainer.training.calibration import Calibration
 from trainer.training.evaluate import evaluate
-from trainer.training.population import Criterion, SingleRun
-from trainer.training.schedule import Schedule
-from trainer.training.state import RunState
-from trainer.training.sums import RunningSums
 
 NOT_FINITE = "what the model gives for it is not finite"
 
@@ -63,9 +55,8 @@ class Predictor:
     def __init__(self, opened: LoadedCheckpoint, *, device: str = "auto", calibrated: bool = False) -> None:
         self.saved, self.about = opened, opened.about
         self.config = opened.config("model", "precision", "batch_size")
-        self.population = population(opened, device, self.config)
-        self.model = self.population.states[0].model
-        self.device, self.task = self.population.device, self.about.task
+        self.forward = InferenceModel(opened, device, self.config.precision)
+        self.model, self.device, self.task = self.forward.model, self.forward.device, self.about.task
         self.classes, self.prepare = self.about.classes, self.about.prepare
         self.calibration = stored_calibration(opened) if calibrated else None
 
@@ -125,7 +116,7 @@ class Predictor:
         everything = torch.arange(len(raw_samples))
         fetch = ResidentFetch(samples, everything, self.prepare, self.device, dtype, prepared=True)
         batches = Batches(fetch, len(raw_samples), self.batch_size, self.device)
-        outputs_NC, _ = evaluate(self.population, batches, Signals())
+        outputs_NC, _ = evaluate(self.forward, batches, Signals())
         return outputs_NC.cpu()
 
     def _finite_outputs(self, samples: Any) -> Tensor:
@@ -178,34 +169,6 @@ def stored_calibration(opened: LoadedCheckpoint) -> Calibration:
     if not opened.about.classes:
         raise UserError(f"{opened.name}: a regression has no probabilities to calibrate.")
     return calibration.read(opened.folder, opened.digest)
-
-
-def population(
-    opened: LoadedCheckpoint, device_name: str, config: Config, criterion: Criterion | None = None
-) -> SingleRun:
-    """The model as the loop evaluates it: a run that takes no step.
-
-    Raises:
-        UserError: the model cannot be built, or there is no such device.
-    """
-    chosen = device.choose(device_name)
-    dtype = torch.float64 if config.precision == "float64" else torch.float32
-    if chosen.type == "mps" and dtype == torch.float64:
-        raise UserError("the run was trained with precision=float64, which Apple GPUs do not have: use the device cpu.")
-    model = opened.model()
-    place_model(model, chosen, dtype)
-    still = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.0)
-    sums = RunningSums(1, chosen, opened.about.task)
-    state = RunState(model, still, Schedule(None, "step"), GradScaler(enabled=False), sums, config)
-    compiled = torch.compile(model) if config.compile else None
-    made = SingleRun(state, criterion or _no_loss, chosen, precision=config.precision, compiled=compiled)
-    made.eval()
-    return made
-
-
-def _no_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Where nothing is known that a loss could be told from."""
-    return torch.tensor(math.nan)
 
 
 def finite(values: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from trainer.components.assemble import Components
 from trainer.data.batches import Batch
 from trainer.training.loop import grouped
 from trainer.training.population import Population
-from trainer.training.step import eval_step, train_step
+from trainer.training.step import train_step
 
 SECONDS = 1.0  # of training, to measure a kind of job,
 
@@ -42,7 +42,8 @@ def measure(
     per_step = (time.perf_counter() - begin) / steps
     population.eval()
     begin = time.perf_counter()
-    eval_step(population, next(iter(parts.valid.epoch(0))))
+    with torch.inference_mode():
+        population.outputs(next(iter(parts.valid.epoch(0)))[0])
     _finish(parts.device)
     validation = (time.perf_counter() - begin) * len(parts.valid)
     buffer = io.BytesIO()

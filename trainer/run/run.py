@@ -29,7 +29,7 @@ from trainer.run.profiling import Profile
 from trainer.signals import Interrupted, Signals
 from trainer.trackers.base import SafeTracker, external_destination, opener
 from trainer.training import checkpoint
-from trainer.training.evaluate import judge
+from trainer.training.evaluate import evaluate_and_report
 from trainer.training.loop import Fit
 from trainer.training.stopping import Outcome
 
@@ -271,11 +271,14 @@ class Run:
         with StatusBar(self.signals.check) as progress:
             parts.keep_features(("test",), progress)
         batches = evaluation_batches(self.config, parts.data, "test", parts.loading, parts.kept.get("test"))
-        outputs_NC, _, report = judge(parts.population, parts.data.task, batches, self.signals)
+        solo = parts.population
+        solo.eval()
+        tested = evaluate_and_report(solo.outputs, solo.criterion, parts.data.task, batches, self.signals)
+        report, outputs_NC = tested.report, tested.outputs_NC.cpu()
         self.console.test(report, best.epoch)
-        details.write(self.folder.path / "details.json", parts.data.task, parts.data.splits["test"], outputs_NC.cpu())
+        details.write(self.folder.path / "details.json", parts.data.task, parts.data.splits["test"], outputs_NC)
         if self.config.plots != "false":
-            results.draw(self.folder.path, parts, report, outputs_NC.cpu())
+            results.draw(self.folder.path, parts, report, outputs_NC)
         return report
 
 

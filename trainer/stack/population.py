@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -21,7 +20,8 @@ from trainer.components.loss import Criterion
 from trainer.data.tasks import Classification
 from trainer.stack.layers import stackable
 from trainer.stack.optimizers import StackedOptimizer, runs_of_equal
-from trainer.training.population import HALVES, SingleRun, weight_of
+from trainer.training.forward import HALF_PRECISION, autocast
+from trainer.training.population import SingleRun, weight_of
 from trainer.training.state import RunState
 from trainer.training.sums import RunningSums
 
@@ -43,7 +43,7 @@ class StackedRuns:
         if hasattr(first.state.model, "auxiliary_weight"):
             raise ValueError("auxiliary heads give several outputs")
         norms = [m for m in first.state.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        if norms and first.precision in HALVES:
+        if norms and first.precision in HALF_PRECISION:
             raise ValueError(f"vmap has no BatchNorm in {first.precision}")
         self.device, self.precision = first.device, first.precision
         self.rows = list(rows) if rows is not None else None
@@ -188,12 +188,10 @@ class StackedRuns:
     def _call(self, inputs: Tensor) -> Tensor:
         """Outputs [R, B, C] in full precision."""
         tensors = self.average if self.averaged else {**self.parameters, **self.buffers}
-        half = HALVES.get(self.precision)
-        context = nullcontext() if half is None else torch.autocast(self.device.type, half)
-        with context:
+        with autocast(self.device, self.precision):
             call = vmap(self._one, in_dims=(0, None if self.rows is None else 0, 0), randomness="error")
             outputs = call(tensors, self.select_per_run(inputs), self.marker_R)
-        return outputs if half is None else outputs.float()
+        return outputs.float() if self.precision in HALF_PRECISION else outputs
 
     def _one(self, tensors: dict[str, Tensor], inputs: Tensor, marker: Tensor) -> Tensor:
         for layer in self.layers:

@@ -1,7 +1,9 @@
-"""The one evaluation: outputs, targets and figures of a whole split."""
+"""Evaluation of a whole split: outputs, targets and the report made from them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,45 +12,67 @@ from torch import Tensor
 from trainer.data.batches import Batches
 from trainer.data.tasks import Task
 from trainer.signals import Signals
-from trainer.training.population import Population, SingleRun
-from trainer.training.step import eval_step
 
 
-def evaluate(population: Population, batches: Batches, signals: Signals) -> tuple[Tensor, Tensor]:
-    """Outputs [R, N, C] and targets [N] of a whole part, in eval mode, in the part's order.
+@dataclass(frozen=True)
+class Evaluation:
+    """Outputs [N, C] and targets [N] of a split, and the report that becomes the `test` block of results.json."""
 
-    [N, C] where one run trains alone; targets [R, N] where each run has its own. All outputs are kept, so that every
-    figure is computed once over all samples and does not depend on the batches.
+    outputs_NC: Tensor
+    targets_N: Tensor
+    report: dict[str, Any]
+
+
+def evaluate(
+    forward: Callable[[Tensor], Tensor], batches: Batches, signals: Signals, batch_axis: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Return the outputs [N, C] and targets [N] of a split, in the split's order.
+
+    All outputs are kept, so that each metric is computed once over all samples and does not depend on the batch size.
+
+    Args:
+        forward: inputs [B, ...] to outputs [B, C] of a model in eval mode, or [R, B, C] of R models, which give
+            outputs [R, N, C].
+        batch_axis: the axis of the targets that counts samples: 1 if each of the R models has samples of its own,
+            which gives targets [R, N].
 
     Raises:
         Interrupted: within a batch of a signal.
     """
-    population.eval()
     outputs = targets = torch.empty(0)
-    axis, done = population.batch_axis, 0
-    for batch in batches.epoch(0):
+    start = 0
+    for inputs, batch_targets in batches.epoch(0):
         signals.check()
-        some_outputs, some_targets = eval_step(population, batch)
-        if not done:  # all in one place: little that is kept between large batches keeps the heap from shrinking
-            *lead, _, width = some_outputs.shape
-            outputs = some_outputs.new_empty((*lead, batches.num_samples, width))
-            shape = some_targets.shape
-            targets = some_targets.new_empty((*shape[:axis], batches.num_samples, *shape[axis + 1 :]))
-        size = some_targets.shape[axis]
-        outputs.narrow(-2, done, size).copy_(some_outputs)
-        targets.narrow(axis, done, size).copy_(some_targets)
-        done += size
+        with torch.inference_mode():
+            batch_outputs = forward(inputs)
+        if not start:  # allocated once: small tensors kept between large batches would fragment the heap
+            *lead, _, width = batch_outputs.shape
+            outputs = batch_outputs.new_empty((*lead, batches.num_samples, width))
+            shape = batch_targets.shape
+            targets = batch_targets.new_empty((*shape[:batch_axis], batches.num_samples, *shape[batch_axis + 1 :]))
+        size = batch_targets.shape[batch_axis]
+        outputs.narrow(-2, start, size).copy_(batch_outputs)
+        targets.narrow(batch_axis, start, size).copy_(batch_targets)
+        start += size
     return outputs, targets
 
 
-def judge(
-    population: SingleRun, task: Task, batches: Batches, signals: Signals
-) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Outputs [N, C] and targets [N] of a whole part, and the `test` block of results.json for them.
+def evaluate_and_report(
+    forward: Callable[[Tensor], Tensor],
+    criterion: Callable[[Tensor, Tensor], Tensor],
+    task: Task,
+    batches: Batches,
+    signals: Signals,
+) -> Evaluation:
+    """Evaluate a split and compute every metric of its task.
+
+    Args:
+        forward: inputs [B, ...] to outputs [B, C] of a model in eval mode.
+        criterion: outputs [N, C] and targets [N] to the mean loss [].
 
     Raises:
         Interrupted: within a batch of a signal.
     """
-    outputs_NC, targets_N = evaluate(population, batches, signals)
-    loss = population.criterion(outputs_NC, targets_N).item()
-    return outputs_NC, targets_N, task.report(outputs_NC, targets_N, loss)
+    outputs_NC, targets_N = evaluate(forward, batches, signals)
+    loss = criterion(outputs_NC, targets_N).item()
+    return Evaluation(outputs_NC, targets_N, task.report(outputs_NC, targets_N, loss))

@@ -197,7 +197,8 @@ class Fit:
         self._look()
         if not any(state in due for state in self.population.states):
             return
-        outputs, targets = evaluate(self.population, self.valid, self.signals)
+        self.population.eval()
+        outputs, targets = evaluate(self.population.outputs, self.valid, self.signals, self.population.batch_axis)
         losses, figures = self.population.losses(outputs, targets), self.population.figures(outputs, targets)
         self._count_time()
         lost = []

@@ -6,18 +6,17 @@ Shape letters: R runs (absent where one run trains alone), B samples, C outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from trainer.training.dropout import SeededDropout
+from trainer.training.forward import forward
 from trainer.training.freeze import FrozenParameters
 from trainer.training.state import RunState
 from trainer.training.sums import RunningSums
 
-HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -170,17 +169,7 @@ class SingleRun:
 
     def _call(self, inputs: Tensor) -> Sequence[Tensor]:
         """The outputs, and those of auxiliary heads that some models have in training."""
-        if self.precision not in HALVES:
-            outputs = self.call(inputs)
-            return (outputs,) if isinstance(outputs, Tensor) else outputs
-        with self.autocast():
-            outputs = self.call(inputs)
-        return [o.float() for o in ((outputs,) if isinstance(outputs, Tensor) else outputs)]
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The arithmetic of forward passes."""
-        half = HALVES.get(self.precision)
-        return torch.autocast(self.device.type, half or torch.float32, enabled=half is not None)
+        return forward(self.call, inputs, self.device, self.precision)
 
 
 def weight_of(criterion: Criterion, targets: Tensor) -> Tensor | int:

@@ -1,11 +1,8 @@
-"""One optimizer step, and one evaluation step."""
+"""One optimizer step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
 
 from trainer.data.batches import Batch
 from trainer.training.population import Population
@@ -53,10 +50,3 @@ def update(population: Population) -> None:
             state.average.update_parameters(state.model)
         state.step += 1
         state.schedule.after_step(state.step)
-
-
-@torch.inference_mode()
-def eval_step(population: Population, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Outputs [R, B, C] and targets of one batch; [B, C] where one run trains alone."""
-    inputs, targets = batch
-    return population.outputs(inputs), targets
