@@ -1,4 +1,4 @@
-"""The README's commands are accepted as they stand, and its own-model example runs."""
+"""The commands in README.md and docs/ are accepted as they stand, and the README's own-model example runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,29 @@ from trainer.config.compose import Composer
 from trainer.config.schema import GROUPS
 
 README = (REPOSITORY / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    line.split("  # ")[0].strip()
-    for language, text in BLOCKS
-    if language == "sh"
-    for line in text.splitlines()
-    if line.startswith("train ") or line == "train"
-]
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+BLOCKS = BLOCK.findall(README)
+
+
+def commands_in(text: str, languages: tuple[str, ...]) -> list[str]:
+    """Return the `train` commands in the code blocks of a page, without prompt and comment."""
+    lines = [
+        line.removeprefix("$ ").split("  # ")[0].strip()
+        for language, block in BLOCK.findall(text)
+        if language in languages
+        for line in block.replace("\\\n", "").splitlines()
+        if language == "sh" or line.startswith("$ ")
+    ]
+    return [line for line in lines if re.match(r"train( |$)", line)]
+
+
+COMMANDS = commands_in(README, ("sh",))  # its console block shows mistakes
 COMMANDS += re.findall(r"\| `(train[^`]*)`", README)
+COMMANDS += [
+    command
+    for page in sorted((REPOSITORY / "docs").glob("*.md"))
+    for command in commands_in(page.read_text(), ("sh", "console"))
+]
 
 
 def write_example() -> None:
@@ -37,10 +51,10 @@ def write_example() -> None:
 
 
 def test_there_are_commands_to_check() -> None:
-    assert len(COMMANDS) > 20
+    assert len(COMMANDS) > 40
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
 def test_a_command_is_accepted(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write_example()
     monkeypatch.syspath_prepend(Path.cwd())  # as the command line does
@@ -48,9 +62,10 @@ def test_a_command_is_accepted(command: str, monkeypatch: pytest.MonkeyPatch) ->
     if any(word.startswith("resume=") for word in words):
         words = [word for word in words if not word.startswith("resume=")]
     composer = Composer()
-    overrides, problems = composer.read(words, sweep=" -m " in command)
+    is_sweep = " -m " in command or "experiment=random_search" in command
+    overrides, problems = composer.read(words, sweep=is_sweep)
     assert not problems
-    if " -m " not in command:
+    if not is_sweep:
         job = composer.job(overrides)
         assert not job.problems
         assert not check(job.config, GROUPS)
