@@ -1,10 +1,13 @@
 """The two ways in which a run can end badly without being our mistake; anything else shows its traceback."""
 
+from __future__ import annotations
+
 import difflib
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +18,54 @@ _STEERING = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x
 _TABLE = dict.fromkeys(_STEERING, "\ufffd") | _SPACES
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a configuration, a file or a command line.
+
+    `str(problem)` is the sentence that is printed, without the fields that are empty:
+    `{source}: {key}={given}: {reason}. {advice}`.
+
+    Attributes:
+        key: the configuration key, path or word; empty if the reason says it all.
+        reason: what is wrong, or "expected ...", without a full stop.
+        given: the value as the user typed it.
+        advice: what to do, in full sentences; a command at its end is not followed by a full stop.
+        command: a command, override or flag that solves it; follows the reason (or the advice) after a colon.
+        source: the file that it stands in: YAML, run or checkpoint.
+        check: the doctor's check that it belongs to, such as "label range".
+    """
+
+    key: str
+    reason: str
+    _: KW_ONLY
+    given: str | None = None
+    advice: str = ""
+    command: str = ""
+    source: str = ""
+    check: str = ""
+
+    def __str__(self) -> str:
+        where = self.key if self.given is None else f"{self.key}={self.given}"
+        reason = self.reason and f"{self.reason}{'' if self.command and not self.advice else '.'}"
+        text = " ".join(filter(None, (reason, self.advice)))
+        text = ": ".join(filter(None, (text, self.command)))
+        return ": ".join(filter(None, (self.source, where, text)))
+
+    def within(self, source: object) -> Problem:
+        """Return the problem with the file or place that it was read from, before its own source if it has one."""
+        return replace(self, source=f"{source}: {self.source}" if self.source else str(source))
+
+
 class UserError(ValueError):
     """Wrong configuration, data or usage: exit code 2, no traceback.
 
     Args:
-        problems: one sentence each: where (key or path), what was given, what would be accepted.
+        problems: all that is wrong; a sentence stands for a problem that has no other fields.
     """
 
-    def __init__(self, *problems: str) -> None:
-        self.problems = list(problems)
-        super().__init__("\n".join(problems))
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = [Problem("", "", advice=p) if isinstance(p, str) else p for p in problems]
+        super().__init__("\n".join(map(str, self.problems)))
 
 
 class RunFailed(RuntimeError):
@@ -46,9 +87,14 @@ def show(value: Any) -> str:
 
 
 def did_you_mean(given: str, known: Iterable[str], prefix: str = "") -> str:
-    """` Did you mean x?` with the nearest known name, or the empty string."""
+    """Return `Did you mean x?` with the most similar of the `known` names, or the empty string."""
     near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {prefix}{near[0]}?" if near else ""
+    return f"Did you mean {prefix}{near[0]}?" if near else ""
+
+
+def suggestions(given: str, known: Sequence[str], prefix: str = "", most: int | None = None) -> str:
+    """Return `Did you mean x? There is: x, y, z.`, with the first `most` of the `known` names."""
+    return f"{did_you_mean(given, known, prefix)} There is: {', '.join(known[:most])}.".lstrip()
 
 
 def printable(text: str) -> str:
@@ -56,9 +102,9 @@ def printable(text: str) -> str:
     return text if text.isprintable() else text.translate(_TABLE)
 
 
-def print_problems(problems: Iterable[str], program: str = "train") -> None:
+def print_problems(problems: Iterable[Problem | str], program: str = "train") -> None:
     """`train: error: ...`, in colour on a terminal unless NO_COLOR is set."""
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     mark = "\x1b[31merror:\x1b[0m" if colour else "error:"
     for problem in problems:
-        print(f"{program}: {mark} {printable(problem)}", file=sys.stderr)
+        print(f"{program}: {mark} {printable(str(problem))}", file=sys.stderr)

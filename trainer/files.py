@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from trainer.errors import RunFailed, UserError
+from trainer.errors import Problem, RunFailed, UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -52,7 +52,7 @@ def not_made(path: Path, error: OSError) -> UserError | RunFailed:
     reason = error.strerror or str(error)
     if error.errno in FULL:
         return RunFailed(f"{path}: could not be written ({reason}).")
-    return UserError(f"{path}: cannot be written ({reason}); start in a folder that can be written to.")
+    return UserError(Problem(str(path), f"cannot be written ({reason}); start in a folder that can be written to"))
 
 
 @contextlib.contextmanager
@@ -103,10 +103,10 @@ def open_regular(path: Path, *, follow: bool = False) -> IO[bytes]:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     except OSError as error:
         what = "a symbolic link, which is not followed here" if path.is_symlink() and not follow else error.strerror
-        raise UserError(f"{path}: cannot be read ({what}).") from error
+        raise UserError(Problem(str(path), f"cannot be read ({what})")) from error
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
-        raise UserError(f"{path}: no regular file.")
+        raise UserError(Problem(str(path), "no regular file"))
     return open(number, "rb")
 
 
@@ -119,8 +119,8 @@ def read_limited(path: Path, limit: int) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
-            raise UserError(f"{path}: {size:,} bytes are more than the {limit:,} accepted.")
+            raise UserError(Problem(str(path), f"{size:,} bytes are more than the {limit:,} accepted"))
         try:
             return file.read(limit)
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+            raise UserError(Problem(str(path), f"cannot be read ({error.strerror})")) from error

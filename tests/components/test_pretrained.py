@@ -249,9 +249,9 @@ def test_a_file_that_is_no_use_is_one_sentence(fault: str, config: Config) -> No
     with pytest.raises(UserError) as caught:
         pretrained.load(build_model(config, random_images((1, 8, 8))), config)
     (problem,) = caught.value.problems
-    assert "model.weights=weights.pt" in problem
-    assert FAULTS[fault][1] in problem
-    assert "\n" not in problem
+    assert "model.weights=weights.pt" in str(problem)
+    assert FAULTS[fault][1] in str(problem)
+    assert "\n" not in str(problem)
     assert not Path("canary").exists()
 
 

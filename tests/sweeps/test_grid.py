@@ -66,7 +66,7 @@ def test_experiments_by_glob() -> None:
 def test_experiments_that_cannot_run_are_named_and_left_out_by_the_word_that_is_told() -> None:
     with pytest.raises(UserError) as caught:
         composed("experiment=glob(*)")
-    problems = list(caught.value.problems)
+    problems = [str(problem) for problem in caught.value.problems]
     draws = [line for line in problems if line.startswith("experiment=random_search: ")]
     assert draws
     assert all("random draw" in line for line in draws)
@@ -80,7 +80,7 @@ def test_experiments_that_cannot_run_are_named_and_left_out_by_the_word_that_is_
     with pytest.raises(UserError) as caught:
         composed("experiment=iris,wine", "epochs=-1")
     assert len(caught.value.problems) == 1
-    assert caught.value.problems[0].startswith("epochs=-1: ")  # of all, so of none
+    assert str(caught.value.problems[0]).startswith("epochs=-1: ")  # of all, so of none
 
 
 def test_the_same_job_twice_is_one() -> None:

@@ -28,7 +28,7 @@ def test_jobs_that_would_be_one_are_told_of(words: tuple[str, ...], fragment: st
         write(f"conf/experiment/{name}.yaml", f"# @package _global_\nmax_minutes: {minutes}.0\n")
     with pytest.raises(UserError) as caught:
         compose_jobs(Composer(), words)
-    assert [problem for problem in caught.value.problems if problem.startswith(fragment)] == caught.value.problems
+    assert [problem for problem in caught.value.problems if str(problem).startswith(fragment)] == caught.value.problems
     assert len(caught.value.problems) == 1
     assert len(compose_jobs(Composer(), ["experiment=ours_a,ours_b", "max_minutes=3"])) == 1  # the same in all
 

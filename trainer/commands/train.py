@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from trainer.errors import Problem, UserError
+
 if TYPE_CHECKING:
     from trainer.config.compose import Composer
 
@@ -18,13 +20,11 @@ STARTED = time.perf_counter()
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        from trainer.errors import UserError
-
-        raise UserError(message)
+        raise UserError(Problem("", message))
 
 
-def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
-    """Flags, which may stand anywhere, the overrides, and a sentence for each word that is neither."""
+def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[Problem]]:
+    """Flags, which may stand anywhere, the overrides, and a problem for each word that is neither."""
     parser = _Parser(prog="train", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--version", action="store_true")
@@ -43,7 +43,8 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[st
         if not value and rest and not rest[0].startswith("-") and "=" not in rest[0]:
             value = rest.pop(0)
         key = name.replace("-", "_")
-        problems.append(f"{word}: no such flag. Keys are given without dashes: {key}={value or '...'}")
+        command = f"{key}={value or '...'}"
+        problems.append(Problem(word, "no such flag", advice="Keys are given without dashes", command=command))
     return flags, overrides, problems
 
 
@@ -68,9 +69,8 @@ def run_train(words: list[str]) -> int:
     return _run_jobs(flags, overrides, problems, ["train", *words])
 
 
-def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], command: list[str]) -> int:
+def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[Problem], command: list[str]) -> int:
     from trainer.config.compose import Composer
-    from trainer.errors import UserError
 
     composer = Composer(flags.config_dir)
     launcher = [word for word in words if word.startswith("hydra")]
@@ -114,7 +114,7 @@ def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[str], 
     return execute(job, folder, command=command, started=STARTED)
 
 
-def _show_jobs(composer: Composer, words: list[str], problems: list[str]) -> int:
+def _show_jobs(composer: Composer, words: list[str], problems: list[Problem]) -> int:
     import yaml
 
     from trainer.sweeps.grid import compose_jobs

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import CompletionItem, shell_complete
 
-from trainer.errors import UserError, did_you_mean
+from trainer.errors import Problem, UserError, suggestions
 
 # What `trainer --help` shows; a verb's own help is its command's.
 VERBS: dict[str, str] = {
@@ -43,8 +43,7 @@ class Verbs(click.Group):
         unknown = name not in VERBS and not name.startswith("-")
         if unknown and not context.resilient_parsing:  # which a shell does that completes: it wants no sentences
             known = self.list_commands(context)
-            near = did_you_mean(name, known)
-            raise UserError(f"{name}: no such verb.{near} There is: {', '.join(known)}.")
+            raise UserError(Problem(name, "no such verb", advice=suggestions(name, known)))
         return super().resolve_command(context, words)
 
     def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -32,7 +32,7 @@ from trainer.data.images.pool import Progress
 from trainer.data.loader import DataCache, LoaderConfig, batches
 from trainer.data.source import Arrays, Source
 from trainer.data.tasks import Classification, Task
-from trainer.errors import UserError, show
+from trainer.errors import Problem, UserError, show
 from trainer.seeds import derive
 from trainer.trackers import base as trackers
 from trainer.training.dropout import seed_dropout
@@ -184,15 +184,15 @@ def split(
     return data
 
 
-def _debug_problems(config: Config) -> list[str]:
+def _debug_problems(config: Config) -> list[Problem]:
     problems = []
     if config.debug.gradients and config.compile:
-        problems.append("debug.gradients=true looks at layers one by one, which compile=true dissolves: compile=false.")
+        reason = "looks at layers one by one, which compile=true dissolves"
+        problems.append(Problem("debug.gradients", reason, given="true", advice="Add compile=false."))
     if config.debug.profile and not WARM_UP < (config.max_steps or 0) <= WARM_UP + MOST_STEPS:
-        problems.append(
-            f"debug.profile=true: expected max_steps from {WARM_UP + 1} to {WARM_UP + MOST_STEPS}, such as "
-            f"max_steps=40; the first {WARM_UP} warm up, the rest are profiled."
-        )
+        reason = f"expected max_steps from {WARM_UP + 1} to {WARM_UP + MOST_STEPS}, such as max_steps=40"
+        advice = f"The first {WARM_UP} warm up, the rest are profiled."
+        problems.append(Problem("debug.profile", reason, given="true", advice=advice))
     return problems
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trainer.components.targets import resolve
 from trainer.config.schema import Config
-from trainer.errors import UserError, did_you_mean
+from trainer.errors import Problem, UserError, suggestions
 from trainer.models import vision
 from trainer.training import checkpoint
 
@@ -147,8 +147,8 @@ def published(config: Config) -> Any:
         return entries.DEFAULT
     known = [entry.name for entry in entries]
     if weights not in known:
-        near = did_you_mean(str(weights), known)
-        raise UserError(f"model.weights={weights}: no such file.{near} There is: {', '.join(known)}, default, none.")
+        advice = suggestions(str(weights), [*known, "default", "none"])
+        raise UserError(Problem("model.weights", "no such file", given=weights, advice=advice))
     return entries[weights]
 
 

@@ -19,9 +19,10 @@ from torch.utils.data import Dataset
 
 from trainer.config.keys import ComponentConfig
 from trainer.config.schema import Config
+from trainer.config.stored import TRUST
 from trainer.data.augment.base import Augmentation
 from trainer.data.source import Source
-from trainer.errors import UserError, did_you_mean, show
+from trainer.errors import Problem, UserError, did_you_mean, show
 
 OUR_MODULES = ("trainer", "torch", "torchvision")  # importing them, and building what is in them, leaves no trace
 # What a configuration that was read from a file may name, for each part: what is defined in these packages of this
@@ -80,33 +81,35 @@ def resolve(target: str, kind_name: str, *, trusted: bool = True) -> Callable[..
     Raises:
         UserError: it is not there, or not of the kind, or not to be trusted.
     """
-    kind, where = PLUG_POINTS[kind_name], f"{kind_name}._target_={target}"
+    kind, key = PLUG_POINTS[kind_name], f"{kind_name}._target_"
     if not isinstance(target, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", target):
         name = str(target).strip(".") if str(target).strip(".").isidentifier() else "Name"
-        raise UserError(f"{where}: expected module.name, such as mymodule.{name}.")
+        raise UserError(Problem(key, f"expected module.name, such as mymodule.{name}", given=str(target)))
     module_name, _, name = target.rpartition(".")
     ours = module_name.startswith(STORED_OURS.get(kind_name, "\0"))
     builder = kind_name == "model" and module_name == BUILDERS
     if not trusted and not (ours or builder or module_name == STORED_TORCH.get(kind_name)):
-        raise _untrusted(where)
+        raise _untrusted(key, target)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and not module_name.startswith(error.name):
             raise
-        raise UserError(f"{where}: there is no module {error.name}, also not in the current folder.") from error
+        reason = f"there is no module {error.name}, also not in the current folder"
+        raise UserError(Problem(key, reason, given=target)) from error
     found = getattr(module, name, None)
     if not trusted and not _is_vouched_for(found, name, module_name):
-        raise _untrusted(where)
+        raise _untrusted(key, target)
     if found is None:
-        raise UserError(f"{where}: {module_name} has no {name}.{did_you_mean(name, vars(module), module_name + '.')}")
+        advice = did_you_mean(name, vars(module), module_name + ".")
+        raise UserError(Problem(key, f"{module_name} has no {name}", given=target, advice=advice))
     if not _is_of_kind(found, kind):
-        raise UserError(f"{where}: it is not {kind.words}.")
+        raise UserError(Problem(key, f"it is not {kind.words}", given=target))
     return found
 
 
-def _untrusted(where: str) -> UserError:
-    return UserError(f"{where}: a stored configuration names code of its own. If you trust it, add trust=true.")
+def _untrusted(key: str, target: str) -> UserError:
+    return UserError(Problem(key, "a stored configuration names code of its own", given=target, advice=TRUST))
 
 
 def _is_vouched_for(found: Any, name: str, module_name: str) -> bool:
@@ -130,23 +133,24 @@ def _is_of_kind(found: Any, kind: PlugPoint) -> bool:
     return inspect.isclass(returned) and issubclass(returned, kind.result)
 
 
-def check(config: Config, parts: Iterable[str], *, trusted: bool = True) -> list[str]:
+def check(config: Config, parts: Iterable[str], *, trusted: bool = True) -> list[Problem]:
     """What is wrong with the targets of these parts and their arguments, before anything is built."""
-    problems: list[str] = []
+    problems: list[Problem] = []
     for name in parts:
         part = getattr(config, name)
         if part.target is None and name in REQUIRED:
-            problems.append(f"{name}._target_: a value is needed, {PLUG_POINTS[name].words}.")
+            problems.append(Problem(f"{name}._target_", f"a value is needed, {PLUG_POINTS[name].words}"))
             continue
         if part.target is None:
-            problems += [f"{name}.{key}: no such key: {name} has no _target_ that takes it." for key in part.arguments]
+            reason = f"no such key: {name} has no _target_ that takes it"
+            problems += [Problem(f"{name}.{key}", reason) for key in part.arguments]
             continue
         try:
             target = resolve(part.target, name, trusted=trusted)
             problems += _check_arguments(name, part, target)
             if not trusted:
                 problems += [
-                    f"{name}.{key}: a stored configuration asks for a download. If you trust it, add trust=true."
+                    Problem(f"{name}.{key}", "a stored configuration asks for a download", advice=TRUST)
                     for key in FETCHING
                     if part.arguments.get(key)
                 ]
@@ -157,31 +161,31 @@ def check(config: Config, parts: Iterable[str], *, trusted: bool = True) -> list
     return problems
 
 
-def _try_optimizer(part: ComponentConfig) -> list[str]:
+def _try_optimizer(part: ComponentConfig) -> list[Problem]:
     try:
         trial = call("optim", part, [nn.Parameter(torch.zeros(1))])
     except UserError as error:
         return error.problems
     closure = inspect.signature(type(trial).step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
-        return [
-            f"optim._target_={part.target}: it evaluates the loss several times a step, which this loop does not do."
-        ]
+        reason = "it evaluates the loss several times a step, which this loop does not do"
+        return [Problem("optim._target_", reason, given=part.target)]
     return []
 
 
-def _check_arguments(name: str, part: ComponentConfig, target: Callable[..., Any]) -> list[str]:
+def _check_arguments(name: str, part: ComponentConfig, target: Callable[..., Any]) -> list[Problem]:
     parameters = inspect.signature(target).parameters
-    given, problems = PLUG_POINTS[name].given, []
+    given = PLUG_POINTS[name].given
+    problems: list[Problem] = []
     names = [p.name for p in parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     open_ended = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
     for key, value in part.arguments.items():
         if key not in names and not open_ended:
             own = [n for n in names if n not in given] or names
-            near = did_you_mean(key, own, f"{name}.") or f" It takes {', '.join(own) or 'none'}."
-            problems.append(f"{name}.{key}: {part.target} has no such argument.{near}")
+            advice = did_you_mean(key, own, f"{name}.") or f"It takes {', '.join(own) or 'none'}."
+            problems.append(Problem(f"{name}.{key}", f"{part.target} has no such argument", advice=advice))
         elif key in parameters and isinstance(value, (str, bool)) and _is_number(parameters[key].default):
-            problems.append(f"{name}.{key}={show(value)}: expected a number.")
+            problems.append(Problem(f"{name}.{key}", "expected a number", given=show(value)))
     required = [
         p.name
         for p in parameters.values()
@@ -190,7 +194,9 @@ def _check_arguments(name: str, part: ComponentConfig, target: Callable[..., Any
         and p.name not in part.arguments
         and p.name not in given
     ]
-    return problems + [f"{name}.{key}: {part.target} needs it: {name}.{key}=..." for key in required]
+    return problems + [
+        Problem(f"{name}.{key}", f"{part.target} needs it", command=f"{name}.{key}=...") for key in required
+    ]
 
 
 def _is_number(value: Any) -> bool:
@@ -209,6 +215,5 @@ def call(name: str, part: ComponentConfig, *positional: Any, **given: Any) -> An
         raise
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:  # torchvision asserts sizes
         typed = " ".join(f"{name}.{k}={show(v)}" for k, v in part.arguments.items())
-        raise UserError(
-            f"{name}: {part.target} refuses {typed or 'its arguments'}: {str(error).rstrip('.')}."
-        ) from error
+        reason = f"{part.target} refuses {typed or 'its arguments'}: {str(error).rstrip('.')}"
+        raise UserError(Problem(name, reason)) from error

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from trainer.errors import UserError, did_you_mean, printable
+from trainer.errors import Problem, UserError, printable, suggestions
 from trainer.files import open_regular
 
 ORDER = ("model", "data", "loss", "optim", "schedule", "augment", "init", "logger", "experiment", "debug")
@@ -39,8 +39,10 @@ def first_line(path: Path) -> str:
     try:
         with open_regular(path, follow=True) as file:  # the folders are the user's own, and so are links in them
             lines = io.TextIOWrapper(file, encoding="utf-8").read(MOST_CHARACTERS).splitlines()
-    except (OSError, UnicodeDecodeError, UserError) as error:
-        return f"(not readable: {str(error).removeprefix(f'{path}: ').rstrip('.')})"
+    except UserError as error:
+        return f"(not readable: {error.problems[0].reason})"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"(not readable: {error})"
     for line in lines:
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ")
@@ -59,8 +61,7 @@ def group_of(name: str, known: dict[str, list[tuple[str, Path]]]) -> str:
     for candidate in (singular, singular.removesuffix("s")):
         if candidate in known:
             return candidate
-    near = did_you_mean(name, [*known, "runs"])
-    raise UserError(f"{name}: no such group.{near} There is: {', '.join([*known, 'runs'])}.")
+    raise UserError(Problem(name, "no such group", advice=suggestions(name, [*known, "runs"])))
 
 
 def describe(folders: list[Path], name: str | None = None) -> list[str]:
@@ -98,7 +99,7 @@ def config_folders(config_dir: str | None = None) -> list[Path]:
     shipped, folders = shipped_conf(), []
     if config_dir is not None:
         if not Path(config_dir).is_dir():
-            raise UserError(f"--config-dir {config_dir}: no such folder.")
+            raise UserError(Problem(f"--config-dir {config_dir}", "no such folder"))
         folders.append(Path(config_dir).resolve())
     if Path("conf").is_dir() and Path("conf").resolve() != shipped:
         folders.append(Path("conf").resolve())

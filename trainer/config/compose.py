@@ -32,7 +32,7 @@ from trainer.config.catalog import config_folders
 from trainer.config.overrides import leaves_of, plain, set_value
 from trainer.config.schema import Config
 from trainer.config.search_space import Range, draw
-from trainer.errors import UserError, did_you_mean
+from trainer.errors import Problem, UserError, suggestions
 
 ENVIRONMENT = re.compile(r"\$\{\s*oc\.env")
 ROOT_NAME = "_root_of_trainer_"  # lives in Hydra's ConfigStore, so that no user's config.yaml can shadow it
@@ -57,7 +57,7 @@ class Job:
         stored: the tree as a run folder keeps it: resolved, except for environment variables that a user interpolated.
         choices: chosen option of each group.
         overrides: what the user typed for this job.
-        problems: one sentence for each thing that is wrong.
+        problems: all that is wrong.
         id: in a sweep, what tells it from every other job; see sweep.jobs.identity.
         unusual: parts that only their target can judge: not as shipped, or with a value that looks wrong.
     """
@@ -66,7 +66,7 @@ class Job:
     stored: dict[str, Any]
     choices: dict[str, str]
     overrides: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     unusual: set[str] = field(default_factory=set)
     id: str = ""
 
@@ -89,8 +89,8 @@ class Composer:
         }
         self._composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any], dict[str, str]]] = {}
 
-    def read(self, words: Iterable[str], *, sweep: bool) -> tuple[list[Override], list[str]]:
-        """The overrides that are sound in spelling, group and option, and a sentence for each that is not."""
+    def read(self, words: Iterable[str], *, sweep: bool) -> tuple[list[Override], list[Problem]]:
+        """The overrides that are sound in spelling, group and option, and a problem for each that is not."""
         overrides, problems = [], []
         for word in words:
             try:
@@ -106,22 +106,22 @@ class Composer:
                 overrides.append(override)
         return overrides, problems
 
-    def _problem(self, override: Override, word: str, sweep: bool) -> str | None:
+    def _problem(self, override: Override, word: str, sweep: bool) -> Problem | None:
         name = override.key_or_group
         if override.is_sweep_override() and not sweep:
-            return f"{word}: several values make a sweep: train -m {word}"
+            return Problem(word, "several values make a sweep", command=f"train -m {word}")
         if override.package is not None:
-            return f"{word}: packages (@) are not used here. Write {name}=..."
+            return Problem(word, "packages (@) are not used here", advice=f"Write {name}=...")
         if name not in self.groups:
             return None
         if override.is_delete():
-            return f"{word}: a group cannot be left out; choose one of {', '.join(self.groups[name])}."
+            return Problem(word, f"a group cannot be left out; choose one of {', '.join(self.groups[name])}")
         swept = override.is_sweep_override()
         for value in map(str, override.sweep_string_iterator() if swept else [override.value()]):
             empty = value == "None" and name in ("experiment", "debug")
             if not empty and value not in self.groups[name]:
-                near = did_you_mean(value, self.groups[name], f"{name}=")
-                return f"{name}={value}: no such {name}.{near} There is: {', '.join(self.groups[name])}."
+                advice = suggestions(value, self.groups[name], f"{name}=")
+                return Problem(name, f"no such {name}", given=value, advice=advice)
         return None
 
     def job(self, overrides: list[Override], suggest: Callable[[str, Range], Any] | None = None) -> Job:
@@ -136,7 +136,7 @@ class Composer:
         grouped = tuple((o.input_line or "").lstrip("+") for o in overrides if o.key_or_group in self.groups)
         base, shipped, choices = self._compose(grouped)
         tree = copy.deepcopy(base)
-        problems: list[str] = []
+        problems: list[Problem] = []
         for override in overrides:
             if override.key_or_group not in self.groups:
                 set_value(tree, override, self.groups, problems)
@@ -165,15 +165,15 @@ class Composer:
             try:
                 composed = compose(ROOT_NAME, overrides=list(grouped), return_hydra_config=True)
             except (HydraException, OmegaConfBaseException, YAMLError) as error:
-                raise UserError(self._unreadable_file(grouped) or first_sentence(error)) from error
+                raise UserError(self._unreadable_file(grouped) or Problem("", gist(error))) from error
             chosen = {str(k): str(v) for k, v in composed.hydra.runtime.choices.items() if str(k) in self.groups}
             OmegaConf.set_struct(composed, False)
             del composed["hydra"]
             self._composed[grouped] = (composed, plain(composed, resolve=False), chosen)
         return self._composed[grouped]
 
-    def _unreadable_file(self, grouped: tuple[str, ...]) -> str | None:
-        """A sentence on the chosen YAML that is not readable at all; Hydra's own does not name it."""
+    def _unreadable_file(self, grouped: tuple[str, ...]) -> Problem | None:
+        """A problem for the chosen YAML that is not readable at all; Hydra's own does not name it."""
         for word in grouped:
             group, _, option = word.partition("=")
             path = self._file_of(group, option)
@@ -181,7 +181,7 @@ class Composer:
                 if path is not None:
                     OmegaConf.load(path)
             except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError) as error:
-                return f"{path}: {first_sentence(error)}"
+                return Problem(str(path), gist(error))
         return None
 
     def _file_of(self, group: str, option: str) -> Path | None:
@@ -190,16 +190,16 @@ class Composer:
             (f / group / f"{option}.yaml" for f in self.folders if (f / group / f"{option}.yaml").is_file()), None
         )
 
-    def _placed(self, problem: str, typed: set[str], choices: dict[str, str]) -> str:
-        """The problem with the YAML file that it stands in, if it was not typed."""
-        name = re.split(r"[=:]", problem, maxsplit=1)[0]
+    def _placed(self, problem: Problem, typed: set[str], choices: dict[str, str]) -> Problem:
+        """Return the problem with the YAML file that it stands in, if it was not typed."""
+        name = problem.key
         if name in typed:
             return problem
         leaf = re.escape(name.rpartition(".")[2])
         for group in (name.partition(".")[0], "debug", "experiment"):
             path = self._file_of(group, choices.get(group, ""))
             if path and re.search(rf"^\s*{leaf}\s*:(?!\s*\?\?\?)", path.read_text(encoding="utf-8"), re.MULTILINE):
-                return f"{path}: {problem}"
+                return problem.within(path)
         return problem
 
     def _unusual(self, shipped: dict[str, Any], tree: dict[str, Any], choices: dict[str, str]) -> set[str]:
@@ -237,15 +237,16 @@ def _quoted(word: str) -> str:
     return f"resume='{value}'"
 
 
-def _unreadable(word: str) -> str:
+def _unreadable(word: str) -> Problem:
     if "=" not in word and not word.startswith("~"):
-        return f"{word}: expected key=value, such as model=lenet5 or epochs=10."
-    return f"{word}: not readable as key=value. Quote what your shell or Hydra treats specially: 'key=\"a b\"'."
+        return Problem(word, "expected key=value, such as model=lenet5 or epochs=10")
+    advice = "Quote what your shell or Hydra treats specially: 'key=\"a b\"'."
+    return Problem(word, "not readable as key=value", advice=advice)
 
 
-def first_sentence(error: Exception) -> str:
-    """The gist of a library's message of several lines."""
-    return " ".join(str(error).split())[:400].rstrip(".") + "."
+def gist(error: Exception) -> str:
+    """Return a library's message of several lines as one line of at most 400 characters, without a full stop."""
+    return " ".join(str(error).split())[:400].rstrip(".")
 
 
 def finish(
@@ -259,18 +260,18 @@ def finish(
     Raises:
         UserError: where an interpolation cannot be resolved.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     try:
         draw(tree, problems, suggest)
         raw = plain(tree, resolve=False)
         missing = sorted(key for key, value in leaves_of(raw) if value == "???")
         for key in missing:
-            problems.append(f"{key}: a value is needed: {key}=...")
+            problems.append(Problem(key, "a value is needed", command=f"{key}=..."))
             OmegaConf.update(tree, key, None)
         raw = plain(tree, resolve=False) if missing else raw
         resolved = plain(tree, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(first_sentence(error)) from error
+        raise UserError(Problem("", gist(error))) from error
     parsed, found = schema.parse(resolved)
     parsed.data.root = os.path.abspath(os.path.expanduser(parsed.data.root))
     stored = _keep_environment(raw, resolved, _secrets(raw, resolved) - {""})

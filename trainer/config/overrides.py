@@ -10,9 +10,10 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.config import schema
+from trainer.errors import Problem
 
 
-def set_value(tree: DictConfig, override: Override, groups: Iterable[str], problems: list[str]) -> None:
+def set_value(tree: DictConfig, override: Override, groups: Iterable[str], problems: list[Problem]) -> None:
     """Sets or deletes one typed value in `tree`; below a part any key may be new, elsewhere it must be there."""
     path, word = override.key_or_group, override.input_line or ""
     known = plain(tree, resolve=False)
@@ -22,11 +23,12 @@ def set_value(tree: DictConfig, override: Override, groups: Iterable[str], probl
         if present:
             del (OmegaConf.select(tree, parent) if parent else tree)[leaf]
         else:
-            problems.append(f"{word}: no such key.{_nearest(path, known, groups, '')}")
+            problems.append(Problem(word, "no such key", advice=_nearest(path, known, groups, "")))
     elif parent and not isinstance(_find(known, parent), dict) and _find(known, parent) is not _ABSENT:
-        problems.append(f"{word}: {parent} has no keys below it.")
+        problems.append(Problem(word, f"{parent} has no keys below it"))
     elif not present and not (parent and path.partition(".")[0] in schema.GROUPS):
-        problems.append(f"{path}: no such key.{_nearest(path, known, groups, word.partition('=')[2])}")
+        advice = _nearest(path, known, groups, word.partition("=")[2])
+        problems.append(Problem(path, "no such key", advice=advice))
     else:
         OmegaConf.update(tree, path, override.value(), merge=False)
 
@@ -47,7 +49,7 @@ def _nearest(path: str, known: dict[str, Any], groups: Iterable[str], value: str
     leaves = [key for key, _ in leaves_of(known)]
     same_name = [leaf for leaf in leaves if leaf.rpartition(".")[2] == path.rpartition(".")[2]]
     near = same_name[:1] or difflib.get_close_matches(path, [*groups, *leaves], n=1)
-    return f" Did you mean {near[0]}={value}?" if near else " All keys: train --help"
+    return f"Did you mean {near[0]}={value}?" if near else "All keys: train --help"
 
 
 def leaves_of(tree: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -31,7 +31,7 @@ from trainer.config.keys import (
     key,
 )
 from trainer.config.values import convert
-from trainer.errors import did_you_mean, show
+from trainer.errors import Problem, did_you_mean, show
 
 # The columns of metrics.csv that `monitor` may name, for all tasks at once, and which way is better.
 DIRECTIONS = {
@@ -170,19 +170,20 @@ def documented_keys(cls: type = Config, prefix: str = "") -> Iterable[tuple[str,
             yield prefix + f.name, f
 
 
-def parse(tree: dict[str, Any]) -> tuple[Config, list[str]]:
+def parse(tree: dict[str, Any]) -> tuple[Config, list[Problem]]:
     """The typed configuration of a composed, resolved tree, and every problem found in it.
 
     Unknown keys, wrong types and values out of range are problems; the key's default stands in for what is wrong,
     so that the search for further problems can go on.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     return _parse(Config, tree, "", problems), problems
 
 
-def _parse(cls: type, tree: Any, where: str, problems: list[str]) -> Any:
+def _parse(cls: type, tree: Any, where: str, problems: list[Problem]) -> Any:
     if not isinstance(tree, dict):
-        problems.append(f"{where.rstrip('.')}={tree}: expected keys below it, such as {_example(cls, where)}.")
+        reason = f"expected keys below it, such as {_example(cls, where)}"
+        problems.append(Problem(where.removesuffix("."), reason, given=str(tree)))
         return cls()
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -198,7 +199,7 @@ def _parse(cls: type, tree: Any, where: str, problems: list[str]) -> Any:
                 arguments[name] = value
                 _refuse_non_finite(path, value, problems)
             else:
-                problems.append(f"{path}: no such key.{did_you_mean(name, fields, where)}")
+                problems.append(Problem(path, "no such key", advice=did_you_mean(name, fields, where)))
         elif dataclasses.is_dataclass(hints[name]):
             values[name] = _parse(typing.cast(type, hints[name]), value, f"{path}.", problems)
         else:
@@ -206,7 +207,7 @@ def _parse(cls: type, tree: Any, where: str, problems: list[str]) -> Any:
                 values[name] = convert(value, hints[name], fields[name].metadata)
             except ValueError as error:
                 near = did_you_mean(show(value), fields[name].metadata.get("choices", ()))
-                problems.append(f"{path}={show(value)}: expected {error}.{near}")
+                problems.append(Problem(path, f"expected {error}", given=show(value), advice=near))
     if is_part:
         values["arguments"] = arguments
     return cls(**values)
@@ -218,9 +219,9 @@ def _example(cls: Any, where: str) -> str:
     return f"{where}{dataclasses.fields(cls)[0].name}=..."
 
 
-def _refuse_non_finite(path: str, value: Any, problems: list[str]) -> None:
+def _refuse_non_finite(path: str, value: Any, problems: list[Problem]) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        problems.append(f"{path}={show(value)}: expected a finite number.")
+        problems.append(Problem(path, "expected a finite number", given=show(value)))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.config.overrides import plain
+from trainer.errors import Problem
 from trainer.seeds import derive
 
 SPELLING = re.compile(r"\$\{\s*(uniform|loguniform|integer|choice)\s*:([^{}]*)\}")
@@ -76,14 +77,14 @@ def _value(word: str) -> Any:
         return word.strip()
 
 
-def ranges(tree: DictConfig, problems: list[str]) -> dict[str, Range]:
+def ranges(tree: DictConfig, problems: list[Problem]) -> dict[str, Range]:
     """By dotted key, everything in a composed tree that is to be drawn; what is spelt wrongly becomes a problem."""
     found = {}
     for key, value in _walk(plain(tree, resolve=False)):
         try:
             given = read(value)
         except ValueError as error:
-            problems.append(f"{key}={value}: expected {error}.")
+            problems.append(Problem(key, f"expected {error}", given=str(value)))
             OmegaConf.update(tree, key, None, merge=False)
             continue
         if given is not None:
@@ -103,7 +104,7 @@ def _walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def draw(tree: DictConfig, problems: list[str], suggest: Callable[[str, Range], Any] | None = None) -> None:
+def draw(tree: DictConfig, problems: list[Problem], suggest: Callable[[str, Range], Any] | None = None) -> None:
     """Puts a number in the place of every range in `tree`, which it mutates.
 
     Args:
@@ -114,7 +115,8 @@ def draw(tree: DictConfig, problems: list[str], suggest: Callable[[str, Range], 
         return
     trial, seed = OmegaConf.select(tree, "trial"), OmegaConf.select(tree, "sweep.seed")
     if suggest is None and not isinstance(trial, int):
-        problems.append(f"{next(iter(found))}: a random draw needs the trial's number: train -m ... 'trial=range(10)'")
+        command = "train -m ... 'trial=range(10)'"
+        problems.append(Problem(next(iter(found)), "a random draw needs the trial's number", command=command))
         trial = 0
     for key, given in found.items():
         value = suggest(key, given) if suggest else given.at(_share(int(seed or 0), trial, key))

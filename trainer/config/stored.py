@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 
 MAX_CONFIG_BYTES = 1_000_000
 LARGEST_BITS = 1024  # of a whole number: no float is larger
 CHOICES = "# chosen: "
+TRUST = "If you trust it, add trust=true."
 
 
 def read_choices(path: Path) -> dict[str, str]:
@@ -41,11 +42,11 @@ def read_config(path: Path, *, trusted: bool) -> dict[str, Any]:
     """
     file = path / "config.yaml"
     if file.stat().st_size > MAX_CONFIG_BYTES:
-        raise UserError(f"{file}: larger than {MAX_CONFIG_BYTES:,} bytes, which no configuration is.")
+        raise UserError(Problem(str(file), f"larger than {MAX_CONFIG_BYTES:,} bytes, which no configuration is"))
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not readable: {error}.") from error
+        raise UserError(Problem(str(file), f"not readable: {error}")) from error
     tree = parse_config(text, file)
     if not trusted:
         refuse_interpolation(text, file)
@@ -59,14 +60,16 @@ def parse_config(text: str, where: Path) -> dict[str, Any]:
         UserError: it is none.
     """
     if len(text) > MAX_CONFIG_BYTES:
-        raise UserError(f"{where}: its configuration is larger than {MAX_CONFIG_BYTES:,} bytes, which none is.")
+        raise UserError(
+            Problem(str(where), f"its configuration is larger than {MAX_CONFIG_BYTES:,} bytes, which none is")
+        )
     try:
         tree = yaml.load(text, _NoAliases)  # a SafeLoader
         _check_numbers(tree)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{where}: not readable: {' '.join(str(error).split())}.") from error
+        raise UserError(Problem(str(where), f"not readable: {' '.join(str(error).split())}")) from error
     if not isinstance(tree, dict):
-        raise UserError(f"{where}: expected a configuration, found {type(tree).__name__}.")
+        raise UserError(Problem(str(where), f"expected a configuration, found {type(tree).__name__}"))
     return tree
 
 
@@ -91,4 +94,4 @@ def refuse_interpolation(text: str, where: Path) -> None:
         UserError: a stored configuration would read something when it is resolved.
     """
     if "${" in text:
-        raise UserError(f"{where}: it reads environment variables (${{...}}). If you trust it, add trust=true.")
+        raise UserError(Problem(str(where), "it reads environment variables (${...})", advice=TRUST))

@@ -145,5 +145,5 @@ def _parts(report: Report, config: Config, shared: DataCache, progress: Progress
 
 def _place(report: Report, error: UserError, otherwise: str) -> None:
     for problem in error.problems:
-        found = next((name for name, pattern in SENTENCES.items() if re.search(pattern, problem)), otherwise)
+        found = next((name for name, pattern in SENTENCES.items() if re.search(pattern, str(problem))), otherwise)
         report.errors(found, [problem])

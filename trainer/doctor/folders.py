@@ -70,7 +70,7 @@ def _left_out(report: Report, found: FolderReport) -> None:
             "images left out",
             "warning",
             count,
-            f"{_shown(folder)} stands beside the parts and is left out; images in it: {count:,}.{meant}".rstrip("."),
+            f"{_shown(folder)} stands beside the parts and is left out; images in it: {count:,}. {meant}".rstrip(". "),
             "parts are called train, valid or val, and test; move it elsewhere if it is none",
         )
     for folder, count in found.loose.items():
@@ -105,7 +105,7 @@ def _class_lists(report: Report, found: FolderReport) -> bool:
                     "class lists",
                     "error",
                     len(odd),
-                    f"classes that {where}: {some(map(_shown, odd), 10)}.{meant}".rstrip("."),
+                    f"classes that {where}: {some(map(_shown, odd), 10)}. {meant}".rstrip(". "),
                     "give every part the same class folders: labels are counted off their names",
                 )
     if len(train) < 2:

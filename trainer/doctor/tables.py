@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -15,12 +15,11 @@ from trainer.data.tables.rows import is_missing
 from trainer.data.tables.table import chosen_columns, read
 from trainer.doctor.columns import ParsedColumn, counts_rows, far_values, nearly_constant, repeated
 from trainer.doctor.leaks import tells_class, tells_number
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 from trainer.report.findings import Report, some
 
 TARGETS = ("trainer.data.tables.table.csv_table", "trainer.data.tables.table.bundled_table")
 CHECKS = ("missing values", "constant columns", "unusable columns", "identifiers", "repeated columns", "scale", "leaks")
-ADVICE = re.compile(r"\. (?=Leave |Write )")  # where the loader's advice begins; a cell may hold a full stop too
 MANY_MISSING = 0.3  # of a column
 FEW_LEFT = 0.5  # of the rows
 
@@ -97,19 +96,12 @@ def _parsed(report: Report, cells: dict[str, list[str]], target: str, path: str)
         if all(map(is_missing, column)):
             report.add("constant columns", "error", 1, f"column {name} is empty", f"leave it out: data.drop=[{name}]")
             continue
-        problems: list[str] = []
+        problems: list[Problem] = []
         spec, values = parse_column(name, column, lines, path, problems)
         for problem in problems:
-            what, *more = ADVICE.split(problem.rstrip("."))
-            advice = "".join(more)
-            check = (
-                "constant columns"
-                if "is constant" in what
-                else "identifiers"
-                if "different texts" in what
-                else "unusable columns"
-            )
-            report.add(check, "error", 1, what.removeprefix(f"{path}: "), advice[:1].lower() + advice[1:])
+            advice = ": ".join(filter(None, (problem.advice, problem.command)))
+            what = problem.reason if problem.key == path else f"{problem.key}: {problem.reason}"
+            report.add(problem.check, "error", 1, what, advice[:1].lower() + advice[1:])
         if problems:
             continue
         parsed[name] = ParsedColumn(torch.tensor(values, dtype=torch.float64), bool(spec.categories))
@@ -128,7 +120,7 @@ def _leaks(
     try:
         found, _, targets, _ = parse_target(target, [cells[row] for row in rows], [row + 2 for row in rows], task, path)
     except UserError as error:
-        report.errors("label range", [problem.removeprefix(f"{path}: ") for problem in error.problems])
+        report.errors("label range", [replace(p, key="") if p.key == path else p for p in error.problems])
         return
     if found == "regression" and bool((targets == targets[0]).all()):
         told = f"column {target}, the target, is {cells[rows[0]]} in every row"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -20,10 +20,12 @@ from trainer.components.metadata import CheckpointMetadata
 from trainer.components.model import model_arguments, try_model
 from trainer.components.targets import call, check
 from trainer.config.schema import Config
-from trainer.errors import UserError
+from trainer.config.stored import TRUST
+from trainer.errors import Problem, UserError
 from trainer.records.find import find
 from trainer.training import checkpoint
 
+TRUST_FLAG = "If you trust it, add --trust."
 SHOWN = 6  # names in a sentence
 
 
@@ -71,7 +73,7 @@ class LoadedCheckpoint:
         config.model.arguments.pop("fetch", None)  # the weights are here; none of timm's are to be downloaded
         problems = check(config, ["model"], trusted=self.trusted)
         if problems:
-            raise UserError(*(_advised(problem, self.path) for problem in problems))
+            raise UserError(*(advised(problem, self.path) for problem in problems))
         shape, outputs = self.about.prepare.output_shape, self._num_outputs(config)
         given = model_arguments(config, shape, outputs, published=self.about.wanted.published)
         try:
@@ -96,14 +98,14 @@ class LoadedCheckpoint:
         try:
             return self.about.part(*names)
         except UserError as error:
-            raise UserError(*(f"{self.path}: {problem}" for problem in error.problems)) from error
+            raise UserError(*(problem.within(self.path) for problem in error.problems)) from error
 
     def _num_outputs(self, config: Config) -> int:
         if self.about.num_outputs is not None:
             return self.about.num_outputs
         problems = check(config, ["loss"], trusted=self.trusted)
         if problems:
-            raise UserError(*(_advised(problem, self.path) for problem in problems))
+            raise UserError(*(advised(problem, self.path) for problem in problems))
         return num_outputs(config, self.about.task)
 
     def _check_weights(self, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -186,6 +188,8 @@ def _check_tensors(weights: dict[str, Tensor], path: Path) -> None:
             raise UserError(f"{path}: its weight {name} is not finite.")
 
 
-def _advised(problem: str, path: Path) -> str:
-    """What of training's advice is another for the verbs."""
-    return f"{path}: {problem.replace('add trust=true', 'add --trust')}"
+def advised(problem: Problem, path: Path) -> Problem:
+    """Return a problem of a checkpoint's configuration with its file, and with the advice that fits the verbs."""
+    if problem.advice == TRUST:
+        problem = replace(problem, advice=TRUST_FLAG)
+    return problem.within(path)

@@ -29,8 +29,8 @@ from trainer.data.source import Source, labelled
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.table import TableSchema
 from trainer.data.tasks import Regression
-from trainer.errors import UserError, did_you_mean
-from trainer.inference.checkpoint import LoadedCheckpoint
+from trainer.errors import Problem, UserError, did_you_mean
+from trainer.inference.checkpoint import LoadedCheckpoint, advised
 from trainer.inference.model import InferenceModel
 from trainer.inference.result import EvaluationResult
 from trainer.signals import Signals
@@ -129,7 +129,7 @@ class Evaluation:
             sys.path.append(os.getcwd())  # where a data set of the user's own is
         problems += check(self.config, ["data"], trusted=trusted)
         if problems:
-            raise UserError(*(f"{opened.path}: {p.replace('add trust=true', 'add --trust')}" for p in problems))
+            raise UserError(*(advised(problem, opened.path) for problem in problems))
         self._check_used(typed)
         cache = data.arguments.get("cache", "auto")
         if not trusted and "data.cache" not in typed and cache not in OWN_CACHE:
@@ -137,16 +137,20 @@ class Evaluation:
 
     def _check_used(self, typed: set[str]) -> None:
         """What is typed and would change nothing is a mistake: another test than this one is what was asked for."""
-        data, problems = self.config.data, []
+        data = self.config.data
+        problems: list[Problem] = []
         takes = inspect.signature(resolve(str(data.target), "data")).parameters
         for key in sorted(typed):
             if key == "data.root" and "root" not in takes:
                 more = "data=NAME, or data.path=FILE" if "path" in takes else "data=NAME"
-                problems.append(f"data.root={data.root}: {data.target} reads no folder. Name other data: {more}")
+                reason = f"{data.target} reads no folder"
+                problems.append(Problem("data.root", reason, given=data.root, advice="Name other data", command=more))
             elif key in NEVER_USED:
-                problems.append(f"{key}: an evaluation does not use it; its loss has the weights of the training.")
+                reason = "an evaluation does not use it; its loss has the weights of the training"
+                problems.append(Problem(key, reason))
             elif key in OF_TRAINING and isinstance(self.about.prepare, TablePrepare):
-                problems.append(f"{key}: an evaluation does not use it: columns and task are those of the training.")
+                reason = "an evaluation does not use it: columns and task are those of the training"
+                problems.append(Problem(key, reason))
         if problems:
             raise UserError(*problems)
 
@@ -239,17 +243,19 @@ def configuration(opened: LoadedCheckpoint, words: Sequence[str]) -> tuple[Confi
         raise UserError(f"{opened.path}: it reads environment variables (${{...}}). If you trust it, add --trust.")
     tree = OmegaConf.create(stored)
     typed: set[str] = set()
-    problems: list[str] = []
+    problems: list[Problem] = []
     if words:
         composer = Composer()
         overrides, problems = composer.read(words, sweep=False)
         typed = {override.key_or_group for override in overrides}
         for key in sorted(typed):
             if key in DIVIDE:
-                problems.append(f"{key}: the run's data stays divided as in training: a test on what it knows is none.")
+                reason = "the run's data stays divided as in training: a test on what it knows is none"
+                problems.append(Problem(key, reason))
             elif key != "data" and not key.startswith("data.") and key not in MAY_CHANGE:
-                near = did_you_mean(key, ["data.root", "data.path", *MAY_CHANGE])
-                problems.append(f"{key}: an evaluation changes only data=, data.*, device and threads.{near}")
+                advice = did_you_mean(key, ["data.root", "data.path", *MAY_CHANGE])
+                reason = "an evaluation changes only data=, data.*, device and threads"
+                problems.append(Problem(key, reason, advice=advice))
         if problems:
             raise UserError(*problems)
         groups = [override for override in overrides if override.key_or_group == "data"]
@@ -264,7 +270,7 @@ def configuration(opened: LoadedCheckpoint, words: Sequence[str]) -> tuple[Confi
         raise UserError(*problems)
     job = finish(tree, {}, [])
     if job.problems:
-        raise UserError(*(f"{opened.path}: {problem}" for problem in job.problems))
+        raise UserError(*(problem.within(opened.path) for problem in job.problems))
     return job.config, typed
 
 

@@ -52,7 +52,7 @@ def paths(words: Iterable[str], lines: Iterable[str]) -> Iterator[str | Sample]:
             try:
                 below = images_below(word)
             except UserError as error:
-                yield Sample(word, None, " ".join(error.problems).removeprefix(f"{word}: ").rstrip("."))
+                yield Sample(word, None, _reasons(error))
                 continue
             yield from below
             if not below:
@@ -134,8 +134,14 @@ def _rows_of(path: str, encoder: Encoder, separator: str | None) -> Iterator[Sam
                 yield Sample(f"{name}:{line}", None, str(error))
                 continue
             yield Sample(f"{name}:{line}", torch.tensor(row, dtype=torch.float64))
-    except (BadRow, UserError) as error:
-        yield Sample(name, None, str(error).removeprefix(f"{path}: ").rstrip("."))
+    except BadRow as error:
+        yield Sample(name, None, str(error))
+    except UserError as error:
+        yield Sample(name, None, _reasons(error))
+
+
+def _reasons(error: UserError) -> str:
+    return "; ".join(problem.reason for problem in error.problems)
 
 
 def chunks(found: Iterable[Sample], size: int) -> Iterator[list[Sample]]:

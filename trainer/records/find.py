@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.errors import UserError, did_you_mean
+from trainer.errors import Problem, UserError, did_you_mean
 from trainer.records.folder import LEDGER, is_running
 
 BEST = ("checkpoints/best.pt", "best.pt")  # in a run folder, or alone in any folder
@@ -22,7 +22,8 @@ def find(name: str | Path) -> Path:
         return path
     if not path.is_dir():
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*")]) if path.parent.is_dir() else ""
-        raise UserError(f"{name}: there is no such run: expected a run folder or a checkpoint file.{near}")
+        reason = "there is no such run: expected a run folder or a checkpoint file"
+        raise UserError(Problem(str(name), reason, advice=near))
     for place in BEST:
         file = path / place
         if not file.is_file():

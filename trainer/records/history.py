@@ -7,7 +7,7 @@ import stat
 from collections import Counter
 from pathlib import Path
 
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 from trainer.records import record
 from trainer.records.folder import LEDGER
 from trainer.records.leaderboard import Row, ranked
@@ -17,7 +17,7 @@ HEADER = ["run", "status", "epochs", "monitor", "best", "test"]
 Line = list[str | int | float | None]
 
 
-def runs(outputs: Path, most: int | None = None) -> tuple[list[Line], list[str]]:
+def runs(outputs: Path, most: int | None = None) -> tuple[list[Line], list[Problem]]:
     """A line for each run and sweep as in HEADER, and a sentence for each that cannot be read.
 
     Raises:
@@ -27,7 +27,7 @@ def runs(outputs: Path, most: int | None = None) -> tuple[list[Line], list[str]]
         raise UserError(f"{outputs}: there is no such folder, so there are no runs yet.")
     places = [p for p in outputs.glob("[0-9]*/*") if (p / "config.yaml").exists() or (p / LEDGER).exists()]
     lines: list[Line] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     for place in sorted(places, key=lambda p: (p.parent.name, p.name), reverse=True)[:most]:
         try:
             lines.append(_sweep(place) if (place / LEDGER).exists() else _run(place))

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from trainer.errors import Problem
+
 SEVERITIES = ("error", "warning", "note")  # no run, or a worthless one; look at it; good to know
 EXAMPLES = 3
 
@@ -49,10 +51,10 @@ class Report:
         assert severity in SEVERITIES
         self.findings.append(Finding(check, severity, count, what, advice))
 
-    def errors(self, check: str, problems: Iterable[str]) -> None:
-        """A finding for each sentence of a UserError, which says itself what to do."""
+    def errors(self, check: str, problems: Iterable[Problem]) -> None:
+        """Add a finding for each problem of a UserError, which says itself what to do."""
         for problem in problems:
-            self.add(check, "error", 1, problem.rstrip("."))
+            self.add(check, "error", 1, str(problem).rstrip("."))
 
     def fact(self, part: str, **values: Any) -> None:
         self.facts.setdefault(part, {}).update(values)

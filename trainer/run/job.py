@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from trainer.config.compose import Composer, Job
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 
 
-def new_job(composer: Composer, words: Iterable[str], problems: Sequence[str] = ()) -> Job:
+def new_job(composer: Composer, words: Iterable[str], problems: Sequence[Problem] = ()) -> Job:
     """The job of these words.
 
     Raises:
@@ -23,19 +23,20 @@ def new_job(composer: Composer, words: Iterable[str], problems: Sequence[str] = 
     return job
 
 
-def of_sweeps(job: Job) -> list[str]:
-    """A sentence for each thing that a single run is asked for and only a sweep can do."""
-    settings, problems = job.config.sweep, []
+def of_sweeps(job: Job) -> list[Problem]:
+    """Return a problem for each key of this single run that only a sweep can follow."""
+    settings = job.config.sweep
+    problems: list[Problem] = []
     if settings.dry_run:
-        problems.append("sweep.dry_run=true: it shows the jobs of a sweep, and this is a single run: train -m ...")
+        reason = "it shows the jobs of a sweep, and this is a single run"
+        problems.append(Problem("sweep.dry_run", reason, given="true", command="train -m ..."))
     if settings.sampler != "none":
-        problems.append(
-            f"sweep.sampler={settings.sampler}: it chooses the jobs of a sweep, and this is a single run: train -m ..."
-        )
+        reason = "it chooses the jobs of a sweep, and this is a single run"
+        problems.append(Problem("sweep.sampler", reason, given=settings.sampler, command="train -m ..."))
     return problems
 
 
-def _deep_problems(job: Job) -> list[str]:
+def _deep_problems(job: Job) -> list[Problem]:
     """What only torch can tell of this job's device and of parts that are not as shipped."""
     asks_device = job.config.device not in ("auto", "cpu")
     if not (job.unusual or asks_device):

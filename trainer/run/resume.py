@@ -11,12 +11,12 @@ from trainer.config import schema
 from trainer.config.compose import Composer, Job, finish
 from trainer.config.overrides import leaves_of, set_value
 from trainer.config.stored import read_choices, read_config
-from trainer.errors import UserError, show
+from trainer.errors import Problem, UserError, show
 from trainer.records import folder
 from trainer.records.ledger import FINAL, read_ledger
 
 
-def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tuple[Job, Path]:
+def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -> tuple[Job, Path]:
     """The job that continues a run, and the run's folder.
 
     Args:
@@ -43,7 +43,7 @@ def resumed_job(composer: Composer, words: list[str], problems: list[str]) -> tu
     if missing:
         raise UserError(f"{path / 'config.yaml'}: not whole: it has no {', '.join(missing[:5])}.")
     if tree_problems := schema.parse(stored)[1]:
-        raise UserError(*(f"{path / 'config.yaml'}: {problem}" for problem in tree_problems))
+        raise UserError(*(problem.within(path / "config.yaml") for problem in tree_problems))
     tree = OmegaConf.create({**stored, "trust": trust})  # no file may say that it is to be trusted
     groups = [o for o in overrides if o.key_or_group in composer.groups]
     if groups:
@@ -109,8 +109,12 @@ def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
     if changed:
         raise UserError(
             *(
-                f"{key}={show(after.get(key))}: the run in {path} has {show(before.get(key))}. "
-                "Start a new run, or add resume_force=true."
+                Problem(
+                    key,
+                    f"the run in {path} has {show(before.get(key))}",
+                    given=show(after.get(key)),
+                    advice="Start a new run, or add resume_force=true.",
+                )
                 for key in changed
             )
         )

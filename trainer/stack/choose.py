@@ -177,7 +177,7 @@ def _answer(jobs: Sequence[Job], stack: str, num_workers: int, shared: DataCache
     except NonFinite as what:
         return StackDecision(0, f"{what} not finite")
     except UserError as error:
-        return StackDecision(0, " ".join(error.problems))
+        return StackDecision(0, " ".join(map(str, error.problems)))
     except Exception as error:  # whatever a model that cannot be stacked comes upon
         return StackDecision(0, (str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
     return StackDecision(most, reason, separate_data)

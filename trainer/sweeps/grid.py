@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trainer.config.compose import Composer, HydraException, Job, finish, first_sentence
+from trainer.config.compose import Composer, HydraException, Job, finish, gist
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import is_free_on_resume
 from trainer.config.stored import refuse_interpolation
-from trainer.errors import UserError, show
+from trainer.errors import Problem, UserError, show
 from trainer.records.compare import differing_keys
 from trainer.records.ledger import Entry
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LONGEST_NAME = 100
 
 
-def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[str] = ()) -> list[Job]:
+def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[Problem] = ()) -> list[Job]:
     """The jobs of every combination of values, in the order in which the words vary: the last one fastest.
 
     A configuration that comes twice is one job.
@@ -51,7 +51,7 @@ def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[st
             told |= dict.fromkeys(wrong)
         values.append(texts)
     jobs: dict[str, Job] = {}
-    found_in: dict[str, set[str]] = {}  # each problem, and the experiments that have it
+    found_in: dict[Problem, set[str]] = {}  # each problem, and the experiments that have it
     experiments: dict[str, None] = {}
     differing: dict[str, list[Any]] = {}  # keys that do not tell jobs apart, with the values that they were given
     for combination in itertools.product(*values):
@@ -70,43 +70,45 @@ def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[st
     return list(jobs.values())
 
 
-def swept_sweep_keys(overrides: Sequence[Override]) -> list[str]:
-    """A sentence for each of the sweep's own keys that is given several values."""
+def swept_sweep_keys(overrides: Sequence[Override]) -> list[Problem]:
+    """Return a problem for each of the sweep's own keys that is given several values."""
     return [
-        f"{override.input_line}: it is the whole sweep's and cannot differ from job to job: "
-        f"{override.key_or_group}={next(override.sweep_string_iterator(), '...')}"
+        Problem(
+            override.input_line or "",
+            "it is the whole sweep's and cannot differ from job to job",
+            command=f"{override.key_or_group}={next(override.sweep_string_iterator(), '...')}",
+        )
         for override in overrides
         if override.is_sweep_override() and override.key_or_group.partition(".")[0] == "sweep"
     ]
 
 
-def _placed(found_in: dict[str, set[str]], experiments: Sequence[str]) -> Iterator[str]:
+def _placed(found_in: dict[Problem, set[str]], experiments: Sequence[str]) -> Iterator[Problem]:
     """Problems with the experiments that have them, where others have them not; and how to leave these out."""
     unfit: set[str] = set()
     for problem, those in found_in.items():
         if len(those) == len(experiments):
             yield problem
         else:
-            yield f"experiment={','.join(sorted(those))}: {problem}"
+            yield problem.within(f"experiment={','.join(sorted(those))}")
             unfit |= those
     fit = [name for name in experiments if name not in unfit]
     if unfit and fit:
-        yield (
-            f"experiment: {len(fit)} of {len(experiments)} can run as they are. To leave the others out: "
-            f"'experiment=glob(*,exclude=[{','.join(sorted(unfit))}])'"
-        )
+        command = f"'experiment=glob(*,exclude=[{','.join(sorted(unfit))}])'"
+        reason = f"{len(fit)} of {len(experiments)} can run as they are"
+        yield Problem("experiment", reason, advice="To leave the others out", command=command)
 
 
-def _each(override: Override, told: dict[str, None]) -> list[str]:
+def _each(override: Override, told: dict[Problem, None]) -> list[str]:
     """A word for each value; none, and a problem, where there is nothing to list."""
     word, key = override.input_line or "", override.key_or_group
     try:
         texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
     except (HydraException, TypeError, ValueError) as error:
-        told[f"{word}: {first_sentence(error)} Write values, key=a,b, or key=range(3)."] = None
+        told[Problem(word, gist(error), advice="Write values, key=a,b, or key=range(3).")] = None
         return []
     if not texts:
-        told[f"{word}: there is nothing in it."] = None
+        told[Problem(word, "there is nothing in it")] = None
     return texts
 
 
@@ -116,12 +118,12 @@ def identity(job: Job) -> str:
     return blake2b(json.dumps(leaves, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
 
-def not_a_job_key(key: str, values: Sequence[Any]) -> str:
-    """Says that values of a key make no jobs of their own."""
-    return (
-        f"{key}={','.join(map(show, values))}: cannot differ from job to job: a run may go on with any of these, so "
-        "jobs that nothing else sets apart are one. Give one value."
+def not_a_job_key(key: str, values: Sequence[Any]) -> Problem:
+    """Return the problem that values of a key make no jobs of their own."""
+    reason = (
+        "cannot differ from job to job: a run may go on with any of these, so jobs that nothing else sets apart are one"
     )
+    return Problem(key, reason, given=",".join(map(show, values)), advice="Give one value.")
 
 
 def names(varies: Sequence[dict[str, Any]], start: int = 0) -> list[str]:
@@ -152,7 +154,7 @@ def stored_job(entry: Entry, folder: Path, trust: bool) -> Job:
         tree = OmegaConf.create({**entry.stored, "trust": trust})  # no file may say that it is to be trusted
         job = finish(tree, entry.choices, entry.overrides)
     except (OmegaConfBaseException, RecursionError, AttributeError, TypeError) as error:
-        raise UserError(f"{where}: no configuration ({first_sentence(error)})") from error
+        raise UserError(Problem(str(where), f"no configuration ({gist(error)})")) from error
     if job.problems:
-        raise UserError(*(f"{where}: {problem}" for problem in job.problems))
+        raise UserError(*(problem.within(where) for problem in job.problems))
     return job

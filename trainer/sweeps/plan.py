@@ -20,7 +20,7 @@ from trainer.config.keys import HalvingConfig, SweepConfig
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import GROUPS, Config, Duration
 from trainer.data.loader import DataCache
-from trainer.errors import UserError, raised_at
+from trainer.errors import Problem, UserError, raised_at
 from trainer.processes import run_in_subprocess
 from trainer.report.console import StatusBar
 
@@ -137,19 +137,19 @@ def own_targets(job: Job) -> list[str]:
     ]
 
 
-def _own_problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[str]:
+def _own_problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[Problem]:
     """What is wrong with jobs that run what users wrote, which may raise anything, and sys.exit too."""
-    found: list[str] = []
+    found: list[Problem] = []
     for targets in dict.fromkeys(", ".join(own_targets(job)) for job in jobs):
         try:
             found += _problems([job for job in jobs if ", ".join(own_targets(job)) == targets], prepared, trusted)
         except (Exception, SystemExit) as error:
-            found.append(f"{targets}: it cannot be built and tried: {raised_at(error)}.")
+            found.append(Problem(targets, f"it cannot be built and tried: {raised_at(error)}"))
     return found
 
 
-def _problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[str]:
-    problems: dict[str, None] = {}
+def _problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[Problem]:
+    problems: dict[Problem, None] = {}
     for job in jobs:
         problems |= dict.fromkeys(check(job.config, GROUPS, trusted=trusted or job.config.trust))
     if problems:
@@ -177,16 +177,16 @@ def _problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[str]:
     return list(problems)
 
 
-def _unvalidated(config: Config, steps: int, halving: HalvingConfig) -> list[str]:
+def _unvalidated(config: Config, steps: int, halving: HalvingConfig) -> list[Problem]:
     """A sentence where a job would come to its first rung without a value to compare; `steps` of an epoch."""
     every = Duration.parse(config.validate_every)
     epochs = every.amount if every.unit == "ep" else math.ceil(every.amount / steps)
     if halving.factor is None or epochs <= halving.min_epochs:
         return []
-    return [
-        f"sweep.halving.min_epochs={halving.min_epochs}: no job is validated by then; expected at least {epochs}, "
-        f"as validate_every={config.validate_every} has it."
-    ]
+    reason = (
+        f"no job is validated by then; expected at least {epochs}, as validate_every={config.validate_every} has it"
+    )
+    return [Problem("sweep.halving.min_epochs", reason, given=str(halving.min_epochs))]
 
 
 def _is_light(model: nn.Module, devices: Sequence[str]) -> bool:

@@ -14,14 +14,14 @@ from trainer.config.compose import Composer, Job
 from trainer.config.keys import SweepConfig
 from trainer.config.schema import DIRECTIONS
 from trainer.config.search_space import Range
-from trainer.errors import RunFailed, UserError
+from trainer.errors import Problem, RunFailed, UserError
 from trainer.records.ledger import Entry
 from trainer.seeds import derive
 
 UNSOUND = 100  # draws in a row that may have problems: the ends of all ranges have none
 
 
-def examples(composer: Composer, words: Sequence[str], problems: Sequence[str]) -> list[Job]:
+def examples(composer: Composer, words: Sequence[str], problems: Sequence[Problem]) -> list[Job]:
     """Jobs to be validated before the study begins: one from the middle of what is searched, then its ends.
 
     Raises:
@@ -30,8 +30,10 @@ def examples(composer: Composer, words: Sequence[str], problems: Sequence[str]) 
     overrides, found = composer.read(words, sweep=True)
     told = [*problems, *found]
     told += [
-        f"{o.input_line}: sweep.sampler=tpe chooses values itself: write a range such as "
-        f"{o.key_or_group}=${{uniform:0,1}}."
+        Problem(
+            o.input_line or "",
+            f"sweep.sampler=tpe chooses values itself: write a range such as {o.key_or_group}=${{uniform:0,1}}",
+        )
         for o in overrides
         if o.is_sweep_override()
     ]
@@ -52,9 +54,10 @@ def examples(composer: Composer, words: Sequence[str], problems: Sequence[str]) 
     jobs += [composer.job(overrides, at(place)) for place in range(most)]
     told += dict.fromkeys(problem for job in jobs for problem in job.problems)
     if not searched and not told:
-        told.append("sweep.sampler=tpe: nothing to search. Give a key a range: 'optim.lr=${loguniform:1e-4,1e-2}'.")
+        advice = "Give a key a range: 'optim.lr=${loguniform:1e-4,1e-2}'."
+        told.append(Problem("sweep.sampler", "nothing to search", given="tpe", advice=advice))
     if jobs[0].config.sweep.trials is None:
-        told.append("sweep.sampler=tpe: how many trials? sweep.trials=50")
+        told.append(Problem("sweep.sampler", "how many trials", given="tpe", command="sweep.trials=50"))
     if told:
         raise UserError(*told)
     _optuna()
@@ -97,7 +100,7 @@ class Search:
         Raises:
             RunFailed: nothing else was drawn for a long time.
         """
-        problems: list[str] = []
+        problems: list[Problem] = []
         for _ in range(UNSOUND):
             job, chosen = self._draw()
             if not job.problems:

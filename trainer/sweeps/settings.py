@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainer.config.compose import Composer, Job
 from trainer.config.keys import SweepConfig
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 from trainer.sweeps.grid import swept_sweep_keys
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ResumeOverrides:
         return any(override.key_or_group == key for override in self.settings)
 
 
-def typed(composer: Composer, words: Sequence[str], problems: Sequence[str]) -> ResumeOverrides:
+def typed(composer: Composer, words: Sequence[str], problems: Sequence[Problem]) -> ResumeOverrides:
     """The words of a resumption, told apart.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainer.config.compose import Composer, Job
 from trainer.config.keys import SweepConfig
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 from trainer.records.compare import differing_keys, varying
 from trainer.records.folder import OUTPUTS, new_folder
 from trainer.records.ledger import FINAL, Ledger
@@ -23,7 +23,7 @@ from trainer.sweeps.workers import wait_for
 
 
 def new_sweep(
-    composer: Composer, words: list[str], problems: list[str], command: list[str], launcher: Sequence[str] = ()
+    composer: Composer, words: list[str], problems: list[Problem], command: list[str], launcher: Sequence[str] = ()
 ) -> int:
     """Composes, validates and runs the jobs that `words` stand for; returns the exit code.
 
@@ -49,7 +49,7 @@ def new_sweep(
 
 
 def _new_study(
-    composer: Composer, words: list[str], problems: list[str], command: list[str], launcher: Sequence[str]
+    composer: Composer, words: list[str], problems: list[Problem], command: list[str], launcher: Sequence[str]
 ) -> int:
     """A sweep whose jobs a sampler chooses one by one."""
     some = examples(composer, words, problems)
@@ -68,7 +68,7 @@ def resumed_sweep(
     composer: Composer,
     folder: Path,
     words: list[str],
-    problems: list[str],
+    problems: list[Problem],
     command: list[str],
     launcher: Sequence[str] = (),
 ) -> int:

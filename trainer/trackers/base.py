@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trainer.config.keys import LoggerConfig
-from trainer.errors import show
+from trainer.errors import Problem, show
 
 # The library of each tracker, and the extra that brings it.
 LIBRARIES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
@@ -62,12 +62,13 @@ class SafeTracker:
             return None
 
 
-def problems(config: LoggerConfig) -> list[str]:
-    """A sentence where the tracker's library is not installed."""
+def problems(config: LoggerConfig) -> list[Problem]:
+    """A problem if the tracker's library is not installed."""
     library = LIBRARIES.get(config.name)
     if library is None or importlib.util.find_spec(library) is not None:
         return []
-    return [f"logger={config.name}: {library} is not installed. pip install 'trainer-cli[{library}]'"]
+    command = f"pip install 'trainer-cli[{library}]'"
+    return [Problem("logger", f"{library} is not installed", given=config.name, command=command)]
 
 
 def external_destination(config: LoggerConfig) -> str | None:

@@ -1,4 +1,4 @@
-"""RunState: all that a run is and all that its resumption needs, in one value."""
+"""RunState: everything that a run consists of and everything that resuming it needs, in one value."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from trainer.config.schema import Config
+from trainer.training.freeze import FrozenParameters
 from trainer.training.schedule import Schedule
 from trainer.training.sums import RunningSums
 from trainer.training.watch import Watch
@@ -22,10 +23,11 @@ class Best:
     """The best validation so far.
 
     Attributes:
-        value: of the monitored column.
-        epoch, step: finished epochs and optimizer steps then.
-        weights: the model's state dict then, a copy.
-        row: of metrics.csv.
+        value: The monitored metric.
+        epoch: Finished epochs at that time.
+        step: Finished optimizer steps at that time.
+        weights: A copy of the evaluated state dict, on the CPU.
+        row: Its row of metrics.csv.
     """
 
     value: float
@@ -37,20 +39,27 @@ class Best:
 
 @dataclass(eq=False)
 class RunState:
-    """One run; equal to nothing but itself.
+    """The state of one run. Two states are equal only if they are the same object.
 
     Attributes:
-        config: what was asked of it.
-        average: a moving average of the weights; where there is one, it is what is evaluated and kept as the best.
-        watch: sums of each layer's gradients and activations; None unless debug.gradients asks for it.
-        epoch: finished epochs.
-        batch: finished batches of the epoch under way.
-        step: finished optimizer steps.
-        validated_step: the step at which the last validation was made; -1 before the first.
-        num_bad_validations: validations in a row without a new best.
-        lr: learning rate of the last step.
-        seconds: of training, over all sessions of the run.
-        history: the rows of metrics.csv.
+        model: On its device.
+        optimizer: Over the model's parameters that are trained.
+        schedule: Changes the learning rates of `optimizer`.
+        scaler: Scales the loss in float16; disabled otherwise.
+        sums: Loss and accuracy since the last validation.
+        config: The run's configuration.
+        frozen: Parameters and modules that are frozen, perhaps until `unfreeze_at`.
+        average: A moving average of the weights; if there is one, it is evaluated and kept as the best.
+        watch: Statistics of each layer's gradients and activations; None unless debug.gradients is on.
+        epoch: Finished epochs.
+        batch: Finished batches of the current epoch.
+        step: Finished optimizer steps.
+        validated_step: The step of the last validation; -1 before the first.
+        num_bad_validations: Validations in a row without a new best.
+        lr: Learning rate of the last step.
+        seconds: Training time over all sessions of the run.
+        best: The best validation; None before the first.
+        history: The rows of metrics.csv.
     """
 
     model: nn.Module
@@ -59,6 +68,7 @@ class RunState:
     scaler: GradScaler
     sums: RunningSums
     config: Config
+    frozen: FrozenParameters = field(default_factory=FrozenParameters)
     average: AveragedModel | None = None
     watch: Watch | None = None
     epoch: int = 0
@@ -72,12 +82,14 @@ class RunState:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     COUNTERS = ("epoch", "batch", "step", "validated_step", "num_bad_validations", "lr", "seconds")
-    KEYS = frozenset((*COUNTERS, "model", "optimizer", "schedule", "scaler", "sums", "best", "history", "random"))
+    KEYS = frozenset(
+        (*COUNTERS, "model", "average", "optimizer", "schedule", "scaler", "sums", "watch", "best", "history", "random")
+    )
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values only, so that it loads with `weights_only=True`.
+        """Return everything that a resumed run needs: tensors and plain values, so that weights_only=True loads it.
 
-        Tensors are not copied, except that best weights equal to the present ones are stored once.
+        Tensors are not copied. Best weights that equal the current ones are stored once.
         """
         same = self.best is not None and self.best.step == self.step and self.average is None
         best = self.best and {**vars(self.best), "weights": None if same else self.best.weights}
@@ -96,7 +108,12 @@ class RunState:
         }
 
     def load_state_dict(self, saved: dict[str, Any], *, schedule: bool = True) -> None:
-        """Takes over everything that `state_dict` gave; `schedule=False` leaves the schedule and the rates alone."""
+        """Take over everything that `state_dict` returned.
+
+        Args:
+            saved: The state, on the CPU.
+            schedule: False keeps the present schedule and the present learning rates.
+        """
         self.model.load_state_dict(saved["model"])
         if self.average is not None and saved["average"] is not None:
             self.average.load_state_dict(saved["average"])
@@ -109,7 +126,7 @@ class RunState:
                 group.update({name: value for name, value in fresh.items() if name != "params"})
         self.scaler.load_state_dict(saved["scaler"])
         self.sums.load_state_dict(saved["sums"])
-        if self.watch is not None and saved.get("watch") is not None:  # it may be switched on and off on resume
+        if self.watch is not None and saved["watch"] is not None:  # debug.gradients may change on resume
             self.watch.load_state_dict(saved["watch"])
         for name in self.COUNTERS:
             setattr(self, name, saved[name])
@@ -121,16 +138,16 @@ class RunState:
 
     @property
     def evaluated(self) -> nn.Module:
-        """What validation judges: the average of the weights if there is one, else the model."""
+        """The module that is evaluated: the average of the weights if there is one, else the model."""
         return self.model if self.average is None else self.average.module
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the state dict of what is evaluated, on the CPU."""
+        """Return a copy of the evaluated state dict, on the CPU."""
         return {name: value.detach().to("cpu", copy=True) for name, value in self.evaluated.state_dict().items()}
 
 
 def _random_state() -> dict[str, Any]:
-    """torch's own streams, for modules that draw from them (`F.dropout`, stochastic depth)."""
+    """Return the states of torch's generators, from which `F.dropout` and stochastic depth draw."""
     state: dict[str, Any] = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state_all()

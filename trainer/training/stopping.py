@@ -1,4 +1,4 @@
-"""Why a run ends: the reasons that the loop asks for after every step, and how they are told."""
+"""Why a run ends: the conditions that are checked after every step, and their messages."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ OVERFIT_LOSS = 0.01
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: a status of results.json, the reason in words."""
+    """How a run ended.
+
+    Attributes:
+        status: The status in results.json.
+        reason: The reason in words.
+        final: False if the same run can be continued as it is.
+    """
 
     status: str
     reason: str
-    final: bool = True  # False where the same run may simply be continued
+    final: bool = True
 
 
 def reason_to_stop(state: RunState, pause_at: int | None, since_counted: float) -> Outcome | None:
-    """Why a run goes no further; None where it does.
+    """Return how a run ends at its present step; None if it goes on.
 
     Args:
-        pause_at: epochs after which it stops for now.
-        since_counted: seconds that are not in `state.seconds` yet.
+        state: The run.
+        pause_at: Epochs after which it pauses.
+        since_counted: Seconds that are not in `state.seconds` yet.
     """
     limit = state.config
     if limit.debug.overfit and learned(state):
@@ -47,13 +54,13 @@ def reason_to_stop(state: RunState, pause_at: int | None, since_counted: float) 
 
 
 def learned(state: RunState) -> bool:
-    """Whether the one batch of debug.overfit is known by heart."""
+    """Return whether the one batch of debug.overfit is fitted: accuracy 1 and a loss below OVERFIT_LOSS."""
     last = state.history[-1] if state.history else None
     return last is not None and last.get("valid_accuracy", 1.0) == 1.0 and last["valid_loss"] < OVERFIT_LOSS
 
 
 def not_learned(state: RunState) -> Outcome:
-    """The verdict where debug.overfit came to its end without that."""
+    """Return the outcome of a run with debug.overfit that ended without fitting its batch."""
     last = state.history[-1]
     accuracy = f"accuracy {last['valid_accuracy']:.3f}, " if "valid_accuracy" in last else ""
     return Outcome(
@@ -63,11 +70,11 @@ def not_learned(state: RunState) -> Outcome:
     )
 
 
-def diverged(state: RunState, what: Exception) -> Outcome:
-    """`what`, with its verb, is not finite."""
+def diverged(state: RunState, cause: str) -> Outcome:
+    """Return the outcome of a run with a value that is not finite; `cause` says which, as in "the weights are"."""
     epoch = state.epoch + 1 if state.batch else max(state.epoch, 1)
     return Outcome(
         "diverged",
-        f"{what} not finite: epoch {epoch}, after step {state.step}, learning rate "
+        f"{cause} not finite: epoch {epoch}, after step {state.step}, learning rate "
         f"{state.optimizer.param_groups[0]['lr']:g}. Try a lower optim.lr, or clip_norm=1.",
     )

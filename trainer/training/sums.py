@@ -1,6 +1,6 @@
-"""Exact sums on the device while training.
+"""Running sums of loss and correct predictions, kept on the device while training.
 
-Shape letters: R runs (absent where one run trains alone), B samples of a batch, C outputs.
+Shape letters: R runs (absent for a single run), B samples of a batch, C outputs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ from trainer.data.tasks import Task
 
 
 class RunningSums:
-    """Loss and right answers of each run since its last validation, summed on the device and divided once.
+    """Loss and correct predictions of each run since its last validation, summed on the device and divided once.
 
-    Adding never waits for the device. A loss stays non-finite once it was, so one look at it tells of all.
+    Adding never synchronises with the device. A sum stays non-finite once a loss was, so that one look at the end
+    covers all steps.
 
     Attributes:
-        weight_R: what the samples count for in the mean loss, which is their number where classes have no weights.
-        count_R: samples; not on the device, where nobody asks for it.
+        device: Where the sums are.
+        loss_R: Sums of the batches' mean losses times their weights; float64, float32 on Apple GPUs.
+        weight_R: Sums of the batches' weights in the mean loss; numbers of samples without class weights.
+        correct_R: Correct predictions, int64.
+        count_R: Samples, int64; on the CPU, where it is needed.
     """
 
     def __init__(self, num_runs: int, device: torch.device, task: Task) -> None:
         exact = torch.float32 if device.type == "mps" else torch.float64
-        self.task = task
+        self.task, self.device = task, device
         self.loss_R = torch.zeros(num_runs, dtype=exact, device=device)
         self.weight_R = torch.zeros(num_runs, dtype=exact, device=device)
         self.correct_R = torch.zeros(num_runs, dtype=torch.int64, device=device)
@@ -37,9 +41,9 @@ class RunningSums:
 
     @classmethod
     def joined(cls, parts: Sequence[RunningSums]) -> RunningSums:
-        """The sums of several runs in one; from now on `parts` are views of it."""
+        """Return the sums of several runs in one; the tensors of `parts` become views of it."""
         first = parts[0]
-        whole = cls(len(parts), first.loss_R.device, first.task)
+        whole = cls(len(parts), first.device, first.task)
         for name in cls.NAMES:
             setattr(whole, name, torch.cat([getattr(part, name) for part in parts]))
             for run, part in enumerate(parts):
@@ -47,12 +51,13 @@ class RunningSums:
         return whole
 
     def add(self, loss_R: Tensor, outputs_RBC: Tensor, targets: Tensor, weight: Tensor | int) -> None:
-        """Adds a batch; `loss_R` is its mean loss, `targets` are [B] or, where each run has its own, [R, B].
-
-        Takes what is detached.
+        """Add a batch. The tensors must be detached.
 
         Args:
-            weight: of the batch in the mean loss, [R] or one for all.
+            loss_R: Its mean loss.
+            outputs_RBC: Its outputs.
+            targets: [B], or [R, B] if each run has samples of its own.
+            weight: The batch's weight in the mean loss, [R] or one number for all runs.
         """
         batch = outputs_RBC.shape[-2]
         if isinstance(weight, Tensor):
@@ -66,13 +71,13 @@ class RunningSums:
         self.count_R.add_(batch)
 
     def nonfinite_runs(self) -> list[int]:
-        """The runs of which a loss was not finite; waits for the device."""
+        """Return the places of the runs with a loss that was not finite. Synchronises with the device."""
         if math.isfinite(self.loss_R.sum().item()):
             return []
         return self.loss_R.isfinite().logical_not().nonzero().flatten().tolist()
 
     def result(self, run: int = 0) -> dict[str, float | None]:
-        """The columns of metrics.csv that are about training; None before the first batch."""
+        """Return the training columns of metrics.csv for one run; None before the first batch."""
         samples = int(self.count_R[run])
         count = samples or math.nan
         figures = {"train_loss": self.loss_R[run].item() / (self.weight_R[run].item() or math.nan)}
@@ -81,10 +86,12 @@ class RunningSums:
         return {name: value if samples else None for name, value in figures.items()}
 
     def reset(self) -> None:
+        """Set all sums to zero."""
         for name in self.NAMES:
             getattr(self, name).zero_()
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the sums of a single run on the CPU."""
         return {
             "loss": self.loss_R.cpu(),
             "weight": self.weight_R.cpu(),
@@ -93,6 +100,7 @@ class RunningSums:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the sums that `state_dict` returned."""
         self.loss_R.copy_(state["loss"])
         self.weight_R.copy_(state["weight"])
         self.correct_R.copy_(state["correct"])

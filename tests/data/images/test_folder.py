@@ -493,7 +493,7 @@ def test_all_bad_files_are_told_at_once_and_counted_beyond_ten(photos: Path) -> 
         (photos / "bee" / f"bad{i:02}.png").write_bytes(b"")
     with pytest.raises(UserError) as raised:
         image_folder(str(photos))
-    told = raised.value.problems
+    told = [str(problem) for problem in raised.value.problems]
     assert len(told) == 11
     assert all(f"photos/bee/bad{i:02}.png (class bee)" in told[i] for i in range(10))
     assert told[10] == "12 of 32 images cannot be used. data.on_bad_image=skip trains without them."

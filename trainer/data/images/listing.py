@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.data.images.decode import suffixes
-from trainer.errors import UserError, did_you_mean
+from trainer.errors import Problem, UserError, suggestions
 
 PART_NAMES = {
     "train": "train",
@@ -186,8 +186,8 @@ def readable(name: str) -> str:
 def _chosen(classes: tuple[str, ...], wanted: Sequence[str]) -> tuple[str, ...]:
     for name in wanted:
         if name not in classes:
-            near = did_you_mean(name, classes)
-            raise UserError(f"data.classes: there is no class {name}.{near} There is: {', '.join(classes[:20])}.")
+            advice = suggestions(name, classes, most=20)
+            raise UserError(Problem("data.classes", f"there is no class {name}", advice=advice))
     if len(set(wanted)) < max(2, len(wanted)):
         raise UserError(f"data.classes=[{','.join(wanted)}]: expected two different classes or more.")
     return tuple(wanted)
@@ -265,7 +265,9 @@ class _Walk:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            raise UserError(f"{self.shown(folder)}: this folder cannot be read ({error.strerror}).") from error
+            raise UserError(
+                Problem(str(self.shown(folder)), f"this folder cannot be read ({error.strerror})")
+            ) from error
         here, visible = os.path.realpath(folder), []
         for entry in entries:
             if entry.name.startswith(".") or entry.name == LEFT_BY_ARCHIVERS:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from trainer.data.tables.prepare import Column
 from trainer.data.tables.rows import is_missing
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 
 NUMERIC_SHARE = 0.9  # of a column's cells: one that is numeric up to a few cells has bad cells, it is no category
 BAD_SHARE = 1 - NUMERIC_SHARE
@@ -36,7 +37,7 @@ def _number(cell: str) -> float | None:
 
 
 def parse_column(
-    name: str, cells: list[str], lines: list[int], path: str, problems: list[str]
+    name: str, cells: list[str], lines: list[int], path: str, problems: list[Problem]
 ) -> tuple[Column, list[float]]:
     """A column's specification and its values: numbers, or codes of its categories; NaN where missing.
 
@@ -49,7 +50,9 @@ def parse_column(
     good = sum(number is not None for number in numbers)
     present = [cell for cell in cells if not is_missing(cell)]
     if len(set(present)) <= 1:
-        problems.append(f"{path}: column {name} is constant and tells nothing. Leave it out: data.drop=[{name}]")
+        problems.append(
+            Problem(path, f"column {name} is constant and tells nothing", check="constant columns", **_leave_out(name))
+        )
         return Column(name), []
     if good < NUMERIC_SHARE * len(cells):
         return _categories(name, cells, path, problems)
@@ -60,29 +63,32 @@ def parse_column(
     return Column(name), [number for number in numbers if number is not None]
 
 
-def _bad_cells(name: str, bad: list[int], cells: list[str], lines: list[int], path: str) -> str:
-    """The sentence on the cells of a column of numbers that are none."""
+def _bad_cells(name: str, bad: list[int], cells: list[str], lines: list[int], path: str) -> Problem:
+    """Return the problem of cells in a column of numbers that are no numbers."""
     row, cell = lines[bad[0]], cells[bad[0]]
     if len(bad) == 1:
-        return f"{path}, row {row}, column {name}: {cell!r} is no finite number."
-    return f"{path}, column {name}: {len(bad):,} cells are no finite numbers, the first in row {row}: {cell!r}."
+        return Problem(f"{path}, row {row}, column {name}", f"{cell!r} is no finite number", check="unusable columns")
+    reason = f"{len(bad):,} cells are no finite numbers, the first in row {row}: {cell!r}"
+    return Problem(f"{path}, column {name}", reason, check="unusable columns")
 
 
-def _categories(name: str, cells: list[str], path: str, problems: list[str]) -> tuple[Column, list[float]]:
+def _categories(name: str, cells: list[str], path: str, problems: list[Problem]) -> tuple[Column, list[float]]:
     known = sorted({cell for cell in cells if not is_missing(cell)})
     if len(known) > MAX_CATEGORIES or len(known) > max(len(cells) // 2, 2):
         if hidden := number_format(known):
-            problems.append(
-                f"{path}: column {name} holds {hidden[0]}. {hidden[1]}, or leave it out: data.drop=[{name}]"
-            )
+            reason, advice = f"column {name} holds {hidden[0]}", f"{hidden[1]}, or leave it out"
+            command = f"data.drop=[{name}]"
+            problems.append(Problem(path, reason, advice=advice, command=command, check="unusable columns"))
             return Column(name), []
-        problems.append(
-            f"{path}: column {name} has {len(known)} different texts in {len(cells)} rows, like names or numbers "
-            f"of things. Leave it out: data.drop=[{name}]"
-        )
+        reason = f"column {name} has {len(known)} different texts in {len(cells)} rows, like names or numbers of things"
+        problems.append(Problem(path, reason, check="identifiers", **_leave_out(name)))
         return Column(name), []
     code = {text: float(i) for i, text in enumerate(known)}
     return Column(name, categories=tuple(known)), [code.get(cell, math.nan) for cell in cells]
+
+
+def _leave_out(name: str) -> dict[str, str]:
+    return {"advice": "Leave it out", "command": f"data.drop=[{name}]"}
 
 
 def parse_target(
@@ -100,10 +106,11 @@ def parse_target(
     few_numbers = len(good) <= MAX_NUMBER_CLASSES and all(number == int(number) for number in good)
     found = task or ("multiclass" if bad or few_numbers else "regression")
     if bad and (found == "regression" or (task is None and not few_numbers and len(bad) <= BAD_SHARE * len(cells))):
-        told = _bad_cells(name, bad, cells, lines, path)
+        problem = _bad_cells(name, bad, cells, lines, path)
         if task is None:
-            told = told.rstrip(".") + f", where {len(cells) - len(bad):,} are numbers. Or say data.task=multiclass."
-        raise UserError(told)
+            reason = f"{problem.reason}, where {len(cells) - len(bad):,} are numbers"
+            problem = replace(problem, reason=reason, advice="Or say data.task=multiclass.")
+        raise UserError(problem)
     if found == "regression":
         values = torch.tensor(numbers, dtype=torch.float64)
         return "regression", (), values, _how(name, "regression", task, len(distinct))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data.tables.prepare import Column
-from trainer.errors import UserError, did_you_mean
+from trainer.errors import Problem, UserError, did_you_mean
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 FILLED = ("mean", "median")  # ways of data.missing that fill a value; the others leave the row out or refuse it
@@ -36,7 +36,7 @@ def stream(path: str, separator: str | None = None, where: str = "") -> Iterator
     """
     where = where or path
     if not Path(path).is_file():
-        raise UserError(f"{where}: no such file.")
+        raise UserError(Problem(where, "no such file"))
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
@@ -46,20 +46,20 @@ def stream(path: str, separator: str | None = None, where: str = "") -> Iterator
             for line, row in _numbered(reader):
                 if not header:
                     if isinstance(row, BadRow):
-                        raise UserError(f"{where}: {row}.")
+                        raise UserError(Problem(where, str(row)))
                     header = row = [name.strip() for name in row]
                     doubled = [name for name, count in Counter(header).items() if count > 1]
                     if doubled:
-                        raise UserError(f"{where}: the header names {', '.join(doubled)} more than once.")
+                        raise UserError(Problem(where, f"the header names {', '.join(doubled)} more than once"))
                 elif not isinstance(row, BadRow) and len(row) != len(header):
                     row = BadRow(f"{len(row)} cells, where the header has {len(header)}")
                 yield line, row
     except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not UTF-8 text ({error}). Convert it first.") from error
+        raise UserError(Problem(where, f"not UTF-8 text ({error})", advice="Convert it first.")) from error
     except OSError as error:
-        raise UserError(f"{where}: cannot be read ({error.strerror}).") from error
+        raise UserError(Problem(where, f"cannot be read ({error.strerror})")) from error
     except TypeError as error:  # a separator that is none
-        raise UserError(f"{where}: not a delimited file: {error}.") from error
+        raise UserError(Problem(where, f"not a delimited file: {error}")) from error
 
 
 def _numbered(reader: Any) -> Iterator[tuple[int, list[str] | BadRow]]:
@@ -105,7 +105,7 @@ class Encoder:
         missing = [column.name for column in self.columns if column.name not in names]
         if missing:
             own = {column.name for column in self.columns}
-            near = did_you_mean(missing[0], [name for name in names if name not in own]).strip()
+            near = did_you_mean(missing[0], [name for name in names if name not in own])
             what = f"column {missing[0]}" if len(missing) == 1 else f"columns {', '.join(missing)}"
             there = "is not there" if len(missing) == 1 else "are not there"
             raise BadRow(f"the model wants the {what}, which {there}{f' ({near})' if near else ''}")

@@ -11,7 +11,7 @@ from trainer.data.source import Arrays, Source
 from trainer.data.tables.columns import parse_column, parse_target
 from trainer.data.tables.prepare import Column
 from trainer.data.tables.rows import FILLED, BadRow, Encoder, is_missing, stream
-from trainer.errors import UserError, did_you_mean
+from trainer.errors import Problem, UserError, did_you_mean, suggestions
 
 Cells = list[list[str]]
 
@@ -62,14 +62,15 @@ def csv_table(
     header, rows, numbers = _numbered(path, separator)
     where = f"data.path={path}"
     if target not in header:
-        raise UserError(f"data.target={target}: {path} has no such column.{did_you_mean(target, header)} "
-                        f"There is: {', '.join(header)}.")  # fmt: skip
+        advice = suggestions(target, header)
+        raise UserError(Problem("data.target", f"{path} has no such column", given=target, advice=advice))
     if like is not None:
         return _as_known(like, header, rows, numbers, target, missing, task, path)
     for key, names in (("features", features), ("drop", drop)):
         for name in names or []:
             if name not in header:
-                raise UserError(f"data.{key}: {path} has no column {name}.{did_you_mean(name, header)}")
+                advice = did_you_mean(name, header)
+                raise UserError(Problem(f"data.{key}", f"{path} has no column {name}", advice=advice))
     chosen = chosen_columns(header, target, features, drop)
     if not chosen:
         raise UserError(f"{where}: no column is left to predict from.")
@@ -77,7 +78,7 @@ def csv_table(
     kept = _keep(columns, target, missing, where)
     columns = {name: [cells[i] for i in kept] for name, cells in columns.items()}
     lines = [numbers[i] for i in kept]
-    problems: list[str] = []
+    problems: list[Problem] = []
     parsed = [parse_column(name, columns[name], lines, path, problems) for name in chosen]
     if problems:
         raise UserError(*problems)
@@ -143,7 +144,8 @@ def _check_choices(task: str | None, missing: str | None) -> None:
         ("missing", missing, ("mean", "median", "drop")),
     ):
         if value is not None and value not in choices:
-            raise UserError(f"data.{key}={value}: expected {', '.join(choices)}.{did_you_mean(value, choices)}")
+            advice = did_you_mean(value, choices)
+            raise UserError(Problem(f"data.{key}", f"expected {', '.join(choices)}", given=value, advice=advice))
 
 
 def read(path: str, separator: str | None) -> tuple[list[str], Cells]:
