@@ -28,7 +28,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.data.source import Arrays, Source
+from trainer.data.samples import Arrays
+from trainer.data.source import Source
 
 if TYPE_CHECKING:
     from trainer.config.compose import Job
@@ -94,7 +95,7 @@ def mnist(arguments: argparse.Namespace) -> None:
     """an epoch of LeNet-5 on MNIST (batch 64, AdamW), everything included, against a bare loop; promised: 1.00."""
     from trainer.data.sources import torchvision_dataset
 
-    source = torchvision_dataset(arguments.data, "MNIST").parts["train"]
+    source = torchvision_dataset(arguments.data, "MNIST").splits["train"]
     images = F.pad((source.take(torch.arange(60_000)).float() / 255 - 0.1307) / 0.3081, (2, 2, 2, 2), value=-0.4242)
     images = images.contiguous(memory_format=torch.channels_last)
     order = torch.randperm(60_000)
@@ -265,7 +266,7 @@ def _write_photos(root: Path, size: int, count: int, width: int | None = None) -
 
 
 def _stream(root: str, size: int, repeats: int) -> None:
-    from trainer.data.batches import StreamedFetch
+    from trainer.data.fetch import StreamedFetch
     from trainer.data.images.decode import ResizeSpec
     from trainer.data.images.folder import ImageFiles
     from trainer.data.prepare import Prepare
@@ -283,7 +284,7 @@ def _stream(root: str, size: int, repeats: int) -> None:
         return time.perf_counter() - begin
 
     def loader_alone() -> float:
-        streamed.order.batches = [positions.tolist() for positions in order]
+        streamed.sampler.batches = [positions.tolist() for positions in order]
         begin = time.perf_counter()
         assert sum(len(targets) for _, targets in streamed.loader) == len(samples)
         return time.perf_counter() - begin
@@ -366,8 +367,8 @@ def in_memory(root: str) -> Source:
     from trainer.data.images.folder import image_folder
 
     source = image_folder(root)
-    for name, part in source.parts.items():
-        source.parts[name] = Arrays(part.take(torch.arange(len(part))).contiguous(), part.targets)
+    for name, part in source.splits.items():
+        source.splits[name] = Arrays(part.take(torch.arange(len(part))).contiguous(), part.targets)
     return source
 
 

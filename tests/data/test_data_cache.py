@@ -9,8 +9,9 @@ from helpers.trees import same_tree
 from trainer.components.assemble import Components, assemble
 from trainer.data.dataset import load
 from trainer.data.loader import DataCache, LoaderConfig
-from trainer.data.loader import batches as batches_of
-from trainer.data.source import Arrays, Source
+from trainer.data.loader import make_batches as batches_of
+from trainer.data.samples import Arrays
+from trainer.data.source import Source
 
 CPU = torch.device("cpu")
 WORDS = ("data=digits", "model=ann", "augment=none", "threads=1")
@@ -46,7 +47,7 @@ def test_shared_data_is_what_each_would_read_alone(jobs: list[tuple[str, ...]], 
 def test_parts_that_differ_in_their_labels_alone_are_two() -> None:
     inputs = torch.arange(40, dtype=torch.uint8).view(10, 1, 2, 2)
     parts = {name: Arrays(inputs, torch.arange(10) % 4) for name in ("train", "valid", "test")}
-    source, loading = Source(parts, tuple("abcd")), LoaderConfig(CPU, torch.float32, 2**30, shared=DataCache())
+    source, loading = Source(parts, tuple("abcd")), LoaderConfig(CPU, torch.float32, 2**30, cache=DataCache())
     for relabel in (None, {"x": ["a", "b"], "y": "rest"}, {"x": ["a"], "y": "rest"}):
         data = load(source, valid_fraction=0.1, test_fraction=0.1, seed=0, relabel=relabel)
         read = torch.cat([targets for _, targets in batches_of(data, "test", 4, loading).epoch(1)])

@@ -25,9 +25,12 @@ from trainer.data.batches import Batches, TrainSampling
 from trainer.data.dataset import Data, load
 from trainer.data.loader import LoaderConfig
 from trainer.data.prepare import Prepare, channel_statistics
-from trainer.data.source import Arrays, Samples, Source, as_tensor, from_dataset
+from trainer.data.map_dataset import as_tensor, from_dataset
+from trainer.data.samples import Arrays, Samples
+from trainer.data.source import Source
 from trainer.data.sources import digits as bundled_digits
-from trainer.data.split import relabelled, stratified
+from trainer.data.labels import merge_classes
+from trainer.data.split import stratified
 from trainer.errors import UserError
 
 CPU = torch.device("cpu")
@@ -91,7 +94,7 @@ def test_mnist_has_its_sizes(mnist_root: str, job) -> None:
 
 
 def test_relabelling_maps_every_class() -> None:
-    classes, labels = relabelled(tuple("abcd"), {"others": "rest", "ends": ["a", "d"]})
+    classes, labels = merge_classes(tuple("abcd"), {"others": "rest", "ends": ["a", "d"]})
     assert classes == ("others", "ends")
     assert labels.tolist() == [1, 0, 0, 1]
 
@@ -100,19 +103,19 @@ def test_relabelling_maps_every_class() -> None:
     ("groups", "sentence"),
     [
         ({"x": ["a", "z"], "y": "rest"}, "class z"),
-        ({"x": ["a", "b"], "y": ["b", "c", "d"]}, "class b stands in two"),
-        ({"x": ["a"], "y": ["b"]}, "c, d stand in no group"),
+        ({"x": ["a", "b"], "y": ["b", "c", "d"]}, "class b is in two"),
+        ({"x": ["a"], "y": ["b"]}, "c, d are in no group"),
         ({"x": "rest"}, "two groups"),
     ],
 )
 def test_a_wrong_relabelling_is_refused(groups: dict, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        relabelled(tuple("abcd"), groups)
+        merge_classes(tuple("abcd"), groups)
 
 
 def test_relabelled_digits_are_a_binary_task() -> None:
     source = bundled_digits()
-    before = source.parts["train"].targets.clone()
+    before = source.splits["train"].targets.clone()
     relabel = {"high": "rest", "low": [0, 1, 2]}
     data = load(source, valid_fraction=0.2, test_fraction=0.2, seed=0, relabel=relabel)
     assert data.task.name == "binary"
@@ -193,7 +196,7 @@ def test_batches_are_the_same_resident_and_streamed(size, augment) -> None:
         "with workers": LoaderConfig(CPU, torch.float32, 0, workers=2),
     }
     found = {
-        name: loader.batches(data, "train", 100, way, TrainSampling(4, augment=augment))
+        name: loader.make_batches(data, "train", 100, way, TrainSampling(4, augment=augment))
         for name, way in ways.items()
         if name != "with workers" or size is None
     }
@@ -261,7 +264,7 @@ def test_validation_and_test_are_never_augmented_nor_shuffled(job) -> None:
         inputs = torch.cat([x for x, _ in batches.epoch(7)])
         assert torch.equal(inputs, parts.data.prepare(split.samples.take(split.indices)))
         assert torch.equal(torch.cat([y for _, y in batches.epoch(7)]), split.targets)
-    assert parts.train.draw.augment is not None
+    assert parts.train.sampling.augment is not None
 
 
 # Augmentation
@@ -422,7 +425,7 @@ def test_a_named_split_is_split_by_us(own) -> None:
 
 def test_samples_that_change_are_streamed_never_kept(own) -> None:
     data = own("Own", "+data.kind=noise")
-    batches = loader.batches(
+    batches = loader.make_batches(
         data, "train", 16, LoaderConfig(CPU, torch.float32, 1 << 40, resident="true"), TrainSampling(0)
     )
     first, second = everything(batches), everything(batches)
@@ -463,7 +466,7 @@ class _InParts(torch.utils.data.Dataset):
     ],
 )
 def test_what_a_users_data_set_does_wrong_is_a_sentence(fault: str, sentence: str) -> None:
-    assert set(from_dataset(partial(_InParts, fault=""), "Own").parts) == {"train", "valid", "test"}
+    assert set(from_dataset(partial(_InParts, fault=""), "Own").splits) == {"train", "valid", "test"}
     with pytest.raises(UserError, match=f"^{sentence}$") as raised:
         from_dataset(partial(_InParts, fault=fault), "Own")
     assert isinstance(raised.value.__cause__, OSError) == (fault == "raises")
@@ -474,7 +477,7 @@ def test_nan_in_an_input_does_not_change_it() -> None:
         def __getitem__(self, i: int):
             return torch.full((3,), float("nan")), i % 2
 
-    assert from_dataset(partial(Holes, fault=""), "Own").parts["train"].repeatable
+    assert from_dataset(partial(Holes, fault=""), "Own").splits["train"].repeatable
 
 
 def test_a_custom_data_set_trains(own, train) -> None:
@@ -500,6 +503,6 @@ def test_inputs_of_different_shapes_are_refused(own) -> None:
 @pytest.mark.filterwarnings("error")
 def test_gray_and_deep_pil_images_keep_their_values(own) -> None:
     gray = np.arange(16, dtype=np.uint8).reshape(4, 4)
-    assert torch.equal(as_tensor(Image.fromarray(gray), "here"), torch.arange(16, dtype=torch.uint8).view(1, 4, 4))
-    deep = as_tensor(Image.fromarray(gray.astype(np.uint16) * 4000), "here")  # 16 bits do not fit into a byte
+    assert torch.equal(as_tensor(Image.fromarray(gray)), torch.arange(16, dtype=torch.uint8).view(1, 4, 4))
+    deep = as_tensor(Image.fromarray(gray.astype(np.uint16) * 4000))  # 16 bits do not fit into a byte
     assert torch.equal(deep, torch.arange(16.0).view(1, 4, 4) * 4000)

@@ -86,7 +86,7 @@ def test_a_regression_run_has_no_accuracy_and_its_test_is_that_of_its_checkpoint
     best = checkpoint.load(done.folder / "checkpoints" / "best.pt")
     mean, _ = best["target_scale"]
     assert best["task"] == "regression"
-    targets = bundled_table("diabetes", "progression").parts["train"].targets
+    targets = bundled_table("diabetes", "progression").splits["train"].targets
     assert abs(mean - targets.mean()) < 0.2 * targets.std()
     assert test["rmse"] < targets.std()  # better than always saying the mean
 

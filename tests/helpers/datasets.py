@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from trainer.data.dataset import Data, load
-from trainer.data.source import Arrays, Source
+from trainer.data.samples import Arrays
+from trainer.data.source import Source
 
 COLOURS = {"ant": (200, 60, 40), "bee": (60, 190, 60), "cow": (50, 60, 200)}
 

@@ -19,7 +19,7 @@ from PIL import Image
 import trainer
 from helpers.runs import own_test
 from helpers.words import photo_words, table_words
-from trainer.data.source import Arrays
+from trainer.data.samples import Arrays
 from trainer.errors import UserError
 from trainer.inference.inputs import Sample, chunks
 
@@ -93,7 +93,7 @@ def write_digits(folder: str, count: int) -> None:
     from trainer.data.sources import digits
 
     Path(folder).mkdir()
-    part = digits().parts["train"]
+    part = digits().splits["train"]
     assert isinstance(part, Arrays)
     for number, image in enumerate(part.inputs[:count]):
         Image.fromarray(image[0].numpy()).save(f"{folder}/{number:03}.png")

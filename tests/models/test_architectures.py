@@ -11,7 +11,8 @@ from helpers.datasets import random_images
 from helpers.runs import REPOSITORY
 from trainer.components.model import build_model
 from trainer.data.dataset import load
-from trainer.data.source import Arrays, Source
+from trainer.data.samples import Arrays
+from trainer.data.source import Source
 from trainer.errors import UserError
 from trainer.models.cnn import CNN, SequentialCNN
 from trainer.models.lenet import LeNet5, Net

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.components.assemble import assemble
-from trainer.data.loader import batches
+from trainer.data.loader import make_batches
 from trainer.data.tasks import Classification
 from trainer.signals import Signals
 from trainer.training.evaluate import evaluate
@@ -112,7 +112,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(job) -> None:
     parts.population.eval()
     found = []
     for size in (1, 7, 64, 10_000):
-        split_batches = batches(parts.data, "test", size, parts.loading)
+        split_batches = make_batches(parts.data, "test", size, parts.loading)
         outputs, targets = evaluate(parts.population.outputs, split_batches, Signals())
         found.append((parts.population.criterion(outputs, targets).item(), outputs.argmax(1), targets))
     for loss, predicted, targets in found[1:]:

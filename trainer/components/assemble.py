@@ -26,11 +26,13 @@ from trainer.components.pretrained import Preprocessing
 from trainer.components.targets import check
 from trainer.config.keys import MOST_STEPS, WARM_UP
 from trainer.config.schema import GROUPS, Config
-from trainer.data.batches import Batches, Fetch, TrainSampling
+from trainer.data.batches import Batches, TrainSampling
 from trainer.data.dataset import Data, balancing, load
+from trainer.data.fetch import Fetch
 from trainer.data.images.pool import Progress
-from trainer.data.loader import DataCache, LoaderConfig, batches
-from trainer.data.source import Arrays, Source
+from trainer.data.loader import DataCache, LoaderConfig, make_batches
+from trainer.data.samples import Arrays
+from trainer.data.source import Source
 from trainer.data.tasks import Classification, Task
 from trainer.errors import Problem, UserError, show
 from trainer.seeds import derive
@@ -134,7 +136,7 @@ def assemble(
     weights = balancing(data) if config.data.balance == "sampler" else None
     draw = TrainSampling(data_seed, config.drop_last, augment, weights, build_mix(config, data))
     kept = {part: FeatureCache() for part in data.splits if head}
-    train = batches(data, "train", config.batch_size, loading, draw, kept.get("train"))
+    train = make_batches(data, "train", config.batch_size, loading, draw, kept.get("train"))
     if min(train.sizes) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
         raise UserError(f"batch_size={config.batch_size}: BatchNorm needs two samples or more in every training batch.")
     valid = evaluation_batches(config, data, "valid", loading, kept.get("valid"))
@@ -150,7 +152,7 @@ def read_data(
     key = repr((config.data.target, config.data.arguments, config.data.root, wanted))
 
     def make() -> Source:
-        return shared.source(key, read) if shared else read()
+        return shared.get_source(key, read) if shared else read()
 
     return split(config, make, seed, shared, key)
 
@@ -177,7 +179,7 @@ def split(
     def divided() -> Data:
         return load(source(), **splitting)
 
-    data = shared.data(repr((key, splitting)), divided) if shared else divided()
+    data = shared.get_data(repr((key, splitting)), divided) if shared else divided()
     data.task = _with_monitor(data.task, config)
     if config.data.per_class is not None:
         data.subsample_per_class(config.data.per_class, seed)
@@ -218,7 +220,7 @@ def evaluation_batches(
 ) -> Batches:
     """The batches of a part in its own order, never augmented."""
     size = evaluation_size(config, data.prepare.output_shape)
-    return batches(data, part, size, loading, fetch=fetch)
+    return make_batches(data, part, size, loading, fetch=fetch)
 
 
 def evaluation_size(config: Config, shape: tuple[int, ...]) -> int:

@@ -16,8 +16,9 @@ from trainer.data.augment.base import Augmentation
 from trainer.data.augment.mix import Mix
 from trainer.data.dataset import Data
 from trainer.data.images.pool import Progress
+from trainer.data.map_dataset import from_dataset
 from trainer.data.prepare import Prepare
-from trainer.data.source import Source, from_dataset
+from trainer.data.source import Source
 from trainer.data.tables.table import TableSchema
 from trainer.data.tasks import Regression
 from trainer.errors import UserError

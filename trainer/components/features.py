@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config.schema import Config
-from trainer.data.batches import Batches, Tensors, targets_on
+from trainer.data.batches import Batches
 from trainer.data.dataset import Data
+from trainer.data.fetch import Tensors, targets_on
 from trainer.data.images.pool import Progress
 from trainer.data.loader import LoaderConfig
 from trainer.training.forward import autocast

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from trainer.components.targets import call, resolve
 from trainer.config.schema import Config
-from trainer.data.batches import targets_on
 from trainer.data.dataset import Data
+from trainer.data.fetch import targets_on
 from trainer.data.tasks import Classification, Regression, Task
 from trainer.errors import UserError
 

@@ -1,4 +1,4 @@
-"""A source becomes data to train on: labels checked, parts split off, statistics taken."""
+"""A data set ready for training: labels checked, missing splits held out, statistics computed."""
 
 from __future__ import annotations
 
@@ -8,22 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer.data.labels import relabel as relabel_source
+from trainer.data.map_dataset import MapDataset
 from trainer.data.prepare import Prepare, channel_statistics
-from trainer.data.source import MapDataset, Samples, Source, labelled
+from trainer.data.samples import Samples
+from trainer.data.source import Source
 from trainer.data.split import fold_of_each, stratified
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.prepare import fit as fit_table
 from trainer.data.tasks import Classification, Regression, Task
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 from trainer.seeds import derive
 
-STATISTICS_FROM, STATISTICS_BYTES = 10_000, 2**28  # images, bytes; the same ones whether resident or streamed
+# Statistics come from at most so many images and bytes, so that they do not depend on whether the data is resident.
+STATISTICS_IMAGES, STATISTICS_BYTES = 10_000, 2**28
 CHUNK_BYTES = 2**23
 
 
 @dataclass
 class Split:
-    """A part of the data: which samples of a source's part."""
+    """Training, validation or test samples: some samples of a source.
+
+    Attributes:
+        indices: int64 [N], the samples that belong to the split.
+    """
 
     samples: Samples
     indices: Tensor
@@ -33,24 +41,26 @@ class Split:
 
     @property
     def targets(self) -> Tensor:
+        """Classes int64 [N], or numbers float64 [N]."""
         return self.samples.targets[self.indices]
 
     @property
     def loss_targets(self) -> Tensor:
+        """The targets [N], or class probabilities [N, C], that the loss takes."""
         return self.samples.loss_targets[self.indices]
 
 
 @dataclass
 class Data:
-    """What a run trains on.
+    """The data of a run.
 
     Attributes:
-        task: what is asked for, with the names of the classes.
-        splits: `train`, `valid` and `test`; no sample is in two.
-        prepare: raw samples to model inputs.
+        task: the kind of targets and how predictions are scored.
+        splits: `train`, `valid` and `test`, without overlap.
+        prepare: turns raw samples into model inputs.
         fingerprint: changes when samples, labels or their order do.
         notes: sentences for the header.
-        skipped: path, class and reason of files that are left out.
+        skipped: path, class and reason of files that cannot be used and are left out.
     """
 
     task: Task
@@ -62,33 +72,35 @@ class Data:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one raw sample."""
+        """Shape of a raw sample."""
         return self.prepare.shape
 
     def copy(self) -> Data:
-        """One that can be changed by itself; samples are shared."""
+        """Return a copy that can be changed independently; samples are shared."""
         return replace(self, splits=dict(self.splits), notes=list(self.notes))
 
     def fit(self, size: tuple[int, int] | None, channels: int | None = None) -> None:
-        """Brings images to the size and the channels that a model needs."""
+        """Prepare images for a model that takes this height and width, and this number of channels if they are grey."""
         assert isinstance(self.prepare, Prepare)
         grey = channels is not None and self.shape[0] == 1
         before, self.prepare = self.prepare, replace(self.prepare, size=size, channels=channels if grey else None)
-        if self.prepare == before:
-            return
-        if note := self.prepare.describe():
+        if self.prepare != before and (note := self.prepare.describe()):
             self.notes.append(f"images {note}")
 
     def normalise(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        """Takes these statistics, one per channel from 0 to 255, in place of the data's own; floats stay as is."""
-        first = self.splits["train"]
-        if isinstance(self.prepare, Prepare) and first.samples.take(first.indices[:1]).dtype == torch.uint8:
+        """Normalise bytes by these statistics per channel, from 0 to 255, not by the data's own; floats stay as is."""
+        train = self.splits["train"]
+        if isinstance(self.prepare, Prepare) and train.samples.take(train.indices[:1]).dtype == torch.uint8:
             self.prepare = replace(self.prepare, mean=mean, std=std)
 
     def subsample_per_class(self, per_class: int, seed: int) -> None:
-        """Keeps at most so many training samples of each class, at random."""
-        if isinstance(self.task, Regression):
-            raise UserError("data.per_class: the task is a regression; there are no classes.")
+        """Keep at most `per_class` training samples of each class, at random.
+
+        Raises:
+            UserError: the task is a regression.
+        """
+        if not self.task.classes:
+            raise UserError(Problem("data.per_class", "the task is a regression; there are no classes"))
         split = self.splits["train"]
         generator = torch.Generator().manual_seed(derive(seed, "per_class"))
         order = torch.randperm(len(split), generator=generator)
@@ -98,12 +110,16 @@ class Data:
         self.notes.append(f"at most {per_class} training samples of each class")
 
     def truncate(self, samples: int, seed: int, *, overfit: bool = False) -> None:
-        """Keeps at most so many samples of each part, at random; with `overfit`, validation is the training part."""
+        """Keep at most this many samples of each split, at random.
+
+        Args:
+            overfit: validate on the training samples.
+        """
         for name, split in self.splits.items():
             generator = torch.Generator().manual_seed(derive(seed, "limit", name))
             chosen = torch.randperm(len(split), generator=generator)[:samples]
             self.splits[name] = Split(split.samples, split.indices[chosen])
-        self.notes.append(f"debug: at most {samples} samples of each part")
+        self.notes.append(f"debug: at most {samples} samples of each split")
         if overfit:
             self.splits["valid"] = self.splits["train"]
 
@@ -117,58 +133,61 @@ def load(
     relabel: dict[str, Any] | None = None,
     folds: tuple[int, int] | None = None,
 ) -> Data:
-    """Splits and describes a source.
+    """Split a source, describe its task and fit its preprocessing to the training samples.
 
     Args:
-        folds: how many parts the training samples are dealt into, and which of them validates.
+        valid_fraction, test_fraction: share of the samples that is held out if the source has no such split.
+        relabel: `data.relabel`, see `labels.merge_classes`.
+        folds: number of folds for cross-validation, and the fold that validates.
 
     Raises:
-        UserError: labels that are no classes, too few samples.
+        UserError: labels that are no classes, or too few samples.
     """
-    classes, parts = labelled(source, relabel)
-    notes, regression = list(source.notes), source.task == "regression"
-    splits = {name: Split(samples, torch.arange(len(samples))) for name, samples in parts.items()}
+    classes, samples = relabel_source(source, relabel)
+    notes = list(source.notes)
+    splits = {name: Split(each, torch.arange(len(each))) for name, each in samples.items()}
     if "test" not in splits:
         splits["train"], splits["test"] = _hold_out(splits["train"], test_fraction, seed, "test")
-        notes.append(f"no test part: {test_fraction:.0%} of the samples held out for it")
+        notes.append(f"no test split: {test_fraction:.0%} of the samples held out for it")
     if folds is not None:
         if "valid" in splits:
-            raise UserError("data.folds: the data has a validation part of its own; leave data.folds out.")
+            reason = "the data has a validation split of its own; leave data.folds out"
+            raise UserError(Problem("data.folds", reason))
         splits["train"], splits["valid"] = _fold(splits["train"], *folds, seed)
         notes.append(f"fold {folds[1]} of {folds[0]} validates")
     elif "valid" not in splits:
         splits["train"], splits["valid"] = _hold_out(splits["train"], valid_fraction, seed, "valid")
     splits = {name: splits[name] for name in ("train", "valid", "test")}
-    if any(isinstance(s, MapDataset) and not s.repeatable for s in parts.values()):
+    if any(isinstance(each, MapDataset) and not each.repeatable for each in samples.values()):
         notes.append("samples change from one reading to the next: streamed, and exact to resume only without workers")
-    task: Task = _scale(splits["train"]) if regression else Classification(tuple(classes))
-    prepare = _statistics(splits["train"], source)
+    task: Task = _scale(splits["train"]) if source.task == "regression" else Classification(tuple(classes))
+    prepare = _fit_prepare(splits["train"], source)
     if source.columns and (note := prepare.describe()):
         notes.append(note)
     return Data(task, splits, prepare, source.fingerprint, notes, source.skipped)
 
 
 def _scale(train: Split) -> Regression:
-    """The training targets' mean and standard deviation: the model learns them scaled."""
+    """Return the task of a regression; the model learns targets scaled by mean and deviation of the training ones."""
     return Regression(float(train.targets.mean()), float(train.targets.std(correction=0)) or 1.0)
 
 
-def _hold_out(split: Split, fraction: float, seed: int, part: str) -> tuple[Split, Split]:
-    key = f"data.{part}_fraction"
-    kept, out = stratified(split.targets, fraction, derive(seed, "split", part), key)
-    return Split(split.samples, split.indices[kept]), Split(split.samples, split.indices[out])
+def _hold_out(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Split]:
+    key = f"data.{name}_fraction"
+    kept, held_out = stratified(split.targets, fraction, derive(seed, "split", name), key)
+    return Split(split.samples, split.indices[kept]), Split(split.samples, split.indices[held_out])
 
 
 def _fold(split: Split, folds: int, fold: int, seed: int) -> tuple[Split, Split]:
-    out = fold_of_each(split.targets, folds, derive(seed, "folds")) == fold
-    return Split(split.samples, split.indices[~out]), Split(split.samples, split.indices[out])
+    held_out = fold_of_each(split.targets, folds, derive(seed, "folds")) == fold
+    return Split(split.samples, split.indices[~held_out]), Split(split.samples, split.indices[held_out])
 
 
-def _statistics(train: Split, source: Source) -> Prepare | TablePrepare:
+def _fit_prepare(train: Split, source: Source) -> Prepare | TablePrepare:
     if source.columns:
         return fit_table(source.columns, train.samples.take(train.indices), source.missing)
     first = train.samples.take(train.indices[:1])
-    count = min(len(train), STATISTICS_FROM, max(1, STATISTICS_BYTES // max(1, first.nbytes)))
+    count = min(len(train), STATISTICS_IMAGES, max(1, STATISTICS_BYTES // max(1, first.nbytes)))
     spread = torch.linspace(0, len(train) - 1, count).long()
     shape = tuple(first.shape[1:])
     if first.dtype == torch.uint8:
@@ -179,12 +198,13 @@ def _statistics(train: Split, source: Source) -> Prepare | TablePrepare:
 
 
 def balancing(data: Data) -> Tensor:
-    """[training samples], the weights by which every class is drawn equally often.
+    """Return the weights float64 [training samples] by which every class is drawn equally often.
 
     Raises:
-        UserError: there are no classes.
+        UserError: the task is a regression.
     """
-    if not isinstance(data.task, Classification):
-        raise UserError("data.balance=sampler: the task is a regression; there are no classes to balance.")
+    if not data.task.classes:
+        reason = "the task is a regression; there are no classes to balance"
+        raise UserError(Problem("data.balance", reason, given="sampler"))
     targets = data.splits["train"].targets
     return (1 / torch.bincount(targets).double())[targets]

@@ -1,4 +1,4 @@
-"""How a part of the data reaches the device: resident or streamed, and kept for the other runs of a sweep."""
+"""How a split reaches the device: resident or streamed; and what the runs of a sweep share of the data."""
 
 from __future__ import annotations
 
@@ -10,46 +10,52 @@ from typing import Any
 
 import torch
 
-from trainer.data.batches import Batches, Fetch, ResidentFetch, StreamedFetch, TrainSampling
+from trainer.data.batches import Batches, TrainSampling
 from trainer.data.dataset import Data, Split
+from trainer.data.fetch import Fetch, ResidentFetch, StreamedFetch
 from trainer.data.source import Source
 
-PREPARED_SHARE, RAW_SHARE = 0.25, 0.5  # of the device's free memory that the data may take
+PREPARED_SHARE, RAW_SHARE = 0.25, 0.5  # of the device's free memory that prepared and raw data may take
 
 
 class DataCache:
-    """Data that several runs of one process, and the processes forked from it, use together; never changed by them.
+    """Data that the runs of one process, and of processes forked from it, share without changing it.
 
-    Sources and how they are split are kept for good, samples on the device only for the parts that were used last.
+    Sources and their splits are kept for good; on the device only the splits that were loaded last are kept.
+
+    Attributes:
+        sources: by their configuration.
+        data: split and described sources, by source and splitting.
+        resident: splits on the device, by content, preparation, device and dtype.
     """
 
-    PARTS = 4
+    MAX_RESIDENT = 4
 
     def __init__(self) -> None:
         self.sources: dict[str, Source] = {}
-        self.split: dict[str, Data] = {}
+        self.data: dict[str, Data] = {}
         self.resident: dict[tuple[Any, ...], ResidentFetch] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Goes empty to a process that is not forked: it would cost as much as reading again."""
-        return {"sources": {}, "split": {}, "resident": {}}
+        """Pickle as an empty cache: sending the data costs as much as reading it again."""
+        return {"sources": {}, "data": {}, "resident": {}}
 
-    def source(self, key: str, make: Callable[[], Source]) -> Source:
-        """The source of this key, made where it is new."""
+    def get_source(self, key: str, make: Callable[[], Source]) -> Source:
+        """Return the source of this key, made on first use."""
         if key not in self.sources:
             self.sources[key] = make()
         return self.sources[key]
 
-    def data(self, key: str, make: Callable[[], Data]) -> Data:
-        """The split and described data of this key, made where it is new; the caller may change it."""
-        if key not in self.split:
-            self.split[key] = make()
-        return self.split[key].copy()
+    def get_data(self, key: str, make: Callable[[], Data]) -> Data:
+        """Return a copy, which the caller may change, of the split data of this key, made on first use."""
+        if key not in self.data:
+            self.data[key] = make()
+        return self.data[key].copy()
 
-    def part(self, key: tuple[Any, ...], make: Callable[[], ResidentFetch]) -> ResidentFetch:
-        """The part of this key, made where it is new."""
+    def get_resident(self, key: tuple[Any, ...], make: Callable[[], ResidentFetch]) -> ResidentFetch:
+        """Return the resident split of this key, made on first use; the oldest makes room for it."""
         if key not in self.resident:
-            while len(self.resident) >= self.PARTS:
+            while len(self.resident) >= self.MAX_RESIDENT:
                 del self.resident[next(iter(self.resident))]
             self.resident[key] = make()
         return self.resident[key]
@@ -61,9 +67,9 @@ class LoaderConfig:
 
     Attributes:
         free_memory: bytes free on the device.
-        resident: `auto`, `true` or `false`.
-        workers: processes of a streamed part.
-        shared: where resident parts are kept for other runs.
+        resident: `true`, `false`, or `auto`: if the data fits.
+        workers: processes that read a streamed split.
+        cache: shares resident splits with other runs.
     """
 
     device: torch.device
@@ -71,35 +77,41 @@ class LoaderConfig:
     free_memory: int
     resident: str = "auto"
     workers: int = 0
-    shared: DataCache | None = None
+    cache: DataCache | None = None
 
 
-def batches(
+def make_batches(
     data: Data,
-    part: str,
+    name: str,
     batch_size: int,
-    loading: LoaderConfig,
-    draw: TrainSampling | None = None,
+    config: LoaderConfig,
+    sampling: TrainSampling | None = None,
     fetch: Fetch | None = None,
 ) -> Batches:
-    """The batches of a part, resident or streamed as `loading` says, unless `fetch` has the samples."""
-    split = data.splits[part]
-    return Batches(fetch or _fetch(data, split, loading), len(split), batch_size, loading.device, draw)
+    """Return the batches of a split.
+
+    Args:
+        name: `train`, `valid` or `test`.
+        fetch: provides the samples; default: resident or streamed, as `config` says.
+    """
+    split = data.splits[name]
+    return Batches(fetch or _make_fetch(data, split, config), len(split), batch_size, config.device, sampling)
 
 
-def _fetch(data: Data, split: Split, loading: LoaderConfig) -> Fetch:
-    everything = sum(map(len, data.splits.values()))
-    prepared = everything * torch.Size(data.prepare.output_shape).numel() * loading.dtype.itemsize
-    raw = everything * torch.Size(data.shape).numel() * split.samples.take(split.indices[:1]).element_size()
-    fits = raw <= RAW_SHARE * loading.free_memory
-    if split.samples.repeatable and (loading.resident == "true" or (loading.resident == "auto" and fits)):
-        keep = prepared <= PREPARED_SHARE * loading.free_memory
-        form = (data.prepare, loading.device, loading.dtype)
-        make = partial(ResidentFetch, split.samples, split.indices, *form, prepared=keep)
-        if loading.shared is None:
+def _make_fetch(data: Data, split: Split, config: LoaderConfig) -> Fetch:
+    num_samples = sum(map(len, data.splits.values()))
+    prepared_bytes = num_samples * torch.Size(data.prepare.output_shape).numel() * config.dtype.itemsize
+    element_bytes = split.samples.take(split.indices[:1]).element_size()
+    raw_bytes = num_samples * torch.Size(data.shape).numel() * element_bytes
+    fits = raw_bytes <= RAW_SHARE * config.free_memory
+    if split.samples.repeatable and (config.resident == "true" or (config.resident == "auto" and fits)):
+        prepared = prepared_bytes <= PREPARED_SHARE * config.free_memory
+        form = (data.prepare, config.device, config.dtype)
+        make = partial(ResidentFetch, split.samples, split.indices, *form, prepared=prepared)
+        if config.cache is None:
             return make()
-        which = blake2b(split.indices.numpy().data, digest_size=16)
-        which.update(split.loss_targets.contiguous().numpy().data)  # data.relabel changes them alone
-        return loading.shared.part((data.fingerprint, which.digest(), *form), make)
-    workers = loading.workers if split.samples.repeatable else 0
-    return StreamedFetch(split.samples, split.indices, data.prepare, loading.device, loading.dtype, workers=workers)
+        digest = blake2b(split.indices.numpy().data, digest_size=16)
+        digest.update(split.loss_targets.contiguous().numpy().data)  # data.relabel changes nothing but these
+        return config.cache.get_resident((data.fingerprint, digest.digest(), *form), make)
+    workers = config.workers if split.samples.repeatable else 0
+    return StreamedFetch(split.samples, split.indices, data.prepare, config.device, config.dtype, workers=workers)

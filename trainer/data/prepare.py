@@ -1,4 +1,7 @@
-"""What happens to every sample on its way to the model, training or not: fitted to the size, normalised."""
+"""Deterministic preprocessing of images and feature vectors: resizing or padding, and normalisation.
+
+Shape letters: B samples of a batch, C channels, F features.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Prepare:
-    """Raw samples to model inputs; kept in checkpoints, so that a file alone can predict.
+    """Turns raw samples into model inputs. Stored in checkpoints, so that a checkpoint is enough to predict.
 
     Attributes:
-        shape: of a raw sample: (C, H, W) or (F,).
-        mean, std: per channel, in the raw unit (images: 0 to 255).
-        size: height and width that images are brought to: padded evenly when up to 4 pixels are missing, otherwise
-            resized bilinearly; None leaves them.
-        channels: grey images are repeated to so many, for models trained on colour; None leaves them.
+        shape: shape of a raw sample, (C, H, W) or (F,).
+        mean, std: per channel, in the raw unit (0 to 255 for images).
+        size: height and width of the output: images are padded evenly if they lack at most 4 pixels, and resized
+            bilinearly otherwise; None keeps their size.
+        channels: number of channels that grey images are repeated to, for models trained on colour; None keeps one.
     """
 
     shape: tuple[int, ...]
@@ -32,21 +35,22 @@ class Prepare:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
+        """Shape of a model input."""
         return (self.channels or self.shape[0], *(self.size or self.shape[1:]))
 
     @property
     def padding(self) -> tuple[int, int, int, int] | None:
-        """Left, right, top, bottom; None where images are resized or left."""
+        """Pixels to add (left, right, top, bottom); None if images are resized or keep their size."""
         if self.size is None:
             return None
-        missing = [want - have for want, have in zip(self.size, self.shape[1:], strict=True)]
+        missing = [target - actual for target, actual in zip(self.size, self.shape[1:], strict=True)]
         if min(missing) < 0 or max(missing) > 4:
             return None
         height, width = missing
         return width // 2, width - width // 2, height // 2, height - height // 2
 
     def __call__(self, raw: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """[B, *shape] of any dtype and device to [B, *output_shape] of `dtype` on the same device."""
+        """Prepare raw samples [B, *shape] of any dtype: [B, *output_shape] of `dtype`, on the same device."""
         mean, std = _per_channel(self, dtype, raw.device)
         if self.channels and raw.shape[1] != self.channels:
             raw = raw.expand(-1, self.channels, -1, -1)
@@ -61,20 +65,22 @@ class Prepare:
         return inputs.sub_(mean).div_(std)
 
     def describe(self) -> str | None:
-        """What is done to the images' form, for the header; None where nothing is."""
-        told = []
+        """Say how size and channels of the images change, for the header; None if they do not."""
+        changes = []
         if self.size is not None and self.size != tuple(self.shape[1:]):
             verb = "padded" if self.padding else "resized"
-            told.append(f"{verb} from {self.shape[1]}x{self.shape[2]} to {self.size[0]}x{self.size[1]}")
+            changes.append(f"{verb} from {self.shape[1]}x{self.shape[2]} to {self.size[0]}x{self.size[1]}")
         if self.channels and self.channels != self.shape[0]:
-            told.append(f"repeated from {self.shape[0]} to {self.channels} channels")
-        return " and ".join(told) or None
+            changes.append(f"repeated from {self.shape[0]} to {self.channels} channels")
+        return " and ".join(changes) or None
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values for a checkpoint."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Prepare:
+        """Return the object that `to_dict` was called on."""
         size = tuple(stored["size"]) if stored["size"] else None
         return cls(tuple(stored["shape"]), tuple(stored["mean"]), tuple(stored["std"]), size, stored.get("channels"))
 
@@ -87,9 +93,10 @@ def _per_channel(prepare: Prepare, dtype: torch.dtype, device: torch.device) -> 
 
 
 def channel_statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of batches of uint8 images [B, C, H, W], exact: from the histogram.
+    """Compute mean and standard deviation per channel of batches of uint8 images [B, C, H, W].
 
-    A channel that never changes gets a standard deviation of 1.
+    They are exact up to rounding, because they are computed from histograms. A constant channel gets a standard
+    deviation of 1.
     """
     levels = torch.arange(256, dtype=torch.float64)
     counts: Tensor | int = 0

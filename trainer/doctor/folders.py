@@ -29,16 +29,16 @@ def look(report: Report, config: DataConfig, progress: Progress) -> bool:
     except UserError as error:
         report.errors("class lists", error.problems)
         return False
-    report.fact("data", images={part: sum(map(len, classes.values())) for part, classes in found.parts.items()})
+    report.fact("data", images={part: sum(map(len, classes.values())) for part, classes in found.splits.items()})
     whole = _class_lists(report, found)
     _left_out(report, found)
     wanted = config.arguments.get("classes")
     if wanted is not None:
         names = set(map(show, wanted))
-        found.parts = {
-            p: {c: files for c, files in classes.items() if c in names} for p, classes in found.parts.items()
+        found.splits = {
+            p: {c: files for c, files in classes.items() if c in names} for p, classes in found.splits.items()
         }
-    for part, classes in found.parts.items():
+    for part, classes in found.splits.items():
         if empty := [name for name, files in classes.items() if not files]:
             whole = False
             report.add(
@@ -63,7 +63,7 @@ def _left_out(report: Report, found: FolderReport) -> None:
             f"{folder} is left out, as its name begins with a dot; images in it: {count:,}",
             "rename it if it is data, delete it if not",
         )
-    lacking = [part for part in ("valid", "test") if part not in found.parts]
+    lacking = [part for part in ("valid", "test") if part not in found.splits]
     for folder, count in found.beside.items():
         meant = did_you_mean(folder.lower(), lacking)
         report.add(
@@ -93,8 +93,8 @@ def _left_out(report: Report, found: FolderReport) -> None:
 
 def _class_lists(report: Report, found: FolderReport) -> bool:
     """Whether every part has the classes of the training part, and there are two or more."""
-    train = set(found.parts["train"])
-    for part, classes in found.parts.items():
+    train = set(found.splits["train"])
+    for part, classes in found.splits.items():
         for odd, where, near in (
             (sorted(train - set(classes)), f"only train has, not {part}", sorted(set(classes) - train)),
             (sorted(set(classes) - train), f"only {part} has, not train", sorted(train - set(classes))),
@@ -116,7 +116,10 @@ def _class_lists(report: Report, found: FolderReport) -> bool:
 def _decode(report: Report, found: FolderReport, progress: Progress) -> None:
     """Unreadable and duplicate files of a folder that cannot be loaded as it is."""
     files = [
-        (part, name, path) for part, classes in found.parts.items() for name, paths in classes.items() for path in paths
+        (split, name, path)
+        for split, classes in found.splits.items()
+        for name, each in classes.items()
+        for path in each
     ]
     if not files:
         return

@@ -24,8 +24,9 @@ from trainer.config.overrides import set_value
 from trainer.config.schema import Config
 from trainer.data.dataset import Data, Split
 from trainer.data.images.pool import Progress
+from trainer.data.labels import relabel
 from trainer.data.loader import LoaderConfig
-from trainer.data.source import Source, labelled
+from trainer.data.source import Source
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.table import TableSchema
 from trainer.data.tasks import Regression
@@ -67,7 +68,7 @@ class Evaluation:
         self.source = self._source(progress)
         self.fingerprint = self.source.fingerprint
         self.own = self.fingerprint == self.about.fingerprint
-        self.classes, self.parts = labelled(self.source, self.config.data.relabel)
+        self.classes, self.parts = relabel(self.source, self.config.data.relabel)
         self._check_classes()
 
     def part(self, name: str | None, signals: Signals) -> EvaluationResult:

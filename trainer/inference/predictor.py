@@ -11,8 +11,9 @@ from torch import Tensor
 
 from trainer.components.assemble import evaluation_size
 from trainer.data import raw
-from trainer.data.batches import Batches, ResidentFetch
-from trainer.data.source import Arrays
+from trainer.data.batches import Batches
+from trainer.data.fetch import ResidentFetch
+from trainer.data.samples import Arrays
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.rows import FILLED, Encoder
 from trainer.data.tasks import Classification

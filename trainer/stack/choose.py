@@ -16,7 +16,7 @@ from trainer.components.assemble import Components
 from trainer.config.compose import Job
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import FREE_ON_RESUME, Config
-from trainer.data.batches import StreamedFetch
+from trainer.data.fetch import StreamedFetch
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError
 from trainer.processes import run_in_subprocess

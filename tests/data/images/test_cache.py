@@ -20,12 +20,13 @@ import torch
 from helpers.runs import REPOSITORY
 from PIL import Image
 
-from trainer.data.batches import ResidentFetch, StreamedFetch
+from trainer.data.fetch import ResidentFetch, StreamedFetch
 from trainer.data.dataset import load
 from trainer.data.images import cache, folder
 from trainer.data.images.decode import ResizeSpec, decode
-from trainer.data.images.folder import DecodedImages, image_folder
-from trainer.data.images.pool import DOING, decode_all
+from trainer.data.images.folder import image_folder
+from trainer.data.images.samples import DecodedImages
+from trainer.data.images.pool import ACTIVITY, decode_all
 from trainer.errors import RunFailed, UserError
 
 
@@ -70,7 +71,7 @@ def stores() -> list[Path]:
 def all_of(root: Path, **words) -> tuple[torch.Tensor, int]:
     """All images of a folder, and how many were decoded for it."""
     watch = Watched()
-    part = image_folder(str(root), progress=watch, **words).parts["train"]
+    part = image_folder(str(root), progress=watch, **words).splits["train"]
     return part.take(torch.arange(len(part))), watch.decoded
 
 
@@ -246,24 +247,25 @@ def test_a_cache_that_cannot_be_used_is_said(photos: Path) -> None:
 def test_a_disk_without_room_means_memory_or_decoding_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder, "DISK_SHARE", 0.0)
     kept = image_folder(str(photos))
-    assert isinstance(kept.parts["train"], DecodedImages)
+    assert isinstance(kept.splits["train"], DecodedImages)
     assert kept.notes == [f"decoded images (0.0 GB) cannot be kept: {cache.default_folder()}: No space left on device"]
     monkeypatch.setattr(folder, "MEMORY_SHARE", 0.0)
     again = image_folder(str(photos))
     assert again.notes[1] == "decoded images are not kept: files are decoded whenever they are read"
     for source in (kept, again):
-        assert torch.equal(source.parts["train"].take(torch.arange(12)), expected(photos))
+        assert torch.equal(source.splits["train"].take(torch.arange(12)), expected(photos))
     assert stores() == []
 
 
 PROGRAM = """
 import sys
-from trainer.data.images.decode import Geometry
+from trainer.data.images.decode import ResizeSpec
+from trainer.data.images.cache_key import CacheKey
 from trainer.data.images.listing import list_images
-from trainer.data.images.cache import Recipe, default_folder, obtain
+from trainer.data.images.cache import default_folder, obtain
 done, listing, side = [], list_images(sys.argv[1]), int(sys.argv[2])
-recipe = Recipe.of(listing.root, [path for path, _ in listing.parts["train"]], Geometry())
-obtain(recipe, (side, side, 3), default_folder(), lambda *now: done.append(now))
+key = CacheKey.of(listing.root, [path for path, _ in listing.splits["train"]], ResizeSpec())
+obtain(key, (side, side, 3), default_folder(), lambda *now: done.append(now))
 assert "torch" not in sys.modules
 print(max([count for what, count, _ in done if what == "decoding images"], default=0))
 """
@@ -468,7 +470,7 @@ def test_a_store_in_use_stays(photos: Path) -> None:
     (photos / "a" / "0000.jpg").touch()
     all_of(photos)
     assert path in stores()
-    assert torch.equal(in_use.parts["train"].take(torch.arange(12)), expected(photos))
+    assert torch.equal(in_use.splits["train"].take(torch.arange(12)), expected(photos))
     del in_use
     (photos / "a" / "0000.jpg").touch()
     all_of(photos)
@@ -511,7 +513,7 @@ def test_use_keeps_a_store_young(photos: Path) -> None:
 
 def test_samples_travel_to_workers_as_a_path(photos: Path) -> None:
     write_photos(photos, 200, side=16)
-    part = image_folder(str(photos)).parts["train"]
+    part = image_folder(str(photos)).splits["train"]
     sent = pickle.dumps(part)
     assert len(sent) < 20_000 < part.rows.nbytes
     assert torch.equal(pickle.loads(sent).take(torch.arange(200)), part.take(torch.arange(200)))
@@ -568,5 +570,5 @@ def test_a_folder_larger_than_memory_trains() -> None:
 def test_the_watch_is_told_of_every_image(photos: Path) -> None:
     told: list[tuple[str, int, int]] = []
     image_folder(str(photos), progress=lambda *now: told.append(now))
-    assert {what for what, _, _ in told} == {DOING}
-    assert told[-1] == (DOING, 12, 12)
+    assert {what for what, _, _ in told} == {ACTIVITY}
+    assert told[-1] == (ACTIVITY, 12, 12)

@@ -68,8 +68,8 @@ def parts(root: Path, **names: str) -> Path:
 def test_a_folder_per_class(photos: Path) -> None:
     source = image_folder(str(photos))
     assert source.classes == ("ant", "bee")
-    assert source.parts["train"].targets.tolist() == [0] * 10 + [1] * 10
-    assert torch.equal(source.parts["train"].input(13), as_tensor(pixels(3)))
+    assert source.splits["train"].targets.tolist() == [0] * 10 + [1] * 10
+    assert torch.equal(source.splits["train"].input(13), as_tensor(pixels(3)))
     assert source.notes == []
 
 
@@ -80,7 +80,7 @@ def test_one_folder_is_split_by_class_and_says_so(photos: Path) -> None:
         "valid": [2, 2],
         "test": [2, 2],
     }
-    assert data.notes == ["no test part: 20% of the samples held out for it"]
+    assert data.notes == ["no test split: 20% of the samples held out for it"]
     kept = [p for split in data.splits.values() for p in split.indices.tolist()]
     assert sorted(kept) == list(range(20))
 
@@ -99,7 +99,7 @@ def test_parts_have_their_names_and_never_mix(names: str) -> None:
 
 def test_two_folders_for_one_part_are_refused() -> None:
     parts(Path("parts"), train="ant bee", val="ant bee", validation="ant bee")
-    with pytest.raises(UserError, match="both val and validation are the valid part"):
+    with pytest.raises(UserError, match="both val and validation are the valid split"):
         image_folder("parts")
 
 
@@ -120,7 +120,7 @@ def test_only_the_classes_asked_for_in_their_order() -> None:
     parts(Path("parts"), train="ant bee cat", test="ant bee cat")
     source = image_folder("parts", classes=["cat", "ant"])
     assert source.classes == ("cat", "ant")
-    for part in source.parts.values():
+    for part in source.splits.values():
         assert part.targets.tolist() == [0] * 4 + [1] * 4
 
 
@@ -151,7 +151,7 @@ def test_hidden_files_and_folders_are_no_data_and_others_are_counted(photos: Pat
     os.mkfifo(photos / "ant" / "pipe.png")  # opening it would never return
     after = image_folder(str(photos))
     assert after.classes == before.classes
-    assert after.parts["train"].fingerprint() == before.parts["train"].fingerprint()
+    assert after.splits["train"].fingerprint() == before.splits["train"].fingerprint()
     assert after.notes == [
         "left out: 3 files that are no images",
         "left out: 1 image outside the class folders",
@@ -162,7 +162,7 @@ def test_folders_inside_a_class_belong_to_it(photos: Path) -> None:
     write(photos / "ant" / "red" / "small" / "0.png", 99)
     source = image_folder(str(photos))
     assert source.classes == ("ant", "bee")
-    assert source.parts["train"].targets.tolist() == [0] * 11 + [1] * 10
+    assert source.splits["train"].targets.tolist() == [0] * 11 + [1] * 10
     assert source.notes == ["class folders hold folders: the images in them belong to the class"]
 
 
@@ -178,13 +178,13 @@ def test_links_that_leave_the_root_are_not_followed_and_rings_end(photos: Path) 
     (photos / "bee" / "twin.png").symlink_to("0.png")
     source = image_folder(str(photos), classes=["bee", "ant"])
     assert source.classes == ("bee", "ant")
-    assert torch.bincount(source.parts["train"].targets).tolist() == [21, 21]
+    assert torch.bincount(source.splits["train"].targets).tolist() == [21, 21]
     assert "left out: 5 symbolic links that lead outside or back" in source.notes
 
 
 def test_the_root_itself_may_be_a_link(photos: Path) -> None:
     Path("link").symlink_to(photos)
-    assert len(image_folder("link").parts["train"]) == 20
+    assert len(image_folder("link").splits["train"]) == 20
 
 
 def test_an_empty_class_is_named(photos: Path) -> None:
@@ -305,7 +305,7 @@ def test_other_sizes_need_data_size(photos: Path) -> None:
     for cache in ("auto", "false"):
         with pytest.raises(UserError, match=r"wide\.png: 12x8 pixels, where the first image has 8x8.*data\.size=N"):
             image_folder(str(photos), cache=cache, on_bad_image="skip")
-    resized = image_folder(str(photos), size=6).parts["train"]
+    resized = image_folder(str(photos), size=6).splits["train"]
     assert resized.take(torch.arange(21)).shape == (21, 3, 6, 6)
     expected = Image.fromarray(pixels(0, 8, 12)).resize((6, 6), Image.Resampling.BILINEAR)
     assert torch.equal(resized.input(20), as_tensor(np.array(expected)))
@@ -392,7 +392,7 @@ def test_of_16_bits_the_upper_8_are_kept(name: str) -> None:
 
 def test_16_bits_of_which_few_are_used_are_refused() -> None:
     Image.fromarray(np.full((8, 8), 1023, np.uint16)).save("ten_bits.png")
-    with pytest.raises(BadImage, match="16 bits a channel of which 1023 is the most"):
+    with pytest.raises(BadImage, match="16 bits per channel with values up to 1023"):
         decode("ten_bits.png", AS_IT_IS)
     assert (saved(Image.fromarray(np.zeros((8, 8), np.uint16)), "night.png", "I;16") == 0).all()
 
@@ -415,7 +415,7 @@ def test_16_bits_of_colour_are_scaled() -> None:
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_32_bits_are_refused(dtype) -> None:
     Image.fromarray(np.full((8, 8), 40_000, dtype=dtype)).save("deep.tif")
-    with pytest.raises(BadImage, match="32 bits a channel"):
+    with pytest.raises(BadImage, match="32 bits per channel"):
         decode("deep.tif", AS_IT_IS)
 
 
@@ -432,7 +432,7 @@ def test_other_formats_are_taken(suffix: str, photos: Path) -> None:
         Image.fromarray(pixels(5, 16, 16)).save(photos / "ant" / f"x.{suffix}", **options)
     except (KeyError, OSError, ValueError):
         pytest.skip(f"this Pillow writes no {suffix}")
-    assert len(image_folder(str(photos), size=8).parts["train"]) == 21
+    assert len(image_folder(str(photos), size=8).splits["train"]) == 21
     np.testing.assert_array_equal(decode(photos / "ant" / f"x.{suffix}", AS_IT_IS), pixels(5, 16, 16))
 
 
@@ -441,7 +441,7 @@ def test_postscript_is_not_run(photos: Path) -> None:
     Image.fromarray(pixels()).save(image, "eps")
     (photos / "ant" / "program.png").write_bytes(image.getvalue())
     (photos / "ant" / "program.eps").write_bytes(image.getvalue())
-    with pytest.raises(UserError, match=r"program\.png \(class ant\): EPS is no format that is read here"):
+    with pytest.raises(UserError, match=r"program\.png \(class ant\): the format EPS is not supported"):
         image_folder(str(photos))
 
 
@@ -524,7 +524,7 @@ def test_bad_files_are_skipped_and_listed(train) -> None:
 def test_skipping_leaves_the_other_images_what_they_are(photos: Path) -> None:
     for i in (0, 4):
         spoil(photos / "ant" / f"{i}.png", "truncated")
-    part = image_folder(str(photos), on_bad_image="skip").parts["train"]
+    part = image_folder(str(photos), on_bad_image="skip").splits["train"]
     assert part.targets.tolist() == [0] * 8 + [1] * 10
     seeds = [1, 2, 3, 5, 6, 7, 8, 9, *range(10)]
     assert torch.equal(part.take(torch.arange(18)), torch.stack([as_tensor(pixels(seed)) for seed in seeds]))
@@ -534,7 +534,7 @@ def test_a_class_of_which_nothing_is_left_is_refused() -> None:
     parts(Path("parts"), train="ant bee", test="ant bee")
     for i in range(4):
         spoil(Path(f"parts/test/bee/{i}.png"), "text")
-    with pytest.raises(UserError, match="in the test part no image of the class bee can be used"):
+    with pytest.raises(UserError, match="in the test split no image of the class bee can be used"):
         image_folder("parts", on_bad_image="skip")
 
 
@@ -547,7 +547,7 @@ def split_folder(root: Path) -> list[str]:
 def test_a_file_that_goes_bad_while_it_is_streamed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     split_folder(Path("parts"))
     monkeypatch.setattr(folder, "MEMORY_SHARE", 0.0)
-    samples = image_folder("parts", cache="false").parts["train"]
+    samples = image_folder("parts", cache="false").splits["train"]
     spoil(Path("parts/train/bee/2.png"), "truncated")
     with pytest.raises(UserError, match=r"parts/train/bee/2\.png: not a readable image .* when the run began"):
         samples.take(torch.arange(8))
@@ -573,7 +573,7 @@ def test_a_bad_file_is_one_sentence_and_the_end() -> None:
 
 def test_the_fingerprint_follows_pixels_and_labels_not_places(photos: Path) -> None:
     def fingerprint(root: Path = photos) -> bytes:
-        return image_folder(str(root)).parts["train"].fingerprint()
+        return image_folder(str(root)).splits["train"].fingerprint()
 
     first = fingerprint()
     assert fingerprint() == first

@@ -36,7 +36,7 @@ def write(text: str, name: str = "table.csv", encoding: str = "utf-8") -> str:
 )
 def test_bundled_tables_are_scikit_learns(name: str, target: str, loader) -> None:
     source, known = bundled_table(name, target), loader()
-    part = source.parts["train"]
+    part = source.splits["train"]
     np.testing.assert_allclose(part.inputs.numpy(), known.data)
     if source.task == "regression":
         np.testing.assert_array_equal(part.targets.numpy(), known.target)
@@ -56,8 +56,8 @@ def test_any_dialect_gives_the_same_table() -> None:
     assert [column.name for column in first.columns] == ["size [cm]", "kind, of"]
     for other in others:
         assert other.columns == first.columns
-        assert torch.equal(other.parts["train"].inputs, first.parts["train"].inputs)
-        assert torch.equal(other.parts["train"].targets, first.parts["train"].targets)
+        assert torch.equal(other.splits["train"].inputs, first.splits["train"].inputs)
+        assert torch.equal(other.splits["train"].targets, first.splits["train"].targets)
 
 
 def mixed_table(rows: int = 120) -> str:
@@ -86,7 +86,7 @@ def test_filling_scaling_and_encoding_are_scikit_learns_fitted_on_the_training_p
 
 
 def test_rows_with_missing_values_can_be_left_out() -> None:
-    assert len(csv_table(mixed_table(), "y", missing="drop").parts["train"]) == 120 - 7
+    assert len(csv_table(mixed_table(), "y", missing="drop").splits["train"]) == 120 - 7
 
 
 GOOD = "a,b,y\n" + "".join(f"{i},{i % 3},{'uv'[i % 2]}\n" for i in range(30))

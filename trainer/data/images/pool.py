@@ -1,8 +1,7 @@
-"""Decoding of many files at once, by a process per core."""
+"""Decode many image files at once, with a process per core."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 import json
@@ -14,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,175 +22,176 @@ from trainer.data.images import decode
 from trainer.data.images.decode import DIGEST_BYTES, DecodeResult, ResizeSpec, SizeMismatch
 from trainer.errors import RunFailed
 
-Progress = Callable[[str, int, int], None]  # what is done, how much of it, of how much; may raise to end it
-Rows = Path | np.ndarray | None  # a file of rows, an array [N, H, W, 3], or nothing: only the bad files are wanted
-DOING = "decoding images"
-PROBES = 4  # images by which it is told how long all will take
-WORTH_SECONDS = 0.5  # work for a process that is worth its start
+Progress = Callable[[str, int, int], None]  # takes an activity, the number done and the total; may raise to end it
+Rows = Path | np.ndarray | None  # destination: a file of rows, an array [N, H, W, 3], or None to keep no pixels
+Chunk = tuple[int, list[str]]  # the first row and the files
+ACTIVITY = "decoding images"
+PROBES = 4  # images from which the total time is estimated
+MIN_SECONDS = 0.5  # of work per process: less is not worth starting one
 CHUNK = 16
-AHEAD = 2
-FITS = 8192  # bytes that a pipe takes without anyone reading
-LOOK_SECONDS = 0.1
+QUEUED_CHUNKS = 2  # per process, so that it has the next one while its answer is read
+PIPE_BYTES = 8192  # can be written to a pipe without anyone reading
+POLL_SECONDS = 0.1
 
 
 def decode_all(
     paths: list[str],
     shape: tuple[int, ...],
-    geometry: ResizeSpec,
+    spec: ResizeSpec,
     rows: Rows,
     progress: Progress,
     *,
     processes: int | None = None,
 ) -> DecodeResult:
-    """Decodes files, each into its row.
+    """Decode files, each into its row.
 
     Args:
         shape: [H, W, 3] of a row.
-        processes: default: one per core, fewer or none for little work.
+        rows: where the pixels go.
+        processes: default: one per core, fewer or none if there is little to do.
 
     Raises:
-        Unequal: an image is not of this shape.
+        SizeMismatch: an image of another shape.
         OSError: the file of rows could not be written.
+        RunFailed: a decoding process does not start.
     """
     begin = time.perf_counter()
     chunks = [(first, paths[first : first + CHUNK]) for first in range(PROBES, len(paths), CHUNK)]
-    found = _decode_here([(0, paths[:PROBES])], shape, geometry, rows, lambda done: progress(DOING, done, len(paths)))
+    probes = [(0, paths[:PROBES])]
+    results = _decode_here(probes, shape, spec, rows, lambda done: progress(ACTIVITY, done, len(paths)))
     if processes is None:
         seconds = (time.perf_counter() - begin) / PROBES * len(paths)
-        processes = min(_cores(), int(seconds / WORTH_SECONDS))
+        processes = min(_cores(), int(seconds / MIN_SECONDS))
 
-    def look(done: int) -> None:
-        progress(DOING, PROBES + done, len(paths))
+    def report(done: int) -> None:
+        progress(ACTIVITY, PROBES + done, len(paths))
 
     if processes < 2:
-        found |= _decode_here(chunks, shape, geometry, rows, look)
+        results |= _decode_here(chunks, shape, spec, rows, report)
     elif chunks:
-        found |= _Processes(shape, geometry, rows).decode(chunks, processes, look)
-    ordered = sorted(found.items())
-    problems = [(first + number, why) for first, part in ordered for number, why in part.problems]
-    return DecodeResult(b"".join(part.digests for _, part in ordered), problems)
+        results |= _DecoderPool(shape, spec, rows).decode(chunks, processes, report)
+    ordered = sorted(results.items())
+    problems = [(first + number, reason) for first, result in ordered for number, reason in result.problems]
+    return DecodeResult(b"".join(result.digests for _, result in ordered), problems)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-Chunk = tuple[int, list[str]]  # the first row and the files
-Look = Callable[[int], None]  # is told how many files are done
-
-
 def _decode_here(
-    chunks: list[Chunk], shape: tuple[int, ...], geometry: ResizeSpec, rows: Rows, look: Look
+    chunks: list[Chunk], shape: tuple[int, ...], spec: ResizeSpec, rows: Rows, report: Callable[[int], None]
 ) -> dict[int, DecodeResult]:
-    """What was found in each chunk, by its first row."""
-    found, done = {}, 0
+    """Decode in this process; return the result of each chunk by its first row."""
+    results, done = {}, 0
     file = os.open(rows, os.O_WRONLY) if isinstance(rows, Path) else None
-    sink = decode.into_file(file) if file is not None else _sink(rows)
+    sink = decode.file_sink(file) if file is not None else _sink(rows)
     try:
         for first, paths in chunks:
-            look(done)
-            found[first] = decode.decode_rows(paths, first, shape, geometry, sink)
+            report(done)
+            results[first] = decode.decode_rows(paths, first, shape, spec, sink)
             done += len(paths)
     finally:
         if file is not None:
             os.close(file)
     if chunks:
-        look(done)
-    return found
+        report(done)
+    return results
 
 
 def _sink(rows: Rows) -> decode.Sink:
     return rows.__setitem__ if isinstance(rows, np.ndarray) else lambda row, pixels: None
 
 
-class _Processes:
-    """Decodes in processes of `decode.py`, each led by a thread that waits for its answers.
+class _DecoderPool:
+    """Processes that run `decode.py`, each led by a thread that waits for its answers.
 
-    Not multiprocessing: its processes import the main module again, which may be a user's script without a guard or
-    one that imports torch, and they outlive a parent that is killed. These end with their standard input.
+    Not multiprocessing: its processes would import the main module again, which may be a user's script that imports
+    torch or has no guard, and would outlive a parent that is killed. These end when their standard input does. A file
+    that crashes its process is found and named, and another process takes over.
     """
 
-    def __init__(self, shape: tuple[int, ...], geometry: ResizeSpec, rows: Rows) -> None:
+    def __init__(self, shape: tuple[int, ...], spec: ResizeSpec, rows: Rows) -> None:
         self.rows = rows
-        path = rows if isinstance(rows, Path) else None
-        self.request = decode.request(shape, geometry, path, send=isinstance(rows, np.ndarray)).encode()
+        path = str(rows) if isinstance(rows, Path) else None
+        settings = {"shape": shape, "spec": asdict(spec), "path": path, "send": isinstance(rows, np.ndarray)}
+        self.settings = json.dumps(settings).encode()
         self.queue: deque[Chunk] = deque()
-        self.found: dict[int, DecodeResult] = {}
+        self.results: dict[int, DecodeResult] = {}
         self.running: set[subprocess.Popen[bytes]] = set()
         self.lock, self.ended = threading.Lock(), False
 
-    def decode(self, chunks: list[Chunk], processes: int, look: Look) -> dict[int, DecodeResult]:
-        """What was found in each chunk, by its first row."""
+    def decode(self, chunks: list[Chunk], num_processes: int, report: Callable[[int], None]) -> dict[int, DecodeResult]:
+        """Return the result of each chunk by its first row; `report` takes the number of files done."""
         self.queue.extend(chunks)
-        with ThreadPoolExecutor(processes) as threads:
+        with ThreadPoolExecutor(num_processes) as threads:
             try:
-                waiting = {threads.submit(self._lead) for _ in range(processes)}
+                waiting = {threads.submit(self._lead) for _ in range(num_processes)}
                 while waiting:
-                    done, waiting = wait(waiting, LOOK_SECONDS)
+                    done, waiting = wait(waiting, POLL_SECONDS)
                     for future in done:
                         future.result()
-                    look(sum(len(found.digests) for found in list(self.found.values())) // DIGEST_BYTES)
+                    report(sum(len(result.digests) for result in list(self.results.values())) // DIGEST_BYTES)
             finally:
                 with self.lock:
                     self.ended = True
                     for process in self.running:
                         process.kill()
-        return self.found
+        return self.results
 
     def _lead(self) -> None:
-        """Starts a process and hands it chunks until none is left; a file that ends it is found by itself."""
+        """Run a process until the queue is empty; if it crashes, retry the files of its chunk one by one."""
         process = self._start()
-        handed: deque[Chunk] = deque()
+        sent: deque[Chunk] = deque()
         try:
             while not self.ended:
-                self._hand(process, handed)
-                if not handed:
+                self._send_chunks(process, sent)
+                if not sent:
                     return
                 assert process.stdout
-                first, paths = handed.popleft()
+                first, paths = sent.popleft()
                 line = process.stdout.readline()
-                if line.endswith(b"\n") and (found := self._read(process, line, first)):
-                    self.found[first] = found
+                if line.endswith(b"\n") and (result := self._receive(process, line, first)):
+                    self.results[first] = result
                 elif not self.ended:
                     reason = f"not a readable image (its decoding ended with {_ending(process.wait())})"
                     if len(paths) > 1:
                         self.queue.extend((first + number, [path]) for number, path in enumerate(paths))
                     else:
-                        self.found[first] = DecodeResult(bytes(DIGEST_BYTES), [(0, reason)])
-                    self.queue.extend(handed)
-                    handed.clear()
+                        self.results[first] = DecodeResult(bytes(DIGEST_BYTES), [(0, reason)])
+                    self.queue.extend(sent)
+                    sent.clear()
                     self._stop(process)
                     process = self._start()
         finally:
             self._stop(process)
 
-    def _hand(self, process: subprocess.Popen[bytes], handed: deque[Chunk]) -> None:
-        """Two chunks at a time, so that a process has the next one while its answer is read."""
-        while len(handed) < AHEAD and self.queue:
+    def _send_chunks(self, process: subprocess.Popen[bytes], sent: deque[Chunk]) -> None:
+        while len(sent) < QUEUED_CHUNKS and self.queue:
             try:
                 chunk = self.queue.popleft()
-            except IndexError:  # another thread was quicker
+            except IndexError:  # another thread took the last one
                 return
             line = json.dumps(chunk).encode()
-            if handed and len(line) > FITS:  # else both sides could wait for the other to read
+            if sent and len(line) > PIPE_BYTES:  # both sides could block, each waiting for the other to read
                 self.queue.appendleft(chunk)
                 return
-            handed.append(chunk)
-            _tell(process, line)
+            sent.append(chunk)
+            _send(process, line)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-P", "-W", "ignore", decode.__file__]
+        command = [sys.executable, "-P", "-W", "ignore", decode.__file__]
         with self.lock:
-            # A session of its own: Ctrl-C is for this process, which ends the others.
-            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+            # A session of its own: Ctrl-C goes to this process alone, which ends the others.
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
             self.running.add(process)
             if self.ended:
                 process.kill()
         assert process.stdout
-        _tell(process, self.request)
+        _send(process, self.settings)
         if not process.stdout.readline() and not self.ended:
             self._stop(process)
-            raise RunFailed(f"a decoding process did not start: {' '.join(words)}.")
+            raise RunFailed(f"a decoding process did not start: {' '.join(command)}.")
         return process
 
     def _stop(self, process: subprocess.Popen[bytes]) -> None:
@@ -199,26 +200,27 @@ class _Processes:
         with self.lock:
             self.running.discard(process)
 
-    def _read(self, process: subprocess.Popen[bytes], line: bytes, first: int) -> DecodeResult | None:
-        """What an answer says, its pixels put into their rows; None where the process ended in the middle."""
+    def _receive(self, process: subprocess.Popen[bytes], line: bytes, first: int) -> DecodeResult | None:
+        """Return the result in an answer and store its pixels; None if the process ended in the middle of it."""
         answer = json.loads(line)
-        if "unequal" in answer:
-            raise SizeMismatch(*answer["unequal"])
+        if "mismatch" in answer:
+            raise SizeMismatch(*answer["mismatch"])
         if "error" in answer:
             raise OSError(answer["error"])
-        found = DecodeResult(base64.b64decode(answer["digests"]), [tuple(problem) for problem in answer["problems"]])
+        problems = [(number, reason) for number, reason in answer["problems"]]
+        result = DecodeResult(bytes.fromhex(answer["digests"]), problems)
         if isinstance(self.rows, np.ndarray):
             assert isinstance(process.stdout, io.BufferedReader)
-            without = {number for number, _ in found.problems}
-            for number in range(len(found.digests) // DIGEST_BYTES):
+            bad = {number for number, _ in problems}
+            for number in range(len(result.digests) // DIGEST_BYTES):
                 row = self.rows[first + number]
-                if number not in without and process.stdout.readinto(row.data) < row.nbytes:
+                if number not in bad and process.stdout.readinto(row.data) < row.nbytes:
                     return None
-        return found
+        return result
 
 
-def _tell(process: subprocess.Popen[bytes], line: bytes) -> None:
-    """Hands a line to a process; that it has ended is seen where its answer is read."""
+def _send(process: subprocess.Popen[bytes], line: bytes) -> None:
+    """Write a line to a process; if it has ended, that is noticed when its answer is read."""
     assert process.stdin
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(line + b"\n")

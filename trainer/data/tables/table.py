@@ -7,7 +7,8 @@ from importlib.resources import files
 
 import torch
 
-from trainer.data.source import Arrays, Source
+from trainer.data.samples import Arrays
+from trainer.data.source import Source
 from trainer.data.tables.columns import parse_column, parse_target
 from trainer.data.tables.prepare import Column
 from trainer.data.tables.rows import FILLED, BadRow, Encoder, is_missing, stream

@@ -1,0 +1,206 @@
+"""How prepared samples reach the device: resident (an index into a tensor) or streamed; both give the same numbers.
+
+Shape letters: N samples of a split, B samples of a batch.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from trainer.data.prepare import Prepare
+from trainer.data.samples import Samples
+from trainer.data.tables.prepare import TablePrepare
+from trainer.errors import UserError
+
+Batch = tuple[Tensor, Tensor]  # inputs [B, ...] and targets [B] or [B, C]
+Positions = Tensor | slice  # of samples in a split; a slice gives a view, an index a copy
+CHUNK_ELEMENTS = 2**25  # input elements that are prepared at a time
+
+
+class Fetch(Protocol):
+    """Provides batches of a split on the device, prepared."""
+
+    def __call__(self, batches: Sequence[Positions]) -> Iterable[Batch]:
+        """Yield inputs and targets for each batch of positions in the split."""
+
+
+class Tensors:
+    """A split that is on the device already; a batch is an index.
+
+    Attributes:
+        inputs: [N, ...].
+        targets: [N] or [N, C].
+        prepare: applied to the inputs of each batch; None if `inputs` are prepared.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    prepare: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, batches: Sequence[Positions]) -> Iterator[Batch]:
+        for positions in batches:
+            if isinstance(positions, slice):
+                inputs, targets = self.inputs[positions], self.targets[positions]
+            else:
+                positions = positions.to(self.inputs.device)
+                inputs, targets = _select(self.inputs, positions), self.targets[positions]
+            yield (self.prepare(inputs) if self.prepare else inputs), targets
+
+
+class ResidentFetch(Tensors):
+    """A split that is loaded to the device once.
+
+    Args:
+        indices: int64 [N], the samples that belong to the split.
+        prepared: prepare all inputs now, which takes more memory, instead of batch by batch.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        indices: Tensor,
+        prepare: Prepare | TablePrepare,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        prepared: bool,
+    ) -> None:
+        self.targets = targets_on(samples.loss_targets[indices], device)
+        self.prepare = None if prepared else (lambda raw: prepare(raw, dtype))
+        if not prepared:
+            self.inputs = samples.take(indices).to(device)
+            return
+        self.inputs = torch.empty((len(indices), *prepare.output_shape), dtype=dtype, device=device)
+        if self.inputs.ndim == 4:
+            self.inputs = self.inputs.to(memory_format=torch.channels_last)
+        chunk_size = max(1, min(2048, CHUNK_ELEMENTS // max(1, self.inputs[0].numel())))
+        for inputs, chunk in zip(self.inputs.split(chunk_size), indices.split(chunk_size), strict=True):
+            inputs.copy_(prepare(samples.take(chunk).to(device), dtype))
+
+
+def _select(inputs: Tensor, positions: Tensor) -> Tensor:
+    """Return inputs[positions]; channels_last images stay so, and are copied by whole rows, which is faster."""
+    if inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last):
+        return inputs.permute(0, 2, 3, 1).index_select(0, positions).permute(0, 3, 1, 2)
+    return inputs.index_select(0, positions)
+
+
+def targets_on(targets: Tensor, device: torch.device, *, non_blocking: bool = False) -> Tensor:
+    """Move targets [B] or [B, C] to the device; float64 becomes float32 on Apple GPUs, which lack it."""
+    if device.type == "mps" and targets.dtype == torch.float64:
+        targets = targets.float()
+    return targets.to(device, non_blocking=non_blocking)
+
+
+class StreamedFetch:
+    """A split that is read and decoded batch by batch, in this process or by worker processes.
+
+    Args:
+        indices: int64 [N], the samples that belong to the split.
+        workers: number of worker processes.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        indices: Tensor,
+        prepare: Prepare | TablePrepare,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        workers: int,
+    ) -> None:
+        self.indices, self.prepare, self.device, self.dtype = indices, prepare, device, dtype
+        self.pin = device.type == "cuda"
+        self.sampler = _PresetBatchSampler()
+        # On a CPU the workers prepare too: threads of this process would compete with them for the cores.
+        self.in_workers = workers > 0 and device.type == "cpu"
+        finish = partial(_prepare_batch, prepare=prepare, dtype=dtype) if self.in_workers else None
+        self.loader = DataLoader(
+            _WorkerDataset(samples, finish),
+            batch_sampler=self.sampler,
+            num_workers=workers,
+            collate_fn=_identity,
+            pin_memory=self.pin,
+            persistent_workers=workers > 0,
+            worker_init_fn=_ignore_signals,
+            generator=torch.Generator(),
+        )
+
+    def __call__(self, batches: Sequence[Positions]) -> Iterator[Batch]:
+        self.sampler.batches = [self.indices[positions].tolist() for positions in batches]
+        try:
+            for batch in self.loader:
+                if isinstance(batch, UserError):
+                    raise batch
+                yield self._ready(*batch)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop the worker processes; the next pass starts new ones.
+
+        torch has no public method for it, and would wait at exit for workers that ignore SIGTERM.
+        """
+        iterator, self.loader._iterator = self.loader._iterator, None
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
+
+    def _ready(self, inputs: Tensor, targets: Tensor) -> Batch:
+        inputs = inputs.to(self.device, non_blocking=self.pin)
+        inputs = inputs if self.in_workers else _prepare_batch(inputs, self.prepare, self.dtype)
+        return inputs, targets_on(targets, self.device, non_blocking=self.pin)
+
+
+def _prepare_batch(raw: Tensor, prepare: Prepare | TablePrepare, dtype: torch.dtype) -> Tensor:
+    """Prepare a raw batch; images become channels_last while they are still bytes, a quarter of the memory to move."""
+    if raw.ndim == 4:
+        raw = raw.contiguous(memory_format=torch.channels_last)
+    inputs = prepare(raw, dtype)
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+
+class _WorkerDataset(Dataset):
+    """Samples for a DataLoader; a UserError is returned, because torch turns what a worker raises into text."""
+
+    def __init__(self, samples: Samples, finish: Callable[[Tensor], Tensor] | None) -> None:
+        self.samples, self.finish = samples, finish
+
+    def __getitems__(self, indices: list[int]) -> Batch | UserError:
+        try:
+            inputs, targets = self.samples.__getitems__(indices)
+            return (self.finish(inputs) if self.finish else inputs), targets
+        except UserError as error:
+            return error
+
+
+class _PresetBatchSampler:
+    """A batch sampler whose batches of indices are set before each pass."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _identity(batch: Any) -> Any:
+    return batch
+
+
+def _ignore_signals(worker: int) -> None:
+    # The main process decides when to stop; if a worker died of Ctrl-C, the last checkpoint could not be written.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,70 @@
+"""What decoded images are made from, as the key of their cache file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+from trainer.data.images.decode import DIGEST_BYTES, ResizeSpec
+from trainer.errors import Problem, UserError
+
+FORMAT = "trainer images 1"  # of the cache file
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """Everything that decoded images depend on.
+
+    Attributes:
+        root: the folder of the images.
+        files: (path relative to the root, size, modification time, change time) of each file, in the order of the rows.
+        classes: `data.classes`: every selection has a cache file of its own.
+    """
+
+    root: Path
+    files: list[tuple[str, int, int, int]]
+    spec: ResizeSpec
+    classes: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, root: Path, paths: Iterable[str], spec: ResizeSpec, classes: tuple[str, ...] | None = None) -> CacheKey:
+        """Return the key for these files, given relative to `root`, in their present state.
+
+        Raises:
+            UserError: a file is gone.
+        """
+        files = []
+        for path in paths:
+            try:
+                stat = os.stat(root / path)
+            except OSError as error:
+                shown = os.fsencode(root / path).decode(errors="replace")
+                raise UserError(Problem(shown, f"cannot be read ({error.strerror})")) from error
+            files.append((path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+        return cls(root, files, spec, classes)
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """Full paths of the files."""
+        return [os.path.join(self.root, file[0]) for file in self.files]
+
+    @cached_property
+    def origin(self) -> str:
+        """Digest of folder and settings, which stays the same when files change."""
+        return _digest(str(self.root), self.spec, self.classes, size=8)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of everything."""
+        return _digest(FORMAT, PIL.__version__, self.origin, self.files, size=DIGEST_BYTES)
+
+
+def _digest(*values: Any, size: int) -> str:
+    return blake2b(repr(values).encode("utf-8", "surrogateescape"), digest_size=size).hexdigest()

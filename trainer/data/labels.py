@@ -1,0 +1,89 @@
+"""Class labels: checked, and merged into new classes by `data.relabel`. Shape letters: N samples, C classes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.data.samples import Samples
+from trainer.data.source import Source
+from trainer.errors import Problem, UserError
+
+
+def relabel(source: Source, groups: dict[str, Any] | None) -> tuple[tuple[str, ...], dict[str, Samples]]:
+    """Return the classes and the splits of a source, merged into the classes of `groups` if there are any.
+
+    The source is not changed.
+
+    Args:
+        groups: `data.relabel`, see `merge_classes`.
+
+    Raises:
+        UserError: labels out of range, or classes that cannot be merged like this.
+    """
+    classes, splits = source.classes, source.splits
+    if source.task == "regression":
+        if groups:
+            raise UserError(Problem("data.relabel", "the task is a regression; there are no classes to merge"))
+        return classes, splits
+    _check_labels(classes, splits)
+    if not groups:
+        return classes, splits
+    classes, labels = merge_classes(classes, groups)
+    splits = {name: copy.copy(samples) for name, samples in splits.items()}
+    for samples in splits.values():
+        samples.targets = labels[samples.targets]
+        if samples.probabilities is not None:
+            zeros_NC = torch.zeros(len(samples), len(classes))
+            samples.probabilities = zeros_NC.index_add_(1, labels, samples.probabilities)
+    return classes, splits
+
+
+def _check_labels(classes: tuple[str, ...], splits: dict[str, Samples]) -> None:
+    for name, samples in splits.items():
+        lowest, highest = int(samples.targets.min()), int(samples.targets.max())
+        if lowest < 0 or highest >= len(classes):
+            label = lowest if lowest < 0 else highest
+            reason = f"a label of the {name} split is {label}; expected 0 to {len(classes) - 1}"
+            raise UserError(Problem("data", reason, check="label range"))
+    if len(classes) < 2:
+        raise UserError(Problem("data", f"{len(classes)} class; expected two or more", check="label range"))
+
+
+def merge_classes(classes: tuple[str, ...], groups: dict[str, Any]) -> tuple[tuple[str, ...], Tensor]:
+    """Return the names of the new classes and, for each old class [C], its new label.
+
+    Args:
+        groups: {new name: [old names] or "rest"}.
+
+    Raises:
+        UserError: an unknown class, one in two groups, or one in none.
+    """
+    labels = torch.full((len(classes),), -1)
+    rest = None
+    for label, (name, members) in enumerate(groups.items()):
+        if members == "rest":
+            rest = label
+            continue
+        for member in members if isinstance(members, list) else [members]:
+            if str(member) not in classes:
+                raise _problem(f"{name} names class {member}; there is {', '.join(classes[:20])}")
+            old = classes.index(str(member))
+            if labels[old] >= 0:
+                raise _problem(f"class {member} is in two groups")
+            labels[old] = label
+    if rest is not None:
+        labels[labels < 0] = rest
+    if (labels < 0).any():
+        left = [name for name, label in zip(classes, labels.tolist(), strict=True) if label < 0]
+        raise _problem(f"{', '.join(left)} are in no group", "`rest` as the value of a group takes all other classes.")
+    if len(set(labels.tolist())) < 2:
+        raise _problem("expected two groups or more, each with a class")
+    return tuple(map(str, groups)), labels
+
+
+def _problem(reason: str, advice: str = "") -> UserError:
+    return UserError(Problem("data.relabel", reason, advice=advice))

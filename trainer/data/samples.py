@@ -1,0 +1,83 @@
+"""Raw samples of a split, before they are prepared.
+
+Shape letters: N samples, B samples of a batch, C classes, K columns of a table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+class Samples(Dataset):
+    """Raw samples of a split, in a fixed order.
+
+    Attributes:
+        targets: int64 [N], the class of each sample, or float64 [N] for a regression.
+        probabilities: [N, C] if targets are class probabilities; `targets` then holds the most probable class.
+        repeatable: whether reading a sample twice gives the same; if not, it is streamed and never kept.
+    """
+
+    targets: Tensor
+    probabilities: Tensor | None = None
+    repeatable = True
+
+    @property
+    def loss_targets(self) -> Tensor:
+        """The targets [N] or [N, C] that the loss takes."""
+        return self.targets if self.probabilities is None else self.probabilities
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Return the raw inputs [B, ...] of the samples int64 [B], read by as many threads as there are cores."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return torch.stack(list(pool.map(self.input, indices.tolist())))
+
+    def input(self, index: int) -> Tensor:
+        """Return the raw input of one sample."""
+        raise NotImplementedError
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return a batch for a DataLoader: inputs [B, ...] and targets [B] or [B, C]."""
+        return torch.stack([self.input(i) for i in indices]), self.loss_targets[list(indices)]
+
+    def fingerprint(self) -> bytes:
+        """Return a digest that changes when samples, labels or their order do."""
+        raise NotImplementedError
+
+
+class Arrays(Samples):
+    """Samples in memory.
+
+    Args:
+        inputs: images uint8 [N, C, H, W], or the rows of a table float64 [N, K].
+        targets: classes [N] of any integer type, or numbers [N].
+    """
+
+    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+        self.inputs = inputs
+        self.targets = targets if targets.is_floating_point() else targets.long()
+
+    def take(self, indices: Tensor) -> Tensor:
+        return self.inputs[indices]
+
+    def input(self, index: int) -> Tensor:
+        return self.inputs[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        chosen = torch.as_tensor(indices)
+        return self.inputs[chosen], self.targets[chosen]
+
+    def fingerprint(self) -> bytes:
+        digest = blake2b(str((tuple(self.inputs.shape), self.inputs.dtype)).encode(), digest_size=16)
+        for tensor in (self.inputs, self.targets):
+            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.digest()
