@@ -25,10 +25,28 @@ from trainer.data.source import Source
 from trainer.errors import Problem, UserError, did_you_mean, show
 
 OUR_MODULES = ("trainer", "torch", "torchvision")  # importing them, and building what is in them, leaves no trace
-# What a configuration that was read from a file may name, for each part: what is defined in these packages of this
-# program, classes of these modules of torch's, and torchvision's builders of models. Nothing else of theirs: functions
-# that are annotated like builders are among it that run the text they are given.
-STORED_OURS = {"model": "trainer.models.", "data": "trainer.data.", "augment": "trainer.data."}
+# What a configuration that was read from a file may name: these classes and functions of this program, classes of
+# these modules of torch, and torchvision's builders of models. Nothing else of theirs is safe: among the functions that
+# are annotated like builders are some that run the text they are given.
+STORED_OURS = {
+    "model": {
+        *("trainer.models.cnn.CNN", "trainer.models.cnn.SequentialCNN"),
+        *("trainer.models.lenet.LeNet5", "trainer.models.lenet.Net"),
+        *("trainer.models.mlp.ANN", "trainer.models.mlp.MLP", "trainer.models.mlp.MNISTClassifier"),
+        *("trainer.models.mlp.Perceptron", "trainer.models.sequential.sequential"),
+        *("trainer.models.vision.timm_model", "trainer.models.vision.torchvision_model"),
+    },
+    "data": {
+        *("trainer.data.images.folder.image_folder", "trainer.data.sources.digits"),
+        *("trainer.data.sources.torchvision_dataset", "trainer.data.tables.table.bundled_table"),
+        "trainer.data.tables.table.csv_table",
+    },
+    "augment": {
+        *("trainer.data.augment.chain.Chain", "trainer.data.augment.colour.ColourJitter"),
+        *("trainer.data.augment.erasing.RandomErasing", "trainer.data.augment.geometry.FlipCrop"),
+        *("trainer.data.augment.geometry.RandomAffine", "trainer.data.augment.geometry.RandomResizedCrop"),
+    },
+}
 STORED_TORCH = {
     "model": "torch.nn",
     "loss": "torch.nn",
@@ -86,7 +104,7 @@ def resolve(target: str, kind_name: str, *, trusted: bool = True) -> Callable[..
         name = str(target).strip(".") if str(target).strip(".").isidentifier() else "Name"
         raise UserError(Problem(key, f"expected module.name, such as mymodule.{name}", given=str(target)))
     module_name, _, name = target.rpartition(".")
-    ours = module_name.startswith(STORED_OURS.get(kind_name, "\0"))
+    ours = target in STORED_OURS.get(kind_name, ())
     builder = kind_name == "model" and module_name == BUILDERS
     if not trusted and not (ours or builder or module_name == STORED_TORCH.get(kind_name)):
         raise _untrusted(key, target)
@@ -118,7 +136,7 @@ def _is_vouched_for(found: Any, name: str, module_name: str) -> bool:
         return inspect.isfunction(found) and name in torchvision.models.list_models(torchvision.models)
     if module_name.startswith("torch."):
         return found is None or (inspect.isclass(found) and found.__module__.startswith("torch."))
-    return found is None or getattr(found, "__module__", None) == module_name  # no names that it imports itself
+    return True  # `resolve` has compared the whole name
 
 
 def _is_of_kind(found: Any, kind: PlugPoint) -> bool:
