@@ -197,7 +197,7 @@ def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[
     from trainer.components.assemble import assemble
     from trainer.records.folder import RunFolder
     from trainer.report.console import Console
-    from trainer.run.run import Journal, columns
+    from trainer.run.run import Journal
     from trainer.signals import Signals
     from trainer.training.checkpoint import Saver
     from trainer.training.loop import Fit
@@ -206,7 +206,7 @@ def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[
     parts = assemble(job.config)
     with tempfile.TemporaryDirectory() as place, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         folder = RunFolder.create("benchmark", Path(place))
-        folder.start_metrics(columns(parts.data.task), [])
+        folder.start_metrics(parts.data.task.columns, [])
         console = Console(folder.path / "train.log", live=False)
         about = {"config": folder.write_config(job.stored, {})}
         saver = Saver(folder.checkpoints, job.config.checkpoint.every, about)
@@ -233,7 +233,7 @@ def beside_program(words: list[str], others: dict[str, Callable[[], float]], epo
         def row(self, row, best) -> None:
             super().row(row, best)
             mine = time.perf_counter() - self.since
-            if row["epoch"] > 1:  # the first one warms up
+            if row.epoch > 1:  # the first one warms up
                 times["trainer"].append(mine)
                 for name, run in others.items():
                     gc.collect()

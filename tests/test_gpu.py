@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainer.components.assemble import assemble
-from trainer.records import folder
+from trainer.records.metrics import read_metrics
 from trainer.run import gradients
 from trainer.training import checkpoint
 from trainer.training.step import train_step
@@ -22,9 +22,7 @@ WORDS = ["model=lenet5", "augment=flip_crop", "epochs=2", "checkpoint.every=1ep"
 
 def test_a_run_is_that_of_the_cpu_up_to_rounding(train) -> None:
     words = ["model=ann", "model.dropout=0", "epochs=2", "precision=float64"]
-    rows = [
-        folder.read_metrics(train(*words, f"device={device}").folder / "metrics.csv")[-1] for device in ("cpu", "cuda")
-    ]
+    rows = [read_metrics(train(*words, f"device={device}").folder / "metrics.csv")[-1] for device in ("cpu", "cuda")]
     assert rows[1]["valid_loss"] == pytest.approx(rows[0]["valid_loss"], rel=1e-9)
 
 

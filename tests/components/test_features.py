@@ -50,7 +50,10 @@ def history(config: Config, *, kept: bool) -> tuple[list[dict], dict]:
         parts.keep_features(("train", "valid"), lambda *how_far: signals.check())
         fit = Fit(parts.population, parts.train, parts.valid, Nowhere(), Nowhere(), signals)
         assert [outcome.status for outcome in fit.run()] == ["completed"]
-    rows = [{k: v for k, v in row.items() if k not in ("seconds", "samples_per_second")} for row in parts.state.history]
+    rows = [
+        {k: v for k, v in row.to_dict().items() if k not in ("seconds", "samples_per_second")}
+        for row in parts.state.history
+    ]
     return rows, parts.state.evaluated.state_dict()
 
 

@@ -14,7 +14,7 @@ from helpers.trees import same_tree
 from trainer.components import pretrained
 from trainer.components.assemble import Components, assemble
 from trainer.components.model import build_model
-from trainer.records import folder
+from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 
 FEW = ["batch_size=32", "debug.batches=4", "test=false"]
@@ -23,7 +23,7 @@ GOOGLENET = ["model=torchvision", "model.name=googlenet", "model.image_size=32"]
 
 
 def rows(path: Path) -> list[dict]:
-    return folder.read_metrics(path / "metrics.csv")
+    return read_metrics(path / "metrics.csv")
 
 
 # From a run

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from trainer.components.loss import KNOWN, Criterion
 from trainer.data.augment.mix import Mix
 from trainer.data.tasks import Classification
-from trainer.records import folder
+from trainer.records.metrics import read_metrics
 
 IMAGES = torch.arange(12, dtype=torch.float64)[:, None, None, None].expand(12, 3, 16, 16)
 CLASSES = torch.arange(12)
@@ -61,7 +61,7 @@ def test_validation_never_sees_a_mixture_and_resume_repeats_it(train) -> None:
     stopped = train(*words, "epochs=2", "max_steps=7").folder
     assert train(f"resume={stopped}", "max_steps=null").code == 0
     whole = train(*words, "epochs=2")
-    rows = [folder.read_metrics(f / "metrics.csv")[-1] for f in (stopped, whole.folder)]
+    rows = [read_metrics(f / "metrics.csv")[-1] for f in (stopped, whole.folder)]
     assert rows[0]["valid_loss"] == rows[1]["valid_loss"]
 
 

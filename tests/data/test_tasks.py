@@ -20,7 +20,7 @@ from trainer.data.prepare import Prepare
 from trainer.data.tables.table import bundled_table
 from trainer.data.tasks import Classification, Regression
 from trainer.errors import UserError
-from trainer.records import folder
+from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 
 TWO, TEN, NUMBER = Classification(("no", "yes")), Classification(tuple("0123456789")), Regression(5.0, 2.0)
@@ -77,7 +77,7 @@ def test_regression_figures_are_scikit_learns_in_the_targets_unit() -> None:
 def test_a_regression_run_has_no_accuracy_and_its_test_is_that_of_its_checkpoint(train) -> None:
     done = train("data=diabetes", "model=mlp", "epochs=3", "plots=true")
     assert done.code == 0, done.err
-    rows = folder.read_metrics(done.folder / "metrics.csv")
+    rows = read_metrics(done.folder / "metrics.csv")
     assert not any("accuracy" in name for name in rows[0])
     test = done.results["test"]
     assert test.keys() == {"loss", "mae", "rmse", "r2"}
@@ -157,7 +157,7 @@ def test_predictions_and_probabilities_follow_what_the_model_returns() -> None:
 def test_a_costlier_figure_is_a_column_when_it_is_monitored(figure: str, train) -> None:
     done = train("data=wine", "model=mlp", f"monitor=valid_{figure}", "epochs=2")
     assert done.code == 0, done.err
-    rows = folder.read_metrics(done.folder / "metrics.csv")
+    rows = read_metrics(done.folder / "metrics.csv")
     assert done.results["valid"][figure] == max(row[f"valid_{figure}"] for row in rows)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from trainer.components.assemble import Components, assemble
 from trainer.models.vision import torchvision_model
-from trainer.records import folder
+from trainer.records.metrics import read_metrics
 
 SMALL = ["model=torchvision", "model.weights=none", "model.image_size=32"]
 SHUFFLENET = [*SMALL, "model.name=shufflenet_v2_x0_5"]
@@ -21,7 +21,7 @@ FEW = ["batch_size=16", "debug.batches=3", "test=false"]
 
 
 def rows(path: Path) -> list[dict]:
-    return folder.read_metrics(path / "metrics.csv")
+    return read_metrics(path / "metrics.csv")
 
 
 @pytest.mark.parametrize(

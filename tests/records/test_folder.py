@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from helpers.metrics import metrics_row
 from helpers.runs import REPOSITORY
 from trainer.config.stored import read_choices, read_config
 from trainer.errors import UserError
 from trainer.records import folder
 from trainer.records.folder import RunFolder
+from trainer.records.metrics import read_metrics
 
 CREATE = """
 import sys, time
@@ -66,15 +68,15 @@ def test_an_open_folder_is_locked_and_a_closed_one_is_not() -> None:
 
 def test_metrics_come_back_as_written_and_begin_anew_on_resume() -> None:
     run = RunFolder.create("a")
-    rows = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": None}]
-    run.start_metrics(["epoch", "loss"], rows[:1])
+    rows = [metrics_row(1, valid_loss=0.1 + 0.2), metrics_row(2, valid_loss=None)]
+    run.start_metrics(["valid_loss"], rows[:1])
     run.add_metrics(rows[1])
-    assert folder.read_metrics(run.path / "metrics.csv") == rows
+    assert read_metrics(run.path / "metrics.csv") == rows
     run.close()
     resumed = RunFolder(run.path)
-    resumed.start_metrics(["epoch", "loss"], rows[:1])
+    resumed.start_metrics(["valid_loss"], rows[:1])
     resumed.close()
-    assert folder.read_metrics(run.path / "metrics.csv") == rows[:1]
+    assert read_metrics(run.path / "metrics.csv") == rows[:1]
 
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -192,7 +194,7 @@ def stored_run(name: str, status: str | None, age: float) -> Path:
     path.mkdir(parents=True)
     (path / "config.yaml").write_text("epochs: 1\n")
     if status:
-        (path / "results.json").write_text(json.dumps({"status": status}))
+        (path / "results.json").write_text(json.dumps({"status": status, "epochs": 1}))
     then = time.time() - age
     os.utime(path / "config.yaml", (then, then))
     return path

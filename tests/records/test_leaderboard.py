@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from helpers.sweeps import TINY, rows, table
 from trainer.records import leaderboard
 from trainer.records.leaderboard import Group, Row, group_table, grouped, ranked, winners
 from trainer.records.ledger import Entry
+from trainer.records.results import Results
 
 
 def row(number: int, value: float | None, state: str = "done", monitor: str = "valid_loss", **varies: Any) -> Row:
     entry = Entry(number, f"id{number}", f"{number:03}-x", varies, {"monitor": monitor, "epochs": 3}, {}, [], state)
     part, _, name = monitor.partition("_")
-    found = {} if value is None else {part: {name: value}, "best_epoch": 2, "epochs": 3, "seconds": {"total": 0.5}}
-    return Row(entry, monitor, found)
+    results = Results("completed", epochs=3, best_epoch=2, seconds={"total": 0.5})
+    return Row(entry, monitor, None if value is None else replace(results, **{part: {name: value}}))
 
 
 def order(rows: list[Row]) -> list[int]:

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from helpers.metrics import metrics_row, write_metrics
 from helpers.sweeps import TINY, places, table
 from trainer.records.leaderboard import Row
 from trainer.records.ledger import Entry
+from trainer.records.results import Results
 from trainer.report import charts, leaderboard_page
 from trainer.report.leaderboard_page import Page
 
@@ -52,10 +54,9 @@ def made(number: int, value: float | None, state: str = "done", name: str = "", 
     stored = {"monitor": "valid_accuracy", "epochs": 3, "seed": number}
     Path(f"{number:03}-x").mkdir(exist_ok=True)
     if value is not None:
-        rows = [f"{epoch},{1 / epoch},{0.5 / epoch},{value * epoch / 3}" for epoch in (1, 2, 3)]
-        text = "\n".join(["epoch,train_loss,valid_loss,valid_accuracy", *rows, ""])
-        Path(f"{number:03}-x", "metrics.csv").write_text(text)
-    results = {} if value is None else {"valid": {"accuracy": value}, "epochs": 3, "best_epoch": 3}
+        rows = [(n, {"train_loss": 1 / n, "valid_loss": 0.5 / n, "valid_accuracy": value * n / 3}) for n in (1, 2, 3)]
+        write_metrics(Path(f"{number:03}-x"), [metrics_row(n, **values) for n, values in rows])
+    results = None if value is None else Results("completed", valid={"accuracy": value}, epochs=3, best_epoch=3)
     return Row(Entry(number, f"id{number}", name, varies, stored, {}, [], state), "valid_accuracy", results)
 
 
@@ -199,12 +200,12 @@ def test_it_is_drawn_now_and_then_while_jobs_end(monkeypatch: pytest.MonkeyPatch
 
 def test_long_curves_are_thinned() -> None:
     made(0, 0.5)
-    lines = [f"{epoch},{epoch},1,0.5" for epoch in range(1, 5001)]
-    Path("000-x/metrics.csv").write_text("\n".join(["epoch,train_loss,valid_loss,valid_accuracy", *lines, ""]))
+    rows = [metrics_row(n, train_loss=n, valid_loss=1.0, valid_accuracy=0.5) for n in range(1, 5001)]
+    write_metrics(Path("000-x"), rows)
     text = draw([made_again()]).read_text()
     assert len(text) < 30_000
-    assert "[1.0,1.0]" in text
-    assert "[5000.0,5000.0]" in text
+    assert "[1,1.0]" in text
+    assert "[5000,5000.0]" in text
 
 
 def made_again() -> Row:

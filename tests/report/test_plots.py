@@ -7,25 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.metrics import metrics_row
 from helpers.pictures import pixels
 from trainer.data.tasks import Classification
+from trainer.records.metrics import MetricsRow
 from trainer.report import console as console_module
 from trainer.report import plots
 from trainer.report.console import Console, StatusBar
 
 
-def history(epochs: int, **changed: float | None) -> list[dict]:
-    return [
-        {
-            "epoch": n,
-            "train_loss": 2.0 / n,
-            "valid_loss": 2.2 / n,
-            "train_accuracy": 1 - 0.9 / n,
-            "valid_accuracy": 1 - 0.95 / n,
-            **changed,
-        }
-        for n in range(1, epochs + 1)
-    ]
+def history(epochs: int, **changed: float | None) -> list[MetricsRow]:
+    rows = []
+    for n in range(1, epochs + 1):
+        values = {"train_loss": 2.0 / n, "valid_loss": 2.2 / n, "train_accuracy": 1 - 0.9 / n}
+        rows.append(metrics_row(n, **{**values, "valid_accuracy": 1 - 0.95 / n, **changed}))
+    return rows
 
 
 @pytest.mark.parametrize("epochs", [1, 200])

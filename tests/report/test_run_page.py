@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import math
 import re
 import shlex
 import shutil
@@ -18,6 +19,7 @@ import torch
 from PIL import Image
 
 from helpers.datasets import images
+from helpers.metrics import metrics_row, write_metrics
 from helpers.runs import trained
 from trainer import cli
 from trainer.errors import UserError
@@ -28,6 +30,7 @@ from trainer.report.run_page import html, write_page
 from trainer.run import details
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
+HEADER = "epoch,step,lr,valid_loss,seconds,samples_per_second"
 EVIL = "</script><b onmouseover=x>\"'&<img src=http://evil.example/x onerror=alert(1)>"
 
 
@@ -205,7 +208,8 @@ def test_whatever_stands_in_the_folder_is_text(copy: Path) -> None:
         mistake |= {"true": EVIL, "predicted": EVIL}
     mistakes[0]["image"] = 'x" onerror="alert(1)'
     change(copy / "details.json", mistakes=mistakes)
-    (copy / "metrics.csv").write_text(f'epoch,"{EVIL.replace(chr(34), chr(34) * 2)}",valid_loss\n1,2,3\n2,3,nan\n')
+    rows = [metrics_row(n, **{f"valid_{EVIL}": 2.0, "valid_loss": loss}) for n, loss in ((1, 3.0), (2, math.nan))]
+    write_metrics(copy, rows)
     place = copy.rename(copy.with_name("<b>run"))
     page = Page(write_page(place).read_text())
     names = [tag for tag, _ in page.elements]
@@ -227,7 +231,7 @@ def test_whatever_stands_in_the_folder_is_text(copy: Path) -> None:
         ("config.yaml", "[1, 2]", "expected a configuration, found list"),
         ("config.yaml", "a: [", "not readable"),
         ("config.yaml", f"seed: 0x{'f' * 9000}\n", "not readable: a whole number of 36,000 bits"),
-        ("metrics.csv", f"epoch,valid_loss\n1,{'9' * 200_000}\n", "not readable (field larger than field limit"),
+        ("metrics.csv", f"{HEADER}\n1,1,0.1,{'9' * 200_000},1,1\n", "not readable (field larger than field limit"),
         ("config.yaml", "!!python/object/apply:os.system ['touch canary']", "not readable"),
         ("results.json", "[" * 100_000, "not readable as JSON"),
         ("results.json", '{"status": "comp', "not readable as JSON"),
@@ -237,8 +241,11 @@ def test_whatever_stands_in_the_folder_is_text(copy: Path) -> None:
         ("results.json", '{"status": "x", "test": {"confusion_matrix": [[1, 2]]}}', "does not fit test.per_class"),
         ("results.json", '{"status": "x", "epochs": 1' + "0" * 400 + "}", "epochs is out of range"),
         ("results.json", '{"status": "x", "epochs": 1' + "0" * 5000 + "}", "not readable as JSON"),
-        ("metrics.csv", "epoch,valid_loss\n1,abc\n", "not readable"),
-        ("metrics.csv", "epoch,valid_loss\n1,2,3,4\n", "not readable"),
+        ("metrics.csv", "epoch,valid_loss\n1,2\n", "not readable (its columns are not those of a metrics.csv)"),
+        ("metrics.csv", f"{HEADER}\n1,1,0.1,abc,1,1\n", "not readable"),
+        ("metrics.csv", f"{HEADER}\n1.5,1,0.1,2,1,1\n", "not readable"),
+        ("metrics.csv", f"{HEADER}\n1,1,nan,2,1,1\n", "not readable (lr is out of range)"),
+        ("metrics.csv", f"{HEADER}\n1,2,3,4\n", "not readable (a row of 4 cells under 6 columns)"),
         ("details.json", '{"mistakes": [{"image": 3}]}', "mistakes.image is of type int"),
         ("details.json", " " * 20_000_001, "more than the 20,000,000 accepted"),
         ("evaluation-1.json", '{"part": 3}', "evaluation-1.json: not as this program writes it: part is of type int"),
@@ -344,7 +351,7 @@ def test_pictures_that_a_run_left_out_are_drawn(tmp_path: Path, capfd) -> None:
 def test_pictures_are_not_drawn_through_a_link(copy: Path, tmp_path: Path) -> None:
     (copy / "curves.png").unlink()
     (copy / "curves.png").symlink_to(tmp_path / "elsewhere")
-    (copy / "metrics.csv").write_text("step\n1\n2\n")  # none of the columns that are drawn
+    write_metrics(copy, [metrics_row(1, valid_mae=1.0)])  # none of the columns that are drawn
     assert cli.guarded(lambda: cli.run_trainer(["report", str(copy)])) == 0
     assert not (tmp_path / "elsewhere").exists()
     assert not (copy / "curves.png").is_symlink()
@@ -397,9 +404,7 @@ def test_the_page_repeats_this_run(copy: Path, sweep) -> None:
         typed = f"train data=iris model=mlp 'model.hidden={hidden}' optim.lr={rate} trial=3 epochs=1 threads=1"
         assert repeat(job) == typed
     again = trained(copy.parent, *shlex.split(typed)[1:], "plots=false")
-    assert record.read(again).results["valid"] == record.read(jobs[1]).results["valid"]
-    change(jobs[0] / "results.json", overrides=None)  # as an older version wrote it
-    assert repeat(jobs[0]) is None
+    assert record.read(again).results.valid == record.read(jobs[1]).results.valid
     change(copy / "results.json", overrides=["resume=outputs/latest", "epochs=3"])
     assert repeat(copy) is None
 

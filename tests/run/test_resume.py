@@ -19,6 +19,7 @@ import torch
 from helpers.runs import REPOSITORY
 from helpers.trees import same_tree
 from trainer.records import folder
+from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 
 # Dropout, BatchNorm-free and with it, augmentation, momentum, a schedule per step, validation inside epochs.
@@ -180,7 +181,7 @@ def test_more_epochs_are_free_where_the_schedule_has_no_length(stopped: Path, tr
     done = train(f"resume={stopped}", "epochs=4")
     assert done.code == 0
     assert done.results["epochs"] == 4
-    assert [row["epoch"] for row in folder.read_metrics(stopped / "metrics.csv")] == [1, 2, 3, 4]
+    assert [row["epoch"] for row in read_metrics(stopped / "metrics.csv")] == [1, 2, 3, 4]
 
 
 def test_more_epochs_equal_a_run_of_that_length(stopped: Path, train) -> None:
@@ -205,14 +206,14 @@ def test_epochs_matter_to_a_schedule_with_a_length(train) -> None:
     assert "epochs=4" in train(f"resume={stopped}", "epochs=4").err
     forced = train(f"resume={stopped}", "epochs=4", "resume_force=true")
     assert forced.code == 0
-    rows = folder.read_metrics(stopped / "metrics.csv")
+    rows = read_metrics(stopped / "metrics.csv")
     assert len(rows) == 4
     assert rows[-1]["lr"] < rows[2]["lr"] < 1e-3  # the longer cosine, from where it would be; it never climbs
 
 
 def test_force_changes_the_optimizer_settings(stopped: Path, train) -> None:
     assert train(f"resume={stopped}", "epochs=3", "optim.lr=0.5", "resume_force=true").code == 0
-    assert folder.read_metrics(stopped / "metrics.csv")[-1]["lr"] == 0.5
+    assert read_metrics(stopped / "metrics.csv")[-1]["lr"] == 0.5
 
 
 def test_a_flipped_bit_is_found_and_the_checkpoint_before_it_used(stopped: Path, train) -> None:

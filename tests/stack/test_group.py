@@ -13,7 +13,7 @@ from helpers.faulty_models import write_patient
 from helpers.runs import CompletedCommand
 from helpers.stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
 from helpers.sweeps import Server, ledger, places, results, states, table
-from trainer.records.folder import read_metrics
+from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 
 IRIS = (*DOUBLE, "data=iris", "model=mlp", "model.hidden=[8]", "test=false")

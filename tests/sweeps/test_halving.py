@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.faulty_models import FAULTY, write, write_faulty
+from helpers.metrics import metrics_row, write_metrics
 from helpers.sweeps import NEEDS_PROC, TINY, all_weights, gone, places, results, rows, states, table, weights
 from helpers.trees import same_tree
 from trainer.config.keys import HalvingConfig
@@ -146,7 +147,7 @@ def test_jobs_without_a_value_are_not_ranked_by_their_numbers() -> None:
     run(HalvingConfig(2, 2), entries, Path(), lambda some, at: True, lambda entry, at: ended.append(entry), said.append)
     assert not ended
     assert said == ["halving    no job has a valid_auroc after epoch 2: all go on"]
-    write("002/metrics.csv", "epoch,valid_auroc\n2,0.5\n")
+    write_metrics(Path("002"), [metrics_row(2, valid_auroc=0.5)])
     assert [entry.number for entry in losers(entries, Path(), 2, 2)] == [1, 3]
     assert value_at(Path("002"), "valid_auroc", 1) is None
 

@@ -6,18 +6,22 @@ import importlib.util
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from helpers.metrics import metrics_row
 from helpers.runs import trained
 from helpers.trees import same_tree
 from trainer import cli
 from trainer.commands.train import run_train
 from trainer.config.keys import LoggerConfig
-from trainer.records import folder
+from trainer.data.metrics import SplitReport
+from trainer.records.metrics import read_metrics
+from trainer.records.results import Results
 from trainer.trackers.base import SafeTracker, external_destination, final_figures, problems
 from trainer.training import checkpoint
 
@@ -48,7 +52,7 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_tensorboard_has_every_row_and_the_final_figures(board: Path) -> None:
-    found, rows = scalars(board), folder.read_metrics(board / "metrics.csv")
+    found, rows = scalars(board), read_metrics(board / "metrics.csv")
     for tag, column in (("loss/train", "train_loss"), ("accuracy/valid", "valid_accuracy"), ("lr", "lr")):
         assert found[tag] == [(int(row["step"]), pytest.approx(row[column], rel=1e-6)) for row in rows]
     results = json.loads((board / "results.json").read_text())
@@ -88,7 +92,7 @@ def test_the_logger_may_change_on_resume(plain: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(plain, tmp_path / "run"))
     assert cli.guarded(lambda: run_train([f"resume={run}", "epochs=5", "logger=tensorboard"])) == 0
     steps = [step for step, _ in scalars(run)["loss/train"]]
-    assert steps == [int(row["step"]) for row in folder.read_metrics(run / "metrics.csv")][3:]
+    assert steps == [int(row["step"]) for row in read_metrics(run / "metrics.csv")][3:]
 
 
 def test_a_run_from_before_there_were_loggers_is_resumed(plain: Path, tmp_path: Path) -> None:
@@ -130,8 +134,8 @@ def test_a_tracker_that_fails_is_off_and_told_once() -> None:
     tracker = Failing()
     guarded = SafeTracker("tensorboard", lambda: tracker, notes.append)
     for step in (1, 2, 3):
-        guarded.row({"step": step, "train_loss": None, "valid_loss": 1.0})
-    guarded.end({"status": "completed"})
+        guarded.row(metrics_row(step, train_loss=None, valid_loss=1.0))
+    guarded.end(Results("completed"))
     assert tracker.rows == 2
     assert notes == ["logger=tensorboard failed and is off from here on: no space left on device"]
 
@@ -145,7 +149,7 @@ def test_a_run_outlives_its_tracker(tmp_path: Path, capfd) -> None:
     out, err = capfd.readouterr()
     assert err.count("logger=tensorboard failed and is off from here on") == 1
     assert "Traceback" not in out + err
-    assert len(folder.read_metrics(run / "metrics.csv")) == 4
+    assert len(read_metrics(run / "metrics.csv")) == 4
 
 
 @pytest.mark.parametrize(
@@ -179,8 +183,9 @@ def test_a_stored_configuration_sends_nothing_anywhere(plain: Path, tmp_path: Pa
 
 
 def test_final_figures_are_numbers() -> None:
-    results = {"parameters": {"total": 5}, "seconds": {"total": 1.5}, "test": {"accuracy": 0.5, "per_class": []}}
-    assert final_figures(results) == {"test_accuracy": 0.5, "parameters": 5.0, "seconds": 1.5}
+    results = Results("completed", epochs=3, test=SplitReport({"accuracy": 0.5, "auroc": None}))
+    results = replace(results, parameters={"total": 5}, seconds={"total": 1.5})
+    assert final_figures(results) == {"test_accuracy": 0.5, "epochs": 3.0, "parameters": 5.0, "seconds": 1.5}
 
 
 def test_csv_needs_nothing() -> None:
@@ -191,7 +196,7 @@ def test_csv_needs_nothing() -> None:
 def test_mlflow_has_parameters_metrics_and_the_end(tmp_path: Path) -> None:
     run = trained(tmp_path, *WORDS, "logger=mlflow")
     database = sqlite3.connect(tmp_path / "outputs" / "mlflow.db")
-    rows = folder.read_metrics(run / "metrics.csv")
+    rows = read_metrics(run / "metrics.csv")
     logged = database.execute("select step, value from metrics where key = 'valid_loss' order by step").fetchall()
     assert logged == [(int(row["step"]), pytest.approx(row["valid_loss"])) for row in rows]
     assert database.execute("select value from params where key = 'optim.lr'").fetchall() == [("0.001",)]

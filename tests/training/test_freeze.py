@@ -15,7 +15,7 @@ from trainer.components.optimizer import build_optimizer
 from trainer.errors import UserError
 from trainer.models.lenet import LeNet5
 from trainer.models.vision import torchvision_model
-from trainer.records import folder
+from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 from trainer.training.freeze import freeze
 
@@ -253,7 +253,7 @@ def test_the_schedule_scales_all_rates_and_the_table_tells_the_heads(schedule: s
         build_optimizer.step()
         seen.append(build_optimizer.param_groups[0]["lr"])
         by_hand.step()
-    written = [row["lr"] for row in folder.read_metrics(done.folder / "metrics.csv")]
+    written = [row["lr"] for row in read_metrics(done.folder / "metrics.csv")]
     assert written == pytest.approx(seen[2::3], rel=1e-9)
     groups = last(done.folder)["optimizer"]["param_groups"]
     shares = [group["lr"] / groups[0]["lr"] for group in groups if schedule != "cosine"]  # which ends at 0

@@ -15,7 +15,7 @@ from helpers.runs import CompletedCommand
 from trainer.data.dataset import load
 from trainer.data.sources import digits
 from trainer.models.lenet import LeNet5
-from trainer.records.folder import read_metrics
+from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 
 SMALL = ["model=ann", "optim=sgd", "batch_size=32", "debug.batches=5", "test=false"]  # 5 steps an epoch

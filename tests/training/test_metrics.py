@@ -65,21 +65,21 @@ def test_the_report_is_scikit_learns() -> None:
     each = sk.precision_recall_fscore_support(targets, predicted, labels=labels, zero_division=0)
     mean = sk.precision_recall_fscore_support(targets, predicted, labels=labels, average="macro", zero_division=0)
     for i, metric in enumerate(("precision", "recall", "f1")):
-        np.testing.assert_allclose([report["per_class"][label][metric] for label in labels], each[i], atol=1e-6)
-        assert report[metric] == pytest.approx(mean[i], abs=1e-6)
-    assert [report["per_class"][label]["total"] for label in labels] == each[3].tolist()
-    assert report["accuracy"] == sk.accuracy_score(targets, predicted)
-    assert report["confusion_matrix"] == sk.confusion_matrix(targets, predicted, labels=range(12)).tolist()
-    assert report["top5_accuracy"] == pytest.approx(
+        np.testing.assert_allclose([getattr(report.per_class[label], metric) for label in labels], each[i], atol=1e-6)
+        assert report.metrics[metric] == pytest.approx(mean[i], abs=1e-6)
+    assert [report.per_class[label].total for label in labels] == each[3].tolist()
+    assert report.metrics["accuracy"] == sk.accuracy_score(targets, predicted)
+    assert report.confusion_matrix == sk.confusion_matrix(targets, predicted, labels=range(12)).tolist()
+    assert report.metrics["top5_accuracy"] == pytest.approx(
         sk.top_k_accuracy_score(targets, logits.numpy(), k=5, labels=range(12))
     )
-    assert [entry["class"] for entry in report["per_class"]] == list(names)
+    assert [entry.name for entry in report.per_class] == list(names)
 
 
 def test_a_class_without_samples_has_no_figures() -> None:
     logits, targets = outputs_and_targets(3, 2)
-    absent = Classification(("a", "b", "c")).report(logits, targets, 0.5)["per_class"][2]
-    assert absent == {
+    absent = Classification(("a", "b", "c")).report(logits, targets, 0.5).per_class[2]
+    assert absent.to_dict() == {
         "class": "c",
         "correct": 0,
         "total": 0,
@@ -98,13 +98,13 @@ def test_auroc_is_scikit_learns(outputs: int, spread: int) -> None:
     logits *= spread  # changes no order, so it must not change the figure; a sigmoid in float32 ends at 17
     report = Classification(("no", "yes")).report(logits, targets, 0.5)
     score = logits[:, 0] if outputs == 1 else logits[:, 1] - logits[:, 0]
-    assert report["auroc"] == pytest.approx(sk.roc_auc_score(targets, score), abs=1e-6)
-    assert report["accuracy"] == sk.accuracy_score(targets, score > 0)
+    assert report.metrics["auroc"] == pytest.approx(sk.roc_auc_score(targets, score), abs=1e-6)
+    assert report.metrics["accuracy"] == sk.accuracy_score(targets, score > 0)
 
 
 def test_auroc_of_one_class_is_null() -> None:
     logits, _ = outputs_and_targets(1, 2)
-    assert Classification(("no", "yes")).report(logits, torch.ones(N, dtype=torch.int64), 0.5)["auroc"] is None
+    assert Classification(("no", "yes")).report(logits, torch.ones(N, dtype=torch.int64), 0.5).metrics["auroc"] is None
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(job) -> None:

@@ -12,7 +12,7 @@ from torch.optim import SGD
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.lr_scheduler import LRScheduler
 
-from trainer.records.folder import read_metrics
+from trainer.records.metrics import read_metrics
 
 # 96 samples in batches of 32 make 3 steps an epoch; a row of metrics.csv after each of 18 steps.
 STEPS, PER_EPOCH = 18, 3

@@ -13,7 +13,8 @@ from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau
 
 from trainer.components.targets import SCHEDULE_LENGTHS, call, resolve
 from trainer.config.keys import ComponentConfig
-from trainer.config.schema import DIRECTIONS, Config, Duration
+from trainer.config.schema import Config, Duration
+from trainer.data.metrics import DIRECTIONS
 from trainer.errors import UserError, show
 from trainer.training.freeze import head_path, within
 from trainer.training.schedule import Schedule

@@ -61,6 +61,12 @@ def leaves_of(tree: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
+def value_at(tree: Any, path: str) -> Any:
+    """Return the value of a dotted key in nested dicts; None if there is none."""
+    value = _find(tree, path)
+    return None if value is _ABSENT else value
+
+
 def plain(tree: DictConfig, *, resolve: bool) -> dict[str, Any]:
     """A tree as dicts, lists and values."""
     return cast(dict[str, Any], OmegaConf.to_container(tree, resolve=resolve))

@@ -31,15 +31,8 @@ from trainer.config.keys import (
     key,
 )
 from trainer.config.values import convert
+from trainer.data.metrics import DIRECTIONS
 from trainer.errors import Problem, did_you_mean, show
-
-# The columns of metrics.csv that `monitor` may name, for all tasks at once, and which way is better.
-DIRECTIONS = {
-    **{f"{part}_loss": "min" for part in ("train", "valid")},
-    **{f"{part}_accuracy": "max" for part in ("train", "valid")},
-    **{f"valid_{metric}": "max" for metric in ("f1", "auroc", "balanced_accuracy", "r2")},
-    **{f"valid_{metric}": "min" for metric in ("mae", "rmse")},
-}
 
 
 @dataclass

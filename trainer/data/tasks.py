@@ -6,14 +6,13 @@ Shape letters: R runs (absent where one run trains alone), B samples of a batch,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from trainer.data.metrics import TOP_K, ClassReport, SplitReport, columns, costly
 from trainer.errors import UserError
 
-TOP_K = 5
 INEXACT = 0.02  # of a sum of probabilities in 16 bits
 
 
@@ -23,7 +22,7 @@ class Classification:
 
     Attributes:
         classes: names in label order; two make the task binary, with class 1 as the positive one.
-        extra: figures of validation beyond accuracy, costlier, computed only when monitored.
+        extra: costly metrics that are computed at every validation because one of them is monitored.
         output: what the model returns: logits, probabilities or log_probabilities.
     """
 
@@ -31,7 +30,7 @@ class Classification:
     extra: tuple[str, ...] = ()
     output: str = "logits"
 
-    EXTRAS = ("f1", "auroc", "balanced_accuracy")
+    EXTRAS = tuple(costly("classification"))
 
     @property
     def name(self) -> str:
@@ -39,9 +38,8 @@ class Classification:
 
     @property
     def columns(self) -> list[str]:
-        """Of metrics.csv, between learning rate and seconds."""
-        extra = [f"valid_{name}" for name in self.extra]
-        return ["train_loss", "train_accuracy", "valid_loss", "valid_accuracy", *extra]
+        """Columns of metrics.csv between learning rate and seconds."""
+        return columns("classification", self.extra)
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Class index [...] of outputs [..., C]; with one output, 1 where the probability is above 0.5."""
@@ -104,18 +102,21 @@ class Classification:
             UserError: the outputs are not what `model.output` says.
         """
         self.check(outputs_NC)
-        found: dict[str, float | None] = {"accuracy": self.correct(outputs_NC, targets_N).item() / len(targets_N)}
+        metrics: dict[str, float | None] = {"accuracy": self.correct(outputs_NC, targets_N).item() / len(targets_N)}
         if self.extra:
             report = self.report(outputs_NC, targets_N, 0.0)
-            found |= {name: report[name] for name in self.extra}
-        return found
+            metrics |= {name: report.metrics[name] for name in self.extra}
+        return metrics
 
-    def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float) -> dict[str, Any]:
-        """The `test` block of results.json; shares are fractions, and null where a class has no sample.
-
-        Targets may be class probabilities [N, C]: the likeliest class is the right one.
+    def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float | None) -> SplitReport:
+        """Return everything that is measured on a whole split.
 
         `precision`, `recall` and `f1` are means over the classes that have samples; so is `auroc`, one against rest.
+
+        Args:
+            outputs_NC: [N, C], or [N, 1] for two classes.
+            targets_N: class indices [N], or class probabilities [N, C], of which the likeliest class is the right one.
+            loss: taken into the report as it is.
 
         Raises:
             UserError: the outputs are not what `model.output` says.
@@ -130,10 +131,10 @@ class Classification:
         predicted_N = self.predictions(outputs_NC)
         confusion = tm.multiclass_confusion_matrix(predicted_N, targets_N, num_classes)
         totals, correct = confusion.sum(1).tolist(), confusion.diag().tolist()
-        report: dict[str, Any] = {"loss": loss, "accuracy": sum(correct) / len(targets_N)}
+        metrics: dict[str, float | None] = {"loss": loss, "accuracy": sum(correct) / len(targets_N)}
         if num_classes > 2 * TOP_K:
             top = outputs_NC.topk(TOP_K, dim=1).indices
-            report[f"top{TOP_K}_accuracy"] = (top == targets_N[:, None]).any(1).sum().item() / len(targets_N)
+            metrics[f"top{TOP_K}_accuracy"] = (top == targets_N[:, None]).any(1).sum().item() / len(targets_N)
         per_class = {
             "precision": tm.multiclass_precision(predicted_N, targets_N, num_classes, average="none"),
             "recall": tm.multiclass_recall(predicted_N, targets_N, num_classes, average="none"),
@@ -141,23 +142,20 @@ class Classification:
         }
         present = torch.tensor(totals) > 0
         for name, values in per_class.items():
-            report[name] = values[present].double().mean().item()
-        report["balanced_accuracy"] = report["recall"]
-        if num_classes == 2:
-            report["threshold"] = 0.5
-        report["auroc"] = self._auroc(outputs_NC, targets_N) if bool(present.all()) else None
-        report["per_class"] = [
-            {
-                "class": name,
-                "correct": correct[i],
-                "total": totals[i],
-                "accuracy": correct[i] / totals[i] if totals[i] else None,
+            metrics[name] = values[present].double().mean().item()
+        metrics["balanced_accuracy"] = metrics["recall"]
+        metrics["auroc"] = self._auroc(outputs_NC, targets_N) if bool(present.all()) else None
+        classes = [
+            ClassReport(
+                name,
+                correct[i],
+                totals[i],
+                correct[i] / totals[i] if totals[i] else None,
                 **{metric: values[i].item() if totals[i] else None for metric, values in per_class.items()},
-            }
+            )
             for i, name in enumerate(self.classes)
         ]
-        report["confusion_matrix"] = confusion.tolist()
-        return report
+        return SplitReport(metrics, 0.5 if num_classes == 2 else None, classes, confusion.tolist())
 
     def _auroc(self, outputs_NC: Tensor, targets_N: Tensor) -> float:
         """Of ranks: probabilities of a confident model saturate, and what differed becomes a tie."""
@@ -195,9 +193,13 @@ class Regression:
     extra: tuple[str, ...] = ()
     output: str = "logits"
 
-    EXTRAS = ("mae", "rmse", "r2")
+    EXTRAS = tuple(costly("regression"))
     name = "regression"
-    columns: ClassVar = ["train_loss", "valid_loss", "valid_mae", "valid_rmse", "valid_r2"]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of metrics.csv between learning rate and seconds."""
+        return columns("regression")
 
     def correct(self, outputs: Tensor, targets: Tensor) -> None:
         """No answer is right or wrong here."""
@@ -216,9 +218,13 @@ class Regression:
             "r2": (1 - errors.square().sum() / spread).item() if spread > 0 else None,
         }
 
-    def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float) -> dict[str, Any]:
-        """The `test` block of results.json."""
-        return {"loss": loss, **self.figures(outputs_NC, targets_N)}
+    def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float | None) -> SplitReport:
+        """Return everything that is measured on a whole split, for outputs [N, 1] and targets [N].
+
+        Args:
+            loss: taken into the report as it is.
+        """
+        return SplitReport({"loss": loss, **self.figures(outputs_NC, targets_N)})
 
 
 Task = Classification | Regression

@@ -16,6 +16,7 @@ from trainer.config.keys import AugmentConfig, EmaConfig, ScheduleConfig
 from trainer.config.schema import Config
 from trainer.data.loader import DataCache
 from trainer.errors import UserError
+from trainer.records.metrics import MetricsRow
 from trainer.report.findings import Report
 from trainer.run.measure import measure
 from trainer.signals import Signals
@@ -105,7 +106,7 @@ def overfit(report: Report, config: Config, shared: DataCache, signals: Signals)
     if not history:
         report.skipped["one batch"] = f"no epoch of it was done in {60 * OVERFIT_MINUTES:.0f} s"
         return
-    first, last = history[0]["valid_loss"], history[-1]["valid_loss"]
+    first, last = history[0].valid_loss, history[-1].valid_loss
     told = f"loss {first:.4g} after the first step, {last:.4g} after {parts.state.step}"
     report.fact("training", one_batch=outcome.status, one_batch_steps=parts.state.step, one_batch_loss=last)
     if outcome.status == "completed":
@@ -143,5 +144,5 @@ class _Silent:
     def advance(self, state: RunState, batches: int, samples: int) -> None:
         pass
 
-    def row(self, row: dict[str, Any], best: bool) -> None:
+    def row(self, row: MetricsRow, best: bool) -> None:
         pass

@@ -13,6 +13,7 @@ from trainer.inference.checkpoint import LoadedCheckpoint, open_for_verb
 from trainer.inference.evaluation import Evaluation
 from trainer.inference.predictor import stored_calibration
 from trainer.inference.result import EvaluationResult, document, ensemble, write
+from trainer.records.details import EvaluationRecord
 from trainer.signals import Signals
 from trainer.training import calibration
 from trainer.training.calibration import Calibration
@@ -43,7 +44,7 @@ class WrittenEvaluation:
 
     judged: EvaluationResult
     calibration: Calibration | None
-    content: dict[str, Any]
+    content: EvaluationRecord
     path: Path
     epoch: int
 
@@ -81,14 +82,14 @@ def evaluate_run(
         known = _calibrate(opened, evaluation, signals)
     judged = evaluation.part(asked.part, signals)
     data = evaluation.config.data
-    about = {
+    about: dict[str, Any] = {
         "run": str(opened.path.resolve()),
         "epoch": opened.epoch,
         "step": opened.step,
         "data": {"_target_": data.target, "root": data.root, "path": data.arguments.get("path")},
         "overrides": list(asked.words),
     }
-    return _written(judged, known, document(judged, known, about), opened.folder, "evaluation", opened.epoch)
+    return _written(judged, known, document(judged, known, **about), opened.folder, "evaluation", opened.epoch)
 
 
 def _calibrate(opened: LoadedCheckpoint, evaluation: Evaluation, signals: Signals) -> Calibration:
@@ -111,20 +112,20 @@ def evaluate_together(done: Sequence[WrittenEvaluation]) -> WrittenEvaluation:
         RunFailed: a file could not be written.
     """
     judged = ensemble([each.judged for each in done], [each.calibration for each in done])
-    about = {"run": [each.content["run"] for each in done], "data": done[0].content["data"]}
-    return _written(judged, None, document(judged, None, about), Path(), "evaluation-ensemble", 0)
+    about: dict[str, Any] = {"run": [str(each.content.run) for each in done], "data": done[0].content.data}
+    return _written(judged, None, document(judged, None, **about), Path(), "evaluation-ensemble", 0)
 
 
 def _written(
-    judged: EvaluationResult, known: Calibration | None, content: dict[str, Any], folder: Path, stem: str, epoch: int
+    judged: EvaluationResult, known: Calibration | None, content: EvaluationRecord, folder: Path, stem: str, epoch: int
 ) -> WrittenEvaluation:
     path = write(content, folder, stem)
-    found = content["calibration"]
+    found = content.calibration
     if found is not None:
         from trainer.report import plots
 
-        curves = {"as it is": found["uncalibrated"]["bins"]}
-        if found["calibrated"] is not None:
-            curves[f"temperature {found['calibrated']['temperature']:.3f}"] = found["calibrated"]["bins"]
+        curves = {"as it is": found.uncalibrated.bins}
+        if found.calibrated is not None:
+            curves[f"temperature {found.calibrated.temperature:.3f}"] = found.calibrated.bins
         plots.reliability(path.with_suffix(".png"), curves)
     return WrittenEvaluation(judged, known, content, path, epoch)

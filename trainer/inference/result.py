@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from trainer import __version__
+from trainer.data.metrics import SplitReport
 from trainer.data.tasks import Classification, Regression, Task
 from trainer.errors import RunFailed, UserError
 from trainer.files import write_atomically
-from trainer.training.calibration import Calibration, Reliability, log_probabilities, reliability
-
-FORMAT = 1
+from trainer.records.details import CalibrationReport, EvaluationRecord, Reliability, ScaledReliability
+from trainer.training.calibration import Calibration, log_probabilities, reliability
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class EvaluationResult:
     """What came out of an evaluation.
 
     Attributes:
-        report: as the `test` block of results.json.
+        report: the metrics of the split.
         own: whether the data is what the run was trained on; `part` is a part of it.
         identity: the same for two evaluations of the same samples in the same order.
     """
@@ -37,7 +37,7 @@ class EvaluationResult:
     identity: str
     outputs_NC: Tensor
     targets_N: Tensor
-    report: dict[str, Any]
+    report: SplitReport
 
     def probabilities(self, calibration: Calibration | None = None) -> Tensor:
         """[N, classes], or of a regression the values [N, 1]; in float64."""
@@ -89,45 +89,47 @@ def ensemble(judged: Sequence[EvaluationResult], calibrations: Sequence[Calibrat
         task: Task = replace(first.task, output="probabilities", extra=())
     else:
         task = Regression(0.0, 1.0)
-    report = task.report(mean_NC, first.targets_N, 0.0) | {"loss": None}
+    report = task.report(mean_NC, first.targets_N, None)
     return replace(first, name=f"ensemble of {len(judged)}", task=task, outputs_NC=mean_NC, report=report)
 
 
-def document(judged: EvaluationResult, calibration: Calibration | None, about: dict[str, Any]) -> dict[str, Any]:
-    """evaluation-<n>.json.
+def document(judged: EvaluationResult, calibration: Calibration | None, **about: Any) -> EvaluationRecord:
+    """Return the content of evaluation-<n>.json.
 
     Args:
-        about: what was evaluated on what.
+        about: fields of EvaluationRecord that say which run was evaluated on which data.
     """
     plain, mended = judged.reliability(), judged.reliability(calibration) if calibration else None
     found = None
     if plain is not None:
-        found = {"uncalibrated": plain.to_dict(), "calibrated": None}
+        scaled = None
         if calibration is not None and mended is not None:
-            found["calibrated"] = {"temperature": calibration.temperature, **mended.to_dict()}
-    return {
-        "format": FORMAT,
+            scaled = ScaledReliability(**vars(mended), temperature=calibration.temperature)
+        found = CalibrationReport(plain, scaled)
+    comparable = judged.plain(calibration)
+    return EvaluationRecord(
+        part=judged.part,
+        samples=len(judged.targets_N),
+        test=judged.report,
+        own_data=judged.own,
+        calibration=found,
+        versions={"trainer": __version__, "torch": str(torch.__version__)},
+        nll=comparable.get("nll"),
+        mse=comparable.get("mse"),
         **about,
-        "part": judged.part,
-        "own_data": judged.own,
-        "samples": len(judged.targets_N),
-        "test": judged.report,
-        **judged.plain(calibration),
-        "calibration": found,
-        "versions": {"trainer": __version__, "torch": str(torch.__version__)},
-    }
+    )
 
 
-def write(content: dict[str, Any], folder: Path, stem: str = "evaluation") -> Path:
+def write(content: EvaluationRecord, folder: Path, stem: str = "evaluation") -> Path:
     """Writes `<stem>-<n>.json` with the first n that is free; returns its path.
 
     Raises:
         RunFailed: the folder cannot be written to, or a figure is not finite.
     """
     try:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(content.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise RunFailed(f"{content.get('run')}: a figure of the evaluation is not finite.") from error
+        raise RunFailed(f"{content.run}: a figure of the evaluation is not finite.") from error
     number = 1
     while True:
         path = folder / f"{stem}-{number}.json"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
-import io
-import json
-import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +14,10 @@ import yaml
 from trainer.config.stored import CHOICES, read_config
 from trainer.errors import RunFailed, UserError
 from trainer.files import not_made, open_regular, write_atomically
+from trainer.records import metrics as metrics_csv
+from trainer.records.metrics import MetricsRow
+from trainer.records.results import read_results
+from trainer.records.table import Table
 
 OUTPUTS = Path("outputs")
 LEDGER = "sweep.jsonl"
@@ -53,35 +53,19 @@ class RunFolder:
         write_atomically(self.path / "config.yaml", text.encode())
         return text
 
-    def write_results(self, results: dict[str, Any]) -> None:
-        write_results(self.path, results)
+    def start_metrics(self, metrics: Sequence[str], history: Sequence[MetricsRow]) -> None:
+        """Write metrics.csv anew with the rows of `history`; rows beyond a checkpoint will be written again.
 
-    def start_metrics(self, columns: list[str], history: list[dict[str, Any]]) -> None:
-        """Begins metrics.csv anew with the rows of `history`: rows beyond a checkpoint are written again."""
-        self._metrics = Table(self.path / "metrics.csv", columns, history)
+        Args:
+            metrics: the columns between learning rate and seconds, such as `train_loss`.
+        """
+        rows = [row.to_dict() for row in history]
+        self._metrics = Table(self.path / metrics_csv.FILE, metrics_csv.columns(metrics), rows)
 
-    def add_metrics(self, row: dict[str, Any]) -> None:
+    def add_metrics(self, row: MetricsRow) -> None:
+        """Append a row to metrics.csv."""
         assert self._metrics is not None
-        self._metrics.add(row)
-
-
-class Table:
-    """A CSV file, begun anew with `rows`, that grows by a row at a time. None is an empty cell."""
-
-    def __init__(self, path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]] = ()) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(path, text.getvalue().encode())
-        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 held as long as the run
-        self._writer = csv.DictWriter(self._file, columns, lineterminator="\n")
-
-    def add(self, row: dict[str, Any]) -> None:
-        self._writer.writerow(row)
-
-    def close(self) -> None:
-        self._file.close()
+        self._metrics.add(row.to_dict())
 
 
 def locked(path: Path, taken: str) -> IO[str]:
@@ -126,37 +110,6 @@ def new_folder(name: str, outputs: Path) -> Path:
     except OSError as error:
         raise not_made(day.absolute(), error) from error
     raise RunFailed(f"{day / stem}: no free name in ten thousand.")
-
-
-def write_results(path: Path, results: dict[str, Any]) -> None:
-    """results.json of a run folder."""
-    text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path / "results.json", text.encode())
-
-
-def write_failure(path: Path, reason: str) -> None:
-    """results.json of a run that did not come to any results."""
-    failed = {"status": "failed", "reason": reason, "error": reason, "epochs": 0, "test": None}
-    write_results(path, failed)
-
-
-def read_results(path: Path) -> dict[str, Any] | None:
-    """results.json of a run folder; None where there is none yet, or none that can be read."""
-    try:
-        results = json.loads((path / "results.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return results if isinstance(results, dict) else None
-
-
-def read_metrics(path: Path) -> list[dict[str, float | None]]:
-    """The rows of a metrics.csv."""
-    return parse_metrics(path.read_text(encoding="utf-8"))
-
-
-def parse_metrics(text: str) -> list[dict[str, float | None]]:
-    """The rows of the text of a metrics.csv; an empty cell is None."""
-    return [{k: float(v) if v else None for k, v in row.items()} for row in csv.DictReader(io.StringIO(text))]
 
 
 def _point(link: Path, target: Path) -> None:
@@ -211,13 +164,14 @@ def is_running(path: Path) -> bool:
 
 
 def _unfinished(path: Path) -> bool:
-    results = read_results(path)
-    if results is None or results["status"] in ("interrupted", "paused", "failed"):
-        return True
-    if results["status"] != "completed":
-        return False
-    try:  # a time limit ends a run before its epochs are done
-        stored = read_config(path, trusted=True)
+    """Return whether `resume=latest` may mean this run; a folder that cannot be read is none."""
+    try:
+        results, stored = read_results(path), read_config(path, trusted=True)
     except UserError:
         return False
-    return stored.get("max_steps") is None and results.get("epochs", math.inf) < stored.get("epochs", 0)
+    if results is None or results.status in ("interrupted", "paused", "failed"):
+        return True
+    if results.status != "completed":
+        return False
+    # A time limit ends a run before its epochs are done.
+    return stored.get("max_steps") is None and results.epochs < stored.get("epochs", 0)

@@ -8,10 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 from trainer.errors import Problem, UserError
-from trainer.records import record
 from trainer.records.folder import LEDGER
-from trainer.records.leaderboard import Row, ranked
+from trainer.records.leaderboard import ranked, read_rows
 from trainer.records.ledger import read_ledger
+from trainer.records.record import status
+from trainer.records.results import read_results
 
 HEADER = ["run", "status", "epochs", "monitor", "best", "test"]
 Line = list[str | int | float | None]
@@ -37,16 +38,11 @@ def runs(outputs: Path, most: int | None = None) -> tuple[list[Line], list[Probl
 
 
 def _run(place: Path) -> Line:
-    results = record.read_results(place)
-    monitor = results.get("monitor")
-    part, _, name = (monitor or "").partition("_")
-    value = (results.get(part) or {}).get(name) if part in ("train", "valid") else None
-    return [str(place), record.status(place, results), results.get("epochs"), monitor, value, _test(results)]
-
-
-def _test(results: dict) -> float | None:
-    test = results.get("test") or {}
-    return next((test[name] for name in ("accuracy", "rmse") if test.get(name) is not None), None)
+    results = read_results(place)
+    if results is None:
+        return [str(place), status(place, None), None, None, None, None]
+    value = results.value(results.monitor)
+    return [str(place), results.status, results.epochs, results.monitor, value, results.headline]
 
 
 def _sweep(place: Path) -> Line:
@@ -55,10 +51,7 @@ def _sweep(place: Path) -> Line:
         raise UserError(f"{place / LEDGER}: no regular file.")
     _, entries, *_ = read_ledger(place / LEDGER)
     counts = Counter(entry.state for entry in entries)
-    rows = [
-        Row(entry, str(entry.stored.get("monitor", "valid_loss")), record.read_results(place / entry.name))
-        for entry in entries
-    ]
+    rows = read_rows(place, entries, {})
     best = next((row for row in ranked(rows) if row.value is not None), None)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     return [

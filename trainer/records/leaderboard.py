@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -11,41 +9,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.config.schema import DIRECTIONS
-from trainer.files import write_atomically
-from trainer.records.folder import read_results
+from trainer.config.overrides import value_at
+from trainer.data.metrics import DIRECTIONS
 from trainer.records.ledger import FINAL, Entry
+from trainer.records.results import Results, read_results
 from trainer.records.statistics import LEVEL, paired, quantile, welch
+from trainer.records.table import write_csv
 
 REPEATED = ("seed", "data.seed", "data.fold", "trial")  # keys that repeat a setting instead of changing it
-TEST_FIGURES = ("accuracy", "rmse")
 
 
 @dataclass
 class Row:
-    """A job and what came of it.
-
-    Attributes:
-        value: of the monitored column at the best validation; None where there is none.
-    """
+    """A job and its results, None as long as it has none."""
 
     entry: Entry
     monitor: str
-    results: dict[str, Any] = field(default_factory=dict)
+    results: Results | None = None
 
     @property
     def value(self) -> float | None:
-        part, _, name = self.monitor.partition("_")
-        return (self.results.get(part) or {}).get(name)
+        """The monitored value at the best validation."""
+        return self.results.value(self.monitor) if self.results else None
 
     def setting(self, key: str) -> Any:
         """What the job has at a key or group, whether it set the job apart when it was added or not."""
         if key in self.entry.varies or key in self.entry.choices:
             return self.entry.varies.get(key, self.entry.choices.get(key))
-        value: Any = self.entry.stored
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        return value
+        return value_at(self.entry.stored, key)
 
     @property
     def repeat(self) -> tuple[str, ...]:
@@ -54,9 +45,8 @@ class Row:
 
     @property
     def test(self) -> float | None:
-        """Accuracy of the test, or its root mean squared error."""
-        test = self.results.get("test") or {}
-        return next((test[name] for name in TEST_FIGURES if test.get(name) is not None), None)
+        """The number that stands for the test: accuracy, or the root mean squared error."""
+        return self.results.headline if self.results else None
 
 
 @dataclass
@@ -123,7 +113,7 @@ def read_rows(folder: Path, entries: Iterable[Entry], known: dict[int, Row]) -> 
         row = known.get(entry.number)
         if row is None:
             monitor = str(entry.stored.get("monitor", "valid_loss"))
-            row = Row(entry, monitor, read_results(folder / entry.name) or {})
+            row = Row(entry, monitor, read_results(folder / entry.name))
             if entry.state in FINAL:
                 known[entry.number] = row
         rows.append(row)
@@ -185,10 +175,10 @@ def table(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[list[str], list
     for rank, row in enumerate(ranked(rows), 1):
         value = [row.value] if len(monitors) == 1 else [row.monitor, row.value]
         test = row.test if _is_shown(row, row.entry.number in won) else None
-        seconds = (row.results.get("seconds") or {}).get("training")  # only winners are tested
+        results = row.results or Results("")
         cells.append([
-            rank, row.entry.name, row.entry.state, *(row.setting(key) for key in keys), *value,
-            row.results.get("best_epoch"), row.results.get("epochs"), test, seconds, row.entry.reason or None,
+            rank, row.entry.name, row.entry.state, *(row.setting(key) for key in keys), *value, results.best_epoch,
+            row.results and results.epochs, test, results.seconds.get("training"), row.entry.reason or None,
         ])  # fmt: skip
     return [*header, "best_epoch", "trained", "test", "seconds", "reason"], cells
 
@@ -216,14 +206,6 @@ def _is_shown(row: Row, won: bool) -> bool:
 def write(folder: Path, rows: Sequence[Row]) -> None:
     """leaderboard.csv, and leaderboard_groups.csv where settings were repeated."""
     groups = grouped(rows)
-    write_atomically(folder / "leaderboard.csv", _csv(*table(rows, groups)))
+    write_csv(folder / "leaderboard.csv", *table(rows, groups))
     if groups:
-        write_atomically(folder / "leaderboard_groups.csv", _csv(*group_table(groups, rows[0].monitor)))
-
-
-def _csv(header: list[str], cells: list[list[Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([["" if cell is None else cell for cell in row] for row in cells])
-    return text.getvalue().encode()
+        write_csv(folder / "leaderboard_groups.csv", *group_table(groups, rows[0].monitor))

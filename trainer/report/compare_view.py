@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from trainer.data.metrics import METRICS
 from trainer.errors import UserError, printable
 from trainer.records import compare
 from trainer.records.record import Record
@@ -15,7 +16,12 @@ from trainer.report.leaderboard import print_table
 from trainer.report.svg import LOG_FROM
 
 COLOURS = ("#1f6fd6", "#d1495b", "#2e933c", "#8f5bd6", "#d68c1f", "#1fa3a3", "#7f8ea3", "#a3591f")
-COLUMNS = ("valid_loss", "valid_accuracy", "valid_r2")
+# The loss, and what is computed at every validation and has no unit.
+COLUMNS = [
+    f"valid_{metric.name}"
+    for metric in METRICS.values()
+    if metric.name == "loss" or (metric.better == "max" and metric.computed in ("train", "valid"))
+]
 
 
 def show(records: Sequence[Record], picture: Path) -> None:
@@ -72,4 +78,4 @@ def draw(records: Sequence[Record], names: Sequence[str], path: Path) -> bool:
 
 
 def _points(record: Record, column: str) -> list[tuple[float, float]]:
-    return [(x, y) for row in record.rows if (x := row.get("epoch")) is not None and (y := row.get(column)) is not None]
+    return [(row.epoch, y) for row in record.rows if (y := row.get(column)) is not None]

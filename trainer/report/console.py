@@ -10,13 +10,15 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from trainer.data.metrics import SplitReport, shown, text
+from trainer.records.metrics import MetricsRow
 from trainer.training.state import RunState
 
 REDRAW_SECONDS = 0.2
@@ -100,8 +102,8 @@ class Console:
             self.progress.refresh()
             self.drawn = now
 
-    def row(self, row: dict[str, Any], best: bool) -> None:
-        """A validation is done."""
+    def row(self, row: MetricsRow, best: bool) -> None:
+        """Print a row of metrics.csv, under the columns' names at first."""
         line = _row_text(row, best)
         if not self.has_header:
             self.has_header = True
@@ -135,26 +137,23 @@ class Console:
         self.say()
         self.say(f"stopped    {reason}")
 
-    def test(self, report: dict[str, Any], best_epoch: int) -> None:
-        """The test's figures and the table of classes."""
-        figures = [f"loss {report['loss']:.4f}"]
-        if "accuracy" in report:
-            figures.append(f"accuracy {report['accuracy']:.2%}")
-        formats = {"f1": ".4f", "auroc": ".4f", "mae": ".4g", "rmse": ".4g", "r2": ".4f"}
-        figures += [f"{name} {report[name]:{form}}" for name, form in formats.items() if report.get(name) is not None]
-        self.say(f"test       {', '.join(figures)} (weights of epoch {best_epoch})", style="bold")
-        if "per_class" not in report:
+    def test(self, report: SplitReport, best_epoch: int) -> None:
+        """Print the metrics of a test in a line, and a table of the classes."""
+        values = {name: value for name, value in report.metrics.items() if value is not None}
+        metrics = [f"{m.label} {text(m.name, values[m.name])}" for m in shown("headline", "line", among=values)]
+        self.say(f"test       {', '.join(metrics)} (weights of epoch {best_epoch})", style="bold")
+        if not report.per_class:
             return
         table = Table(box=None, pad_edge=False)
         table.add_column("class")
         for name in ("correct", "accuracy", "precision", "recall", "f1"):
             table.add_column(name, justify="right")
-        for entry in report["per_class"]:
-            if entry["total"]:
-                shares = [f"{entry['accuracy']:.2%}", *(f"{entry[k]:.3f}" for k in ("precision", "recall", "f1"))]
-                table.add_row(escape(entry["class"]), f"{entry['correct']}/{entry['total']}", *shares)
+        for entry in report.per_class:
+            if entry.total:
+                shares = [f"{entry.accuracy:.2%}", *(f"{x:.3f}" for x in (entry.precision, entry.recall, entry.f1))]
+                table.add_row(escape(entry.name), f"{entry.correct}/{entry.total}", *shares)
             else:
-                table.add_row(escape(entry["class"]), "no samples", "", "", "", "")
+                table.add_row(escape(entry.name), "no samples", "", "", "", "")
         for console in filter(None, (self.out, self.plain)):
             console.print()
             console.print(table)
@@ -224,20 +223,12 @@ class StatusBar:
         self.bar, self.begun = None, False
 
 
-def _row_header(row: dict[str, Any]) -> str:
-    names = [("epoch", 6), ("step", 8), ("lr", 9), *((name, 14) for name in _figures(row)), ("seconds", 8)]
+def _row_header(row: MetricsRow) -> str:
+    names = [("epoch", 6), ("step", 8), ("lr", 9), *((name, 14) for name in row.metrics), ("seconds", 8)]
     return " ".join(f"{name:>{width}}" for name, width in names)
 
 
-def _row_text(row: dict[str, Any], best: bool) -> str:
-    cells = [f"{row['epoch']:>6}", f"{row['step']:>8}", f"{row['lr']:>9.3g}"]
-    for name in _figures(row):
-        value = row[name]
-        text = "" if value is None else f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4f}"
-        cells.append(f"{text:>14}")
-    cells.append(f"{row['seconds']:>8.2f}")
-    return " ".join(cells) + (" *" if best else "")
-
-
-def _figures(row: dict[str, Any]) -> list[str]:
-    return [name for name in row if name.startswith(("train_", "valid_"))]
+def _row_text(row: MetricsRow, best: bool) -> str:
+    cells = [f"{row.epoch:>6}", f"{row.step:>8}", f"{row.lr:>9.3g}"]
+    cells += [f"{'' if value is None else text(name, value):>14}" for name, value in row.metrics.items()]
+    return " ".join([*cells, f"{row.seconds:>8.2f}"]) + (" *" if best else "")

@@ -12,9 +12,9 @@ from typing import Any
 
 from trainer.errors import show
 from trainer.files import write_atomically
-from trainer.records.folder import read_metrics
 from trainer.records.leaderboard import REPEATED, Group, Row, group_table, grouped, ranked, table, winners
 from trainer.records.ledger import FINAL
+from trainer.records.metrics import MetricsRow, read_metrics
 from trainer.report import charts, page
 
 EVERY_SECONDS = 3.0  # at most so often is the page drawn,
@@ -108,11 +108,11 @@ class Page:
         if known is not None:
             return known
         try:
-            read = read_metrics(self.folder / row.entry.name / "metrics.csv")
-            curves = {name: _points(read, name) for name in columns}
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there yet, or a row is half written
+            rows = read_metrics(self.folder / row.entry.name / "metrics.csv")
+        except FileNotFoundError:  # the job has not been validated yet
             return {}
-        curves = {name: _thinned(points, MOST_POINTS) for name, points in curves.items() if points}
+        points = {name: _points(rows, name) for name in columns}
+        curves = {name: _thinned(curve, MOST_POINTS) for name, curve in points.items() if curve}
         if row.entry.state in FINAL:
             self._curves[row.entry.number] = curves
         return curves
@@ -149,9 +149,8 @@ def _axes(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return axes
 
 
-def _points(rows: Sequence[dict[str, float | None]], column: str) -> list[tuple[float, float]]:
-    found = [(row["epoch"], row.get(column)) for row in rows]
-    return [(x, float(f"{y:.6g}")) for x, y in found if x is not None and y is not None and math.isfinite(y)]
+def _points(rows: Sequence[MetricsRow], column: str) -> list[tuple[float, float]]:
+    return [(row.epoch, float(f"{value:.6g}")) for row in rows if (value := row.get(column)) is not None]
 
 
 def _thinned(points: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:

@@ -38,15 +38,15 @@ def write_pages(places: Iterable[str]) -> int:
 
 def _draw_missing(record: Record) -> None:
     """curves.png and confusion_matrix.png, where the run left them out, as the jobs of a sweep do."""
-    test = record.results.get("test") or {}
+    test = record.results.test if record.results else None
     curves, matrix = record.path / "curves.png", record.path / "confusion_matrix.png"
     draws_curves = bool(record.rows) and not curves.exists()
-    draws_matrix = bool(test.get("confusion_matrix")) and not matrix.exists()
+    draws_matrix = test is not None and bool(test.confusion_matrix) and not matrix.exists()
     if not (draws_curves or draws_matrix):
         return
     from trainer.report import plots
 
     if draws_curves:
-        plots.curves(curves, record.rows, record.results.get("best_epoch"))
-    if draws_matrix:
-        plots.confusion_matrix(matrix, test["confusion_matrix"], tuple(row["class"] for row in test["per_class"]))
+        plots.curves(curves, record.rows, record.results.best_epoch if record.results else None)
+    if test is not None and draws_matrix:
+        plots.confusion_matrix(matrix, test.confusion_matrix, [entry.name for entry in test.per_class])

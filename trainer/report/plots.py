@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -14,6 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from trainer.files import write_atomically
+from trainer.records.details import Bin
+from trainer.records.metrics import MetricsRow
 
 TRAIN, VALID = "#7f8ea3", "#1f6fd6"
 
@@ -29,14 +31,13 @@ def save(figure: Figure, path: Path) -> None:
     write_atomically(path, written.getbuffer())
 
 
-def curves(path: Path, history: list[dict[str, Any]], best_epoch: int | None) -> None:
+def curves(path: Path, history: Sequence[MetricsRow], best_epoch: int | None) -> None:
     """Train against validation by epoch: the loss, and accuracy or R2; the best one marked."""
     figure = Figure(figsize=(10, 4), dpi=110, layout="constrained")
-    history = [row for row in history if row.get("epoch") is not None]
-    second = "accuracy" if any("valid_accuracy" in row for row in history) else "r2"
+    second = "accuracy" if any("valid_accuracy" in row.metrics for row in history) else "r2"
     for axes, name in zip(figure.subplots(1, 2), ("loss", second), strict=True):
         for part, colour in (("train", TRAIN), ("valid", VALID)):
-            values = [(row["epoch"], row.get(f"{part}_{name}")) for row in history]
+            values = [(row.epoch, row.get(f"{part}_{name}")) for row in history]
             points = [(epoch, value) for epoch, value in values if value is not None]
             if points:
                 marker = "o" if len(points) < 30 else None
@@ -69,8 +70,8 @@ def predictions(path: Path, targets: Tensor, predicted: Tensor) -> None:
     save(figure, path)
 
 
-def _log_if_wide(axes: Axes, history: list[dict[str, Any]]) -> None:
-    values = [row[k] for row in history for k in ("train_loss", "valid_loss") if row.get(k)]
+def _log_if_wide(axes: Axes, history: Sequence[MetricsRow]) -> None:
+    values = [value for row in history for name in ("train_loss", "valid_loss") if (value := row.get(name))]
     if values and min(values) > 0 and max(values) / min(values) > 20:
         axes.set_yscale("log")
 
@@ -80,7 +81,7 @@ def _plain(axes: Axes) -> None:
     axes.grid(alpha=0.25)
 
 
-def confusion_matrix(path: Path, matrix: list[list[int]], classes: tuple[str, ...]) -> None:
+def confusion_matrix(path: Path, matrix: list[list[int]], classes: Sequence[str]) -> None:
     """Rows are the true classes, columns the predicted ones; shade is the share of the row."""
     counts = torch.tensor(matrix, dtype=torch.float64)
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
@@ -104,21 +105,24 @@ def confusion_matrix(path: Path, matrix: list[list[int]], classes: tuple[str, ..
     save(figure, path)
 
 
-def reliability(path: Path, curves: dict[str, list[dict[str, Any]]]) -> None:
-    """Accuracy against confidence, and how many samples lie at each confidence.
+def reliability(path: Path, curves: dict[str, list[Bin]]) -> None:
+    """Draw accuracy against confidence, and how many samples have each confidence.
 
     Args:
-        curves: for each name the bins, with `low`, `high`, `count`, `confidence` and `accuracy`.
+        curves: bins of equal width by name of the curve, two at most.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
     """
     figure = Figure(figsize=(5.4, 6), dpi=110, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=TRAIN, linewidth=1, linestyle=":", label="as it should be")
     for (name, bins), colour in zip(curves.items(), (VALID, "#c0392b"), strict=False):
-        filled = [b for b in bins if b["count"]]
-        upper.plot([b["confidence"] for b in filled], [b["accuracy"] for b in filled], color=colour, marker="o",
-                   markersize=4, linewidth=1.6, label=name)  # fmt: skip
-        shares = [b["count"] / max(sum(b["count"] for b in bins), 1) for b in bins]
-        lower.stairs(shares, [b["low"] for b in bins] + [bins[-1]["high"]], color=colour, linewidth=1.4)
+        points = [(b.confidence, b.accuracy) for b in bins if b.count]
+        x, y = zip(*points, strict=True) if points else ((), ())
+        upper.plot(x, y, color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
+        shares = [b.count / max(sum(b.count for b in bins), 1) for b in bins]
+        lower.stairs(shares, [b.low for b in bins] + [bins[-1].high], color=colour, linewidth=1.4)
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02), title="reliability of the likeliest class")
     upper.legend(frameon=False, loc="upper left")
     lower.set(xlabel="confidence", ylabel="share of samples")

@@ -7,16 +7,17 @@ import binascii
 import shlex
 from html import escape
 from pathlib import Path
-from typing import Any
 
+from trainer.data.metrics import shown, text
 from trainer.files import write_atomically
+from trainer.records.metrics import MetricsRow
 from trainer.records.record import Record, read
+from trainer.records.results import Results
 from trainer.report import confusion, page, svg, tested
 
 FILE = "report.html"
 MOST_ROWS = 200  # of metrics.csv in the page's table
 PNG = b"\x89PNG\r\n\x1a\n"
-SHARES = ("accuracy", "top5_accuracy", "balanced_accuracy")
 
 STYLE = """
 .record tbody tr:first-child td { font-weight: 400; } .record .scroll { max-height: 32rem; overflow: auto; }
@@ -79,43 +80,36 @@ def _anchor(name: str) -> str:
 
 
 def _head(record: Record) -> str:
+    """Return the title, how the run ended, and the main numbers."""
     results = record.results
     chosen = ", ".join(
         f"{group} {record.choices[group]}" for group in ("data", "model", "optim") if group in record.choices
     )
-    reason = results.get("reason") or ""
+    reason = (results and results.reason) or ""
     parts = [f"<h1>Run {escape(record.path.resolve().name)}</h1>"]
     parts.append(f'<p><span class="status">{escape(record.status.replace("_", " "))}</span> {escape(reason)}</p>')
     parts.append(f"<p>{escape(chosen)}</p>")
-    cards = []
-    for part in ("test", "valid"):
-        found = results.get(part) or {}
-        cards += [
-            (f"{part} {name.replace('_', ' ')}", _figure(name, found[name]))
-            for name in tested.FIGURES
-            if _has(found, name)
-        ]
-        if cards:
-            break
-    if results:
-        epochs = f"{results['epochs'] or 0}" + (
-            f", best {results['best_epoch']}" if results["best_epoch"] is not None else ""
-        )
-        cards.append(("epochs", epochs))
-        if _has(results["parameters"] or {}, "total"):
-            cards.append(("parameters", f"{results['parameters']['total']:,}"))
-        if _has(results["seconds"] or {}, "total"):
-            cards.append(("time", _time(results["seconds"]["total"])))
-    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in cards)
+    cards = _cards(results) if results else []
+    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in cards)
     return "\n".join(parts) + (f'\n<dl class="cards">{cells}</dl>' if cells else "")
 
 
-def _has(found: dict[str, Any], name: str) -> bool:
-    return isinstance(found.get(name), (int, float))
-
-
-def _figure(name: str, value: float) -> str:
-    return f"{value:.2%}" if name in SHARES else f"{value:.4g}"
+def _cards(results: Results) -> list[tuple[str, str]]:
+    """Return (name, value) of the metrics of the test, or else of the best validation, and of the run's size."""
+    cards = []
+    for split in ("test", "valid"):
+        values = {name: value for name, value in results.split(split).items() if value is not None}
+        metrics = shown("headline", "line", "table", among=values)
+        cards += [(f"{split} {metric.label}", text(metric.name, values[metric.name])) for metric in metrics]
+        if cards:
+            break
+    best = "" if results.best_epoch is None else f", best {results.best_epoch}"
+    cards.append(("epochs", f"{results.epochs}{best}"))
+    if "total" in results.parameters:
+        cards.append(("parameters", f"{results.parameters['total']:,}"))
+    if "total" in results.seconds:
+        cards.append(("time", _time(results.seconds["total"])))
+    return cards
 
 
 def _time(seconds: float) -> str:
@@ -123,31 +117,25 @@ def _time(seconds: float) -> str:
 
 
 def _curves(record: Record) -> str:
-    rows, best = record.rows, record.results.get("best_epoch")
+    """Return a chart of each metric by epoch, and the rows of metrics.csv."""
+    rows, best = record.rows, record.results.best_epoch if record.results else None
     if not rows:
         return ""
-    columns = list(rows[0])
-    names = [n.removeprefix("valid_") for n in columns if n.startswith("valid_")]
     charts = []
-    for name in names:
-        lines = {part: _line(rows, f"{part}_{name}") for part in ("train", "valid")}
+    for name in rows[0].split("valid"):
+        lines = {split: _line(rows, f"{split}_{name}") for split in ("train", "valid")}
         charts.append(svg.line_chart(name.replace("_", " "), "epoch", lines, best))
     charts.append(svg.line_chart("learning rate", "epoch", {"": _line(rows, "lr")}))
     every = -(-len(rows) // MOST_ROWS)
-    shown = rows[::-1][::every][::-1]
-    table = page.table(
-        "Every validation", columns, [[_whole(row.get(c)) for c in columns] for row in shown], named=True
-    )
-    told = f"The numbers ({len(rows):,} validations{f', one in {every} shown' if every > 1 else ''})"
-    return f'<div class="plots">{"".join(charts)}</div>\n<details><summary>{told}</summary>{table}</details>'
+    shown_rows = [row.to_dict() for row in rows[::-1][::every][::-1]]
+    cells = [[_whole(value) for value in row.values()] for row in shown_rows]
+    table = page.table("Every validation", list(shown_rows[0]), cells, named=True)
+    summary = f"The numbers ({len(rows):,} validations{f', one in {every} shown' if every > 1 else ''})"
+    return f'<div class="plots">{"".join(charts)}</div>\n<details><summary>{summary}</summary>{table}</details>'
 
 
-def _line(rows: list[dict[str, float | None]], column: str) -> list[tuple[float, float]]:
-    return [
-        (epoch, value)
-        for row in rows
-        if (epoch := row.get("epoch")) is not None and (value := row.get(column)) is not None
-    ]
+def _line(rows: list[MetricsRow], column: str) -> list[tuple[float, float]]:
+    return [(row.epoch, value) for row in rows if (value := row.get(column)) is not None]
 
 
 def _whole(value: float | None) -> float | int | None:
@@ -155,14 +143,14 @@ def _whole(value: float | None) -> float | int | None:
 
 
 def _confusion(record: Record) -> str:
-    matrix = (record.results.get("test") or {}).get("confusion_matrix")
-    if not matrix:
+    test = record.results.test if record.results else None
+    if test is None or not test.confusion_matrix:
         return ""
-    return confusion.section(matrix, [row["class"] for row in record.results["test"]["per_class"]])
+    return confusion.section(test.confusion_matrix, [entry.name for entry in test.per_class])
 
 
 def _predictions(record: Record) -> str:
-    pairs = [pair for pair in record.details.get("predictions") or [] if len(pair) == 2]
+    pairs = [pair for pair in record.details.predictions or [] if len(pair) == 2]
     if not pairs:
         return ""
     against = svg.scatter_chart(
@@ -173,17 +161,16 @@ def _predictions(record: Record) -> str:
 
 
 def _mistakes(record: Record) -> str:
-    found = record.details.get("mistakes")
-    if found is None:
+    if record.details.mistakes is None:
         return ""
     items = []
-    for mistake in found:
-        image = _image(mistake["image"])
+    for mistake in record.details.mistakes:
+        image = _image(mistake.image)
         if image is not None:
-            told = f"{escape(mistake['true'])}, taken for {escape(mistake['predicted'])}"
+            true, predicted = escape(mistake.true), escape(mistake.predicted)
             items.append(
-                f'<li><figure><img{image} alt="{told}"><figcaption><b>{escape(mistake["predicted"])}</b> '
-                f"{mistake['chance']:.1%}<br>true: <b>{escape(mistake['true'])}</b></figcaption></figure></li>"
+                f'<li><figure><img{image} alt="{true}, taken for {predicted}"><figcaption><b>{predicted}</b> '
+                f"{mistake.chance:.1%}<br>true: <b>{true}</b></figcaption></figure></li>"
             )
     return f'<ul class="mistakes">{"".join(items)}</ul>' if items else "<p>The test has no mistakes.</p>"
 
@@ -208,30 +195,30 @@ def _configuration(record: Record) -> str:
 
 def _environment(record: Record) -> str:
     results = record.results
-    if not results:
+    if results is None:
         return ""
-    rows: list[list[Any]] = [[name, results[key]] for name, key in (
-        ("device", "device"), ("threads", "threads"), ("seed", "seed"), ("git commit", "git_commit"),
-        ("data fingerprint", "data_fingerprint"),
-    )]  # fmt: skip
-    rows += [[name, version] for name, version in (results["versions"] or {}).items()]
-    rows += [[f"seconds, {name}", _round(value)] for name, value in (results["seconds"] or {}).items()]
-    rows.append(["samples per second", _round(results["samples_per_second"])])
-    if results["peak_memory_bytes"]:
-        rows.append(["peak memory", f"{results['peak_memory_bytes'] / 1e6:,.0f} MB"])
-    if results["skipped_images"]:
-        rows.append(["images left out", len(results["skipped_images"])])
-    told = [[name, str(value)] for name, value in rows if value is not None]
-    return page.table("Environment", ["what", "value"], told, named=True)
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+    rows: list[tuple[str, str | float | None]] = [
+        ("device", results.device),
+        ("threads", results.threads),
+        ("seed", results.seed),
+        ("git commit", results.git_commit),
+        ("data fingerprint", results.data_fingerprint),
+    ]
+    rows += results.versions.items()
+    rows += [(f"seconds, {name}", round(value, 3)) for name, value in results.seconds.items()]
+    if results.samples_per_second is not None:
+        rows.append(("samples per second", round(results.samples_per_second, 3)))
+    if results.peak_memory_bytes:
+        rows.append(("peak memory", f"{results.peak_memory_bytes / 1e6:,.0f} MB"))
+    if results.skipped_images:
+        rows.append(("images left out", len(results.skipped_images)))
+    cells = [[name, str(value)] for name, value in rows if value is not None]
+    return page.table("Environment", ["what", "value"], cells, named=True)
 
 
 def _config_dir(record: Record) -> list[str]:
     """The flag that names a folder of the user's own YAML, where there was one."""
-    typed = record.results.get("command") or []
+    typed = record.results.command if record.results else []
     for place, word in enumerate(typed):
         if word.startswith(("--config-dir=", "-cd=")):
             return [word]

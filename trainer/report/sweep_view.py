@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from trainer.data.metrics import HEADLINES
 from trainer.errors import show
 from trainer.records.leaderboard import Row, group_table, grouped, table
 from trainer.records.ledger import Entry
@@ -101,7 +102,10 @@ def _short(value: Any) -> str:
 
 
 def _progress(place: Path) -> str:
-    """The last row of a running job's metrics.csv, in a few words."""
+    """Return the last row of a running job's metrics.csv, in a few words.
+
+    The file of a stack has other columns than that of a run, and both may have thousands of rows.
+    """
     try:
         with open(place / "metrics.csv", encoding="utf-8") as file:
             header = file.readline().rstrip("\n").split(",")
@@ -111,5 +115,5 @@ def _progress(place: Path) -> str:
     if not last or not last[0].endswith("\n"):
         return "epoch 1"
     row = dict(zip(header, last[0].rstrip("\n").split(","), strict=False))
-    name = next((n for n in ("valid_accuracy", "valid_rmse", "valid_loss") if row.get(n)), "")
-    return f"epoch {row['epoch']}, {name} {float(row[name]):.4f}" if name else f"epoch {row['epoch']}"
+    column = next((f"valid_{name}" for name in (*HEADLINES, "loss") if row.get(f"valid_{name}")), None)
+    return f"epoch {row['epoch']}" + (f", {column} {float(row[column]):.4f}" if column else "")

@@ -2,64 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from trainer.data.metrics import shown
 from trainer.records.record import Record
 from trainer.report import page, svg
 
-FIGURES = ("accuracy", "top5_accuracy", "balanced_accuracy", "auroc", "f1", "loss", "mae", "rmse", "r2")
-
 
 def classes(record: Record) -> str:
-    """How well each class is known."""
-    rows = (record.results.get("test") or {}).get("per_class")
-    if not rows:
+    """Return the table of the test's classes."""
+    test = record.results.test if record.results else None
+    if test is None or not test.per_class:
         return ""
     columns = ["class", "total", "correct", "accuracy", "precision", "recall", "f1"]
-    return page.table("Classes", columns, [[row.get(c) for c in columns] for row in rows], named=True)
+    rows = [entry.to_dict() for entry in test.per_class]
+    return page.table("Classes", columns, [[row[column] for column in columns] for row in rows], named=True)
 
 
 def calibration(record: Record) -> str:
-    """How often the model is right at each confidence."""
-    found = record.details.get("calibration") or {}
-    bins = [b for b in found.get("bins") or [] if b["count"] > 0 and None not in (b["accuracy"], b["confidence"])]
-    if not bins or found["ece"] is None:
+    """Return how often the model is right at each confidence, as a chart and a table."""
+    reliability = record.details.calibration
+    if reliability is None:
         return ""
-    total = sum(b["count"] for b in bins)
-    chart = svg.reliability_chart(
-        "reliability", [(b["low"], b["high"], b["accuracy"], b["count"] / total) for b in bins]
-    )
-    mean = sum(b["count"] * (b["confidence"] - b["accuracy"]) for b in bins) / total
+    filled = [
+        (b.low, b.high, b.count, b.confidence, b.accuracy)
+        for b in reliability.bins
+        if b.count > 0 and b.confidence is not None and b.accuracy is not None
+    ]
+    total = sum(count for _, _, count, _, _ in filled)
+    if not total:
+        return ""
+    bars = [(low, high, accuracy, count / total) for low, high, count, _, accuracy in filled]
+    mean = sum(count * (confidence - accuracy) for _, _, count, confidence, accuracy in filled) / total
     verdict = "surer than it is right" if mean > 0 else "less sure than it is right"
     header = ["chance from", "to", "samples", "mean chance", "accuracy"]
-    rows = [[b["low"], b["high"], b["count"], b["confidence"], b["accuracy"]] for b in bins]
+    table = page.table("Calibration", header, [list(row) for row in filled])
     return (
-        f"<p>Expected calibration error {found['ece']:.4f}: on the whole the model is {verdict} by {abs(mean):.2%}. "
+        f"<p>Expected calibration error {reliability.ece:.4f}: on the whole the model is {verdict} by {abs(mean):.2%}. "
         "Bars on the dashed line would be a model whose chances can be believed.</p>"
-        f'<div class="plots">{chart}</div>'
-        f"<details><summary>The numbers</summary>{page.table('Calibration', header, rows)}</details>"
+        f'<div class="plots">{svg.reliability_chart("reliability", bars)}</div>'
+        f"<details><summary>The numbers</summary>{table}</details>"
     )
 
 
 def evaluations(record: Record) -> str:
-    """A row for each `trainer evaluate`."""
+    """Return a table with a row for each `trainer evaluate`."""
     if not record.evaluations:
         return ""
-    tests = [found["test"] or {} for found in record.evaluations.values()]
-    figures = [name for name in FIGURES if any(test.get(name) is not None for test in tests)]
-    names = [name.replace("_", " ") for name in figures]
-    header = ["file", "data", "part", "samples", *names, "calibration error", "temperature", "calibrated error"]
+    known = {name for each in record.evaluations.values() for name, x in each.test.metrics.items() if x is not None}
+    metrics = shown("headline", "line", "table", among=known)
+    header = ["file", "data", "part", "samples", *(metric.label for metric in metrics)]
+    header += ["calibration error", "temperature", "calibrated error"]
     rows = []
-    for (name, found), test in zip(record.evaluations.items(), tests, strict=True):
-        as_it_is = (found["calibration"] or {}).get("uncalibrated") or {}
-        mended = (found["calibration"] or {}).get("calibrated") or {}
+    for name, each in record.evaluations.items():
+        before = each.calibration and each.calibration.uncalibrated
+        after = each.calibration and each.calibration.calibrated
         rows.append([
-            name, " ".join(found["overrides"] or ["its own"]), found["part"], found["samples"],
-            *(_real(test.get(figure)) for figure in figures),
-            as_it_is.get("ece"), mended.get("temperature"), mended.get("ece"),
+            name, " ".join(each.overrides or ["its own"]), each.part, each.samples,
+            *(_real(each.test.metrics.get(metric.name)) for metric in metrics),
+            before and before.ece, after and after.temperature, after and after.ece,
         ])  # fmt: skip
     return page.table("Later evaluations", header, rows, named=True)
 
 
-def _real(value: Any) -> float | None:
+def _real(value: float | None) -> float | None:
     return None if value is None else float(value)

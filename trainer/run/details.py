@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from trainer.data.dataset import Split
 from trainer.data.tasks import Classification, Task
-from trainer.files import write_atomically
+from trainer.records.details import Details, Mistake, write_details
 from trainer.training.calibration import reliability
 
 MISTAKES = 24
@@ -25,19 +23,21 @@ SIDE = 128  # pixels of a kept image at most
 PREDICTIONS = 1000  # pairs of a regression at most
 
 
-def write(path: Path, task: Task, split: Split, outputs_NC: Tensor) -> None:
-    """Writes details.json for these outputs of the test part."""
-    found: dict[str, Any] = {}
+def write(folder: Path, task: Task, split: Split, outputs_NC: Tensor) -> None:
+    """Write details.json for these outputs of the test split.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
+    """
     if isinstance(task, Classification):
         chances_NC = task.probabilities(outputs_NC)
-        found["calibration"] = reliability(chances_NC, task.predictions(outputs_NC), split.targets).to_dict()
-        if split.samples.take(split.indices[:1]).ndim == 4:
-            found["mistakes"] = _mistakes(task, split, outputs_NC)
-    else:
-        pairs_N2 = torch.stack([split.targets.double(), task.values(outputs_NC)], dim=1)
-        chosen = torch.linspace(0, len(pairs_N2) - 1, min(len(pairs_N2), PREDICTIONS)).long()
-        found["predictions"] = pairs_N2[chosen].tolist()
-    write_atomically(path, json.dumps(found, allow_nan=False).encode())
+        calibration = reliability(chances_NC, task.predictions(outputs_NC), split.targets)
+        is_image = split.samples.take(split.indices[:1]).ndim == 4
+        write_details(folder, Details(calibration, _mistakes(task, split, outputs_NC) if is_image else None))
+        return
+    pairs_N2 = torch.stack([split.targets.double(), task.values(outputs_NC)], dim=1)
+    chosen = torch.linspace(0, len(pairs_N2) - 1, min(len(pairs_N2), PREDICTIONS)).long()
+    write_details(folder, Details(predictions=pairs_N2[chosen].tolist()))
 
 
 def most_confident_mistakes(task: Classification, split: Split, outputs_NC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,18 +49,18 @@ def most_confident_mistakes(task: Classification, split: Split, outputs_NC: Tens
     return wrong[order], predicted_N[wrong[order]], chances[order]
 
 
-def _mistakes(task: Classification, split: Split, outputs_NC: Tensor) -> list[dict[str, Any]]:
+def _mistakes(task: Classification, split: Split, outputs_NC: Tensor) -> list[Mistake]:
     positions, predicted, chances = most_confident_mistakes(task, split, outputs_NC)
     if len(positions) == 0:
         return []
     images = split.samples.take(split.indices[positions])
     return [
-        {
-            "image": base64.b64encode(_png(image)).decode(),
-            "predicted": task.classes[guess],
-            "true": task.classes[split.targets[position]],
-            "chance": round(chance, 6),
-        }
+        Mistake(
+            image=base64.b64encode(_png(image)).decode(),
+            predicted=task.classes[guess],
+            true=task.classes[split.targets[position]],
+            chance=round(chance, 6),
+        )
         for image, position, guess, chance in zip(
             images, positions.tolist(), predicted.tolist(), chances.tolist(), strict=True
         )

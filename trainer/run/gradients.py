@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.schema import Config
-from trainer.records.folder import Table
+from trainer.records.metrics import MetricsRow
+from trainer.records.table import Table
 from trainer.training.watch import Watch
 
 FILE = "gradients.csv"
@@ -41,10 +42,10 @@ class GradientLog:
     """
 
     def __init__(
-        self, watch: Watch, path: Path, history: list[Row], config: Config, tell: Callable[[str], None]
+        self, watch: Watch, path: Path, history: list[MetricsRow], config: Config, tell: Callable[[str], None]
     ) -> None:
         self.watch, self.path, self.config, self.tell = watch, path, config, tell
-        steps = {row["step"] for row in history}
+        steps = {row.step for row in history}
         self.earlier = [row for row in read(path) if row["step"] in steps] if path.exists() else []
         self.table = Table(path, COLUMNS, self.earlier)
         self.told: set[str] = set()

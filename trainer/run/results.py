@@ -7,7 +7,6 @@ import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -16,8 +15,10 @@ from trainer.components.assemble import Components
 from trainer.config.compose import Job
 from trainer.config.schema import defaults
 from trainer.data.dataset import Split
+from trainer.data.metrics import SplitReport
 from trainer.data.tasks import Classification, Regression
 from trainer.errors import show
+from trainer.records.results import Results
 from trainer.run import details
 from trainer.training.stopping import Outcome
 
@@ -66,47 +67,46 @@ def _describe(job: Job, part: str) -> str:
 def summary(
     parts: Components,
     outcome: Outcome,
-    test: dict[str, Any] | None,
+    test: SplitReport | None,
     *,
     seconds: dict[str, float],
     command: list[str],
     overrides: list[str],
-) -> dict[str, Any]:
-    """results.json.
+) -> Results:
+    """Return the content of results.json.
 
     Args:
         command: what was typed, which may have begun a whole sweep.
         overrides: the words of this run alone.
     """
     state, best = parts.state, parts.state.best
-    row = best.row if best else None
-    trained = sum(r["samples_per_second"] * r["seconds"] for r in state.history)
-    return {
-        "status": outcome.status,
-        "reason": outcome.reason,
-        "task": parts.data.task.name,
-        "epochs": state.epoch,
-        "steps": state.step,
-        "best_epoch": best.epoch if best else None,
-        "monitor": parts.config.monitor,
-        "train": row and _figures(row, "train_"),
-        "valid": row and _figures(row, "valid_"),
-        "test": test,
-        "parameters": count_parameters(parts),
-        "seconds": {name: round(value, 4) for name, value in seconds.items()},
-        "samples_per_second": trained / state.seconds if state.seconds else None,
-        "device": device.describe(parts.device),
-        "threads": parts.threads,
-        "peak_memory_bytes": device.peak_memory(parts.device),
-        "versions": versions(),
-        "seed": parts.config.seed,
-        "command": command,
-        "overrides": overrides,
-        "git_commit": _git_commit(),
-        "data_fingerprint": parts.data.fingerprint,
-        "skipped_images": parts.data.skipped,
-        "error": outcome.reason if outcome.status in ("failed", "diverged") else None,
-    }
+    trained = sum(r.samples_per_second * r.seconds for r in state.history)
+    return Results(
+        status=outcome.status,
+        reason=outcome.reason,
+        task=parts.data.task.name,
+        epochs=state.epoch,
+        steps=state.step,
+        best_epoch=best.epoch if best else None,
+        monitor=parts.config.monitor,
+        train=best.row.split("train") if best else None,
+        valid=best.row.split("valid") if best else None,
+        test=test,
+        parameters=count_parameters(parts),
+        seconds={name: round(value, 4) for name, value in seconds.items()},
+        samples_per_second=trained / state.seconds if state.seconds else None,
+        device=device.describe(parts.device),
+        threads=parts.threads,
+        peak_memory_bytes=device.peak_memory(parts.device),
+        versions=versions(),
+        seed=parts.config.seed,
+        command=command,
+        overrides=overrides,
+        git_commit=_git_commit(),
+        data_fingerprint=parts.data.fingerprint,
+        skipped_images=parts.data.skipped,
+        error=outcome.reason if outcome.status in ("failed", "diverged") else None,
+    )
 
 
 @functools.cache
@@ -114,10 +114,6 @@ def versions() -> dict[str, str]:
     """Of this program and what it stands on."""
     installed = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"trainer": __version__, "python": platform.python_version(), **installed}
-
-
-def _figures(row: dict[str, Any], prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
 
 
 @functools.cache
@@ -130,7 +126,7 @@ def _git_commit() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def draw(folder: Path, parts: Components, test: dict[str, Any], outputs_NC: Tensor) -> None:
+def draw(folder: Path, parts: Components, test: SplitReport, outputs_NC: Tensor) -> None:
     """curves.png, and for classes confusion_matrix.png and mistakes.png, for numbers predictions.png."""
     from trainer.report import plots
 
@@ -139,7 +135,7 @@ def draw(folder: Path, parts: Components, test: dict[str, Any], outputs_NC: Tens
     if isinstance(task, Regression):
         plots.predictions(folder / "predictions.png", split.targets, task.values(outputs_NC))
         return
-    plots.confusion_matrix(folder / "confusion_matrix.png", test["confusion_matrix"], task.classes)
+    plots.confusion_matrix(folder / "confusion_matrix.png", test.confusion_matrix, task.classes)
     if len(parts.data.shape) == 3:
         _draw_mistakes(folder / "mistakes.png", task, split, outputs_NC)
 

@@ -14,6 +14,7 @@ from trainer.config.stored import read_choices, read_config
 from trainer.errors import Problem, UserError, show
 from trainer.records import folder
 from trainer.records.ledger import FINAL, read_ledger
+from trainer.records.results import read_results
 
 
 def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -> tuple[Job, Path]:
@@ -83,13 +84,13 @@ def _refuse_stacked(path: Path) -> None:
 
 def is_finished(path: Path, job: Job) -> bool:
     """Whether a run has trained all it may under this configuration and was tested if it is to be."""
-    results = folder.read_results(path)
+    results = read_results(path)
     if results is None or job.config.resume_force:
         return False
-    trained = results["status"] == "early_stopped" or (
-        results["status"] == "completed" and results["epochs"] >= job.config.epochs
+    trained = results.status == "early_stopped" or (
+        results.status == "completed" and results.epochs >= job.config.epochs
     )
-    return trained and (results["test"] is not None or job.config.test == "false" or job.config.debug.overfit)
+    return trained and (results.test is not None or job.config.test == "false" or job.config.debug.overfit)
 
 
 def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:

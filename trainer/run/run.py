@@ -18,9 +18,11 @@ from trainer.config.compose import Job
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import Config
 from trainer.data.loader import DataCache
-from trainer.data.tasks import Task
+from trainer.data.metrics import SplitReport
 from trainer.errors import UserError
 from trainer.records.folder import RunFolder
+from trainer.records.metrics import MetricsRow
+from trainer.records.results import write_results
 from trainer.report.console import Console, StatusBar
 from trainer.report.run_page import write_page
 from trainer.run import details, results
@@ -34,11 +36,6 @@ from trainer.training.loop import Fit
 from trainer.training.stopping import Outcome
 
 EXIT_CODES = {"completed": 0, "paused": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
-
-
-def columns(task: Task) -> list[str]:
-    """Of metrics.csv."""
-    return ["epoch", "step", "lr", *task.columns, "seconds", "samples_per_second"]
 
 
 @dataclass(frozen=True)
@@ -181,7 +178,7 @@ class Run:
         setup = time.perf_counter() - self.started
         outcome, test, testing = Outcome("failed", ""), None, 0.0
         try:
-            self.folder.start_metrics(columns(self.parts.data.task), state.history)
+            self.folder.start_metrics(self.parts.data.task.columns, state.history)
             open_tracker = opener(self.config.logger, self.folder.path, list(leaves_of(self.job.stored)), state.step)
             self.tracker = SafeTracker(self.config.logger.name, open_tracker, self.console.note)
             outcome = fit() if fit else self._fit()
@@ -205,7 +202,7 @@ class Run:
             }
             typed = {"command": self.command, "overrides": self.job.overrides}
             told = results.summary(self.parts, outcome, test, seconds=seconds, **typed)
-            self.folder.write_results(told)
+            write_results(self.folder.path, told)
             if self.tracker is not None:
                 self.tracker.end(told)
         if self.config.plots != "false" and outcome.status not in ("interrupted", "paused"):
@@ -263,7 +260,7 @@ class Run:
     def _tests(self) -> bool:
         return self.config.test != "false" and not self.config.debug.overfit
 
-    def _test(self) -> dict[str, Any]:
+    def _test(self) -> SplitReport:
         """Tests the best weights, once, and draws the pictures."""
         parts, best = self.parts, self.parts.state.best
         assert best is not None
@@ -276,7 +273,7 @@ class Run:
         tested = evaluate_and_report(solo.outputs, solo.criterion, parts.data.task, batches, self.signals)
         report, outputs_NC = tested.report, tested.outputs_NC.cpu()
         self.console.test(report, best.epoch)
-        details.write(self.folder.path / "details.json", parts.data.task, parts.data.splits["test"], outputs_NC)
+        details.write(self.folder.path, parts.data.task, parts.data.splits["test"], outputs_NC)
         if self.config.plots != "false":
             results.draw(self.folder.path, parts, report, outputs_NC)
         return report
@@ -295,10 +292,10 @@ class Journal:
         self.begin, self.advance = console.begin, console.advance
         self.console, self.folder, self.gradients, self.tracker = console, folder, gradients, tracker
 
-    def row(self, row: dict[str, Any], best: bool) -> None:
+    def row(self, row: MetricsRow, best: bool) -> None:
         self.folder.add_metrics(row)
         self.console.row(row, best)
         if self.gradients is not None:
-            self.gradients.row(row["epoch"], row["step"], row["train_loss"])
+            self.gradients.row(row.epoch, row.step, row["train_loss"])
         if self.tracker is not None:
             self.tracker.row(row)

@@ -13,11 +13,15 @@ from typing import Any
 
 from trainer.components.assemble import Components, assemble
 from trainer.config.compose import Job
-from trainer.config.schema import DIRECTIONS, Config
+from trainer.config.schema import Config
 from trainer.data.batches import Batches, StackedBatches
 from trainer.data.loader import DataCache
+from trainer.data.metrics import DIRECTIONS
 from trainer.errors import RunFailed, UserError
-from trainer.records.folder import RunFolder, Table, write_failure
+from trainer.records.folder import RunFolder
+from trainer.records.metrics import MetricsRow
+from trainer.records.results import Results, write_results
+from trainer.records.table import Table
 from trainer.run.run import Run, SweepContext, describe, restore
 from trainer.signals import Signals
 from trainer.stack.checkpoint import StackSaver
@@ -131,7 +135,7 @@ def execute(jobs: Sequence[tuple[Job, Path]], sweep: SweepContext, *, command: l
             try:
                 parts, resumed = builder.build(job, folder)
             except (UserError, RunFailed) as error:  # of this job: the others have their own
-                write_failure(folder.path, str(error))
+                write_results(folder.path, Results.failed(str(error)))
                 continue
             members.append(Member(job, parts, folder, describe(job, parts, folder), resumed, _told(folder)))
             if signals.received is not None:  # before there was anything to save
@@ -220,14 +224,14 @@ class Progress:
         self.better = max if DIRECTIONS[monitor] == "max" else min
         self.table = Table(place / "metrics.csv", ["epoch", "step", "runs", monitor])
         self.bests: set[int] = set()
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[MetricsRow] = []
 
     def begin(self, state: RunState, done: int, total: int) -> None: ...
 
     def advance(self, state: RunState, batches: int, samples: int) -> None:
         self._tell()
 
-    def row(self, row: dict[str, Any], best: bool) -> None:
+    def row(self, row: MetricsRow, best: bool) -> None:
         self.rows.append(row)
         if best:
             self.bests.add(id(row))
@@ -235,9 +239,9 @@ class Progress:
     def _tell(self) -> None:
         if not self.rows:
             return
-        values = [row[self.monitor] for row in self.rows if row[self.monitor] is not None]
-        told = {name: self.rows[0][name] for name in ("epoch", "step")}
-        self.table.add({**told, "runs": len(self.rows), self.monitor: self.better(values, default=None)})
+        values = [value for row in self.rows if (value := row[self.monitor]) is not None]
+        first = {"epoch": self.rows[0].epoch, "step": self.rows[0].step, "runs": len(self.rows)}
+        self.table.add({**first, self.monitor: self.better(values, default=None)})
         self.rows = []
 
     def close(self) -> None:

@@ -13,9 +13,9 @@ from trainer.config.compose import Job
 from trainer.config.keys import SweepConfig
 from trainer.errors import print_problems, show
 from trainer.records import leaderboard
-from trainer.records.folder import read_results, write_failure, write_results
 from trainer.records.leaderboard import Row
 from trainer.records.ledger import FINAL, Entry, Ledger
+from trainer.records.results import Results, read_results, write_results
 from trainer.report.leaderboard_page import Page
 from trainer.report.sweep_view import SweepView
 from trainer.signals import Signals
@@ -164,7 +164,7 @@ class Sweep:
     def _reached(self, entry: Entry, epoch: int | None) -> bool:
         """Whether a job that was paused needs no more training to be compared at this epoch."""
         results = read_results(self.folder / entry.name) if entry.state == "paused" and epoch is not None else None
-        return results is not None and epoch is not None and results.get("epochs", 0) >= epoch
+        return results is not None and epoch is not None and results.epochs >= epoch
 
     def _started(self, task: Task) -> None:
         for single in task.each:
@@ -182,17 +182,17 @@ class Sweep:
     def _job_ended(self, end: JobExit) -> bool:
         """Notes how a job ended; returns whether the sweep goes on."""
         entry = self.ledger.entries[end.task.number]
-        results = read_results(end.task.place) or {}
-        status = str(results.get("status", "failed"))
-        state, reason = STATES.get(status, "failed"), str(results.get("error") or "")
+        results = read_results(end.task.place)
+        state = STATES.get(results.status, "failed") if results else "failed"
+        reason = (results and results.error) or ""
         if not results and end.stopped:
             state = "interrupted"
         elif not results or (state == "failed" and not reason):  # of a stack that is killed some may have ended
             state, reason = "failed", end.death or f"exit code {end.code}, and no results"
             if not results:
-                write_failure(end.task.place, reason)
+                write_results(end.task.place, Results.failed(reason))
         row = Row(entry, str(entry.stored["monitor"]), results)
-        self.ledger.change(entry, state, reason, value=row.value, best_epoch=results.get("best_epoch"))
+        self.ledger.change(entry, state, reason, value=row.value, best_epoch=results and results.best_epoch)
         self.view.ended(end.task.number, entry, row.value)
         if self.search:
             self.search.tell(entry, row.value)
@@ -204,7 +204,7 @@ class Sweep:
     def _prune(self, entry: Entry, epoch: int) -> None:
         place = self.folder / entry.name
         reason = f"not among the best after epoch {epoch}"
-        write_results(place, {**(read_results(place) or {}), "status": "pruned", "reason": reason})
+        write_results(place, replace(read_results(place) or Results("pruned"), status="pruned", reason=reason))
         self.ledger.change(entry, "pruned", reason)
         self.view.ended(entry.number, entry, None)
 
@@ -217,7 +217,9 @@ class Sweep:
             return
         rows = self.known_rows()
         best = [
-            row.entry for row in leaderboard.winners(rows, leaderboard.grouped(rows)) if not row.results.get("test")
+            row.entry
+            for row in leaderboard.winners(rows, leaderboard.grouped(rows))
+            if not (row.results and row.results.test)
         ]
         best = [entry for entry in best if self.jobs[entry.number].config.test == "auto"]
         if not best:
@@ -230,7 +232,8 @@ class Sweep:
             self.known.pop(end.task.number)
             if end.code:
                 self.untested = True
-                reason = (read_results(end.task.place) or {}).get("error") or end.death or f"exit code {end.code}"
+                results = read_results(end.task.place)
+                reason = (results and results.error) or end.death or f"exit code {end.code}"
                 print_problems([f"job {end.task.number}: its test failed: {reason}"])
             return True
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer.config.keys import HalvingConfig
-from trainer.config.schema import DIRECTIONS
-from trainer.records.folder import read_metrics
+from trainer.data.metrics import DIRECTIONS
 from trainer.records.ledger import Entry
+from trainer.records.metrics import read_metrics
 
 LOST = ("failed", "diverged", "interrupted")
 
@@ -43,7 +43,7 @@ def value_at(place: Path, monitor: str, epoch: int) -> float | None:
         rows = read_metrics(place / "metrics.csv")
     except FileNotFoundError:
         return None
-    values = [row[monitor] for row in rows if (row["epoch"] or 0) <= epoch and row.get(monitor) is not None]
+    values = [row[monitor] for row in rows if row.epoch <= epoch]
     best = max if DIRECTIONS[monitor] == "max" else min
     return best((value for value in values if value is not None), default=None)
 
@@ -51,7 +51,7 @@ def value_at(place: Path, monitor: str, epoch: int) -> float | None:
 def _trained(place: Path) -> float:
     """Epochs that a job has behind it at its last validation."""
     try:
-        return max((row["epoch"] or 0 for row in read_metrics(place / "metrics.csv")), default=0)
+        return max((row.epoch for row in read_metrics(place / "metrics.csv")), default=0)
     except FileNotFoundError:
         return 0
 

@@ -70,9 +70,9 @@ def _quoted(words: Sequence[str]) -> str:
 
 def run_job(config: DictConfig) -> float | None:
     """One job in a launcher's worker; returns its monitored value."""
-    from trainer.records.folder import read_results
     from trainer.records.leaderboard import Row
     from trainer.records.ledger import read_ledger
+    from trainer.records.results import read_results
     from trainer.sweeps.grid import stored_job
     from trainer.sweeps.workers import run_task
 
@@ -82,4 +82,4 @@ def run_job(config: DictConfig) -> float | None:
     place = folder / entry.name
     place.mkdir(exist_ok=True)
     run_task(Task(entry.number, job, place), job.config.device, list(config.command), DataCache())
-    return Row(entry, str(entry.stored["monitor"]), read_results(place) or {}).value
+    return Row(entry, str(entry.stored["monitor"]), read_results(place)).value

@@ -12,8 +12,8 @@ from typing import Any
 
 from trainer.config.compose import Composer, Job
 from trainer.config.keys import SweepConfig
-from trainer.config.schema import DIRECTIONS
 from trainer.config.search_space import Range
+from trainer.data.metrics import DIRECTIONS
 from trainer.errors import Problem, RunFailed, UserError
 from trainer.records.ledger import Entry
 from trainer.seeds import derive

@@ -20,7 +20,8 @@ from trainer.config.compose import Job
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError
 from trainer.processes import context_for
-from trainer.records.folder import is_running, read_results, write_failure
+from trainer.records.folder import is_running
+from trainer.records.results import Results, read_results, write_results
 from trainer.run.results import versions
 from trainer.run.run import SweepContext, execute
 from trainer.signals import Signals
@@ -229,4 +230,4 @@ def wait_for(place: Path) -> None:
 def _failed(task: Task, reason: str) -> None:
     for single in task.each:
         if not task.members or read_results(single.place) is None:  # of a stack some may have come to their end
-            write_failure(single.place, reason)
+            write_results(single.place, Results.failed(reason))

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from trainer.config.keys import LoggerConfig
 from trainer.errors import Problem, show
+from trainer.records.metrics import MetricsRow
+from trainer.records.results import Results
 
 # The library of each tracker, and the extra that brings it.
 LIBRARIES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
@@ -38,18 +40,19 @@ class SafeTracker:
         self.tracker: Tracker | None = None
         self.tracker = self._try(start)
 
-    def row(self, row: dict[str, Any]) -> None:
-        """A row of metrics.csv."""
+    def row(self, row: MetricsRow) -> None:
+        """Log a row of metrics.csv."""
         tracker = self.tracker
         if tracker is not None:
-            figures = {name: float(value) for name, value in row.items() if value is not None and name != "step"}
-            self._try(lambda: tracker.row(row["step"], figures))
+            values = row.to_dict().items()
+            figures = {name: float(value) for name, value in values if value is not None and name != "step"}
+            self._try(lambda: tracker.row(row.step, figures))
 
-    def end(self, results: dict[str, Any]) -> None:
-        """What results.json says in the end."""
+    def end(self, results: Results) -> None:
+        """Log the final figures and end the tracker's run."""
         tracker = self.tracker
         if tracker is not None:
-            self._try(lambda: tracker.end(results["status"], final_figures(results)))
+            self._try(lambda: tracker.end(results.status, final_figures(results)))
             self.tracker = None
 
     def _try(self, what: Callable[[], Any]) -> Any:
@@ -80,19 +83,14 @@ def external_destination(config: LoggerConfig) -> str | None:
     return None
 
 
-def final_figures(results: dict[str, Any]) -> Figures:
-    """The figures of the best validation and of the test, by names as in metrics.csv, and what the run took."""
-    found: dict[str, Any] = {}
-    for part in ("train", "valid", "test"):
-        prefix = part if part == "test" else f"best_{part}"
-        found |= {f"{prefix}_{name}": value for name, value in (results.get(part) or {}).items()}
-    found |= {"best_epoch": results.get("best_epoch"), "epochs": results.get("epochs")}
-    found |= {"parameters": results["parameters"]["total"], "seconds": results["seconds"]["total"]}
-    return {
-        name: float(value)
-        for name, value in found.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+def final_figures(results: Results) -> Figures:
+    """Return the metrics of the best validation and of the test, and what the run took, by column name."""
+    values: dict[str, float | None] = {}
+    for split, prefix in (("train", "best_train"), ("valid", "best_valid"), ("test", "test")):
+        values |= {f"{prefix}_{name}": value for name, value in results.split(split).items()}
+    values |= {"best_epoch": results.best_epoch, "epochs": results.epochs}
+    values |= {"parameters": results.parameters.get("total"), "seconds": results.seconds.get("total")}
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def flat(leaves: list[tuple[str, Any]]) -> dict[str, str | int | float | bool]:

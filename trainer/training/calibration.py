@@ -6,7 +6,6 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from trainer.data.tasks import Classification
 from trainer.errors import UserError
 from trainer.files import write_atomically
+from trainer.records.details import Bin, Reliability
 
 FILE = "calibration.json"
 FORMAT = 1
@@ -21,35 +21,6 @@ BINS = 15
 LOWEST, HIGHEST = 0.01, 100.0  # of a temperature
 MAX_BYTES = 65_536
 STEPS = 60  # of the search, each of which takes a third off the interval
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Samples whose confidence lies between two bounds; means are None where there are none."""
-
-    low: float
-    high: float
-    count: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Confidence against accuracy, of the likeliest class.
-
-    Attributes:
-        ece: expected calibration error: the mean distance of confidence and accuracy over bins of equal width,
-            weighed by samples (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
-        nll: mean negative log-likelihood, in nats.
-    """
-
-    ece: float
-    nll: float
-    bins: list[Bin]
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)

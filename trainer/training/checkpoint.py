@@ -216,6 +216,12 @@ class Saver:
         if state.best is None or state.best.step == self.saved_best:
             return
         best = state.best
-        content = {**self.about, "model": best.weights, "epoch": best.epoch, "step": best.step, "row": best.row}
+        content = {
+            **self.about,
+            "model": best.weights,
+            "epoch": best.epoch,
+            "step": best.step,
+            "row": best.row.to_dict(),
+        }
         save(self.folder / "best.pt", content)
         self.saved_best = best.step

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainer.data.batches import Batches
+from trainer.data.metrics import SplitReport
 from trainer.data.tasks import Task
 from trainer.signals import Signals
 
@@ -20,7 +20,7 @@ class Evaluation:
 
     outputs_NC: Tensor
     targets_N: Tensor
-    report: dict[str, Any]
+    report: SplitReport
 
 
 def evaluate(

@@ -8,8 +8,10 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from trainer.config.schema import DIRECTIONS, Duration
+from trainer.config.schema import Duration
 from trainer.data.batches import Batch, Batches
+from trainer.data.metrics import DIRECTIONS
+from trainer.records.metrics import MetricsRow
 from trainer.signals import Interrupted, Signals
 from trainer.training.evaluate import evaluate
 from trainer.training.population import Population
@@ -39,7 +41,7 @@ class Report(Protocol):
 
     def begin(self, state: RunState, done: int, total: int) -> None: ...
     def advance(self, state: RunState, batches: int, samples: int) -> None: ...
-    def row(self, row: dict[str, Any], best: bool) -> None: ...
+    def row(self, row: MetricsRow, best: bool) -> None: ...
 
 
 class Fit:
@@ -70,7 +72,7 @@ class Fit:
         self.config = self.members[0].config  # what is asked for here, all have in common
         self.validate_every = Duration.parse(self.config.validate_every)
         self.clock = time.perf_counter()
-        self.told = {state: sum(row["seconds"] for row in state.history) for state in self.members}  # in rows so far
+        self.told = {state: sum(row.seconds for row in state.history) for state in self.members}  # in rows so far
 
     def run(self) -> list[Outcome]:
         """Trains until each run has a reason to stop, which is returned in the order in which they came.
@@ -213,16 +215,21 @@ class Fit:
 
     def _report(self, state: RunState, train: dict[str, Any], valid: dict[str, Any]) -> None:
         seconds, self.told[state] = state.seconds - self.told[state], state.seconds
-        row = {"epoch": state.epoch, "step": state.step, "lr": state.lr or state.optimizer.param_groups[0]["lr"]}
-        row |= train | {f"valid_{name}": value for name, value in valid.items()}
-        row |= {"seconds": seconds, "samples_per_second": int(state.sums.count_R) / seconds}
+        row = MetricsRow(
+            state.epoch,
+            state.step,
+            state.lr or state.optimizer.param_groups[0]["lr"],
+            train | {f"valid_{name}": value for name, value in valid.items()},
+            seconds,
+            int(state.sums.count_R) / seconds,
+        )
         state.sums.reset()
         state.validated_step = state.step
         is_best = self._judge(state, row)
         state.history.append(row)
         self.report.row(row, is_best)
 
-    def _judge(self, state: RunState, row: dict[str, Any]) -> bool:
+    def _judge(self, state: RunState, row: MetricsRow) -> bool:
         value = row[state.config.monitor]
         if value is None:  # training figures before training, or a figure that these samples do not define
             return False

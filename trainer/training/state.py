@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from trainer.config.schema import Config
+from trainer.records.metrics import MetricsRow
 from trainer.training.freeze import FrozenParameters
 from trainer.training.schedule import Schedule
 from trainer.training.sums import RunningSums
@@ -34,7 +35,7 @@ class Best:
     epoch: int
     step: int
     weights: dict[str, Tensor]
-    row: dict[str, Any]
+    row: MetricsRow
 
 
 @dataclass(eq=False)
@@ -79,7 +80,7 @@ class RunState:
     lr: float = 0.0
     seconds: float = 0.0
     best: Best | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[MetricsRow] = field(default_factory=list)
 
     COUNTERS = ("epoch", "batch", "step", "validated_step", "num_bad_validations", "lr", "seconds")
     KEYS = frozenset(
@@ -92,7 +93,11 @@ class RunState:
         Tensors are not copied. Best weights that equal the current ones are stored once.
         """
         same = self.best is not None and self.best.step == self.step and self.average is None
-        best = self.best and {**vars(self.best), "weights": None if same else self.best.weights}
+        best = self.best and {
+            **vars(self.best),
+            "weights": None if same else self.best.weights,
+            "row": self.best.row.to_dict(),
+        }
         return {
             "model": self.model.state_dict(),
             "average": self.average and self.average.state_dict(),
@@ -102,7 +107,7 @@ class RunState:
             "sums": self.sums.state_dict(),
             "watch": self.watch and self.watch.state_dict(),
             "best": best,
-            "history": self.history,
+            "history": [row.to_dict() for row in self.history],
             "random": _random_state(),
             **{name: getattr(self, name) for name in self.COUNTERS},
         }
@@ -130,10 +135,11 @@ class RunState:
             self.watch.load_state_dict(saved["watch"])
         for name in self.COUNTERS:
             setattr(self, name, saved[name])
-        self.history = saved["history"]
+        self.history = [MetricsRow.from_dict(row) for row in saved["history"]]
         if saved["best"] is not None:
             weights = saved["best"]["weights"] or {k: v.clone() for k, v in saved["model"].items()}
-            self.best = Best(**{**saved["best"], "weights": weights})
+            row = MetricsRow.from_dict(saved["best"]["row"])
+            self.best = Best(**{**saved["best"], "weights": weights, "row": row})
         _restore_random(saved["random"])
 
     @property

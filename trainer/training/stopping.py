@@ -34,8 +34,8 @@ def reason_to_stop(state: RunState, pause_at: int | None, since_counted: float) 
     """
     limit = state.config
     if limit.debug.overfit and learned(state):
-        accuracy = "accuracy 1.0, " if "valid_accuracy" in state.history[-1] else ""
-        return Outcome("completed", f"the batch is learned: {accuracy}loss {state.history[-1]['valid_loss']:.4f}")
+        accuracy = "accuracy 1.0, " if "valid_accuracy" in state.history[-1].metrics else ""
+        return Outcome("completed", f"the batch is learned: {accuracy}loss {state.history[-1].valid_loss:.4f}")
     if limit.patience is not None and state.num_bad_validations >= limit.patience and state.best:
         return Outcome(
             "early_stopped",
@@ -56,16 +56,16 @@ def reason_to_stop(state: RunState, pause_at: int | None, since_counted: float) 
 def learned(state: RunState) -> bool:
     """Return whether the one batch of debug.overfit is fitted: accuracy 1 and a loss below OVERFIT_LOSS."""
     last = state.history[-1] if state.history else None
-    return last is not None and last.get("valid_accuracy", 1.0) == 1.0 and last["valid_loss"] < OVERFIT_LOSS
+    return last is not None and last.get("valid_accuracy") in (None, 1.0) and last.valid_loss < OVERFIT_LOSS
 
 
 def not_learned(state: RunState) -> Outcome:
     """Return the outcome of a run with debug.overfit that ended without fitting its batch."""
     last = state.history[-1]
-    accuracy = f"accuracy {last['valid_accuracy']:.3f}, " if "valid_accuracy" in last else ""
+    accuracy = f"accuracy {last['valid_accuracy']:.3f}, " if "valid_accuracy" in last.metrics else ""
     return Outcome(
         "failed",
-        f"one batch was not learned in {state.epoch} epochs: {accuracy}loss {last['valid_loss']:.4f}. "
+        f"one batch was not learned in {state.epoch} epochs: {accuracy}loss {last.valid_loss:.4f}. "
         "Model, loss or learning rate do not fit the data.",
     )
 

@@ -1,0 +1,151 @@
+"""Metrics, each declared once, and the values that they are reported in. Imports no torch.
+
+A new metric is one entry of METRICS and its computation in `trainer.data.tasks`. The choices of `monitor`, the columns
+of metrics.csv, the console, the tables and the pages are made from the entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+TOP_K = 5  # of `top5_accuracy`
+LARGE = 100  # from this size on a number is printed with one decimal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measure of how well a model predicts the samples of a split.
+
+    Attributes:
+        name: key in results.json; in metrics.csv its columns are `train_<name>` and `valid_<name>`.
+        better: whether the largest or the smallest value is the best.
+        task: the kind of task it belongs to; None for every task.
+        computed: when it is computed. "train": in training and at every validation; "valid": at every validation;
+            "monitored": at a validation only if it is monitored, because it is costly; "test": only for the reports
+            of tests and evaluations.
+        shown: where it is printed, besides results.json and `trainer compare`. "headline": everywhere, and as the
+            single number that stands for a test; "line": everywhere; "table": in tables and on pages; "file": nowhere.
+        percent: whether it is a fraction that is printed as a percentage.
+    """
+
+    name: str
+    better: Literal["max", "min"]
+    task: Literal["classification", "regression"] | None
+    computed: Literal["train", "valid", "monitored", "test"]
+    shown: Literal["headline", "line", "table", "file"] = "line"
+    percent: bool = False
+
+    @property
+    def label(self) -> str:
+        """The name as it is printed."""
+        return self.name.replace("_", " ")
+
+    @property
+    def monitors(self) -> list[str]:
+        """Columns of metrics.csv that `monitor` may name."""
+        splits = {"train": ("train", "valid"), "valid": ("valid",), "monitored": ("valid",), "test": ()}
+        return [f"{split}_{self.name}" for split in splits[self.computed]]
+
+
+_ENTRIES = (
+    Metric("loss", "min", None, "train"),
+    Metric("accuracy", "max", "classification", "train", "headline", percent=True),
+    Metric(f"top{TOP_K}_accuracy", "max", "classification", "test", "table", percent=True),
+    Metric("balanced_accuracy", "max", "classification", "monitored", "table", percent=True),
+    Metric("f1", "max", "classification", "monitored"),
+    Metric("auroc", "max", "classification", "monitored"),
+    Metric("precision", "max", "classification", "test", "file"),
+    Metric("recall", "max", "classification", "test", "file"),
+    Metric("nll", "min", "classification", "test", "table"),
+    Metric("mse", "min", "regression", "test", "table"),
+    Metric("mae", "min", "regression", "valid"),
+    Metric("rmse", "min", "regression", "valid", "headline"),
+    Metric("r2", "max", "regression", "valid"),
+)
+METRICS = {metric.name: metric for metric in _ENTRIES}
+# The columns of metrics.csv that `monitor` may name, for all tasks, and which direction is better.
+DIRECTIONS: dict[str, str] = {column: metric.better for metric in _ENTRIES for column in metric.monitors}
+HEADLINES = tuple(metric.name for metric in _ENTRIES if metric.shown == "headline")
+
+
+def columns(task: str, monitored: Collection[str] = ()) -> list[str]:
+    """Return the metrics' columns of metrics.csv, for a task of the kind `classification` or `regression`.
+
+    Args:
+        monitored: names of metrics that are computed because one of them is monitored.
+    """
+    metrics = [metric for metric in _ENTRIES if metric.task in (None, task)]
+    train = [f"train_{metric.name}" for metric in metrics if metric.computed == "train"]
+    always = ("train", "valid")
+    valid = [f"valid_{metric.name}" for metric in metrics if metric.computed in always or metric.name in monitored]
+    return train + valid
+
+
+def costly(task: str) -> list[str]:
+    """Return the names of a task's metrics that validation computes only if they are monitored."""
+    return [metric.name for metric in _ENTRIES if metric.task == task and metric.computed == "monitored"]
+
+
+def shown(*where: str, among: Collection[str]) -> list[Metric]:
+    """Return the metrics in `among` that are shown in one of these ways, in the order of declaration."""
+    return [metric for metric in _ENTRIES if metric.shown in where and metric.name in among]
+
+
+def headline(metrics: Mapping[str, float | None]) -> float | None:
+    """Return the value that stands for a whole test: accuracy, or the root mean squared error of a regression."""
+    return next((value for name in HEADLINES if (value := metrics.get(name)) is not None), None)
+
+
+def text(name: str, value: float) -> str:
+    """Return the value of a metric as it is printed; `name` may be that of a column or unknown."""
+    metric = METRICS.get(name) or METRICS.get(name.partition("_")[2])
+    if metric is not None and metric.percent:
+        return f"{value:.2%}"
+    return f"{value:.4f}" if abs(value) < LARGE else f"{value:,.1f}"
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """How well one class is predicted. Fractions are None where the split has no sample of the class."""
+
+    name: str = field(metadata={"json": "class"})
+    correct: int
+    total: int
+    accuracy: float | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        values = asdict(self)
+        return {"class": values.pop("name"), **values}
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """Everything measured on one split: the `test` block of results.json.
+
+    Attributes:
+        metrics: values by name, `loss` among them; None where the samples do not define one.
+        threshold: of two classes, the probability from which the second is predicted.
+        per_class: empty for a regression.
+        confusion_matrix: counts, a row for each true class and a column for each predicted one; empty for a regression.
+    """
+
+    metrics: dict[str, float | None] = field(metadata={"json": "*"})
+    threshold: float | None = None
+    per_class: list[ClassReport] = field(default_factory=list)
+    confusion_matrix: list[list[int]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object, without the keys that do not apply to the task."""
+        content: dict[str, Any] = dict(self.metrics)
+        if self.threshold is not None:
+            content["threshold"] = self.threshold
+        if self.per_class:
+            content["per_class"] = [entry.to_dict() for entry in self.per_class]
+            content["confusion_matrix"] = self.confusion_matrix
+        return content

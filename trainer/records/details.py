@@ -1,0 +1,174 @@
+"""details.json and evaluation-<n>.json: what a run's page shows besides results.json. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer.data.metrics import SplitReport
+from trainer.errors import UserError
+from trainer.files import write_atomically
+from trainer.records.schema import read_json
+
+FILE = "details.json"
+LARGEST_BYTES = 20_000_000
+MOST_EVALUATIONS = 1000
+FORMAT = 1  # of evaluation-<n>.json
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Samples whose confidence lies between two bounds; the means are None in an empty bin."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence of the predicted class against accuracy.
+
+    Attributes:
+        ece: expected calibration error: the mean distance of confidence and accuracy over bins of equal width, weighted
+            by samples (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+        nll: mean negative log-likelihood, in nats.
+    """
+
+    ece: float
+    nll: float
+    bins: list[Bin]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong prediction of the test.
+
+    Attributes:
+        image: PNG in base64.
+        predicted, true: names of classes.
+        chance: predicted probability of the wrong class.
+    """
+
+    image: str
+    predicted: str
+    true: str
+    chance: float
+
+
+@dataclass(frozen=True)
+class Details:
+    """Content of details.json.
+
+    Attributes:
+        calibration: None for a regression.
+        mistakes: the most confident ones; None unless samples are images.
+        predictions: pairs of true and predicted value of a regression.
+    """
+
+    calibration: Reliability | None = None
+    mistakes: list[Mistake] | None = None
+    predictions: list[list[float]] | None = None
+
+
+def write_details(folder: Path, details: Details) -> None:
+    """Write details.json into a run folder.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
+    """
+    content = {name: value for name, value in asdict(details).items() if value is not None}
+    write_atomically(folder / FILE, json.dumps(content, allow_nan=False).encode())
+
+
+def read_details(folder: Path) -> Details:
+    """Return the content of a run folder's details.json; empty if there is no such file.
+
+    Raises:
+        UserError: the file is not as this program writes it.
+    """
+    path = folder / FILE
+    return read_json(path, LARGEST_BYTES, Details) if path.exists() else Details()
+
+
+@dataclass(frozen=True)
+class ScaledReliability(Reliability):
+    """Reliability of probabilities at a temperature."""
+
+    temperature: float
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """Reliability of an evaluation's probabilities: as they are, and at the stored temperature if it was used."""
+
+    uncalibrated: Reliability
+    calibrated: ScaledReliability | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """Content of evaluation-<n>.json: the evaluation of one run, or of the mean of several.
+
+    Attributes:
+        part: the split: train, valid or test.
+        samples: number of samples in it.
+        run: path of the checkpoint, or of each checkpoint of an ensemble.
+        epoch, step: of the checkpoint.
+        data: `_target_`, `root` and `path` of the data.
+        own_data: whether it is the data that the run was trained on.
+        overrides: the words that were typed after the run's name.
+        nll: mean negative log-likelihood at the stored temperature if it was used; None for a regression.
+        mse: mean squared error in the target's unit; None for classes.
+        calibration: None for a regression.
+    """
+
+    part: str
+    samples: int
+    test: SplitReport
+    run: str | list[str] = ""
+    epoch: int | None = None
+    step: int | None = None
+    data: dict[str, str | None] = field(default_factory=dict)
+    own_data: bool = True
+    overrides: list[str] = field(default_factory=list)
+    nll: float | None = None
+    mse: float | None = None
+    calibration: CalibrationReport | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object, without the keys that do not apply."""
+        content = {**asdict(self), "test": self.test.to_dict()}
+        optional = ("epoch", "step", "nll", "mse")
+        return {name: value for name, value in content.items() if value is not None or name not in optional}
+
+
+def read_evaluations(folder: Path) -> dict[str, EvaluationRecord]:
+    """Return what `trainer evaluate` wrote into a run folder, by file name in the order of their numbers.
+
+    An empty file belongs to an evaluation that is still running, or was killed.
+
+    Raises:
+        UserError: a file is not as this program writes it, or there are too many.
+    """
+    paths = {
+        int(match[1]): folder / entry.name
+        for entry in os.scandir(folder)
+        if (match := re.fullmatch(r"evaluation-([1-9][0-9]{0,5})\.json", entry.name))
+        and entry.stat(follow_symlinks=False).st_size
+    }
+    if len(paths) > MOST_EVALUATIONS:
+        raise UserError(f"{folder}: {len(paths):,} evaluations are more than the {MOST_EVALUATIONS:,} shown.")
+    return {path.name: read_json(path, LARGEST_BYTES, EvaluationRecord) for _, path in sorted(paths.items())}

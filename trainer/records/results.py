@@ -1,0 +1,123 @@
+"""results.json: what a run came to. One value, one reader and one writer; imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from trainer.data.metrics import SplitReport, headline
+from trainer.errors import UserError
+from trainer.files import write_atomically
+from trainer.records.schema import read_json
+
+FILE = "results.json"
+LARGEST_BYTES = 100_000_000
+FINISHED = ("completed", "early_stopped")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run came to.
+
+    Attributes:
+        status: completed, early_stopped, interrupted, paused, pruned, diverged or failed.
+        reason: why it ended.
+        task: binary, multiclass or regression.
+        epochs, steps: finished epochs and optimizer steps.
+        best_epoch: the epoch of the best validation; the tested weights are of this moment.
+        monitor: the column of metrics.csv that decided what was best.
+        train, valid: metrics at the best validation.
+        test: None if the run was not tested.
+        parameters: number of elements, `total` and `trainable`.
+        seconds: wall-clock time, `total`, `setup`, `training` and `testing`.
+        samples_per_second: training samples, validation included in the time.
+        versions: of this program, Python and the main libraries.
+        command: the words that were typed, which may have started a whole sweep.
+        overrides: the overrides of this run alone.
+        skipped_images: path and reason of images that could not be decoded.
+        error: the reason of a run that failed or diverged.
+    """
+
+    status: str
+    reason: str | None = None
+    task: str | None = None
+    epochs: int = 0
+    steps: int = 0
+    best_epoch: int | None = None
+    monitor: str | None = None
+    train: dict[str, float | None] | None = None
+    valid: dict[str, float | None] | None = None
+    test: SplitReport | None = None
+    parameters: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    samples_per_second: float | None = None
+    device: str | None = None
+    threads: int | None = None
+    peak_memory_bytes: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    seed: int | None = None
+    command: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    git_commit: str | None = None
+    data_fingerprint: str | None = None
+    skipped_images: list[dict[str, str]] = field(default_factory=list)
+    error: str | None = None
+
+    @classmethod
+    def failed(cls, reason: str) -> Results:
+        """Return the results of a run that failed before it had any."""
+        return cls("failed", reason=reason, error=reason)
+
+    def split(self, name: str) -> Mapping[str, float | None]:
+        """Return the metrics of a split: at the best validation of `train` and `valid`, or of the test."""
+        if name == "test":
+            return self.test.metrics if self.test else {}
+        return {"train": self.train, "valid": self.valid}.get(name) or {}
+
+    def value(self, column: str | None) -> float | None:
+        """Return the value of a column of metrics.csv, such as `valid_loss`, at the best validation."""
+        split, _, name = (column or "").partition("_")
+        return self.split(split).get(name) if split != "test" else None
+
+    @property
+    def headline(self) -> float | None:
+        """The number that stands for the test."""
+        return headline(self.split("test"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object, with every key."""
+        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**content, "test": self.test and self.test.to_dict()}
+
+
+def write_results(folder: Path, results: Results) -> None:
+    """Write results.json into a run folder.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
+    """
+    text = json.dumps(results.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(folder / FILE, text.encode())
+
+
+def read_results(folder: Path) -> Results | None:
+    """Return the content of a run folder's results.json; None if there is no such file.
+
+    Raises:
+        UserError: the file is not as this program writes it.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    results = read_json(path, LARGEST_BYTES, Results)
+    test = results.test
+    if test and not _is_square(test.confusion_matrix, len(test.per_class)):
+        raise UserError(f"{path}: not as this program writes it: test.confusion_matrix does not fit test.per_class.")
+    return results
+
+
+def _is_square(matrix: list[list[int]], size: int) -> bool:
+    return not matrix or (len(matrix) == size and all(len(row) == size for row in matrix))

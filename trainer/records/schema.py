@@ -1,0 +1,131 @@
+"""JSON files that anyone may have written, read into dataclasses: every value is of its annotated type or refused."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trainer.errors import UserError, printable
+from trainer.files import read_limited
+
+LARGEST_NUMBER = 1e300  # sums of two must be finite too
+
+Value = TypeVar("Value")
+
+
+class SchemaError(ValueError):
+    """A value that is not of its type; the message says where it stands."""
+
+
+def read_json(path: Path, limit: int, kind: type[Value]) -> Value:
+    """Return the content of a JSON file as an instance of the dataclass `kind`.
+
+    Args:
+        limit: size in bytes from which on the file is refused.
+
+    Raises:
+        UserError: the file cannot be read, is larger, or does not fit `kind`.
+    """
+    text = read_text(path, limit)
+    try:
+        content = json.loads(text, parse_constant=lambda word: None)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({str(error) or type(error).__name__}).") from error
+    try:
+        return convert(content, kind)
+    except SchemaError as error:
+        raise UserError(f"{path}: not as this program writes it: {error}.") from error
+
+
+def read_text(path: Path, limit: int) -> str:
+    """Return the text of a file.
+
+    Raises:
+        UserError: the file cannot be read, is larger than `limit` bytes, or is not UTF-8.
+    """
+    try:
+        return read_limited(path, limit).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text.") from error
+
+
+def convert(value: Any, hint: Any, where: str = "") -> Any:
+    """Return a value of a JSON file as the annotated type: a dataclass, list, dict, number or text, or None.
+
+    Texts are made printable. Keys that a dataclass does not have are ignored, unless one of its fields has the metadata
+    `{"json": "*"}`, which holds them. Metadata `{"json": name}` gives the key of a field with another name.
+
+    Args:
+        where: dotted key, for the message.
+
+    Raises:
+        SchemaError: the value is of another type, or a number is out of range.
+    """
+    if typing.get_origin(hint) is types.UnionType or typing.get_origin(hint) is typing.Union:
+        kinds = typing.get_args(hint)
+        if value is None and types.NoneType in kinds:
+            return None
+        *others, hint = [kind for kind in kinds if kind is not types.NoneType]
+        for kind in others:
+            with contextlib.suppress(SchemaError):
+                return convert(value, kind, where)
+    if dataclasses.is_dataclass(hint):
+        return _dataclass(value, typing.cast(type, hint), where)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is list:
+        if not isinstance(value, list):
+            raise SchemaError(f"{where} is no list")
+        return [convert(item, arguments[0], where) for item in value]
+    if origin is dict:
+        entries = mapping(value, where).items()
+        return {name: convert(item, arguments[1], f"{where}.{name}".lstrip(".")) for name, item in entries}
+    return _scalar(value, hint, where)
+
+
+def mapping(value: Any, where: str) -> dict[str, Any]:
+    """Return a JSON object, with printable keys.
+
+    Raises:
+        SchemaError: it is none.
+    """
+    if not isinstance(value, dict):
+        raise SchemaError(f"{where or 'it'} is no mapping")
+    return {printable(str(name)): item for name, item in value.items()}
+
+
+def _dataclass(value: Any, kind: type, where: str) -> Any:
+    values = mapping(value, where)
+    arguments = {}
+    for name, key, hint, is_required in _fields(kind):
+        if key == "*":
+            keys = {other for _, other, _, _ in _fields(kind)}
+            arguments[name] = convert({k: v for k, v in values.items() if k not in keys}, hint, where)
+        elif key in values or is_required:
+            arguments[name] = convert(values.get(key), hint, f"{where}.{key}".lstrip("."))
+    return kind(**arguments)
+
+
+@functools.cache
+def _fields(kind: type) -> list[tuple[str, str, Any, bool]]:
+    """Return name, key, type and whether it is required, of each field; cached, as evaluating annotations is slow."""
+    hints = typing.get_type_hints(kind)
+    missing = dataclasses.MISSING
+    return [
+        (f.name, f.metadata.get("json", f.name), hints[f.name], f.default is missing and f.default_factory is missing)
+        for f in dataclasses.fields(kind)
+    ]
+
+
+def _scalar(value: Any, kind: type, where: str) -> Any:
+    kinds = (int, float) if kind is float else (kind,)
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, kinds):
+        raise SchemaError(f"{where} is {'absent' if value is None else f'of type {type(value).__name__}'}")
+    if isinstance(value, (int, float)) and not abs(value) < LARGEST_NUMBER:
+        raise SchemaError(f"{where} is out of range")
+    return printable(value) if isinstance(value, str) else value
