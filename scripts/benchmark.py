@@ -34,7 +34,6 @@ from trainer.data.source import Source
 if TYPE_CHECKING:
     from trainer.config.compose import Job
     from trainer.run.run import Journal
-    from trainer.training.loop import Fit
 
 
 def main() -> None:
@@ -158,17 +157,17 @@ def tables(arguments: argparse.Namespace) -> None:
         return time.perf_counter() - begin
 
     def program() -> float:
-        with running(words) as fit:
+        with running(words) as run:
             begin = time.perf_counter()
-            fit.run()
+            run()
             return time.perf_counter() - begin
 
     bare(), program()
     times = alternate({"trainer": program, "bare loop": bare}, arguments.repeats)
     show(times, "trainer")
-    with running(words) as fit:
+    with running(words) as run:
         profile = cProfile.Profile()
-        profile.runcall(fit.run)
+        profile.runcall(run)
     print("where the program's own time goes (with the profiler's own overhead):")
     _show_own_time(profile)
 
@@ -192,15 +191,16 @@ def compose(words: list[str]) -> Job:
 
 
 @contextmanager
-def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[Fit]:
-    """The program's own loop, ready to run, with its files and checkpoints in a folder that goes afterwards."""
+def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[Callable[[], object]]:
+    """The program's own loop, to be called, with its files and checkpoints in a folder that goes afterwards."""
     from trainer.components.assemble import assemble
     from trainer.records.folder import RunFolder
     from trainer.report.console import Console
     from trainer.run.run import Journal
     from trainer.signals import Signals
-    from trainer.training.checkpoint import Saver
-    from trainer.training.loop import Fit
+    from trainer.training.interfaces import TrainingData
+    from trainer.training.loop import fit
+    from trainer.training.saver import Saver
 
     job = compose(words)
     parts = assemble(job.config)
@@ -212,7 +212,7 @@ def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[
         saver = Saver(folder.checkpoints, job.config.checkpoint.every, about)
         report = (journal or Journal)(console, folder)
         try:
-            yield Fit(parts.population, parts.train, parts.valid, saver, report, Signals())
+            yield lambda: fit(parts.population, TrainingData(parts.train, parts.valid), saver, report, Signals())
         finally:
             console.close()
             folder.close()
@@ -240,8 +240,8 @@ def beside_program(words: list[str], others: dict[str, Callable[[], float]], epo
                     times[name].append(run())
             self.since = time.perf_counter()
 
-    with running([*words, f"epochs={epochs + 1}", "patience=null"], Interleaved) as fit:
-        fit.run()
+    with running([*words, f"epochs={epochs + 1}", "patience=null"], Interleaved) as run:
+        run()
     return times
 
 
@@ -383,8 +383,8 @@ def _later_epochs(words: list[str]) -> float:
             super().row(row, best)
             ends.append(time.perf_counter())
 
-    with running(words, Clock) as fit:
-        fit.run()
+    with running(words, Clock) as run:
+        run()
     return ends[-1] - ends[0]
 
 

@@ -54,20 +54,21 @@ STEPS = """
 import resource, sys, time
 import trainer.run.run
 from trainer.config.compose import Composer
-from trainer.data.loader import Shared
-from trainer.stack.group import build, stacked
+from trainer.data.loader import DataCache
+from trainer.stack.build import stacked
+from trainer.stack.trial import build_each
 from trainer.training.step import train_step
 
 runs, words = int(sys.argv[1]), sys.argv[2:]
 composer = Composer()
 rates = [f"optim.lr={1e-4 * 1.02**run}" for run in range(runs)]
 jobs = [composer.job(composer.read([*words, rate], sweep=False)[0]) for rate in rates]
-parts = [made for made, _ in build([(job, None) for job in jobs], trusted=True, shared=Shared())]
+parts = list(build_each(jobs, DataCache(), True))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-population, train, _ = stacked(parts)
+population, data = stacked(parts)
 population.train()
 times = []
-for _, batch in zip(range(40), train.epoch(0)):
+for _, batch in zip(range(40), data.train.epoch(0)):
     begin = time.perf_counter()
     train_step(population, [batch])
     times.append(time.perf_counter() - begin)

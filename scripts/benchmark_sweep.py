@@ -93,13 +93,16 @@ import sys, time, torch
 import trainer.run.run, torchvision
 from trainer.config.compose import Composer
 from trainer.components.assemble import assemble
-from trainer.training.loop import Fit
+from trainer.training.loop import fit
+from trainer.training.interfaces import TrainingData
 from trainer.signals import Signals
 
 class Silent:
-    def due(self, *given): return False
-    def save(self, *given): pass
-    begin = advance = row = save
+    def due(self, state): return False
+    def save(self, state): return True
+    def save_best(self, state): pass
+    def begin(self, *progress): pass
+    advance = row = begin
 
 composer = Composer()
 words = [*sys.argv[1:], "model=resnet18", "model.weights=none", "freeze=backbone", "patience=null", "epochs=10"]
@@ -109,7 +112,7 @@ parts = assemble(job.config)
 with Signals() as signals:
     begin = time.perf_counter()
     parts.keep_features(("train", "valid"), lambda *how_far: None)
-    Fit(parts.population, parts.train, parts.valid, Silent(), Silent(), signals).run()
+    fit(parts.population, TrainingData(parts.train, parts.valid), Silent(), Silent(), signals)
     ours = time.perf_counter() - begin
 model = parts.state.model.eval()
 images = torch.cat([parts.data.splits[p].samples.take(parts.data.splits[p].indices) for p in ("train", "valid")])

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from helpers.datasets import write_photos, write_table
-from helpers.runs import REAL_DATA, REPOSITORY, CompletedCommand
+from helpers.runs import REAL_DATA, REPOSITORY, CompletedCommand, exit_code
 from helpers.words import calibrated_words
 from trainer import cli
 from trainer.config.compose import Composer, Job
@@ -49,7 +49,7 @@ def train(capfd: pytest.CaptureFixture[str]) -> Callable[..., CompletedCommand]:
         before = set(Path("outputs").glob("*/*"))
         resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
         words = words if any(word.startswith(("plots=", "resume=")) for word in words) else (*words, "plots=false")
-        code = cli.guarded(lambda: run_train(list(words)))
+        code = exit_code(run_train, list(words))
         out, err = capfd.readouterr()
         new = sorted(set(Path("outputs").glob("*/*")) - before)
         folder = (
@@ -126,7 +126,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             os.chdir(place)
             torch.set_num_threads(1)
             try:
-                assert cli.guarded(lambda: run_train([*words, "threads=1", "plots=false"])) == 0
+                assert exit_code(run_train, [*words, "threads=1", "plots=false"]) == 0
             finally:
                 os.chdir(before)
             folders[words] = next((place / "outputs").glob("[0-9]*/*")).resolve()
@@ -164,7 +164,7 @@ def verb(capfd: pytest.CaptureFixture[str]) -> Callable[..., CompletedCommand]:
 
     def run(*words: Any) -> CompletedCommand:
         capfd.readouterr()
-        code = cli.guarded(lambda: cli.run_trainer(list(map(str, words))), "trainer")
+        code = exit_code(cli.run_trainer, list(map(str, words)), "trainer")
         out, err = capfd.readouterr()
         return CompletedCommand(code, out, err, None)
 

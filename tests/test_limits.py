@@ -27,20 +27,19 @@ SIGNATURES_WITH_DICTS = 60  # that hold `dict[str, Any]`
 LONG_FILES = {
     *("components.assemble", "components.metadata", "components.pretrained", "config.compose"),
     *("data.batches", "data.images.cache", "data.images.decode", "data.images.folder", "data.images.listing"),
-    *("data.source", "inference.evaluation", "records.record", "report.run_page", "run.run", "stack.group"),
-    *("sweeps.executor", "training.loop"),
+    *("data.source", "inference.evaluation", "records.record", "report.run_page"),
+    *("sweeps.executor"),
 }
 LONG_FUNCTIONS = {
     "data.tables.table:csv_table",
     "components.assemble:assemble",
     "inference.export:export",
-    "run.run:execute",
 }
 MANY_PARAMETERS = {
     *("commands.export:command", "commands.predict:command", "components.assemble:assemble"),
     *("data.images.folder:image_folder", "data.tables.table:csv_table", "data.tables.table:_as_known"),
-    *("inference.export:export", "inference.predict:predict", "run.run:Run.__init__"),
-    *("sweeps.executor:Sweep.__init__", "training.loop:Fit.__init__", "training.population:SingleRun.__init__"),
+    *("inference.export:export", "inference.predict:predict"),
+    *("sweeps.executor:Sweep.__init__"),
 }
 FUNCTIONS_WITH_CONFIG_NOW = 55
 SIGNATURES_WITH_DICTS_NOW = 120

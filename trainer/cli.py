@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from types import TracebackType
 from typing import NoReturn
 
 from trainer.commands.train import run_train
@@ -13,43 +13,64 @@ EXIT_USAGE = 2
 
 
 def train() -> NoReturn:
-    """Console script `train`."""
-    sys.exit(guarded(lambda: run_train(sys.argv[1:])))
+    """Run the console script `train`."""
+    with ExitCode("train") as code:
+        code.value = run_train(sys.argv[1:])
+    sys.exit(code.value)
 
 
 def trainer() -> NoReturn:
-    """Console script `trainer`: `trainer train ...` is `train ...`, the other verbs are for before and after."""
-    sys.exit(guarded(lambda: run_trainer(sys.argv[1:]), "trainer"))
+    """Run the console script `trainer`, whose verbs are for before and after training; `trainer train` is `train`."""
+    with ExitCode("trainer") as code:
+        code.value = run_trainer(sys.argv[1:])
+    sys.exit(code.value)
 
 
-def guarded(command: Callable[[], int], program: str = "train") -> int:
-    """The command's exit code; users' mistakes and failed runs become sentences, our own mistakes a traceback."""
-    from trainer.errors import RunFailed, UserError, print_problems, raised_at
+class ExitCode:
+    """The exit code of the command in a `with` block.
 
-    try:
-        return command()
-    except UserError as error:
-        print_problems(error.problems, program)
-        return EXIT_USAGE
-    except RunFailed as error:
-        print_problems([str(error)], program)
-        return 1
-    except SystemExit as error:  # nothing of ours calls it
-        print_problems([f"code of your own ended the program: {raised_at(error)}."], program)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader of our output is gone (`| head`): keep the interpreter from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    Users' mistakes and failed runs become sentences on stderr. Other exceptions are our own mistakes and go on as a
+    traceback.
+
+    Attributes:
+        value: The exit code, set by the block or by the exception that ended it.
+    """
+
+    def __init__(self, program: str = "train") -> None:
+        self.program, self.value = program, 0
+
+    def __enter__(self) -> ExitCode:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        from trainer.errors import RunFailed, UserError, print_problems, raised_at
+
+        match error:
+            case UserError():
+                print_problems(error.problems, self.program)
+                self.value = EXIT_USAGE
+            case RunFailed():
+                print_problems([str(error)], self.program)
+                self.value = 1
+            case SystemExit():  # nothing of ours calls sys.exit
+                print_problems([f"code of your own ended the program: {raised_at(error)}."], self.program)
+                self.value = 1
+            case KeyboardInterrupt():
+                self.value = 130
+            case BrokenPipeError():
+                # The reader of our output is gone (`| head`): keep the interpreter from complaining about it at exit.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                self.value = 1
+            case _:
+                return False
+        return True
 
 
 def run_trainer(words: list[str]) -> int:
-    """`trainer` with these arguments; returns the exit code."""
+    """Run `trainer` with these arguments; return the exit code."""
     if words[:1] == ["train"]:
         return run_train(words[1:])
     from trainer.commands.verbs import complete, run_verb
 
-    asked = os.environ.get("_TRAINER_COMPLETE")  # by a shell, in click's manner
-    return complete(asked) if asked else run_verb(words)
+    shell = os.environ.get("_TRAINER_COMPLETE")  # set by a shell's completion, in the manner of click
+    return complete(shell) if shell else run_verb(words)

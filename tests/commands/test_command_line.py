@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from helpers.runs import REPOSITORY
+from helpers.runs import REPOSITORY, exit_code
 from trainer import __version__, cli
 from trainer.config import schema
 
@@ -21,8 +21,8 @@ QUICK = ["model=ann", "debug=fast"]
 def test_a_mistyped_run_is_answered_without_torch(words: list[str]) -> None:
     code = (
         "import sys; from trainer import cli\n"
-        f"code = cli.guarded(lambda: cli.run_trainer({words!r}))\n"
-        "assert 'torch' not in sys.modules; sys.exit(code)"
+        f"with cli.ExitCode() as code: code.value = cli.run_trainer({words!r})\n"
+        "assert 'torch' not in sys.modules; sys.exit(code.value)"
     )
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True)
     assert done.returncode == 2, done.stderr.decode()
@@ -52,7 +52,7 @@ def test_the_shell_completes_verbs(words: str, found: list[str], monkeypatch: py
         ("_TRAINER_COMPLETE", "bash_complete"),
     ):
         monkeypatch.setenv(name, value)
-    code = cli.guarded(lambda: cli.run_trainer([]), "trainer")
+    code = exit_code(cli.run_trainer, [], "trainer")
     out, err = capfd.readouterr()
     assert (code, out.split(), err) == (0, found, "")
 
@@ -167,10 +167,9 @@ def test_exit_codes(train) -> None:
 
 
 def test_our_own_mistakes_show_a_traceback() -> None:
-    from trainer import cli
 
     with pytest.raises(ZeroDivisionError):
-        cli.guarded(lambda: 1 // 0)
+        exit_code(lambda words: 1 // 0, [])
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from helpers.runs import REPOSITORY, trained
+from helpers.runs import REPOSITORY, exit_code, trained
 from trainer import cli
 from trainer.config import catalog
 from trainer.config.catalog import shipped_conf
@@ -34,7 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def call(*words: str) -> int:
-    return cli.guarded(lambda: cli.run_trainer(list(words)))
+    return exit_code(cli.run_trainer, list(words))
 
 
 def test_only_what_was_changed_is_told(runs: list[Path]) -> None:
@@ -257,8 +257,8 @@ def test_without_outputs(capfd) -> None:
 def test_no_torch_is_imported(words: list[str], runs: list[Path]) -> None:
     code = (
         "import sys; from trainer import cli\n"
-        f"code = cli.guarded(lambda: cli.run_trainer({[w.format(*runs) for w in words]!r}))\n"
-        "assert 'torch' not in sys.modules; sys.exit(code)"
+        f"with cli.ExitCode() as code: code.value = cli.run_trainer({[w.format(*runs) for w in words]!r})\n"
+        "assert 'torch' not in sys.modules; sys.exit(code.value)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=runs[0].parents[2], env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from helpers.runs import exit_code
 from trainer import cli
 from trainer.config.catalog import shipped_conf
 
 
 def init(*words: str) -> int:
-    return cli.guarded(lambda: cli.run_trainer(["init", *words]))
+    return exit_code(cli.run_trainer, ["init", *words])
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -158,10 +158,10 @@ def test_each_problem_is_told_once(train) -> None:
 WATCHED = """
 import sys
 from trainer import cli
-code = cli.guarded(lambda: cli.run_train(sys.argv[1:]))
+with cli.ExitCode() as code: code.value = cli.run_train(sys.argv[1:])
 sys.stdout.flush()
 heavy = sorted({"torch", "torchvision", "torchmetrics", "matplotlib", "numpy"} & set(sys.modules))
-sys.exit(f"imported {heavy}" if heavy else code)
+sys.exit(f"imported {heavy}" if heavy else code.value)
 """
 
 

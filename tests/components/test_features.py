@@ -17,7 +17,8 @@ from trainer.components.assemble import assemble
 from trainer.config.schema import Config
 from trainer.signals import Signals
 from trainer.training import checkpoint
-from trainer.training.loop import Fit
+from trainer.training.interfaces import TrainingData
+from trainer.training.loop import fit
 
 FEW = ["freeze=backbone", "epochs=2", "batch_size=16", "debug.batches=3"]
 SHUFFLENET = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.image_size=32", "model.weights=none"]
@@ -35,7 +36,9 @@ class Nowhere:
     def due(self, state: Any) -> bool:
         return False
 
-    def save(self, state: Any) -> None: ...
+    def save(self, state: Any) -> bool:
+        return True
+
     def begin(self, state: Any, done: int, total: int) -> None: ...
     def advance(self, state: Any, batches: int, samples: int) -> None: ...
     def row(self, row: dict, best: bool) -> None: ...
@@ -48,8 +51,9 @@ def history(config: Config, *, kept: bool) -> tuple[list[dict], dict]:
         parts = assemble(config)
         assert bool(parts.kept) == kept
         parts.keep_features(("train", "valid"), lambda *how_far: signals.check())
-        fit = Fit(parts.population, parts.train, parts.valid, Nowhere(), Nowhere(), signals)
-        assert [outcome.status for outcome in fit.run()] == ["completed"]
+        data = TrainingData(parts.train, parts.valid)
+        outcomes = fit(parts.population, data, Nowhere(), Nowhere(), signals)
+        assert [outcome.status for outcome in outcomes] == ["completed"]
     rows = [
         {k: v for k, v in row.to_dict().items() if k not in ("seconds", "samples_per_second")}
         for row in parts.state.history

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.runs import REPOSITORY
+from helpers.runs import REPOSITORY, exit_code
 from trainer import cli
 from trainer.doctor import leaks, rates
 from trainer.report.findings import SEVERITIES, Report, some
@@ -38,7 +38,7 @@ def test_a_planted_fault_is_found_and_nothing_else(name: str) -> None:
 
 
 def doctor(capfd, *words: str) -> tuple[int, dict]:
-    code = cli.guarded(lambda: cli.run_trainer(["doctor", "--json", "threads=1", *words]))
+    code = exit_code(cli.run_trainer, ["doctor", "--json", "threads=1", *words])
     out, err = capfd.readouterr()
     assert err == ""
     found = json.loads(out)
@@ -91,7 +91,7 @@ def test_findings_say_what_to_do(capfd) -> None:
     faults.photos(np.random.default_rng(0))
     Path("photos/train/cat/000.png").write_bytes(b"nothing")
     Path("photos/valid/dog").rename("photos/valid/dogs")
-    code = cli.guarded(lambda: cli.run_trainer(["doctor", *faults.FOLDER]))
+    code = exit_code(cli.run_trainer, ["doctor", *faults.FOLDER])
     out, err = capfd.readouterr()
     assert code == 1
     assert err == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,18 @@ class CompletedCommand:
         return json.loads((self.folder / "results.json").read_text())
 
 
+def exit_code(command: Callable[[list[str]], int], words: Iterable[str], program: str = "train") -> int:
+    """Run a command with these words, as its console script does; return the exit code."""
+    with cli.ExitCode(program) as code:
+        code.value = command(list(words))
+    return code.value
+
+
 def trained(folder: Path, *words: str) -> Path:
     """Runs `train` in `folder`, in this process and on one thread; returns the run's folder."""
     before = set(folder.glob("outputs/[0-9]*/*"))
     with contextlib.chdir(folder):
-        code = cli.guarded(lambda: run_train(["threads=1", *words]))
+        code = exit_code(run_train, ["threads=1", *words])
     assert code == 0
     (new,) = set(folder.glob("outputs/[0-9]*/*")) - before
     return new.resolve()

@@ -27,7 +27,7 @@ import json, os, sys, time, traceback
 import torchmetrics.functional.classification
 import trainer.run.run
 import trainer.sweeps.executor
-from trainer.cli import guarded
+from trainer.cli import ExitCode
 from trainer.commands.train import run_train
 from trainer.config.compose import Composer
 
@@ -40,7 +40,9 @@ def command(order):
     for stream, path in enumerate((os.devnull, order["out"], order["err"])):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o600), stream)
     try:
-        return guarded(lambda: run_train(order["words"]))
+        with ExitCode() as code:
+            code.value = run_train(order["words"])
+        return code.value
     except SystemExit as end:
         return end.code
     except BaseException:

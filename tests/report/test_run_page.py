@@ -20,7 +20,7 @@ from PIL import Image
 
 from helpers.datasets import images
 from helpers.metrics import metrics_row, write_metrics
-from helpers.runs import trained
+from helpers.runs import exit_code, trained
 from trainer import cli
 from trainer.errors import UserError
 from trainer.records import record
@@ -256,7 +256,7 @@ def test_what_cannot_be_read_is_one_sentence(copy: Path, name: str, content: str
     (copy / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=re.escape(words)):
         write_page(copy)
-    assert cli.guarded(lambda: cli.run_trainer(["report", str(copy)])) == 1
+    assert exit_code(cli.run_trainer, ["report", str(copy)]) == 1
     err = capfd.readouterr().err
     assert err.count("\n") == 1
     assert words in err
@@ -305,7 +305,7 @@ def test_a_folder_of_runs_gets_a_page_each(digits: Path, tmp_path: Path, capfd) 
         shutil.copytree(digits, tmp_path / name, ignore=shutil.ignore_patterns("*.html", "*.pt"))
     (tmp_path / "day" / "two" / "results.json").write_text("{")
     (tmp_path / "day" / "loop").symlink_to(tmp_path)
-    assert cli.guarded(lambda: cli.run_trainer(["report", "day"])) == 1
+    assert exit_code(cli.run_trainer, ["report", "day"]) == 1
     out, err = capfd.readouterr()
     assert out.split() == ["day/one/report.html", "day/three/report.html"]
     assert err.startswith("trainer report: error: day/two/results.json: not readable as JSON")
@@ -318,7 +318,7 @@ def test_a_lone_checkpoint_has_no_page(digits: Path, words: list[str], capfd) ->
     """Two folders above it is somebody else's."""
     Path("copied").mkdir()
     shutil.copy(digits / "checkpoints" / "best.pt", "copied")
-    assert cli.guarded(lambda: cli.run_trainer(words)) == 2
+    assert exit_code(cli.run_trainer, words) == 2
     assert "copied/best.pt: no run folder but a file alone" in capfd.readouterr().err
 
 
@@ -330,7 +330,7 @@ def test_the_checkpoint_of_a_run_stands_for_it(digits: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("words", [["nothing"], ["."], []])
 def test_a_place_without_runs_is_wrong_usage(words: list[str], capfd) -> None:
-    assert cli.guarded(lambda: cli.run_trainer(["report", *words])) == 2
+    assert exit_code(cli.run_trainer, ["report", *words]) == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1
     assert "Traceback" not in err
@@ -338,13 +338,13 @@ def test_a_place_without_runs_is_wrong_usage(words: list[str], capfd) -> None:
 
 def test_pictures_that_a_run_left_out_are_drawn(tmp_path: Path, capfd) -> None:
     run = trained(tmp_path, "data=iris", "model=mlp", "epochs=2", "plots=false")
-    assert cli.guarded(lambda: cli.run_trainer(["report", str(run)])) == 0
+    assert exit_code(cli.run_trainer, ["report", str(run)]) == 0
     for name in ("curves.png", "confusion_matrix.png"):
         with Image.open(run / name) as picture:
             assert min(picture.size) > 200
             assert picture.convert("L").getextrema()[0] < 100  # something dark on the white
     drawn = (run / "curves.png").stat()
-    assert cli.guarded(lambda: cli.run_trainer(["report", str(run)])) == 0
+    assert exit_code(cli.run_trainer, ["report", str(run)]) == 0
     assert (run / "curves.png").stat().st_ino == drawn.st_ino  # what is there stays
 
 
@@ -352,14 +352,14 @@ def test_pictures_are_not_drawn_through_a_link(copy: Path, tmp_path: Path) -> No
     (copy / "curves.png").unlink()
     (copy / "curves.png").symlink_to(tmp_path / "elsewhere")
     write_metrics(copy, [metrics_row(1, valid_mae=1.0)])  # none of the columns that are drawn
-    assert cli.guarded(lambda: cli.run_trainer(["report", str(copy)])) == 0
+    assert exit_code(cli.run_trainer, ["report", str(copy)]) == 0
     assert not (tmp_path / "elsewhere").exists()
     assert not (copy / "curves.png").is_symlink()
 
 
 def test_later_evaluations_have_a_row_each(copy: Path) -> None:
     for words in (["--calibrate"], ["--part", "valid"], []):
-        assert cli.guarded(lambda words=words: cli.run_trainer(["evaluate", str(copy), *words])) == 0
+        assert exit_code(cli.run_trainer, ["evaluate", str(copy), *words]) == 0
     (copy / "evaluation-4.json").touch()  # another evaluation is at work, or was broken off
     page = Page(write_page(copy).read_text())
     assert "Later evaluations" in page.texts

@@ -48,7 +48,7 @@ KILLS = {"lenet5": 10, "ann": 8, "mnist_classifier": 6}
 HARNESS = """
 import json, os, sys
 import trainer.run.run  # torch is imported before forking
-from trainer.cli import guarded, run_train
+from trainer.cli import ExitCode, run_train
 import torchmetrics.functional.classification
 print("ready", flush=True)
 for line in sys.stdin:
@@ -59,7 +59,9 @@ for line in sys.stdin:
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1):
             os.dup2(null, stream)
-        os._exit(guarded(lambda: run_train(words)))
+        with ExitCode() as code:
+            code.value = run_train(words)
+        os._exit(code.value)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from trainer.components.assemble import Components, assemble
 from trainer.config.compose import Job
 from trainer.signals import Signals
-from trainer.stack.group import stacked
+from trainer.stack.build import stacked
 from trainer.stack.optimizers import StackedOptimizer
 from trainer.stack.population import StackedRuns
 from trainer.training.evaluate import evaluate
-from trainer.training.step import NonFinite, train_step, update
+from trainer.training.step import train_step
 
 Make = Callable[..., Job]
 STEPS = 200
@@ -183,13 +183,14 @@ def test_what_the_loop_does_around_a_step_is_the_same(words: tuple[str, ...], jo
     with Signals() as signals:
         population.eval()
         outputs, targets = evaluate(population.outputs, together[0].valid, signals)
-        losses, figures = population.losses(outputs, targets), population.figures(outputs, targets)
+        metrics = population.metrics(outputs, targets)
         for run, expected in enumerate(alone):
             expected.population.eval()
             mine, _ = evaluate(expected.population.outputs, expected.valid, signals)
             torch.testing.assert_close(outputs[run], mine, rtol=1e-10, atol=1e-10)
-            assert losses[run] == pytest.approx(expected.population.losses(mine, targets)[0], rel=1e-10)
-            assert figures[run] == expected.population.figures(mine, targets)[0]
+            [own] = expected.population.metrics(mine, targets)
+            assert metrics[run].pop("loss") == pytest.approx(own.pop("loss"), rel=1e-10)
+            assert metrics[run] == own
 
 
 @pytest.mark.parametrize("data", ["data=digits", "data=diabetes", "data=breast_cancer"])
@@ -198,22 +199,19 @@ def test_runs_may_have_samples_of_their_own(data: str, job: Make) -> None:
     varied = [("seed=1",), ("seed=2", "optim.lr=0.01"), ("seed=1", "optim.lr=0.02"), ("seed=3",)]
     words = ("model=mlp", data, "model.dropout=0.1")
     together, alone = built(job, words, varied), built(job, words, varied)
-    population, batches, valid = stacked(together)
-    train(population, first_batches_of(batches, 60))
+    population, data = stacked(together)
+    train(population, first_batches_of(data.train, 60))
     for found, expected in zip(together, alone, strict=True):
         train(expected.population, first_batches(expected, 60))
         assert_same(found, expected)
     with Signals() as signals:
         population.eval()
-        outputs, targets = evaluate(population.outputs, valid, signals, population.batch_axis)
+        outputs, targets = evaluate(population.outputs, data.valid, signals, population.batch_axis)
         for run, expected in enumerate(alone):
             expected.population.eval()
             mine, own = evaluate(expected.population.outputs, expected.valid, signals)
-            assert population.losses(outputs, targets)[run] == pytest.approx(
-                expected.population.losses(mine, own)[0], rel=1e-9
-            )
-            assert population.figures(outputs, targets)[run] == pytest.approx(
-                expected.population.figures(mine, own)[0], rel=1e-9
+            assert population.metrics(outputs, targets)[run] == pytest.approx(
+                expected.population.metrics(mine, own)[0], rel=1e-9
             )
 
 
@@ -232,7 +230,7 @@ def test_a_run_that_leaves_changes_nothing_for_the_others_and_stays_whole(job: M
     population = StackedRuns([parts.population for parts in together])
     train(population, batches[:20])
     leaving = together[1].state
-    population.leave([leaving])
+    population.remove([leaving])
     assert population.states == [together[0].state, together[2].state]
     train(population, batches[20:])
     for run, (found, expected) in enumerate(zip(together, alone, strict=True)):
@@ -252,11 +250,7 @@ def test_a_run_that_is_not_finite_leaves_before_the_step_that_the_others_take(jo
     with torch.no_grad():
         next(together[1].state.model.parameters())[0, 0] = float("nan")
         next(iter(before.values()))[0, 0] = float("nan")
-    with pytest.raises(NonFinite) as caught:
-        train_step(population, [batches[5]])
-    assert caught.value.runs == [1]
-    population.leave([together[1].state])
-    update(population)
+    assert train_step(population, [batches[5]]) == [together[1].state]
     train(population, batches[6:])
     for run in (0, 2):
         train(alone[run].population, batches)

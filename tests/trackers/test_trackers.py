@@ -14,9 +14,8 @@ import torch
 import yaml
 
 from helpers.metrics import metrics_row
-from helpers.runs import trained
+from helpers.runs import exit_code, trained
 from helpers.trees import same_tree
-from trainer import cli
 from trainer.commands.train import run_train
 from trainer.config.keys import LoggerConfig
 from trainer.data.metrics import SplitReport
@@ -90,7 +89,7 @@ def test_a_tracker_changes_nothing(plain: Path, board: Path) -> None:
 def test_the_logger_may_change_on_resume(plain: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run = Path(shutil.copytree(plain, tmp_path / "run"))
-    assert cli.guarded(lambda: run_train([f"resume={run}", "epochs=5", "logger=tensorboard"])) == 0
+    assert exit_code(run_train, [f"resume={run}", "epochs=5", "logger=tensorboard"]) == 0
     steps = [step for step, _ in scalars(run)["loss/train"]]
     assert steps == [int(row["step"]) for row in read_metrics(run / "metrics.csv")][3:]
 
@@ -100,7 +99,7 @@ def test_a_run_from_before_there_were_loggers_is_resumed(plain: Path, tmp_path: 
     tree = yaml.safe_load((run / "config.yaml").read_text())
     del tree["logger"]
     (run / "config.yaml").write_text(yaml.safe_dump(tree))
-    assert cli.guarded(lambda: run_train([f"resume={run}", "epochs=4"])) == 0
+    assert exit_code(run_train, [f"resume={run}", "epochs=4"]) == 0
 
 
 @pytest.mark.parametrize("logger", ["tensorboard", "mlflow", "wandb"])
@@ -108,7 +107,7 @@ def test_a_tracker_that_is_not_installed_is_told_before_anything_is_done(
     logger: str, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert cli.guarded(lambda: run_train([*WORDS, f"logger={logger}"])) == 2
+    assert exit_code(run_train, [*WORDS, f"logger={logger}"]) == 2
     err = capfd.readouterr().err
     assert err == (f"train: error: logger={logger}: {logger} is not installed. pip install 'trainer-cli[{logger}]'\n")
     assert not Path("outputs").exists()
@@ -145,7 +144,7 @@ def test_a_run_outlives_its_tracker(tmp_path: Path, capfd) -> None:
     pytest.importorskip("tensorboard")
     run = trained(tmp_path, *WORDS, "epochs=1")
     (run / "tensorboard").write_text("in the way")
-    assert cli.guarded(lambda: run_train([f"resume={run}", "epochs=4", "logger=tensorboard"])) == 0
+    assert exit_code(run_train, [f"resume={run}", "epochs=4", "logger=tensorboard"]) == 0
     out, err = capfd.readouterr()
     assert err.count("logger=tensorboard failed and is off from here on") == 1
     assert "Traceback" not in out + err
@@ -175,11 +174,11 @@ def test_a_stored_configuration_sends_nothing_anywhere(plain: Path, tmp_path: Pa
         text.replace("  name: csv\n", "  name: mlflow\n").replace("  uri: null", "  uri: http://evil.example")
     )
     assert "evil.example" in (run / "config.yaml").read_text()
-    assert cli.guarded(lambda: run_train([f"resume={run}", "epochs=4"])) == 2
+    assert exit_code(run_train, [f"resume={run}", "epochs=4"]) == 2
     err = capfd.readouterr().err
     assert "the stored configuration sends results to http://evil.example" in err
     assert err.count("\n") == 1
-    assert cli.guarded(lambda: run_train([f"resume={run}", "epochs=4", "logger=csv"])) == 0
+    assert exit_code(run_train, [f"resume={run}", "epochs=4", "logger=csv"]) == 0
 
 
 def test_final_figures_are_numbers() -> None:
@@ -204,7 +203,7 @@ def test_mlflow_has_parameters_metrics_and_the_end(tmp_path: Path) -> None:
     results = json.loads((run / "results.json").read_text())
     (accuracy,) = database.execute("select value from metrics where key = 'test_accuracy'").fetchone()
     assert accuracy == pytest.approx(results["test"]["accuracy"])
-    assert cli.guarded(lambda: run_train([f"resume={run}", "epochs=5"])) == 0
+    assert exit_code(run_train, [f"resume={run}", "epochs=5"]) == 0
     logged = database.execute("select step from metrics where key = 'valid_loss' order by step").fetchall()
     assert len(logged) == 5
     assert database.execute("select status from runs").fetchall() == [("FINISHED",)]

@@ -8,12 +8,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import Any, NoReturn
 
 from trainer.errors import Problem, UserError
-
-if TYPE_CHECKING:
-    from trainer.config.compose import Composer
 
 STARTED = time.perf_counter()
 
@@ -24,7 +21,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[Problem]]:
-    """Flags, which may stand anywhere, the overrides, and a problem for each word that is neither."""
+    """Return the flags, which may stand anywhere, the overrides, and a problem for each word that is neither."""
     parser = _Parser(prog="train", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--version", action="store_true")
@@ -49,9 +46,51 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[Pr
 
 
 def run_train(words: list[str]) -> int:
-    """`train` with these arguments; returns the exit code."""
-    sys.path.append(os.getcwd())  # a user's own `_target_: mymodule.Net`; last, so that it shadows nothing
+    """Run `train` with these arguments; return the exit code."""
+    sys.path.append(os.getcwd())  # for a user's own `_target_: mymodule.Net`; last, so that it shadows nothing
     flags, overrides, problems = _parse(words)
+    if flags.help or flags.version or flags.shell_completion:
+        return _inform(flags)
+    from trainer.config.compose import Composer
+    from trainer.run.job import new_job
+    from trainer.run.resume import is_finished, resumed_job
+
+    command = ["train", *words]
+    composer = Composer(flags.config_dir)
+    launcher = [word for word in overrides if word.startswith("hydra")]
+    overrides = [word for word in overrides if word not in launcher]
+    if launcher:
+        from trainer.sweeps.launch import check
+
+        check(launcher)
+    if (folder := _sweep_folder(overrides)) is not None:
+        from trainer.sweeps.start import resumed_sweep
+
+        return resumed_sweep(composer, folder, overrides, problems, command, launcher)
+    if flags.multirun or composer.sweep_of(composer.read(overrides, sweep=True)[0]) is not None:
+        from trainer.sweeps.grid import compose_jobs
+        from trainer.sweeps.start import new_sweep
+
+        if flags.cfg:
+            return _print_yaml(*(job.stored for job in compose_jobs(composer, overrides, problems)))
+        return new_sweep(composer, overrides, problems, command, launcher)
+    if any(word.startswith("resume=") for word in overrides):
+        job, folder = resumed_job(composer, overrides, problems)
+        if is_finished(folder, job):
+            print(f"{folder}: the run is finished, nothing is left to do. More epochs: train resume={folder} epochs=N")
+            return 0
+    else:
+        job = new_job(composer, overrides, problems)
+    if flags.cfg:
+        return _print_yaml(job.stored)
+    from trainer.run.execute import execute
+    from trainer.run.run import Command
+
+    return execute(job, Command(command, STARTED), resume=folder)
+
+
+def _inform(flags: argparse.Namespace) -> int:
+    """Print the help, the version or the completions; return the exit code."""
     if flags.help:
         from trainer.commands.help import help_text
 
@@ -62,70 +101,21 @@ def run_train(words: list[str]) -> int:
 
         print(f"trainer {__version__}")
         return 0
-    if flags.shell_completion:
-        from trainer.commands.completion import complete
+    from trainer.commands.completion import complete
 
-        return complete(flags.shell_completion, flags.config_dir)
-    return _run_jobs(flags, overrides, problems, ["train", *words])
+    return complete(flags.shell_completion, flags.config_dir)
 
 
-def _run_jobs(flags: argparse.Namespace, words: list[str], problems: list[Problem], command: list[str]) -> int:
-    from trainer.config.compose import Composer
-
-    composer = Composer(flags.config_dir)
-    launcher = [word for word in words if word.startswith("hydra")]
-    if launcher:
-        from trainer.sweeps.launch import check
-
-        check(launcher)
-        words = [word for word in words if word not in launcher]
-    folder = _sweep_folder(words)
-    if folder is not None:
-        from trainer.sweeps.start import resumed_sweep
-
-        return resumed_sweep(composer, folder, words, problems, command, launcher)
-    if flags.multirun or composer.sweep_of(composer.read(words, sweep=True)[0]) is not None:
-        from trainer.sweeps.start import new_sweep
-
-        if flags.cfg:
-            return _show_jobs(composer, words, problems)
-        return new_sweep(composer, words, problems, command, launcher)
-    if any(word.startswith("resume=") for word in words):
-        from trainer.run.job import of_sweeps
-        from trainer.run.resume import is_finished, resumed_job
-
-        job, folder = resumed_job(composer, words, problems)
-        if job.config.sweep.dry_run:
-            raise UserError(*of_sweeps(job))
-        if is_finished(folder, job):
-            print(f"{folder}: the run is finished, nothing is left to do. More epochs: train resume={folder} epochs=N")
-            return 0
-    else:
-        from trainer.run.job import new_job
-
-        job = new_job(composer, words, problems)
-    if flags.cfg:
-        import yaml
-
-        print(yaml.safe_dump(job.stored, sort_keys=False, allow_unicode=True), end="")
-        return 0
-    from trainer.run.run import execute
-
-    return execute(job, folder, command=command, started=STARTED)
-
-
-def _show_jobs(composer: Composer, words: list[str], problems: list[Problem]) -> int:
+def _print_yaml(*stored: dict[str, Any]) -> int:
+    """Print configurations as YAML documents; return the exit code."""
     import yaml
 
-    from trainer.sweeps.grid import compose_jobs
-
-    stored = [job.stored for job in compose_jobs(composer, words, problems)]
     print(yaml.safe_dump_all(stored, sort_keys=False, allow_unicode=True), end="")
     return 0
 
 
 def _sweep_folder(words: list[str]) -> Path | None:
-    """The sweep that `resume=` names; None where it names none."""
+    """Return the folder of the sweep that `resume=` names; None if it names none."""
     from trainer.records.folder import find_sweep
 
     named = [word.partition("=")[2] for word in words if word.startswith("resume=")]

@@ -37,6 +37,7 @@ from trainer.data.tasks import Classification, Task
 from trainer.errors import Problem, UserError, show
 from trainer.seeds import derive
 from trainer.trackers import base as trackers
+from trainer.training.checkpoint import Checkpoint
 from trainer.training.dropout import seed_dropout
 from trainer.training.freeze import freeze
 from trainer.training.population import SingleRun
@@ -82,7 +83,7 @@ def assemble(
     config: Config,
     *,
     trusted: bool = True,
-    saved: dict[str, Any] | None = None,
+    saved: Checkpoint | None = None,
     shared: DataCache | None = None,
     progress: Progress | None = None,
     like: Components | None = None,
@@ -115,8 +116,7 @@ def assemble(
     if chosen.type == "mps" and dtype == torch.float64:
         raise UserError("precision=float64: Apple GPUs have none. Use device=cpu.")
     data_seed = config.seed if config.data.seed is None else config.data.seed
-    known = saved and saved.get("wanted")
-    wanted = Preprocessing(**known) if known else pretrained.preprocessing(config)
+    wanted = Preprocessing(**saved.metadata["wanted"]) if saved else pretrained.preprocessing(config)
     if like is None:
         data = read_data(config, wanted, data_seed, shared, progress)
     else:
@@ -259,7 +259,7 @@ def _population(
     optimizer = build_optimizer(config, model, chosen)
     schedule = build_schedule(config, optimizer, math.ceil(num_batches / config.accumulate))
     scaler = GradScaler(chosen.type, enabled=config.precision == "float16")
-    state = RunState(model, optimizer, schedule, scaler, RunningSums(1, chosen, data.task), config)
+    state = RunState(model, optimizer, schedule, scaler, RunningSums(1, chosen, data.task), config, frozen)
     if config.ema.decay is not None:
         state.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema.decay), use_buffers=True)
     if config.debug.gradients:
@@ -268,9 +268,7 @@ def _population(
     return SingleRun(
         state,
         build_criterion(config, data, chosen),
-        chosen,
         precision=config.precision,
-        frozen=frozen,
         dropouts=dropouts,
         compiled=compiled,
         head=head,

@@ -7,14 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.components.assemble import Components, assemble
+from trainer.components.assemble import assemble
 from trainer.config.schema import Config
 from trainer.data.loader import DataCache
 from trainer.doctor.training import plain
 from trainer.report.findings import Report
+from trainer.run.measure import endless_steps
 from trainer.signals import Signals
-from trainer.training.loop import grouped
-from trainer.training.step import NonFinite, train_step
+from trainer.training.step import train_step
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 200
 SMOOTHING = 0.9  # of the running mean of the loss
@@ -35,19 +35,18 @@ class RangeTest:
 def test(config: Config, shared: DataCache, signals: Signals) -> RangeTest:
     """Trains for up to STEPS steps on the training part with growing learning rates; nothing of it is kept."""
     parts = assemble(plain(config, epochs=max(config.epochs, 1000)), shared=shared)
+    parts.population.train()
     groups = parts.state.optimizer.param_groups
     shares = [group["lr"] / groups[0]["lr"] for group in groups]  # layers with rates of their own keep their ratio
     rates: list[float] = []
     losses: list[float] = []
-    for batches in itertools.islice(_steps(parts), STEPS):
+    for batches in itertools.islice(endless_steps(parts), STEPS):
         signals.check()
         rate = LOWEST * (HIGHEST / LOWEST) ** (len(rates) / (STEPS - 1))
         for group, share in zip(groups, shares, strict=True):
             group["lr"] = rate * share
         parts.population.sums.reset()
-        try:
-            train_step(parts.population, batches)
-        except NonFinite:
+        if train_step(parts.population, batches):
             break
         loss = parts.population.sums.result()["train_loss"]
         if loss is None or not math.isfinite(loss):
@@ -57,13 +56,6 @@ def test(config: Config, shared: DataCache, signals: Signals) -> RangeTest:
         if smoothed(losses)[-1] > EXPLODED * min(smoothed(losses)):
             break
     return RangeTest(rates, smoothed(losses), suggest(rates, smoothed(losses)))
-
-
-def _steps(parts: Components):
-    """The batches of each step, without end."""
-    parts.population.train()
-    for number in itertools.count():
-        yield from grouped(parts.train.epoch(number), parts.config.accumulate)
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:

@@ -20,9 +20,9 @@ from trainer.records.metrics import MetricsRow
 from trainer.report.findings import Report
 from trainer.run.measure import measure
 from trainer.signals import Signals
-from trainer.training.loop import Fit
+from trainer.training.interfaces import TrainingData
+from trainer.training.loop import fit
 from trainer.training.state import RunState
-from trainer.training.step import NonFinite
 
 OVERFIT_EPOCHS, OVERFIT_MINUTES = 300, 0.25
 ON_ITS_WAY = 0.5  # of the first loss: below it, a batch that is not learned in time is being learned
@@ -32,7 +32,7 @@ def last_batch(report: Report, parts: Components) -> None:
     """Adds what becomes of a last training batch of one sample, which BatchNorm cannot take."""
     report.done.append("last batch")
     config, num_samples = parts.config, len(parts.data.splits["train"])
-    frozen = set(map(id, parts.population.frozen.modules))  # these use their statistics, not those of the batch
+    frozen = set(map(id, parts.state.frozen.modules))  # these use their statistics, not those of the batch
     norms = any(isinstance(m, _BatchNorm) and id(m) not in frozen for m in parts.state.model.modules())
     if norms and num_samples % config.batch_size == 1 and not config.drop_last:
         report.add(
@@ -47,15 +47,14 @@ def last_batch(report: Report, parts: Components) -> None:
 def cost(report: Report, parts: Components) -> None:
     """Adds seconds, memory and disk of an epoch."""
     report.done += ["seconds per epoch", "memory"]
-    try:
-        seconds, saved = measure(parts)
-    except NonFinite as what:
+    measured = measure(parts)
+    if measured.diverged_after is not None:
         lr = parts.config.optim.arguments.get("lr")
         report.add(
             "learning rate",
             "error",
             1,
-            f"{what} not finite after {parts.state.step} steps with optim.lr={lr}",
+            f"the training loss is not finite after {measured.diverged_after} steps with optim.lr={lr}",
             "a lower one, or clip_norm=1; --lr suggests one",
         )
         return
@@ -63,12 +62,12 @@ def cost(report: Report, parts: Components) -> None:
     unit = 1 if sys.platform == "darwin" else 1024
     report.fact(
         "training",
-        seconds_per_epoch=round(seconds, 3),
-        samples_per_second=round(len(parts.data.splits["train"]) / seconds),
+        seconds_per_epoch=round(measured.seconds, 3),
+        samples_per_second=round(len(parts.data.splits["train"]) / measured.seconds),
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit if peak is None else peak,
-        checkpoint_bytes=saved,
+        checkpoint_bytes=measured.checkpoint_bytes,
         epochs=parts.config.epochs,
-        seconds_at_most=round(seconds * parts.config.epochs, 1),
+        seconds_at_most=round(measured.seconds * parts.config.epochs, 1),
     )
 
 
@@ -98,7 +97,7 @@ def overfit(report: Report, config: Config, shared: DataCache, signals: Signals)
         report.skipped["one batch"] = str(error).splitlines()[0]
         return
     silent = _Silent()
-    [outcome] = Fit(parts.population, parts.train, parts.valid, silent, silent, signals).run()
+    [outcome] = fit(parts.population, TrainingData(parts.train, parts.valid), silent, silent, signals)
     history = parts.state.history
     if outcome.status == "diverged":
         report.add("one batch", "error", 1, outcome.reason.partition(". ")[0], "try a lower optim.lr, or clip_norm=1")
@@ -129,14 +128,14 @@ class _Silent:
     def due(self, state: RunState) -> bool:
         return False
 
-    def save(self, state: RunState) -> None:
-        pass
+    def save(self, state: RunState) -> bool:
+        return True
 
     def save_best(self, state: RunState) -> None:
         pass
 
-    def save_all(self, states: Sequence[RunState]) -> None:
-        pass
+    def save_all(self, states: Sequence[RunState]) -> list[RunState]:
+        return []
 
     def begin(self, state: RunState, done: int, total: int) -> None:
         pass

@@ -1,57 +1,82 @@
-"""How long the steps of a run take, measured on a copy of it."""
+"""The time of training steps and the size of a checkpoint, measured on a copy of a run."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
 from trainer.components.assemble import Components
 from trainer.data.batches import Batch
 from trainer.training.loop import grouped
-from trainer.training.population import Population
-from trainer.training.step import train_step
+from trainer.training.step import nonfinite_runs, train_step
 
-SECONDS = 1.0  # of training, to measure a kind of job,
+SECONDS = 1.0  # of training per measurement
 
 
-def measure(
-    parts: Components, step: Callable[[Population, Sequence[Batch]], None] = train_step, limit: float = SECONDS
-) -> tuple[float, int]:
-    """Seconds of an epoch with its validation, and bytes of a checkpoint; trains for `limit` seconds or a step.
+@dataclass(frozen=True)
+class Cost:
+    """What an epoch of a run costs.
 
-    Raises:
-        NonFinite: as `step` does.
+    Attributes:
+        seconds: Of an epoch with its validation.
+        checkpoint_bytes: The size of last.pt.
+        diverged_after: Steps after which the training loss was not finite; None if it stayed finite, or on a GPU.
     """
-    config, population = parts.config, parts.population
-    parts.keep_features(("train", "valid"), lambda what, done, total: None)
+
+    seconds: float
+    checkpoint_bytes: int
+    diverged_after: int | None
+
+
+def measure(components: Components, limit: float = SECONDS) -> Cost:
+    """Train for `limit` seconds, or for one step that takes longer, and return what an epoch would cost.
+
+    Mutates the run, which is of no use afterwards. A loss that is not finite does not end the measurement.
+    """
+    population = components.population
+    components.keep_features(("train", "valid"), lambda what, done, total: None)
     population.train()
-    steps, epoch = 0, 0
-    for warming in (True, False):
-        begin, steps = time.perf_counter(), 0
-        while steps == 0 or (not warming and time.perf_counter() - begin < limit):
-            for batches in grouped(parts.train.epoch(epoch), config.accumulate):
-                step(population, batches)
-                steps += 1
-                if warming or time.perf_counter() - begin >= limit:
-                    break
-            epoch += 1
-        _finish(parts.device)
-    per_step = (time.perf_counter() - begin) / steps
+    steps = endless_steps(components)
+    diverged_after: int | None = None
+
+    def step() -> None:
+        nonlocal diverged_after
+        train_step(population, next(steps), drop_nonfinite=False)
+        if diverged_after is None and population.device.type == "cpu" and nonfinite_runs(population):
+            diverged_after = components.state.step - 1
+
+    step()  # the first one allocates memory and compiles
+    synchronize(components.device)
+    begin, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() - begin < limit:
+        step()
+        count += 1
+    synchronize(components.device)
+    per_step = (time.perf_counter() - begin) / count
     population.eval()
     begin = time.perf_counter()
     with torch.inference_mode():
-        population.outputs(next(iter(parts.valid.epoch(0)))[0])
-    _finish(parts.device)
-    validation = (time.perf_counter() - begin) * len(parts.valid)
+        population.outputs(next(iter(components.valid.epoch(0)))[0])
+    synchronize(components.device)
+    validation = (time.perf_counter() - begin) * len(components.valid)
     buffer = io.BytesIO()
-    torch.save(parts.state.state_dict(), buffer)
-    return per_step * len(parts.train) / config.accumulate + validation, buffer.tell()
+    torch.save(components.state.state_dict(), buffer)
+    seconds = per_step * len(components.train) / components.config.accumulate + validation
+    return Cost(seconds, buffer.tell(), diverged_after)
 
 
-def _finish(device: torch.device) -> None:
-    """Waits for what the device has still to do."""
+def endless_steps(components: Components) -> Iterator[list[Batch]]:
+    """Yield the micro-batches of one step after another, over as many epochs as needed."""
+    for number in itertools.count():
+        yield from grouped(components.train.epoch(number), components.config.accumulate)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished all work."""
     if device.type in ("cuda", "mps"):
         getattr(torch, device.type).synchronize()

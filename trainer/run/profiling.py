@@ -1,122 +1,78 @@
-"""Where the time goes: some dozens of steps under torch's profiler, divided among what the loop does."""
+"""Where the time goes: some dozens of steps under torch's profiler, divided into the phases of the training loop."""
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile, record_function, schedule
+from torch.profiler import ProfilerActivity, profile, schedule
 
 from trainer.config.keys import WARM_UP
 from trainer.device import silence_profiler
 from trainer.files import write_atomically
+from trainer.training.interfaces import Report
+from trainer.training.phases import PREFIX, recorded_phases
+from trainer.training.state import RunState
 
-STARTING = 2  # of them, under a profiler that runs but keeps nothing, for its own start takes time
+STARTING = 2  # of the warm-up steps, run under a profiler that discards them, because its own start takes time
+STEP = "ProfilerStep"  # torch's mark of a step
 MODEL = ("forward", "backward", "optimizer")
 OTHERS = ("data", "metrics", "validation", "saving", "rest")
 COSTLIEST = 10
-PREFIX = "phase: "
 
 
 class Profile:
-    """Profiles a run while entered, from step WARM_UP + 1 to `max_steps`, and leaves trace.json.
+    """Profiles a run while entered, from step WARM_UP + 1 to `max_steps`, and writes trace.json.
 
-    The time of the thread that trains is divided into phases without gaps, each marked in the trace. Where a phase
-    begins is seen from outside: methods of the parts of this one run are wrapped, so that other runs pay nothing.
+    The loop marks its phases (`training/phases.py`); the time of a step outside of all phases is `rest`.
+
+    Attributes:
+        steps: Steps so far.
+        summary: The content of profile.json; None until the recording has ended.
     """
 
     def __init__(self, max_steps: int, device: torch.device, folder: Path) -> None:
-        self.folder, self.on_cuda = folder, device.type == "cuda"
+        self.folder = folder
         self.steps = 0
-        self.mark: record_function | None = None
         self.summary: dict[str, Any] | None = None
-        if not self.on_cuda:
+        on_cuda = device.type == "cuda"
+        if not on_cuda:
             silence_profiler()
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.on_cuda else [])]
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
         plan = schedule(wait=WARM_UP - STARTING, warmup=STARTING, active=max_steps - WARM_UP, repeat=1)
         self.profiler = profile(activities=activities, schedule=plan, on_trace_ready=self._read)
-
-    def attach(self, population: Any, train: Any, saver: Any, report: Any) -> None:
-        """Marks where the phases begin: `loop.Fit` takes the same four objects."""
-        train.epoch = self._fetching(train.epoch)
-        self._wrap(population, "forward", "forward")
-        self._wrap(population, "scaled", then="backward")
-        self._wrap(population.sums, "add", "metrics", then="optimizer")
-        self._wrap(population, "eval", "validation")
-        self._wrap(population, "train", then="rest")
-        self._wrap(saver, "save", "saving", then="rest")
-        self._wrap(report, "advance", "rest", after=self._step)
-
-    def _wrap(
-        self,
-        owner: Any,
-        name: str,
-        phase: str | None = None,
-        *,
-        then: str | None = None,
-        after: Callable[[], None] | None = None,
-    ) -> None:
-        """Begins `phase` with each call of a method of one object; after it comes `then`, or what `after` does."""
-        method = getattr(owner, name)
-
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            if phase is not None:
-                self._begin(phase)
-            result = method(*args, **kwargs)
-            if after is not None:
-                after()
-            if then is not None:
-                self._begin(then)
-            return result
-
-        setattr(owner, name, wrapped)
-
-    def _fetching(self, epoch: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
-        def fetching(*args: Any) -> Iterator[Any]:
-            self._begin("data")
-            for batch in epoch(*args):
-                self._begin("rest")
-                yield batch
-                self._begin("data")
-            self._begin("rest")
-
-        return fetching
-
-    def _begin(self, phase: str) -> None:
-        self._end()
-        self.mark = record_function(PREFIX + phase)
-        self.mark.__enter__()
-
-    def _end(self) -> None:
-        if self.mark is not None:
-            self.mark.__exit__(None, None, None)
-            self.mark = None
-
-    def _step(self) -> None:
-        self._end()  # a phase that is open where the recording begins or ends would be lost
-        self.steps += 1
-        self.profiler.step()
-        self._begin("rest")
+        self.phases = ExitStack()
 
     def __enter__(self) -> Profile:
+        self.phases.enter_context(recorded_phases())
         self.profiler.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._end()
         self.profiler.stop()
+        self.phases.close()
+
+    def counting(self, report: Report) -> Report:
+        """Return a report that also tells the profiler of each step."""
+        return _StepCounter(report, self)
+
+    def step(self) -> None:
+        """End a step, and the recording with the last one."""
+        self.steps += 1
+        self.profiler.step()
 
     def _read(self, profiler: profile) -> None:
-        """The recording is over, at the last step or because the run is."""
+        """Write trace.json and make the summary, when the recording ends with the last step or with the run."""
         profiler.export_chrome_trace(str(self.folder / "trace.json"))
         events = profiler.events()
-        host, device = phases(events)
+        host, device = phase_times(events)
         wall = sum(host.values())
         if not wall:
             return
@@ -124,20 +80,20 @@ class Profile:
         device_shares = {name: time / wall for name, time in device.items()} if any(device.values()) else None
         if device_shares is not None:
             device_shares["idle"] = 1 - sum(device_shares.values())
-        judged = device_shares or shares
+        model_shares = device_shares or shares
         steps = self.steps - WARM_UP
         self.summary = {
             "steps": steps,
             "seconds_per_step": wall / steps / 1e6,
             "shares": shares,
             "device_shares": device_shares,
-            "not_model_share": 1 - sum(judged[name] for name in MODEL),
+            "not_model_share": 1 - sum(model_shares[name] for name in MODEL),
             "operators_by": "self device time" if device_shares else "self CPU time",
             "operators": costliest(profiler, wall, on_device=device_shares is not None),
         }
 
     def report(self, samples: int) -> list[str]:
-        """The lines of profile.txt, which is written here as profile.json is; `samples` is those of a step."""
+        """Write profile.json and profile.txt, and return the lines of the latter; `samples` is the number per step."""
         if self.summary is None:
             return [f"profile    nothing: training ended after {self.steps} steps, and the first {WARM_UP} warm up"]
         text = json.dumps(self.summary, indent=2) + "\n"
@@ -147,31 +103,44 @@ class Profile:
         return lines
 
 
-def phases(events: Iterable[Any]) -> tuple[dict[str, float], dict[str, float]]:
-    """Microseconds of each phase: of the thread that trains, and of what the device did for what began in it.
+class _StepCounter:
+    """A report that tells the profiler of each step."""
 
-    A kernel belongs to the phase in which the operator that launched it began, on whichever thread: the one that
-    differentiates is another.
+    def __init__(self, report: Report, profile: Profile) -> None:
+        self.begin, self.row = report.begin, report.row
+        self.report, self.profile = report, profile
+
+    def advance(self, state: RunState, batches: int, samples: int) -> None:
+        self.report.advance(state, batches, samples)
+        self.profile.step()
+
+
+def phase_times(events: Iterable[Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the microseconds of each phase on the training thread, and those of the device's work for it.
+
+    A kernel belongs to the phase in which the operator that launched it began, on whichever thread: the backward pass
+    runs on another one.
     """
     events = list(events)
     host, device = (dict.fromkeys((*MODEL, *OTHERS), 0.0) for _ in range(2))
-    begins, names = [], []
-    for event in events:
-        if event.device_type == DeviceType.CPU and event.name.startswith(PREFIX):
-            name = event.name.removeprefix(PREFIX)
-            host[name] += event.time_range.elapsed_us()
-            begins.append(event.time_range.start)
-            names.append(name)
-    for event in events:
-        if event.device_type == DeviceType.CPU and event.kernels and not event.is_user_annotation:
-            at = bisect_right(begins, event.time_range.start)  # events come in the order of their beginnings
-            if at:
-                device[names[at - 1]] += sum(kernel.duration for kernel in event.kernels)
+    on_host = [event for event in events if event.device_type == DeviceType.CPU]
+    marks = [event for event in on_host if event.name.startswith(PREFIX)]
+    for mark in marks:
+        host[mark.name[len(PREFIX) :]] += mark.time_range.elapsed_us()
+    steps = sum(event.time_range.elapsed_us() for event in on_host if event.name.startswith(STEP))
+    host["rest"] = max(steps - sum(host.values()), 0.0)
+    begins = [mark.time_range.start for mark in marks]  # events come in the order of their beginnings
+    for event in on_host:
+        if event.kernels and not event.is_user_annotation:
+            last = bisect_right(begins, event.time_range.start) - 1
+            inside = last >= 0 and event.time_range.start <= marks[last].time_range.end
+            name = marks[last].name[len(PREFIX) :] if inside else "rest"
+            device[name] += sum(kernel.duration for kernel in event.kernels)
     return host, device
 
 
 def costliest(profiler: profile, wall: float, *, on_device: bool) -> list[dict[str, Any]]:
-    """The operators with the longest time of their own, without that of the operators they call."""
+    """Return the operators with the longest time of their own, without that of the operators they call."""
 
     def time(entry: Any) -> float:
         return entry.self_device_time_total if on_device else entry.self_cpu_time_total
@@ -179,7 +148,7 @@ def costliest(profiler: profile, wall: float, *, on_device: bool) -> list[dict[s
     entries = [
         entry
         for entry in profiler.key_averages()
-        if entry.device_type == DeviceType.CPU and not entry.key.startswith((PREFIX, "ProfilerStep"))
+        if entry.device_type == DeviceType.CPU and not entry.key.startswith((PREFIX, STEP))
     ]
     return [
         {"name": entry.key, "calls": entry.count, "seconds": time(entry) / 1e6, "share": time(entry) / wall}
@@ -188,7 +157,7 @@ def costliest(profiler: profile, wall: float, *, on_device: bool) -> list[dict[s
 
 
 def describe(summary: dict[str, Any], samples: int) -> list[str]:
-    """The summary in words and two tables."""
+    """Return the lines of profile.txt: the summary in words and two tables."""
     steps, step_ms = summary["steps"], summary["seconds_per_step"] * 1e3
     lines = [
         f"profile    {steps} steps of {samples} samples, {step_ms:.3g} ms each with the profiler on; "

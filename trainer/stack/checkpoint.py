@@ -1,13 +1,14 @@
-"""The checkpoint of a stack while it runs: all its runs in one file, which becomes each run's own files later.
+"""The checkpoint of a stack: all its runs in one file while it trains, restored to the runs' own files after a kill.
 
-A stack's file is only there while the stack runs. What a killed one leaves is dealt out to its runs before anything
-goes on from there, so a run is always resumed from its own `last.pt`.
+The file exists only while the stack trains. If the stack is killed, `restore_members` writes its runs to their own
+files before anything continues, so that a run always resumes from its own `last.pt`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,30 @@ import torch
 from trainer.errors import RunFailed
 from trainer.files import remove_torn
 from trainer.training import checkpoint
-from trainer.training.checkpoint import AUTO_SHARE, NAMES, Saver, finite
+from trainer.training.checkpoint import LAST, PREVIOUS, UNKNOWN_CONTENT, Checkpoint, CheckpointError
+from trainer.training.saver import AUTO_SHARE, Saver, is_finite
 from trainer.training.state import RunState
-from trainer.training.step import NonFinite
 
 SECONDS = 10.0  # between two saves of a stack, at least
 
 
 class StackSaver:
-    """Saves runs that train together: all in one file while they do, each in its own at its end.
+    """Saves runs that train together: in one file while they train, each in its own file when it ends.
 
     Args:
-        place: folder of the stack.
-        savers: each run's own.
+        folder: The folder of the stack.
+        savers: Each run's own saver.
     """
 
-    def __init__(self, place: Path, savers: dict[RunState, Saver]) -> None:
-        self.place, self.savers = place, savers
+    def __init__(self, folder: Path, savers: dict[RunState, Saver]) -> None:
+        self.folder, self.savers = folder, savers
         self.started = self.saved_at = time.perf_counter()
         self.spent = self.last_cost = 0.0
         self.saved_step = -1
-        remove_torn(place)
+        remove_torn(folder)
 
     def due(self, state: RunState) -> bool:
+        """Return whether the stack is to be saved after this step; `state` is its first run."""
         now = time.perf_counter()
         if state.step == 0 or state.step == self.saved_step or now - self.saved_at < SECONDS:
             return False
@@ -46,95 +48,106 @@ class StackSaver:
             return self.savers[state].due(state)
         return self.spent + self.last_cost <= AUTO_SHARE * (now - self.started)
 
-    def save(self, state: RunState) -> None:
-        self.savers[state].save(state)
+    def save(self, state: RunState) -> bool:
+        """Save one run to its own files; return False if its weights are not finite."""
+        return self.savers[state].save(state)
 
     def save_best(self, state: RunState) -> None:
+        """Save the best weights of one run to its own file."""
         self.savers[state].save_best(state)
 
-    def save_all(self, states: Sequence[RunState]) -> None:
-        """
+    def save_all(self, states: Sequence[RunState]) -> list[RunState]:
+        """Save all runs in one file; return those whose weights are not finite, in which case nothing is written.
+
         Raises:
-            NonFinite: weights of some runs are; nothing is written.
+            RunFailed: The disk is full or refuses.
         """
         begin = time.perf_counter()
-        if lost := [run for run, state in enumerate(states) if not finite(state)]:
-            raise NonFinite("the weights are", lost)
+        if lost := [state for state in states if not is_finite(state)]:
+            return lost
         members = [
-            {"name": saver.folder.parent.name, "about": saver.about, "run": state.state_dict()}
+            {"name": saver.folder.parent.name, **Checkpoint.of_run(saver.metadata, state).to_dict()}
             for state, saver in ((state, self.savers[state]) for state in states)
         ]
-        checkpoint.save(self.place / NAMES[0], {"members": members}, self.place / NAMES[1])
+        checkpoint.save(self.folder / LAST, {"members": members}, self.folder / PREVIOUS)
         self.saved_step, self.saved_at = states[0].step, time.perf_counter()
         for state in states:
-            self.savers[state].saved_at = self.saved_at  # what is due every so many minutes is not due yet
+            self.savers[state].saved_at = self.saved_at  # resets the timer of checkpoint.every=10min
         self.last_cost = self.saved_at - begin
         self.spent += self.last_cost
+        return []
 
     def close(self) -> None:
-        """Takes the stack's files away: each run has its own by now."""
-        for name in NAMES:
-            (self.place / name).unlink(missing_ok=True)
+        """Delete the stack's files: each run has its own by now."""
+        for name in (LAST, PREVIOUS):
+            (self.folder / name).unlink(missing_ok=True)
 
 
 def restore_members(folder: Path, jobs: Mapping[str, bool]) -> list[str]:
-    """Gives each run of a sweep its own files from what killed stacks have left; returns what is to be said.
+    """Write the runs in the files of killed stacks to the runs' own files.
 
-    A stack whose files are all damaged costs what its runs had not saved themselves, and no more.
+    If all files of a stack are damaged, its runs continue from what they had saved themselves.
 
     Args:
-        folder: of the sweep.
-        jobs: the jobs' folders, and whether each is still to be run; a file cannot name others, nor touch what is done.
+        folder: The folder of the sweep.
+        jobs: For each job's folder name, whether the job is still to be run. Finished jobs are left alone.
+
+    Returns:
+        A sentence for each damaged file.
 
     Raises:
-        RunFailed: a file holds what is none of this sweep's.
+        RunFailed: A file holds a run of another sweep.
     """
     notes: list[str] = []
     for place in sorted(folder.glob("stack-*")):
-        content, damaged = checkpoint.newest(place, _holds_stack)
+        members, damaged = checkpoint.newest(place, _members)
         notes += damaged
-        if content is None:
+        if members is None:
             if damaged:
                 notes.append(f"{place}: no good checkpoint is left; its runs go on from what they saved themselves.")
             continue
-        for member in content["members"]:
-            if member["name"] not in jobs:
+        for name, member in members.items():
+            if name not in jobs:
                 raise RunFailed(f"{place}: its checkpoint holds a run that is none of this sweep's.")
-            if jobs[member["name"]]:
-                _give(folder / member["name"], member)
-        for name in NAMES:
+            if jobs[name]:
+                _restore(folder / name / "checkpoints", member)
+        for name in (LAST, PREVIOUS):
             (place / name).unlink(missing_ok=True)
     return notes
 
 
-def _holds_stack(content: dict[str, Any]) -> bool:
+def _members(content: dict[str, Any]) -> dict[str, Checkpoint]:
+    """Return the checkpoints in a stack's file by the names of their run folders.
+
+    Raises:
+        CheckpointError: It is not what `save_all` wrote.
+    """
     members = content.get("members")
-    return isinstance(members, list) and all(
-        isinstance(member, dict)
-        and isinstance(member.get("name"), str)
-        and isinstance(member.get("about"), dict)
-        and checkpoint.holds_run({**member["about"], "run": member.get("run")})
-        and isinstance(member["run"]["step"], int)
-        for member in members
-    )
+    if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
+        raise CheckpointError(UNKNOWN_CONTENT)
+    restored = {}
+    for member in members:
+        name = member.pop("name", None)
+        restored[name] = checkpoint.resumable(member)
+        if not isinstance(name, str) or not isinstance((restored[name].run or {})["step"], int):
+            raise CheckpointError(UNKNOWN_CONTENT)
+    return restored
 
 
-def _give(place: Path, member: dict[str, Any]) -> None:
-    """Writes a run's own checkpoint, unless the one that is there is as new."""
-    folder = place / "checkpoints"
+def _restore(folder: Path, member: Checkpoint) -> None:
+    """Write a run's own checkpoint, unless its own newest one is at least as recent."""
     folder.mkdir(parents=True, exist_ok=True)
-    own, _ = checkpoint.newest(folder, checkpoint.holds_run)
-    if own is None or own["run"]["step"] < member["run"]["step"]:
-        last, previous = (folder / name for name in NAMES)
-        checkpoint.save(last, {**member["about"], "run": _apart(member["run"])}, previous)
+    own, _ = checkpoint.newest(folder, checkpoint.resumable)
+    if own is None or own.step < member.step:
+        checkpoint.save(folder / LAST, replace(member, run=_cloned(member.run)).to_dict(), folder / PREVIOUS)
 
 
-def _apart(value: Any) -> Any:
-    """Tensors that are parts of larger ones become their own: a file holds the whole of what a tensor is a view of."""
+def _cloned(value: Any) -> Any:
+    """Clone all tensors in nested containers, so that saving one run does not save the whole stack's storage."""
     if isinstance(value, torch.Tensor):
         return value.clone()
     if isinstance(value, dict):
-        return {key: _apart(item) for key, item in value.items()}
+        return {key: _cloned(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_apart(item) for item in value)
+        return type(value)(_cloned(item) for item in value)
     return value

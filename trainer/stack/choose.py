@@ -20,10 +20,11 @@ from trainer.data.fetch import StreamedFetch
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError
 from trainer.processes import run_in_subprocess
+from trainer.stack.build import data_key, stacked
 from trainer.stack.compatible import stack_signature
-from trainer.stack.group import data_key, most_files, stacked
-from trainer.stack.trial import SOME, parts_of, verify_stacked_step
-from trainer.training.step import NonFinite, train_step, update
+from trainer.stack.progress import most_files
+from trainer.stack.trial import MOST_RUNS, build_each, verify_stacked_step
+from trainer.training.step import train_step
 
 # What runs of a stack may differ in; everything else shapes their tensors, their batches or their moments.
 MAY_DIFFER = (
@@ -160,7 +161,7 @@ def _cut(places: Sequence[int], size: int) -> list[list[int]]:
 def _answer(jobs: Sequence[Job], stack: str, num_workers: int, shared: DataCache, trusted: bool) -> StackDecision:
     """How many of these jobs are stacked at a time; in a process of its own."""
     try:
-        [first] = parts_of(jobs[:1], shared, trusted)
+        [first] = build_each(jobs[:1], shared, trusted)
         separate_data = isinstance(
             first.train.fetch, StreamedFetch
         )  # each run's own stream would want workers of its own
@@ -174,8 +175,6 @@ def _answer(jobs: Sequence[Job], stack: str, num_workers: int, shared: DataCache
             most, reason = len(together), "those that read the same samples on their way"
         if stack == "auto" and most > 1:
             most, reason = _measured(together, most, shared, trusted)
-    except NonFinite as what:
-        return StackDecision(0, f"{what} not finite")
     except UserError as error:
         return StackDecision(0, " ".join(map(str, error.problems)))
     except Exception as error:  # whatever a model that cannot be stacked comes upon
@@ -197,8 +196,8 @@ def _most(parts: Components, num_jobs: int, num_workers: int) -> tuple[int, str]
 
 def _measured(jobs: Sequence[Job], most: int, shared: DataCache, trusted: bool) -> tuple[int, str]:
     """The number of runs at a time with the least seconds for a step of one; 0 where single runs are as fast."""
-    sizes = sorted({1, min(SOME, most), most})
-    seconds = {size: _seconds(list(parts_of(jobs[:size], shared, trusted))) for size in sizes}
+    sizes = sorted({1, min(MOST_RUNS, most), most})
+    seconds = {size: _seconds(list(build_each(jobs[:size], shared, trusted))) for size in sizes}
     best = min(sizes[1:], key=lambda size: seconds[size])
     told = f"{best} at a time took {seconds[best] / seconds[1]:.2f} of the time of single runs"
     return (best if seconds[best] <= WORTH * seconds[1] else 0), told
@@ -208,17 +207,14 @@ def _seconds(parts: Sequence[Components]) -> float:
     """Of a training step, for each run; the least of several."""
     alike = [[one for one in parts if stack_signature(one) == stack_signature(other)] for other in parts[:FEW]]
     parts = max(alike, key=len)
-    population, train, _ = stacked(parts)
+    population, data = stacked(parts)
     population.train()
-    batches = [batch for batch, _ in zip(train.epoch(0), range(4), strict=False)]
+    batches = [batch for batch, _ in zip(data.train.epoch(0), range(4), strict=False)]
     times: list[float] = []
     until = time.perf_counter() + MEASURE_SECONDS
     while len(times) < 4 or time.perf_counter() < until:
         begin = time.perf_counter()
-        try:
-            train_step(population, [batches[len(times) % len(batches)]])
-        except NonFinite:  # of some run, which stays for as long as this takes
-            update(population)
+        train_step(population, [batches[len(times) % len(batches)]], drop_nonfinite=False)
         if population.device.type != "cpu":
             population.sums.nonfinite_runs()  # waits for the device
         times.append(time.perf_counter() - begin)

@@ -1,9 +1,9 @@
-"""Several runs as one: their tensors stacked, one forward and one backward pass for all.
+"""Several runs trained as one: their tensors stacked, one forward and one backward pass for all.
 
-Each run keeps its own state: its model's parameters and buffers are views of the stack, and so is what its optimizer
-holds. So saving, judging and scheduling are the code of a single run.
+Each run keeps its own state. Its model's parameters and buffers are views of the stack, and so is its optimizer's
+state, so that saving, judging and scheduling work as for a single run.
 
-Shape letters: R runs, B samples, C outputs.
+Shape letters: R runs, B samples, C outputs, D data sets.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from trainer.components.loss import Criterion
+from trainer.data.batches import Batch
 from trainer.data.tasks import Classification
 from trainer.stack.layers import stackable
 from trainer.stack.optimizers import StackedOptimizer, runs_of_equal
 from trainer.training.forward import HALF_PRECISION, autocast
-from trainer.training.population import SingleRun, weight_of
+from trainer.training.population import SingleRun, loss_denominator
 from trainer.training.state import RunState
 from trainer.training.sums import RunningSums
 
@@ -30,11 +31,11 @@ class StackedRuns:
     """A population of several runs whose tensors have the same shapes.
 
     Args:
-        members: each run on its own, at the same step as the others.
-        rows: for each run, which of the samples of a batch [D, B, ...] are its own; None where all share them.
+        members: The single runs, all at the same step.
+        rows: For each run, its row in batches [D, B, ...]; None if all runs share their samples [B, ...].
 
     Raises:
-        ValueError: models with auxiliary heads, or with BatchNorm in half precision.
+        ValueError: The models have auxiliary heads, or BatchNorm in half precision.
     """
 
     def __init__(self, members: Sequence[SingleRun], rows: Sequence[int] | None = None) -> None:
@@ -54,7 +55,7 @@ class StackedRuns:
         self._stack()
 
     def _stack(self) -> None:
-        """Stacks what the runs hold, which becomes views of the stack."""
+        """Stack the tensors of all runs; the runs' own tensors become views of the stack."""
         self.states = [member.state for member in self.members]
         models = [state.model for state in self.states]
         self.parameters = _stacked([dict(model.named_parameters()) for model in models])
@@ -71,62 +72,63 @@ class StackedRuns:
         self.norms_R = self._limits([state.config.clip_norm for state in self.states])
         self.values_R = self._limits([state.config.clip_value for state in self.states])
         criteria = [cast(Criterion, member.criterion) for member in self.members]
-        self.judges = [(part, criteria[part.start]) for part in runs_of_equal([_key(c) for c in criteria])]
+        self.judges = [(runs, criteria[runs.start]) for runs in runs_of_equal([_key(c) for c in criteria])]
         self.marker_R = torch.empty(len(self.members), device=self.device)
         if self.rows is not None:
             self.index_R = torch.tensor(self.rows, device=self.device)
 
     def train(self) -> None:
+        """Switch to training mode."""
         self.averaged = False
         self.structure.train()
 
     def eval(self) -> None:
+        """Switch to evaluation mode, with the averaged weights if there are any."""
         self.averaged = bool(self.average)
         self.structure.eval()
 
-    def unfreeze(self) -> None:
-        raise AssertionError("runs with frozen parts are not stacked")
-
-    def samples(self, targets: Tensor) -> int:
-        return targets.shape[self.batch_axis]
-
     def weight(self, targets: Tensor) -> Tensor | int:
-        shared = self.rows is None
+        """Return the denominator of a batch's mean loss, [R] if any loss has class weights."""
         if all(criterion.class_weights is None for _, criterion in self.judges):
-            return self.samples(targets)
-        targets = self.select_per_run(targets)
-        found = [
-            weight_of(criterion, targets if shared else targets[run])
-            for part, criterion in self.judges
-            for run in range(part.start, part.stop)
+            return targets.shape[self.batch_axis]
+        shared, targets = self.rows is None, self.select_per_run(targets)
+        weights = [
+            loss_denominator(criterion, targets if shared else targets[run])
+            for runs, criterion in self.judges
+            for run in range(runs.start, runs.stop)
         ]
-        return torch.stack([torch.as_tensor(weight, device=self.device).to(self.sums.weight_R) for weight in found])
+        return torch.stack([torch.as_tensor(weight, device=self.device).to(self.sums.weight_R) for weight in weights])
 
     def select_per_run(self, batch: Tensor) -> Tensor:
+        """Return each run's samples [R, B, ...] of a batch [D, B, ...]; unchanged if all runs share it."""
         return batch if self.rows is None else batch.index_select(0, self.index_R)
 
-    def forward(self, inputs: Tensor, targets: Tensor, micro: int = 0) -> tuple[Tensor, Tensor]:
+    def objective(self, batch: Batch, weight: Tensor | int, share: Tensor | float | None, micro: int) -> Tensor:
+        """Return the sum of the runs' losses of a batch, and add the batch to `sums`."""
+        inputs, targets = batch
         position = (self.states[0].step, micro)
         for member in self.members:
             for dropout in member.dropouts:
                 dropout.position = position
         outputs_RBC = self._call(inputs)
-        return outputs_RBC, self._losses(outputs_RBC, targets)
-
-    def objective(self, loss: Tensor) -> Tensor:
-        """The sum: the gradient of each run's loss is its own."""
-        return loss.sum()
+        loss_R = self._losses(outputs_RBC, targets)
+        self.sums.add(loss_R.detach(), outputs_RBC.detach(), self.select_per_run(targets), weight)
+        # The gradient of the sum by the tensors of one run is that of its own loss.
+        return (loss_R if share is None else loss_R * share).sum()
 
     def outputs(self, inputs: Tensor) -> Tensor:
+        """Return outputs [R, B, C] in full precision."""
         return self._call(inputs)
 
-    def losses(self, outputs: Tensor, targets: Tensor) -> list[float]:
+    def metrics(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
+        """Return the loss and the task's other metrics over a whole split, one dict per run."""
         with torch.no_grad():
-            return self._losses(outputs, targets).tolist()
+            losses = self._losses(outputs, targets).tolist()
+        return [{"loss": loss, **other} for loss, other in zip(losses, self._other(outputs, targets), strict=True)]
 
-    def figures(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
+    def _other(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
         targets, task = self.select_per_run(targets), self.sums.task
-        if isinstance(task, Classification) and not task.extra:  # for all at once; the others are costlier anyway
+        if isinstance(task, Classification) and not task.extra:  # all runs at once
             return [{"accuracy": n / outputs.shape[-2]} for n in task.correct(outputs, targets).tolist()]
         shared = self.rows is None
         return [
@@ -135,6 +137,7 @@ class StackedRuns:
         ]
 
     def update(self) -> None:
+        """Clip the gradients of each run, step all optimizers, and reset the gradients."""
         if not self.states:
             return
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
@@ -152,7 +155,7 @@ class StackedRuns:
             parameter.grad = None
 
     def remove(self, leaving: Collection[RunState]) -> None:
-        """The stack is compacted; gradients go with it."""
+        """Remove these runs, which get tensors of their own, and compact the stack; the others keep their gradients."""
         kept = [run for run, state in enumerate(self.states) if state not in leaving]
         if len(kept) == len(self.states):
             return
@@ -170,23 +173,23 @@ class StackedRuns:
             self.parameters[name].grad = gradient[kept]
 
     def _limits(self, values: Sequence[float | None]) -> Tensor | None:
-        """[R], infinite where there is none; None where there is none at all."""
+        """Return limits as a tensor [R], infinite for runs without one; None if no run has one."""
         if not any(value is not None for value in values):
             return None
         numbers = [torch.inf if value is None else value for value in values]
         return torch.tensor(numbers, dtype=next(iter(self.parameters.values())).dtype, device=self.device)
 
     def _losses(self, outputs_RBC: Tensor, targets: Tensor) -> Tensor:
-        """[R]; runs with the same loss are judged together."""
+        """Return the mean loss [R] of each run; runs with equal losses are computed together."""
         targets, shared = self.select_per_run(targets), self.rows is None
-        found = [
-            vmap(criterion, in_dims=(0, None if shared else 0))(outputs_RBC[part], targets if shared else targets[part])
-            for part, criterion in self.judges
+        losses = [
+            vmap(criterion, in_dims=(0, None if shared else 0))(outputs_RBC[runs], targets if shared else targets[runs])
+            for runs, criterion in self.judges
         ]
-        return found[0] if len(found) == 1 else torch.cat(found)
+        return losses[0] if len(losses) == 1 else torch.cat(losses)
 
     def _call(self, inputs: Tensor) -> Tensor:
-        """Outputs [R, B, C] in full precision."""
+        """Return outputs [R, B, C] in full precision."""
         tensors = self.average if self.averaged else {**self.parameters, **self.buffers}
         with autocast(self.device, self.precision):
             call = vmap(self._one, in_dims=(0, None if self.rows is None else 0, 0), randomness="error")
@@ -200,37 +203,36 @@ class StackedRuns:
 
 
 def _stacked(runs: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """[R, ...] for each name; the runs' own tensors become views of it."""
-    found = {}
+    """Return the stacked tensor [R, ...] of each name; the runs' own tensors become views of it."""
+    stacked = {}
     for name in runs[0] if runs else ():
-        whole = torch.stack([run[name].detach() for run in runs])
-        for part, run in zip(whole, runs, strict=True):
-            run[name].data = part
-        found[name] = whole
-    return found
+        stacked[name] = torch.stack([run[name].detach() for run in runs])
+        for row, run in zip(stacked[name], runs, strict=True):
+            run[name].data = row
+    return stacked
 
 
 def detach(state: RunState) -> None:
-    """Gives a run tensors of its own in place of views; mutates it."""
+    """Replace the views that a run holds by tensors of its own."""
     modules: Iterable[nn.Module] = [state.model, *([state.average] if state.average is not None else [])]
     for module in modules:
         for tensor in (*module.parameters(), *module.buffers()):
             tensor.data = tensor.data.clone()
             tensor.grad = None
-    for held in state.optimizer.state.values():
-        held.update({key: value.clone() for key, value in held.items() if isinstance(value, Tensor)})
+    for values in state.optimizer.state.values():
+        values.update({key: value.clone() for key, value in values.items() if isinstance(value, Tensor)})
     for name in RunningSums.NAMES:
         setattr(state.sums, name, getattr(state.sums, name).clone())
 
 
 def _beside(values_R: Tensor, other: Tensor) -> Tensor:
-    """[R, 1, ...], to go with [R, ...]."""
+    """Return values [R] as [R, 1, ...], to broadcast with `other` [R, ...]."""
     return values_R.view(-1, *[1] * (other.ndim - 1))
 
 
 def _key(criterion: Criterion) -> tuple[Any, ...]:
-    """Equal for losses that give the same number."""
+    """Return a key that is equal for criteria that compute the same loss."""
     loss = criterion.loss
-    plain = {name: value for name, value in vars(loss).items() if isinstance(value, (int, float, str, bool))}
-    held = {name: value.tolist() for name, value in loss.state_dict().items()}
-    return (type(loss), plain, held, criterion.single, criterion.to_log, criterion.mean, criterion.std)
+    arguments = {name: value for name, value in vars(loss).items() if isinstance(value, (int, float, str, bool))}
+    buffers = {name: value.tolist() for name, value in loss.state_dict().items()}
+    return (type(loss), arguments, buffers, criterion.single, criterion.to_log, criterion.mean, criterion.std)

@@ -1,4 +1,4 @@
-"""Whether runs come to the same stacked as alone, tried by one step."""
+"""A trial step that verifies that runs compute the same in a stack as alone."""
 
 from __future__ import annotations
 
@@ -13,71 +13,75 @@ from trainer.components.assemble import Components
 from trainer.config.compose import Job
 from trainer.data.loader import DataCache
 from trainer.errors import UserError
+from trainer.stack.build import Builder, stacked
 from trainer.stack.compatible import stack_signature
-from trainer.stack.group import Builder, stacked
 from trainer.stack.population import StackedRuns
 from trainer.training.step import train_step
 
-SOME = 16  # runs that are looked at
-ROUNDING = 0.03  # that a stack's arithmetic may differ by from a single run's, in a step of bfloat16
+MOST_RUNS = 16  # that are built for a trial
+ROUNDING = 0.03  # relative difference that is allowed between a stack and a single run, in a step of bfloat16
 
 
-def parts_of(jobs: Sequence[Job], shared: DataCache, trusted: bool) -> Iterator[Components]:
-    """Built anew, each when it is asked for."""
+def build_each(jobs: Sequence[Job], shared: DataCache, trusted: bool) -> Iterator[Components]:
+    """Yield the newly built components of each job."""
     builder = Builder(jobs, trusted=trusted, shared=shared)
     return (builder.build(job)[0] for job in jobs)
 
 
 def verify_stacked_step(jobs: Sequence[Job], shared: DataCache, trusted: bool) -> None:
-    """One step and one evaluation of two runs of each kind, of few samples; the first must fare as it does alone.
+    """Compare a step and an evaluation of two stacked runs with those of the first one alone, on a few samples.
+
+    Every kind of run among the first MOST_RUNS is tried.
 
     Raises:
-        UserError: it does not.
+        UserError: The results differ, or the loss is not finite.
     """
     kinds: list[tuple[Any, list[Job]]] = []
-    for job, parts in zip(jobs[:SOME], parts_of(jobs[:SOME], shared, trusted), strict=False):
-        key = stack_signature(parts)
-        known = next((group for known, group in kinds if known == key), None)
-        if known is None:
-            kinds.append((key, known := []))
-        known.append(job)
+    for job, components in zip(jobs[:MOST_RUNS], build_each(jobs[:MOST_RUNS], shared, trusted), strict=False):
+        signature = stack_signature(components)
+        group = next((group for key, group in kinds if key == signature), None)
+        if group is None:
+            kinds.append((signature, group := []))
+        group.append(job)
     for _, group in kinds:
-        pair = list(parts_of(group[:2] if len(group) > 1 else group * 2, shared, trusted))
-        [alone] = parts_of(group[:1], shared, trusted)
-        if not all(map(_near, _step(pair), _step([alone]))):
+        pair = list(build_each(group[:2] if len(group) > 1 else group * 2, shared, trusted))
+        [alone] = build_each(group[:1], shared, trusted)
+        if not all(map(_close, _step(pair), _step([alone]))):
             raise UserError("the model computes something else than it does alone")
 
 
-def _near(some: Tensor, other: Tensor) -> bool:
-    """Apart by rounding, measured by the largest value: what is all but zero may be all noise."""
-    some, other = some.double(), other.double()
-    scale = other.abs().max().item() if other.numel() else 0.0
-    return torch.allclose(some, other, ROUNDING, ROUNDING * scale, equal_nan=True)
+def _close(stacked: Tensor, alone: Tensor) -> bool:
+    """Return whether tensors differ by rounding only, relative to the largest value: small values may be noise."""
+    stacked, alone = stacked.double(), alone.double()
+    scale = alone.abs().max().item() if alone.numel() else 0.0
+    return torch.allclose(stacked, alone, ROUNDING, ROUNDING * scale, equal_nan=True)
 
 
-def _step(parts: Sequence[Components]) -> list[Tensor]:
-    """Of the first run after a step: its training loss, its gradients in one, each of its buffers."""
-    population, train, _ = stacked(parts)
+def _step(runs: Sequence[Components]) -> list[Tensor]:
+    """Train one step and evaluate; return the first run's training loss, all its gradients in one, and its buffers.
+
+    Raises:
+        UserError: The loss is not finite.
+    """
+    population, data = stacked(runs)
     population.train()
-    axis, first = population.batch_axis, parts[0].state
-    inputs, targets = (_few(tensor, axis) for tensor in next(iter(train.epoch(0))))
+    axis, first = population.batch_axis, runs[0].state
+    inputs, targets = (tensor.narrow(axis, 0, min(4, tensor.shape[axis])) for tensor in next(iter(data.train.epoch(0))))
     gradients: dict[str, Tensor] = {}
-    watched = population.parameters if isinstance(population, StackedRuns) else dict(first.model.named_parameters())
+    in_stack = isinstance(population, StackedRuns)
+    parameters = population.parameters if isinstance(population, StackedRuns) else dict(first.model.named_parameters())
 
     def keep(name: str, parameter: Tensor) -> None:
         assert parameter.grad is not None
-        gradients[name] = (parameter.grad[0] if isinstance(population, StackedRuns) else parameter.grad).clone()
+        gradients[name] = (parameter.grad[0] if in_stack else parameter.grad).clone()
 
-    for name, parameter in watched.items():
+    for name, parameter in parameters.items():
         parameter.register_post_accumulate_grad_hook(partial(keep, name))
-    train_step(population, [(inputs, targets)])
+    if train_step(population, [(inputs, targets)]):
+        raise UserError("the training loss is not finite")
     population.eval()
     with torch.no_grad():
-        population.losses(population.outputs(inputs), targets)
+        population.metrics(population.outputs(inputs), targets)
     buffers = [tensor for _, tensor in first.model.named_buffers()]
     together = [gradients[name].flatten() for name in sorted(gradients)]
     return [population.sums.loss_R[:1], torch.cat(together), *buffers]
-
-
-def _few(tensor: Tensor, axis: int) -> Tensor:
-    return tensor.narrow(axis, 0, min(4, tensor.shape[axis]))

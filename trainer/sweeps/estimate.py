@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from trainer.components.assemble import assemble
 from trainer.config.compose import Job
 from trainer.config.keys import SweepConfig
-from trainer.data.batches import Batch
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError, raised_at
 from trainer.processes import run_in_subprocess
 from trainer.records.compare import varying
 from trainer.report.leaderboard import print_table
-from trainer.run.measure import SECONDS, measure
+from trainer.run.measure import SECONDS, Cost, measure
 from trainer.sweeps import halving
 from trainer.sweeps.plan import HARMLESS, Plan, kind, own_targets
-from trainer.training.population import Population
-from trainer.training.step import NonFinite, train_step, update
 
 ALL_SECONDS = 20.0  # and at most so many for all kinds
-Step = Callable[[Population, Sequence[Batch]], None]
 ALIKE = (*HARMLESS, "epochs", "data.fold", "model.dropout", "loss", "augment", "init")  # as to what a step costs
 CHECKPOINTS = 2.5  # last.pt and previous.pt are whole, best.pt has the weights alone
 
@@ -31,7 +27,7 @@ def show_plan(jobs: Sequence[Job], settings: SweepConfig, prepared: Plan) -> int
     each = min(SECONDS, ALL_SECONDS / len(kinds))
     measured = {name: _measured(job, prepared, each) for name, job in kinds.items()}
     costs = [measured[kind(job, ALIKE)] for job in jobs]
-    seconds = [cost[0] * job.config.epochs for cost, job in zip(costs, jobs, strict=True)]
+    seconds = [cost.seconds * job.config.epochs for cost, job in zip(costs, jobs, strict=True)]
     told = varying(jobs)
     keys = [key for key in dict.fromkeys(key for row in told for key in row) if key != "epochs"]
     rows = [
@@ -39,7 +35,7 @@ def show_plan(jobs: Sequence[Job], settings: SweepConfig, prepared: Plan) -> int
         for number, (row, job, cost) in enumerate(zip(told, jobs, seconds, strict=True))
     ]
     print_table(["job", *keys, "epochs", "time"], rows)
-    disk = sum(CHECKPOINTS * cost[1] for cost in costs)
+    disk = sum(CHECKPOINTS * cost.checkpoint_bytes for cost in costs)
     total, notes = sum(seconds), ["where no job stops early"]
     if settings.halving.factor:
         share = halving.planned_share(settings.halving, [job.config.epochs for job in jobs])
@@ -53,29 +49,21 @@ def show_plan(jobs: Sequence[Job], settings: SweepConfig, prepared: Plan) -> int
     return 0
 
 
-def _measured(job: Job, prepared: Plan, limit: float) -> tuple[float, int]:
-    """Seconds of an epoch and bytes of a checkpoint, measured in a process of its own."""
+def _measured(job: Job, prepared: Plan, limit: float) -> Cost:
+    """Return what a job costs, measured in a process of its own."""
     return run_in_subprocess(prepared.devices, _measure, job, prepared.devices[0], prepared.shared, limit)
 
 
-def _measure(job: Job, device: str, shared: DataCache, limit: float) -> tuple[float, int]:
+def _measure(job: Job, device: str, shared: DataCache, limit: float) -> Cost:
     job.config.device = device
     try:
-        return measure(assemble(job.config, shared=shared), _any_step, limit)
+        return measure(assemble(job.config, shared=shared), limit)
     except (UserError, RunFailed):
         raise
     except (Exception, SystemExit) as error:
         if not (targets := own_targets(job)):
             raise
         raise RunFailed(f"{', '.join(targets)}: a step of it failed: {raised_at(error)}.") from error
-
-
-def _any_step(population: Population, batches: Sequence[Batch]) -> None:
-    """A step that takes its time also where the run has diverged: what the sweep would do about it is not asked."""
-    try:
-        train_step(population, batches)
-    except NonFinite:
-        update(population)
 
 
 def _time(seconds: float) -> str:

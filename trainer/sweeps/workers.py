@@ -22,8 +22,9 @@ from trainer.errors import RunFailed, UserError
 from trainer.processes import context_for
 from trainer.records.folder import is_running
 from trainer.records.results import Results, read_results, write_results
+from trainer.run.execute import SweepContext, execute
 from trainer.run.results import versions
-from trainer.run.run import SweepContext, execute
+from trainer.run.run import Command
 from trainer.signals import Signals
 
 LOOK_SECONDS = 0.25
@@ -199,8 +200,8 @@ def run_task(task: Task, device: str, command: list[str], shared: DataCache, sta
             from trainer.stack import group
 
             jobs = [(single.job, single.place) for single in task.members]
-            return group.execute(jobs, sweep, command=command, started=started)
-        return execute(task.job, command=command, started=started, sweep=sweep)
+            return group.execute(jobs, sweep, Command(command, started))
+        return execute(task.job, Command(command, started), sweep=sweep)
     except (UserError, RunFailed) as error:
         _failed(task, str(error))
     except BaseException as error:  # also sys.exit in a user's own code: the sweep tells of it and goes on

@@ -1,90 +1,194 @@
-"""Checkpoints: written so that a crash at any instant leaves a good one, read so that a bad one is noticed."""
+"""Checkpoint files: what they hold, written so that a crash leaves a good one, read so that damage is noticed."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import re
-import time
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
-from trainer.config.schema import Duration
 from trainer.errors import RunFailed
-from trainer.files import remove_torn, write_atomically
-from trainer.training.state import RunState
-from trainer.training.step import NonFinite
+from trainer.files import write_atomically
+from trainer.training.state import Best, RunState
 
 FORMAT = 1
-NAMES = ("last.pt", "previous.pt")
-AUTO_SHARE = 0.02  # of the time that `every=auto` spends on saving
-BYTES_PER_SECOND = 200e6  # of a first save, before one was measured
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+UNKNOWN_CONTENT = "it does not hold what this program writes there"
+
+T = TypeVar("T")
 
 
 class CheckpointError(Exception):
-    """A checkpoint file is not what was written, or is no checkpoint; the text says why."""
+    """A file is damaged or is not a checkpoint; the message is a clause that says why."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of a checkpoint: a description of the run, and its state or its best weights.
+
+    On disk it is a plain dictionary that loads with `torch.load(path, weights_only=True)`.
+
+    Attributes:
+        metadata: Plain values that describe configuration, task and preprocessing; `trainer.components.metadata`
+            writes and checks them.
+        run: `RunState.state_dict()`, from which training continues; None in best.pt.
+        best: The weights of the best validation under `model`, with its `epoch`, `step` and `row` of metrics.csv;
+            None in last.pt and previous.pt.
+    """
+
+    metadata: dict[str, Any]
+    run: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
+
+    BEST_KEYS = ("model", "epoch", "step", "row")
+
+    @classmethod
+    def of_run(cls, metadata: dict[str, Any], state: RunState) -> Checkpoint:
+        """Return the content of last.pt. Tensors are shared with `state`, not copied."""
+        return cls(metadata, run=state.state_dict())
+
+    @classmethod
+    def of_best(cls, metadata: dict[str, Any], best: Best) -> Checkpoint:
+        """Return the content of best.pt."""
+        return cls(
+            metadata,
+            best=dict(zip(cls.BEST_KEYS, (best.weights, best.epoch, best.step, best.row.to_dict()), strict=True)),
+        )
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Checkpoint:
+        """Return the checkpoint that `to_dict` described. The values of the metadata are not checked here.
+
+        Raises:
+            CheckpointError: Neither a whole run state nor weights are in it.
+        """
+        own = {"format", "run", *cls.BEST_KEYS}
+        metadata = {key: value for key, value in content.items() if key not in own}
+        run, best = content.get("run"), {key: content[key] for key in cls.BEST_KEYS if key in content}
+        if run is None and not best:
+            raise CheckpointError(UNKNOWN_CONTENT)
+        if run is not None and not (isinstance(run, dict) and run.keys() >= RunState.KEYS):
+            raise CheckpointError(UNKNOWN_CONTENT)
+        if run is None and not (best.keys() >= set(cls.BEST_KEYS) and isinstance(best["model"], dict)):
+            raise CheckpointError(UNKNOWN_CONTENT)
+        if not isinstance(metadata.get("fingerprint"), str):
+            raise CheckpointError(UNKNOWN_CONTENT)
+        return cls(metadata, run, None if run is not None else best)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the dictionary that is stored."""
+        return {**self.metadata, **(self.best or {"run": self.run})}
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict to evaluate: the best weights, or the latest ones, averaged if the run averages them."""
+        if self.best is not None:
+            return dict(self.best["model"])
+        assert self.run is not None
+        average: dict[str, Tensor] | None = self.run["average"]
+        if average is None:
+            return dict(self.run["model"])
+        prefix = "module."  # of torch's AveragedModel, which also holds a counter
+        return {name[len(prefix) :]: value for name, value in average.items() if name.startswith(prefix)}
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return _count((self.best or self.run or {})["epoch"])
+
+    @property
+    def step(self) -> int:
+        """Finished optimizer steps."""
+        return _count((self.best or self.run or {})["step"])
+
+
+def _count(value: Any) -> int:
+    """Return `value` if it is a number of epochs or steps, else 0: files of other people may hold anything."""
+    return value if isinstance(value, int) else 0
 
 
 def save(path: Path, content: dict[str, Any], keep: Path | None = None) -> None:
-    """Serialises to memory first: a disk that fills up midway must not cost the file that is there."""
+    """Write `content` to `path`. It is serialised to memory first, so that a full disk never costs the file there.
+
+    Args:
+        path: The file to write.
+        content: Tensors and plain values.
+        keep: Name under which the file that was at `path` is kept.
+
+    Raises:
+        RunFailed: The disk is full or refuses; the file at `path` is still the old one.
+    """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **content}, buffer)
     write_atomically(path, buffer.getbuffer(), keep)
 
 
 def read(path: Path) -> Any:
-    """Whatever a file of torch's holds, on the CPU; nothing in it is run.
+    """Read any file that `torch.save` wrote, with tensors on the CPU. No code in it is executed.
 
-    torch.load checks no sums, so a flipped bit would be a silently wrong weight: the zip's own CRCs are checked first.
+    torch.load checks no checksums, so that a flipped bit would be a silently wrong weight. The CRCs of the zip file
+    are checked first.
 
     Raises:
-        Damaged: with the reason.
+        CheckpointError: The file is missing, damaged, or holds more than tensors and plain values.
     """
     try:
-        if zipfile.is_zipfile(path):  # older files than torch 1.6 are none
-            with zipfile.ZipFile(path) as archive:
-                if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                    raise CheckpointError("it is compressed, which no checkpoint of torch is")
-                if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                    raise CheckpointError("its parts are larger than the file, which no checkpoint's are")
-                if (bad := archive.testzip()) is not None:
-                    raise CheckpointError(f"the checksum of {bad} is wrong")
+        if zipfile.is_zipfile(path):  # files written before torch 1.6 are plain pickles
+            _check_archive(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a pickle that no version of torch has written, which is refused anyway
+            warnings.simplefilter("ignore")  # torch warns about unknown pickle protocols; such files are rejected below
             return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except FileNotFoundError as error:
         raise CheckpointError("it is not there") from error
-    except Exception as error:  # whatever a reader of damaged or hostile bytes comes upon
+    except Exception as error:  # damaged files can raise any exception
         raise CheckpointError(_reason(path, str(error))) from error
 
 
-def _reason(path: Path, said: str) -> str:
-    """Why torch did not read a file; its own words advise to load without weights_only, which runs what is in it."""
-    named = re.search(r"GLOBAL ([\w.]+)", said)
-    if named or "TorchScript" in said or "unsupported class" in said.lower():
+def _check_archive(path: Path) -> None:
+    """Check sizes and checksums of a zip file before anything in it is read into memory.
+
+    Raises:
+        CheckpointError: It is compressed, claims to be larger than the file, or a checksum is wrong.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise CheckpointError("it is compressed, which no checkpoint of torch is")
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise CheckpointError("its entries are larger than the file, which no checkpoint's are")
+        if (bad := archive.testzip()) is not None:
+            raise CheckpointError(f"the checksum of {bad} is wrong")
+
+
+def _reason(path: Path, message: str) -> str:
+    """Return why torch could not read a file. Its own message advises to load without weights_only, which is unsafe."""
+    named = re.search(r"GLOBAL ([\w.]+)", message)
+    if named or "TorchScript" in message or "unsupported class" in message.lower():
         return f"it holds more than plain tensors and values{f' ({named[1]})' if named else ''}, which is never loaded"
     try:
         with open(path, "rb") as file:
             zipped = file.read(2) == b"PK"
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
-    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:  # the damage may be anywhere in it
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:  # only refines the reason given below
         zipped = any(name.endswith("/data.pkl") for name in archive.namelist())
-    return "it is cut off, or not what was written" if zipped or "EOF" in said else "it is no checkpoint"
+    return "it is cut off, or not what was written" if zipped or "EOF" in message else "it is no checkpoint"
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint of this program, on the CPU; nothing in it is run.
+    """Read the stored dictionary of a checkpoint of this program, with tensors on the CPU. No code in it is executed.
 
     Raises:
-        Damaged: with the reason.
+        CheckpointError: The file is damaged, or another program or a newer version wrote it.
     """
     content = read(path)
     if not isinstance(content, dict) or "format" not in content:
@@ -96,132 +200,49 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def newest(folder: Path, holds: Callable[[dict[str, Any]], bool]) -> tuple[dict[str, Any] | None, list[str]]:
-    """The content of `last.pt`, else of `previous.pt`, and a sentence for each that was damaged.
+def newest(folder: Path, parse: Callable[[dict[str, Any]], T]) -> tuple[T | None, list[str]]:
+    """Read `last.pt`, or `previous.pt` if that is missing or damaged.
 
     Args:
-        holds: whether a content is what it should be.
+        folder: The folder with the two files.
+        parse: Turns the stored dictionary into a value; raises CheckpointError if it cannot.
+
+    Returns:
+        The parsed value, None without a good file; and a sentence for each damaged file.
     """
     notes: list[str] = []
-    for name in NAMES:
-        path = folder / name
+    for path in (folder / LAST, folder / PREVIOUS):
         if not path.exists():
             continue
         try:
-            content = load(path)
-            if not holds(content):
-                raise CheckpointError("it does not hold what this program writes there")
-            return content, notes
+            return parse(load(path)), notes
         except CheckpointError as damage:
             notes.append(f"{path} is damaged: {damage}.")
     return None, notes
 
 
-def holds_run(content: dict[str, Any]) -> bool:
-    """Whether a run can go on from this."""
-    run = content.get("run")
-    return isinstance(content.get("fingerprint"), str) and isinstance(run, dict) and run.keys() >= RunState.KEYS
-
-
-def load_newest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The content of a run's `last.pt`, else of `previous.pt`, and a sentence for each that was damaged.
-
-    Returns None for the content where a run was stopped before its first checkpoint.
+def resumable(content: dict[str, Any]) -> Checkpoint:
+    """Return the checkpoint that a stored dictionary describes if a run can continue from it.
 
     Raises:
-        RunFailed: where there are checkpoints and all are damaged.
+        CheckpointError: It has no run state.
     """
-    content, notes = newest(folder, holds_run)
-    if content is not None:
-        return content, notes
-    if notes:
+    checkpoint = Checkpoint.from_dict(content)
+    if checkpoint.run is None:
+        raise CheckpointError(UNKNOWN_CONTENT)
+    return checkpoint
+
+
+def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Read a run's newest good checkpoint.
+
+    Returns:
+        The checkpoint, None if the run stopped before its first one; and a sentence for each damaged file.
+
+    Raises:
+        RunFailed: All checkpoints in the folder are damaged.
+    """
+    checkpoint, notes = newest(folder, resumable)
+    if checkpoint is None and notes:
         raise RunFailed(" ".join(notes) + " No good checkpoint is left; start the run anew.")
-    return None, notes
-
-
-def finite(state: RunState) -> bool:
-    """Whether all weights of a run are: one number per tensor, and one look at the device for all of them."""
-    sums = [
-        value.double().sum() if value.device.type != "mps" else value.sum()
-        for value in state.model.state_dict().values()
-        if value.is_floating_point()
-    ]
-    return not sums or bool(torch.stack([s.to(sums[0].device) for s in sums]).isfinite().all())
-
-
-class Saver:
-    """Writes a run's checkpoints as `every` says.
-
-    Args:
-        about: what else each file holds, so that it alone is enough to predict: configuration, classes, preparation.
-    """
-
-    def __init__(self, folder: Path, every: str, about: dict[str, Any]) -> None:
-        self.folder, self.about = folder, about
-        self.every = None if every == "auto" else Duration.parse(every)
-        self.saved_step, self.saved_best = -1, -1
-        self.started = self.saved_at = time.perf_counter()
-        self.spent = 0.0
-        self.last_cost: float | None = None
-        folder.mkdir(exist_ok=True)
-        remove_torn(folder)
-
-    def due(self, state: RunState) -> bool:
-        if state.step == 0 or state.step == self.saved_step:
-            return False
-        if self.every is None:
-            elapsed = time.perf_counter() - self.started
-            return state.batch == 0 and self.spent + self._expected_cost(state) <= AUTO_SHARE * elapsed
-        if self.every.unit == "min":
-            return time.perf_counter() - self.saved_at >= self.every.amount * 60
-        if self.every.unit == "st":
-            return state.step % self.every.amount == 0
-        return state.batch == 0 and state.epoch % self.every.amount == 0
-
-    def _expected_cost(self, state: RunState) -> float:
-        if self.last_cost is None:
-            size = sum(p.numel() * p.element_size() for p in state.model.parameters())
-            self.last_cost = 0.005 + 4 * size / BYTES_PER_SECOND
-        return self.last_cost
-
-    def save_all(self, states: Sequence[RunState]) -> None:
-        """Saves the one run that there is."""
-        for state in states:
-            self.save(state)
-
-    def save(self, state: RunState) -> None:
-        """Writes `best.pt` if there is a new best, and `last.pt`, which becomes `previous.pt` at the next save.
-
-        Raises:
-            NonFinite: the weights are; nothing is written.
-            RunFailed: the disk refuses; the files of the save before still stand.
-        """
-        if state.step == self.saved_step:
-            return
-        begin = time.perf_counter()
-        if not finite(state):
-            raise NonFinite("the weights are")
-        self.save_best(state)
-        save(self.folder / "last.pt", {**self.about, "run": state.state_dict()}, self.folder / "previous.pt")
-        self.saved_step, self.saved_at = state.step, time.perf_counter()
-        cost = self.saved_at - begin
-        self.last_cost, self.spent = cost, self.spent + cost
-
-    def save_best(self, state: RunState) -> None:
-        """Writes `best.pt` if there is a new best.
-
-        Raises:
-            RunFailed: the disk refuses.
-        """
-        if state.best is None or state.best.step == self.saved_best:
-            return
-        best = state.best
-        content = {
-            **self.about,
-            "model": best.weights,
-            "epoch": best.epoch,
-            "step": best.step,
-            "row": best.row.to_dict(),
-        }
-        save(self.folder / "best.pt", content)
-        self.saved_best = best.step
+    return checkpoint, notes

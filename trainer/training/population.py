@@ -1,6 +1,6 @@
 """Forward and backward pass for the runs that train together.
 
-Shape letters: R runs (absent where one run trains alone), B samples, C outputs.
+Shape letters: R runs (absent for a single run), B samples, C outputs.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from trainer.data.batches import Batch
 from trainer.training.dropout import SeededDropout
 from trainer.training.forward import forward
-from trainer.training.freeze import FrozenParameters
+from trainer.training.phases import phase
 from trainer.training.state import RunState
 from trainer.training.sums import RunningSums
 
@@ -24,9 +25,10 @@ class Population(Protocol):
     """The runs that train together, and their arithmetic.
 
     Attributes:
-        states: of the runs that are still in it.
-        sums: of the same runs.
-        batch_axis: of targets; 1 where each run has samples of its own.
+        states: The runs that have not left.
+        sums: The running sums of these runs.
+        device: Where all tensors are.
+        batch_axis: The axis of samples in targets: 0, or 1 if each run has samples of its own.
     """
 
     states: list[RunState]
@@ -35,122 +37,112 @@ class Population(Protocol):
     batch_axis: int
 
     def train(self) -> None:
-        """Training mode, frozen modules excepted."""
+        """Switch to training mode; frozen modules stay in evaluation mode."""
 
     def eval(self) -> None:
-        """Evaluation mode, of the averaged weights where there are any."""
-
-    def unfreeze(self) -> None:
-        """Trains from now on what was frozen."""
-
-    def samples(self, targets: Tensor) -> int:
-        """In a batch, of each run."""
+        """Switch to evaluation mode, with the averaged weights if there are any."""
 
     def weight(self, targets: Tensor) -> Tensor | int:
-        """What a batch counts for in a mean loss: the weights of its samples' classes [R], or its samples' number."""
+        """Return the denominator of a batch's mean loss: the sum of class weights [R], or the number of samples."""
 
-    def select_per_run(self, batch: Tensor) -> Tensor:
-        """[R, B, ...] where each run has samples of its own; as it is where all share them."""
+    def objective(self, batch: Batch, weight: Tensor | int, share: Tensor | float | None, micro: int) -> Tensor:
+        """Return the scalar to differentiate for a batch, and add the batch to `sums`.
 
-    def forward(self, inputs: Tensor, targets: Tensor, micro: int = 0) -> tuple[Tensor, Tensor]:
-        """Outputs [R, B, C] and mean losses [R] of a training batch, the `micro`-th of its optimizer step."""
-
-    def objective(self, loss: Tensor) -> Tensor:
-        """The scalar to differentiate."""
+        Args:
+            batch: Inputs and targets on the device.
+            weight: What `weight` returned for its targets.
+            share: The share [R] that the batch's mean loss has in that of the whole step; None stands for all of it.
+            micro: The index of the batch within its step.
+        """
 
     def update(self) -> None:
-        """Clips the gradients, steps the optimizers, forgets the gradients."""
+        """Clip the gradients, step the optimizers, and reset the gradients."""
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Outputs [R, B, C], in full precision: bfloat16 has three decimal digits, too few for a loss."""
+        """Return outputs [R, B, C] in full precision: bfloat16 has three decimal digits, too few for a loss."""
 
-    def losses(self, outputs: Tensor, targets: Tensor) -> list[float]:
-        """The loss of each run over a whole part."""
-
-    def figures(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
-        """What else is said of a whole part, of each run."""
+    def metrics(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
+        """Return the loss and the task's other metrics over a whole split, one dict per run."""
 
     def remove(self, leaving: Collection[RunState]) -> None:
-        """These runs are in it no longer; their states stay whole, the others go on as they are."""
+        """Remove these runs. Their states stay whole, and the others keep their gradients."""
 
 
 class SingleRun:
-    """A population of one: the model is called as it is.
-
-    Attributes:
-        state: of the run, also once it has left.
+    """A population of one run, whose model is called directly.
 
     Args:
-        criterion: mean loss of outputs [B, C] and targets [B].
-        frozen: what is held, and stays in eval mode.
-        compiled: what is called in place of `state.model`.
-        head: path of the module that alone is called, where the features before it are kept (`features.py`).
+        state: The run; it stays available here after it has left.
+        criterion: Returns the mean loss [] of outputs [B, C] and targets [B].
+        precision: The configured precision; the halves use autocast.
+        dropouts: The model's dropout layers, each given its position before a forward pass.
+        compiled: Called in place of `state.model` in training.
+        head: Path of the only module that is called, if the features before it are cached (`components/features.py`).
     """
+
+    batch_axis = 0
 
     def __init__(
         self,
         state: RunState,
         criterion: Criterion,
-        device: torch.device,
         *,
         precision: str = "float32",
-        frozen: FrozenParameters | None = None,
         dropouts: Sequence[SeededDropout] = (),
         compiled: Callable[[Tensor], Any] | None = None,
         head: str = "",
     ) -> None:
         self.states, self.state = [state], state
-        self.batch_axis = 0
-        self.criterion, self.device, self.precision = criterion, device, precision
-        self.frozen, self.dropouts = frozen or FrozenParameters(), dropouts
-        self.head = head
+        self.criterion, self.precision, self.dropouts, self.head = criterion, precision, dropouts, head
         self.trained: Callable[[Tensor], Any] = state.model.get_submodule(head) if compiled is None else compiled
         self.call = self.trained
         self.auxiliary_weight: float = getattr(state.model, "auxiliary_weight", 1.0)
         self.sums = state.sums
+        self.device = state.sums.device
 
     def train(self) -> None:
+        """Switch to training mode; frozen modules stay in evaluation mode."""
         self.call = self.trained
         self.state.model.train()
-        for module in self.frozen.modules:
+        for module in self.state.frozen.modules:
             module.eval()
 
-    def unfreeze(self) -> None:
-        self.frozen.unfreeze()
-        self.train()
-
-    def remove(self, leaving: Collection[RunState]) -> None:
-        self.states = [state for state in self.states if state not in leaving]
-
     def eval(self) -> None:
+        """Switch to evaluation mode, with the averaged weights if there are any."""
         state = self.state
         self.call = self.trained if state.average is None else state.average.module.get_submodule(self.head)
         state.evaluated.eval()
 
-    def samples(self, targets: Tensor) -> int:
-        return len(targets)
+    def remove(self, leaving: Collection[RunState]) -> None:
+        """Remove the run if it is among those that leave."""
+        self.states = [state for state in self.states if state not in leaving]
 
     def weight(self, targets: Tensor) -> Tensor | int:
-        return weight_of(self.criterion, targets)
+        """Return the denominator of a batch's mean loss."""
+        return loss_denominator(self.criterion, targets)
 
-    def select_per_run(self, batch: Tensor) -> Tensor:
-        return batch
+    def objective(self, batch: Batch, weight: Tensor | int, share: Tensor | float | None, micro: int) -> Tensor:
+        """Return the scaled loss of a batch, and add the batch to `sums`."""
+        inputs, targets = batch
+        with phase("forward"):
+            outputs, loss = self.forward(inputs, targets, micro)
+        with phase("metrics"):
+            self.sums.add(loss.detach(), outputs.detach(), targets, weight)
+        return self.state.scaler.scale(loss if share is None else loss * share)
 
     def forward(self, inputs: Tensor, targets: Tensor, micro: int = 0) -> tuple[Tensor, Tensor]:
-        """Outputs [B, C] and mean loss [] of a training batch."""
+        """Return outputs [B, C] and the mean loss [] of a training batch."""
         for dropout in self.dropouts:
             dropout.position = (self.state.step, micro)
         outputs, *auxiliary = self._call(inputs)
         loss = self.criterion(outputs, targets)
         for extra in auxiliary:
             further = self.auxiliary_weight * self.criterion(extra, targets)
-            loss = loss + (further - further.detach())  # moves the weights and is not seen in the loss
+            loss = loss + (further - further.detach())  # adds gradients; the reported loss is the main head's alone
         return outputs, loss
 
-    def objective(self, loss: Tensor) -> Tensor:
-        return self.state.scaler.scale(loss)
-
     def update(self) -> None:
+        """Clip the gradients, step the optimizer, and reset the gradients."""
         for state in self.states:
             _clip(state)
             state.scaler.step(state.optimizer)
@@ -158,24 +150,22 @@ class SingleRun:
             state.optimizer.zero_grad()
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Outputs [B, C]."""
+        """Return outputs [B, C] in full precision."""
         return self._call(inputs)[0]
 
-    def losses(self, outputs: Tensor, targets: Tensor) -> list[float]:
-        return [self.criterion(outputs, targets).item()]
-
-    def figures(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
-        return [self.sums.task.figures(outputs, targets)]
+    def metrics(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
+        """Return the loss and the task's other metrics over a whole split, in a list of one."""
+        return [{"loss": self.criterion(outputs, targets).item(), **self.sums.task.figures(outputs, targets)}]
 
     def _call(self, inputs: Tensor) -> Sequence[Tensor]:
-        """The outputs, and those of auxiliary heads that some models have in training."""
+        """Return the outputs, followed by those of the auxiliary heads that some models have in training."""
         return forward(self.call, inputs, self.device, self.precision)
 
 
-def weight_of(criterion: Criterion, targets: Tensor) -> Tensor | int:
-    """By how much the mean loss of these targets was divided; torch divides by the number where they are shares [B, C].
+def loss_denominator(criterion: Criterion, targets: Tensor) -> Tensor | int:
+    """Return the number by which torch divided the mean loss of these targets.
 
-    A [] tensor where classes have weights.
+    It is the sum of class weights [], or the number of samples without class weights or for soft targets [B, C].
     """
     weights = getattr(criterion, "class_weights", None)
     return len(targets) if weights is None or targets.ndim == 2 else weights[targets].sum()

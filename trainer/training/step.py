@@ -5,48 +5,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainer.data.batches import Batch
+from trainer.training.phases import phase
 from trainer.training.population import Population
+from trainer.training.state import RunState
 
 
-class NonFinite(Exception):
-    """Something is NaN or infinite; the text says what, with its verb.
+def train_step(population: Population, batches: Sequence[Batch], *, drop_nonfinite: bool = True) -> list[RunState]:
+    """Update each run once, by the gradient of the mean loss over `batches`, however they are cut.
 
-    Attributes:
-        runs: whose, by their places in the population.
-    """
+    Mutates the states of the runs and the running sums. Runs whose loss is not finite leave the population before the
+    update. They are only looked for on the CPU: on a GPU each check would synchronise, so the loop checks every
+    LOOK_EVERY steps and before anything is saved.
 
-    def __init__(self, what: str, runs: Sequence[int] = (0,)) -> None:
-        super().__init__(what)
-        self.runs = list(runs)
+    Args:
+        population: The runs that train together, in training mode.
+        batches: The micro-batches of the step.
+        drop_nonfinite: False updates all runs whatever their loss, to measure the time of a step.
 
-
-def train_step(population: Population, batches: Sequence[Batch]) -> None:
-    """One update of each run by the mean gradient over `batches`, however they are cut; mutates states and sums.
-
-    Raises:
-        NonFinite: before any update; the gradients are there, and `update` makes those of the runs that stay. On a
-            GPU, where a look at every loss would wait for the device, the loop looks now and then and before anything
-            is saved.
+    Returns:
+        The runs that have left.
     """
     weights = [population.weight(targets) for _, targets in batches]
     total = sum(weights)
-    for micro, (inputs, targets) in enumerate(batches):
-        outputs_RBC, loss_R = population.forward(inputs, targets, micro)
-        share = loss_R if len(batches) == 1 else loss_R * (weights[micro] / total)
-        population.objective(share).backward()
-        population.sums.add(loss_R.detach(), outputs_RBC.detach(), population.select_per_run(targets), weights[micro])
-    if population.device.type == "cpu" and (lost := population.sums.nonfinite_runs()):
-        raise NonFinite("the training loss is", lost)
-    update(population)
+    for micro, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
+        objective = population.objective(batch, weight, None if len(batches) == 1 else weight / total, micro)
+        with phase("backward"):
+            objective.backward()
+    with phase("optimizer"):
+        lost: list[RunState] = []
+        if drop_nonfinite and population.device.type == "cpu" and (lost := nonfinite_runs(population)):
+            population.remove(lost)
+        for state in population.states:
+            state.lr = state.optimizer.param_groups[0]["lr"]
+        population.update()
+        for state in population.states:
+            if state.average is not None:
+                state.average.update_parameters(state.model)
+            state.step += 1
+            state.schedule.after_step(state.step)
+    return lost
 
 
-def update(population: Population) -> None:
-    """Each run's step along its gradient."""
-    for state in population.states:
-        state.lr = state.optimizer.param_groups[0]["lr"]
-    population.update()
-    for state in population.states:
-        if state.average is not None:
-            state.average.update_parameters(state.model)
-        state.step += 1
-        state.schedule.after_step(state.step)
+def nonfinite_runs(population: Population) -> list[RunState]:
+    """Return the runs that had a training loss that was not finite since their last validation. Synchronises."""
+    return [population.states[run] for run in population.sums.nonfinite_runs()] if population.states else []

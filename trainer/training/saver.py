@@ -1,0 +1,104 @@
+"""When a run's checkpoints are written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.config.schema import Duration
+from trainer.files import remove_torn
+from trainer.training.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, save
+from trainer.training.state import RunState
+
+AUTO_SHARE = 0.02  # of the training time may be spent on saving with checkpoint.every=auto
+BYTES_PER_SECOND = 200e6  # assumed for the first save, before one was measured
+
+
+def is_finite(state: RunState) -> bool:
+    """Return whether all weights of a run are finite. Synchronises with the device once for all tensors."""
+    sums = [
+        value.double().sum() if value.device.type != "mps" else value.sum()
+        for value in state.model.state_dict().values()
+        if value.is_floating_point()
+    ]
+    return not sums or bool(torch.stack([s.to(sums[0].device) for s in sums]).isfinite().all())
+
+
+class Saver:
+    """Writes the checkpoints of one run.
+
+    Args:
+        folder: Where the files are written; made if needed.
+        every: `checkpoint.every`: `auto` or a duration such as `5ep`, `100st` or `10min`.
+        metadata: The description that each file holds besides weights, so that best.pt alone is enough to predict.
+    """
+
+    def __init__(self, folder: Path, every: str, metadata: dict[str, Any]) -> None:
+        self.folder, self.metadata = folder, metadata
+        self.every = None if every == "auto" else Duration.parse(every)
+        self.saved_step, self.saved_best = -1, -1
+        self.started = self.saved_at = time.perf_counter()
+        self.spent = 0.0
+        self.last_cost: float | None = None
+        folder.mkdir(exist_ok=True)
+        remove_torn(folder)
+
+    def due(self, state: RunState) -> bool:
+        """Return whether a checkpoint is due after this step."""
+        if state.step == 0 or state.step == self.saved_step:
+            return False
+        if self.every is None:
+            elapsed = time.perf_counter() - self.started
+            return state.batch == 0 and self.spent + self._expected_cost(state) <= AUTO_SHARE * elapsed
+        if self.every.unit == "min":
+            return time.perf_counter() - self.saved_at >= self.every.amount * 60
+        if self.every.unit == "st":
+            return state.step % self.every.amount == 0
+        return state.batch == 0 and state.epoch % self.every.amount == 0
+
+    def _expected_cost(self, state: RunState) -> float:
+        """Return the seconds that the next save will take: as many as the last one."""
+        if self.last_cost is None:
+            size = sum(p.numel() * p.element_size() for p in state.model.parameters())
+            self.last_cost = 0.005 + 4 * size / BYTES_PER_SECOND
+        return self.last_cost
+
+    def save_all(self, states: Sequence[RunState]) -> list[RunState]:
+        """Save the runs of a population, here one; return those whose weights are not finite."""
+        return [state for state in states if not self.save(state)]
+
+    def save(self, state: RunState) -> bool:
+        """Write `best.pt` if there is a new best, and `last.pt`; the old `last.pt` becomes `previous.pt`.
+
+        Returns:
+            False if weights are not finite; nothing is written then.
+
+        Raises:
+            RunFailed: The disk is full or refuses; the files of the previous save are still there.
+        """
+        if state.step == self.saved_step:
+            return True
+        begin = time.perf_counter()
+        if not is_finite(state):
+            return False
+        self.save_best(state)
+        save(self.folder / LAST, Checkpoint.of_run(self.metadata, state).to_dict(), self.folder / PREVIOUS)
+        self.saved_step, self.saved_at = state.step, time.perf_counter()
+        self.last_cost = self.saved_at - begin
+        self.spent += self.last_cost
+        return True
+
+    def save_best(self, state: RunState) -> None:
+        """Write `best.pt` if there is a new best.
+
+        Raises:
+            RunFailed: The disk is full or refuses.
+        """
+        if state.best is None or state.best.step == self.saved_best:
+            return
+        save(self.folder / BEST, Checkpoint.of_best(self.metadata, state.best).to_dict())
+        self.saved_best = state.best.step
