@@ -33,7 +33,7 @@ from trainer.data.source import Source
 
 if TYPE_CHECKING:
     from trainer.config.compose import Job
-    from trainer.run.run import Journal
+    from trainer.run.journal import Journal
 
 
 def main() -> None:
@@ -196,7 +196,7 @@ def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[
     from trainer.components.assemble import assemble
     from trainer.records.folder import RunFolder
     from trainer.report.console import Console
-    from trainer.run.run import Journal
+    from trainer.run.journal import Journal
     from trainer.signals import Signals
     from trainer.training.interfaces import TrainingData
     from trainer.training.loop import fit
@@ -223,7 +223,7 @@ def beside_program(words: list[str], others: dict[str, Callable[[], float]], epo
 
     An epoch of the program lasts from the end of one report to the end of the next, so that everything is in it.
     """
-    from trainer.run.run import Journal
+    from trainer.run.journal import Journal
 
     times: dict[str, list[float]] = {name: [] for name in (*others, "trainer")}
 
@@ -374,7 +374,7 @@ def in_memory(root: str) -> Source:
 
 def _later_epochs(words: list[str]) -> float:
     """Seconds of all epochs after the first, everything included."""
-    from trainer.run.run import Journal
+    from trainer.run.journal import Journal
 
     ends: list[float] = []
 

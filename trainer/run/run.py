@@ -17,12 +17,12 @@ from trainer.config.overrides import leaves_of
 from trainer.config.schema import Config
 from trainer.data.metrics import SplitReport
 from trainer.records.folder import RunFolder
-from trainer.records.metrics import MetricsRow
 from trainer.records.results import write_results
 from trainer.report.console import Console, StatusBar
 from trainer.report.run_page import write_page
 from trainer.run import details, results
 from trainer.run.gradients import FILE, GradientLog
+from trainer.run.journal import Journal
 from trainer.run.profiling import Profile
 from trainer.signals import Interrupted, Signals
 from trainer.trackers.base import SafeTracker, opener
@@ -245,26 +245,3 @@ class Run:
         if self.config.plots != "false":
             results.draw(self.folder.path, components, tested.report, outputs_NC)
         return tested.report
-
-
-class Journal:
-    """A report that goes to the console, to metrics.csv, to gradients.csv and to a tracker."""
-
-    def __init__(
-        self,
-        console: Console,
-        folder: RunFolder,
-        gradients: GradientLog | None = None,
-        tracker: SafeTracker | None = None,
-    ) -> None:
-        self.begin, self.advance = console.begin, console.advance
-        self.console, self.folder, self.gradients, self.tracker = console, folder, gradients, tracker
-
-    def row(self, row: MetricsRow, best: bool) -> None:
-        """Report a row of metrics.csv."""
-        self.folder.add_metrics(row)
-        self.console.row(row, best)
-        if self.gradients is not None:
-            self.gradients.row(row.epoch, row.step, row["train_loss"])
-        if self.tracker is not None:
-            self.tracker.row(row)
