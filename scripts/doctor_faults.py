@@ -277,7 +277,7 @@ def cases() -> Iterator[Case]:
     yield case("two faults", f"{bad}; {empty}", FOLDER, spoilt(
         lambda r: [step(r) for step in (lambda r: cut(some_file(r), 0.5), add_class)]))  # fmt: skip
 
-    across, within, odd = "duplicates across parts", "duplicates", "contradictions"
+    across, within, odd = "duplicates across splits", "duplicates", "contradictions"
     yield case("copy in test", across, FOLDER, spoilt(
         lambda r: copy(p := some_file(r), f"photos/test/{p.parent.name}/copy.png")))  # fmt: skip
     yield case("copy in valid", across, FOLDER, spoilt(
@@ -411,7 +411,7 @@ def independent_cases() -> Iterator[Case]:
     yield table("inches", "repeated columns", lambda t, r: t.update(inch=[repr(float(x) / 2.54) for x in t["a"]]))
     yield table("codes of a category", "repeated columns", lambda t, r: t.update(
         code=["zxy".index(kind) for kind in t["kind"]]))  # fmt: skip
-    yield table("rows hidden by numbers", "duplicates across parts; identifiers", lambda t, r: (
+    yield table("rows hidden by numbers", "duplicates across splits; identifiers", lambda t, r: (
         t.update({k: v * 2 for k, v in t.items()}), t.update(id=list(range(len(t["a"]))))))  # fmt: skip
     yield table("coarse columns", "", lambda t, r: t.update({k: r.integers(0, 2, 120).tolist() for k in "abc"}))
     for word in ("loss.weight=balanced", "data.balance=sampler"):

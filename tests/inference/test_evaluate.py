@@ -271,10 +271,10 @@ def test_a_table_of_other_classes_or_columns(trained: Callable[..., Path], verb,
     Path("b.csv").write_text("height,hue,weight,kind\n170,red,70,big\n160,red,60,big\n")
     done = verb("evaluate", run, "data.path=a.csv")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "a.csv, row 2, column kind: 'huge' is none of the model's classes: big, small" in done.err
+    assert "a.csv: row 2, column kind: 'huge' is none of the model's classes: big, small" in done.err
     done = verb("evaluate", run, "data.path=b.csv")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "b.csv: the model wants the column colour, which is not there" in done.err
+    assert "b.csv: the model needs the column colour, which is missing" in done.err
 
 
 def test_temperatures_of_every_kind_of_output() -> None:

@@ -182,8 +182,8 @@ def test_what_is_no_image_is_refused(trained: Callable[..., Path], samples, sent
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ({"height": 1.0, "colour": "red"}, "row 0: the model wants the column weight, which is not there."),
-        ({"heihgt": 1.0, "colour": "red", "weight": 1}, "height, which is not there \\(Did you mean heihgt"),
+        ({"height": 1.0, "colour": "red"}, "row 0: the model needs the column weight, which is missing."),
+        ({"heihgt": 1.0, "colour": "red", "weight": 1}, "height, which is missing \\(Did you mean heihgt"),
         ([[1.0, "red", 2.0], [1.0, "red"]], "row 1: 2 values; the model has 3 columns: height, colour, weight"),
         ([["tall", "red", 2.0]], "row 0: column height: 'tall' is no finite number"),
         ([[float("inf"), "red", 2.0]], "column height: inf is no finite number"),

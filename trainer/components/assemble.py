@@ -138,7 +138,8 @@ def assemble(
     kept = {part: FeatureCache() for part in data.splits if head}
     train = make_batches(data, "train", config.batch_size, loading, draw, kept.get("train"))
     if min(train.sizes) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
-        raise UserError(f"batch_size={config.batch_size}: BatchNorm needs two samples or more in every training batch.")
+        reason = "BatchNorm needs two samples or more in every training batch"
+        raise UserError(Problem("batch_size", reason, given=str(config.batch_size), check="last batch"))
     valid = evaluation_batches(config, data, "valid", loading, kept.get("valid"))
     population = _population(config, model, data, loading, len(train), head)
     return Components(config, chosen, threads, data, train, valid, population, loading, wanted, kept)

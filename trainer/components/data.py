@@ -25,12 +25,12 @@ from trainer.errors import UserError
 
 
 def build_source(
-    config: DataConfig, wanted: Preprocessing = ANY, progress: Progress | None = None, like: TableSchema | None = None
+    config: DataConfig, wanted: Preprocessing = ANY, progress: Progress | None = None, schema: TableSchema | None = None
 ) -> Source:
     """The data source; images are read in the form that is wanted, where the configuration leaves it open.
 
     Args:
-        like: the columns and classes that a table must have, as they were when a model was trained on one.
+        schema: the columns and classes that a table must have: those that a model was trained on.
         progress: is told how far reading is, where it takes long; may raise to end it.
 
     Raises:
@@ -39,7 +39,7 @@ def build_source(
     assert config.target is not None
     target = resolve(config.target, "data")
     if not inspect.isclass(target):
-        given: dict[str, Any] = {"root": config.root, "progress": progress, "like": like}
+        given: dict[str, Any] = {"root": config.root, "progress": progress, "schema": schema}
         if "resize" in inspect.signature(target).parameters and wanted.size:
             # Squashed to a square first, images of another form are brought to it by what prepares them.
             given |= {

@@ -77,7 +77,7 @@ PLUG_POINTS = {
         ("in_channels", "image_size", "in_features", "num_outputs"),
     ),
     "data": PlugPoint(
-        Dataset, "a torch.utils.data.Dataset", Source, ("root", "split", "size", "resize", "progress", "like")
+        Dataset, "a torch.utils.data.Dataset", Source, ("root", "split", "size", "resize", "progress", "schema")
     ),
     "loss": PlugPoint(nn.Module, "a loss from torch.nn"),
     "optim": PlugPoint(Optimizer, "a torch.optim.Optimizer", given=("params",)),

@@ -1,4 +1,4 @@
-"""Single columns of a table, and pairs that are the same. Shape letters: N rows, K columns."""
+"""Checks of single columns of a table, and of pairs that are equal. Shape letters: N rows, K columns."""
 
 from __future__ import annotations
 
@@ -9,117 +9,124 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainer.data.tables.columns import Cells
 from trainer.data.tables.rows import is_missing
 from trainer.doctor.leaks import GROUP
 from trainer.report.findings import Report
 
 ONE_VALUE = 0.995  # of a column's rows that have the same value
-SMALLEST_SPREAD = 1e-9  # of a column's mean: below it, a deviation is noise of rounding
-STAND_INS = frozenset(sign * value for value in (9, 99, 999, 9999, 99999, 999999) for sign in (1, -1))
-FAR = 10_000  # times the interquartile range from the median
-SAME_UNITS = 1 - 1e-9  # correlation of two columns that are one, in two units
-MOST_PAIRED = 1000  # columns whose correlations are taken
+SMALLEST_SPREAD = 1e-9  # standard deviation / mean: below it, the deviation is rounding error
+PLACEHOLDERS = frozenset(sign * value for value in (9, 99, 999, 9999, 99999, 999999) for sign in (1, -1))
+FAR = 10_000  # interquartile ranges from the median
+SAME_UNITS = 1 - 1e-9  # correlation of a column with itself in another unit
+MAX_CORRELATED = 1000  # columns whose correlations are computed
 
 
 @dataclass(frozen=True)
 class ParsedColumn:
-    """A column that can be used: numbers or codes of categories [N], NaN where missing."""
+    """A usable column.
+
+    Attributes:
+        values: float64 [N], numbers or codes of categories, NaN if missing.
+    """
 
     values: Tensor
     categories: bool
 
 
-def nearly_constant(report: Report, name: str, cells: list[str], column: ParsedColumn) -> None:
-    """Adds a column that hardly varies: in how many rows, or by how much."""
-    common, count = Counter(cells).most_common(1)[0]
-    if count >= ONE_VALUE * len(cells) and not is_missing(common):
-        others = len(cells) - count
-        told = f"column {name} is almost constant: {common!r} in all but {others:,} of {len(cells):,} rows"
-        report.add("constant columns", "note", others, told)
-    known = column.values[~column.values.isnan()]
-    if not column.categories and float(known.std(correction=0)) < SMALLEST_SPREAD * float(known.mean().abs()):
-        report.add(
-            "constant columns",
-            "warning",
-            1,
-            f"column {name} is almost constant: its deviation is {float(known.std(correction=0)):.1g}, "
-            f"its mean {float(known.mean()):.4g}",
-            f"scaling makes noise of rounding as large as any other column: data.drop=[{name}]",
-        )
+def check_nearly_constant(report: Report, cells: Cells, column: ParsedColumn) -> None:
+    """Report a column with one value in nearly all rows, or with a tiny spread."""
+    name, rows = cells.name, len(cells.texts)
+    common, count = Counter(cells.texts).most_common(1)[0]
+    if count >= ONE_VALUE * rows and not is_missing(common):
+        what = f"column {name} is almost constant: {common!r} in all but {rows - count:,} of {rows:,} rows"
+        report.add("constant columns", "note", rows - count, what)
+    present = column.values[~column.values.isnan()]
+    if column.categories:
+        return
+    deviation, mean = float(present.std(correction=0)), float(present.mean())
+    if deviation < SMALLEST_SPREAD * abs(mean):
+        what = f"column {name} is almost constant: its deviation is {deviation:.1g}, its mean {mean:.4g}"
+        advice = f"scaling makes rounding errors as large as any other column: data.drop=[{name}]"
+        report.add("constant columns", "warning", 1, what, advice)
 
 
-def far_values(report: Report, name: str, column: ParsedColumn) -> None:
-    """Adds numbers that stand far from all others: one that may stand for a missing value, or a slip of the pen."""
+def check_far_values(report: Report, name: str, column: ParsedColumn) -> None:
+    """Report numbers far from all others: a placeholder for missing values, or a typing mistake."""
     values_N = column.values[~column.values.isnan()]
     if column.categories or len(values_N) < 3:
         return
-    different = values_N.unique()
-    for stand_in, others in ((different[0], different[1:]), (different[-1], different[:-1])):
-        if float(stand_in) not in STAND_INS or len(others) < 3:
-            continue
-        count = int((values_N == stand_in).sum())
-        gap = min(float((others - stand_in).abs().min()), float(stand_in.abs()))
-        if count > 1 and gap > float(others[-1] - others[0]):
-            report.add(
-                "missing values",
-                "warning",
-                count,
-                f"column {name} is {float(stand_in):g} in {count:,} rows, far from its other values, "
-                f"{float(others[0]):.4g} to {float(others[-1]):.4g}",
-                "if it stands for a missing value, leave the cells empty and choose data.missing",
-            )
-            return
+    if _check_placeholder(report, name, values_N):
+        return
     low, middle, high = np.quantile(values_N.numpy(), (0.25, 0.5, 0.75)).tolist()
-    away_N = (values_N - middle).abs()
-    if low < high and (far := int((away_N > FAR * (high - low)).sum())):
-        report.add(
-            "scale",
-            "warning",
-            far,
+    distance_N = (values_N - middle).abs()
+    if low < high and (far := int((distance_N > FAR * (high - low)).sum())):
+        example = float(values_N[distance_N.argmax()])
+        what = (
             f"column {name}: {far:,} of {len(values_N):,} values are more than {FAR:,} times as far from the median as "
-            f"its quartiles are from each other, such as {float(values_N[away_N.argmax()]):g}",
-            "scaled by them, all other values are the same: mend them, or take the column's logarithm",
+            f"its quartiles are from each other, such as {example:g}"
         )
+        advice = "scaled with them, all other values are nearly equal: correct them, or take the column's logarithm"
+        report.add("scale", "warning", far, what, advice)
+
+
+def _check_placeholder(report: Report, name: str, values_N: Tensor) -> bool:
+    """Report an extreme value such as -999 that may stand for a missing one; return whether there is one."""
+    distinct = values_N.unique()
+    for value, others in ((distinct[0], distinct[1:]), (distinct[-1], distinct[:-1])):
+        if float(value) not in PLACEHOLDERS or len(others) < 3:
+            continue
+        count = int((values_N == value).sum())
+        gap = min(float((others - value).abs().min()), float(value.abs()))
+        if count > 1 and gap > float(others[-1] - others[0]):
+            what = (
+                f"column {name} is {float(value):g} in {count:,} rows, far from its other values, "
+                f"{float(others[0]):.4g} to {float(others[-1]):.4g}"
+            )
+            advice = "if it stands for a missing value, leave the cells empty and choose data.missing"
+            report.add("missing values", "warning", count, what, advice)
+            return True
+    return False
 
 
 def counts_rows(column: ParsedColumn) -> bool:
-    """Whether these are as many whole numbers as there are rows, one after the other, in whatever order."""
+    """Return whether the values are consecutive whole numbers, one for each row, in any order."""
     values_N = column.values
     if column.categories or len(values_N) < 3 or bool(values_N.isnan().any()):
         return False
-    distinct = values_N.sort().values
-    return bool((distinct.diff() == 1).all()) and bool(distinct[0] == distinct[0].floor())
+    ordered = values_N.sort().values
+    return bool((ordered.diff() == 1).all()) and bool(ordered[0] == ordered[0].floor())
 
 
-def repeated(report: Report, cells: dict[str, list[str]], parsed: dict[str, ParsedColumn]) -> None:
-    """Adds columns that are others once more: the same, the same in other codes, or in another unit."""
-    first: dict[tuple[str, ...], str] = {}
-    coded: dict[tuple[int, ...], str] = {}
-    same: set[str] = set()
-    for name, column in cells.items():
-        different = len(set(column))
-        if different < 2:
+def check_repeated(report: Report, columns: dict[str, Cells], parsed: dict[str, ParsedColumn]) -> None:
+    """Report columns that equal another one, as they are, in other codes or in another unit."""
+    by_texts: dict[tuple[str, ...], str] = {}
+    by_codes: dict[tuple[int, ...], str] = {}
+    equal: set[str] = set()
+    for name, cells in columns.items():
+        distinct = len(set(cells.texts))
+        if distinct < 2:
             continue
-        twin, how = first.setdefault(tuple(column), name), "the same as {}"
-        if twin == name and name in parsed and different * GROUP <= len(column):
+        twin, how = by_texts.setdefault(tuple(cells.texts), name), "the same as {}"
+        if twin == name and name in parsed and distinct * GROUP <= len(cells.texts):
             codes: dict[str, int] = {}
-            twin = coded.setdefault(tuple(codes.setdefault(cell, len(codes)) for cell in column), name)
+            twin = by_codes.setdefault(tuple(codes.setdefault(text, len(codes)) for text in cells.texts), name)
             how = "the same as {} in other codes"
         if twin != name:
-            same.add(name)
-            # Of two values, one column is often meant as the opposite of the other.
-            _add_twin(report, name, how.format(twin), "note" if different == 2 and "codes" in how else "warning")
-    numbers = {n: c.values for n, c in parsed.items() if n not in same and _varies(c)}
-    if not 1 < len(numbers) <= MOST_PAIRED:
+            equal.add(name)
+            # A column of two values is often the intended opposite of another.
+            _add_twin(report, name, how.format(twin), "note" if distinct == 2 and "codes" in how else "warning")
+    numbers = {name: column.values for name, column in parsed.items() if name not in equal and _varies(column)}
+    if not 1 < len(numbers) <= MAX_CORRELATED:
         return
     names = list(numbers)
-    alike_KK = torch.corrcoef(torch.stack(list(numbers.values()))).abs().triu(1) > SAME_UNITS
-    for twin, name in {j: i for i, j in alike_KK.nonzero().flip(0).tolist()}.items():
+    same_KK = torch.corrcoef(torch.stack(list(numbers.values()))).abs().triu(1) > SAME_UNITS
+    for twin, name in {j: i for i, j in same_KK.nonzero().flip(0).tolist()}.items():
         _add_twin(report, names[twin], f"the same as {names[name]} in another unit", "warning")
 
 
 def _varies(column: ParsedColumn) -> bool:
-    """Whether these are numbers without gaps, and of more than two values."""
+    """Return whether these are numbers without gaps and with more than two values."""
     return not column.categories and not bool(column.values.isnan().any()) and len(column.values.unique()) > 2
 
 

@@ -1,33 +1,33 @@
-"""Does one column tell the target? Decided by counting, without a model. Shape letter: N samples."""
+"""Whether a single column determines the target, decided by counting, without a model. Shape letter: N samples."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-FEWEST = 20  # samples from which a column that tells everything is no accident
-FEWEST_OTHERS = 5  # samples outside the largest class
-LARGEST_ERROR = 0.02  # of the samples outside the largest class: a leak with a little noise is one too
-GROUP = 5  # samples of each value on average from which values are taken as categories
-SMALLEST_FIT = 0.995  # of a regression, of ranks
-SMALLEST_GROUPED_FIT = 0.99  # of a regression, of ranks, by a column with many rows of each value
+MIN_SAMPLES = 20  # with fewer, a column may determine the target by chance
+MIN_OTHERS = 5  # samples outside the largest class
+MAX_ERROR = 0.02  # of the samples outside the largest class: a leak may have a little noise
+GROUP = 5  # samples per value on average, from which values are treated as categories
+MIN_FIT = 0.995  # explained share of the variance of a regression's ranks
+MIN_GROUPED_FIT = 0.99  # the same, for a column with many rows of each value
 
 
 def tells_class(values_N: Tensor, labels_N: Tensor) -> bool:
-    """Whether the class follows from the column: by thresholds between classes, or by a table of its values.
+    """Return whether the class follows from the column, by thresholds between classes or by a table of its values.
 
     Args:
-        values_N: numbers or codes; NaN where missing, which is a value of its own.
+        values_N: float64, numbers or codes; NaN (missing) is a value of its own.
         labels_N: int64.
     """
     labels_N = labels_N.unique(return_inverse=True)[1]
     counts = torch.bincount(labels_N)
     others = len(labels_N) - int(counts.max())
-    if len(labels_N) < FEWEST or others < FEWEST_OTHERS or len(counts) < 2:
+    if len(labels_N) < MIN_SAMPLES or others < MIN_OTHERS or len(counts) < 2:
         return False
     if len(counts) * 2 > len(labels_N):  # between classes of one sample there is always a threshold
         return False
-    allowed = LARGEST_ERROR * others
+    allowed = MAX_ERROR * others
     codes_N = values_N.nan_to_num(nan=-torch.inf).unique(return_inverse=True)[1]  # in the order of the values
     table = torch.zeros(int(codes_N.max()) + 1, len(counts), dtype=torch.int64)
     table.index_put_((codes_N, labels_N), torch.ones_like(labels_N), accumulate=True)
@@ -36,22 +36,27 @@ def tells_class(values_N: Tensor, labels_N: Tensor) -> bool:
         return False
     if len(table) * GROUP <= len(labels_N):
         return True
-    changes = int((table.argmax(1).diff() != 0).sum())  # classes in separate stretches: one threshold fewer than those
+    changes = int((table.argmax(1).diff() != 0).sum())  # classes in separate intervals have one change fewer
     return wrong + max(0, changes - (len(counts) - 1)) / 2 <= allowed
 
 
 def tells_number(values_N: Tensor, targets_N: Tensor) -> bool:
-    """Whether the number is a function of the column: neighbours in the one are neighbours in the other.
+    """Return whether the number is a function of the column.
 
-    Of ranks, so that neither units nor long tails matter. Where each value stands in many rows, as categories do, the
-    order of the values is of no matter: it is asked what share of the ranks' variance lies between them.
+    Ranks are compared, so that neither units nor long tails matter: for neighbours in the column, the targets' ranks
+    must be neighbours too. If each value is in many rows, like a category, the order of the values does not matter, and
+    the share of the ranks' variance that lies between the values is compared.
+
+    Args:
+        values_N: float64, numbers or codes, NaN if missing.
+        targets_N: float64.
     """
-    known = ~values_N.isnan()
-    values_N, targets_N = values_N[known], targets_N[known]
-    # Of equal values the targets must come in no order: a file may be sorted by its target.
+    present_N = ~values_N.isnan()
+    values_N, targets_N = values_N[present_N], targets_N[present_N]
+    # Shuffled, because the file may be sorted by its target, which would order the targets of equal values.
     shuffled = torch.randperm(len(targets_N), generator=torch.Generator().manual_seed(0))
     values_N, targets_N = values_N[shuffled], targets_N[shuffled]
-    if len(targets_N) < FEWEST or len(targets_N.unique()) < FEWEST / 2:
+    if len(targets_N) < MIN_SAMPLES or len(targets_N.unique()) < MIN_SAMPLES / 2:
         return False
     ranks_N = targets_N.unique(return_inverse=True)[1].double()
     ordered_N = ranks_N[values_N.argsort(stable=True)]
@@ -60,6 +65,6 @@ def tells_number(values_N: Tensor, targets_N: Tensor) -> bool:
     sizes = torch.bincount(codes_N)
     if len(sizes) * GROUP <= len(values_N):
         means = torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, codes_N, ranks_N) / sizes
-        return float((ranks_N - means[codes_N]).square().mean() / spread) <= 1 - SMALLEST_GROUPED_FIT
-    unlike = ordered_N.diff().square().mean() / (2 * spread)
-    return float(1 - unlike) >= SMALLEST_FIT
+        return float((ranks_N - means[codes_N]).square().mean() / spread) <= 1 - MIN_GROUPED_FIT
+    residual = ordered_N.diff().square().mean() / (2 * spread)
+    return float(1 - residual) >= MIN_FIT

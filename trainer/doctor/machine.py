@@ -1,4 +1,4 @@
-"""The machine: versions, devices, threads, free memory and disk."""
+"""Checks of the machine: versions, devices, threads, free memory and disk."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from trainer import __version__, device
 from trainer.report.findings import Report
 
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "hydra-core", "omegaconf", "numpy", "pillow", "matplotlib")
-LITTLE_DISK, NO_DISK = 2e9, 2e8  # bytes
-LITTLE_MEMORY = 1e9
+LITTLE_DISK, NO_DISK, LITTLE_MEMORY = 2e9, 2e8, 1e9  # bytes
 
 
-def look(report: Report, outputs: Path = Path()) -> None:
-    """Adds what the machine is, and what it is short of."""
+def check_machine(report: Report, outputs: Path = Path()) -> None:
+    """Report what the machine is, and what it lacks."""
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     report.fact("machine", trainer=__version__, python=platform.python_version(), system=platform.platform())
     report.fact("machine", **versions)
@@ -30,40 +29,20 @@ def look(report: Report, outputs: Path = Path()) -> None:
     report.fact("machine", cores=cores, threads=threads)
     report.done += ["threads", "disk", "memory"]
     if threads > cores:
-        report.add(
-            "threads",
-            "warning",
-            threads,
-            f"torch would use {threads} threads on {cores} cores",
-            f"set threads={cores}, or OMP_NUM_THREADS={cores}",
-        )
+        what = f"torch would use {threads} threads on {cores} cores"
+        report.add("threads", "warning", threads, what, f"set threads={cores}, or OMP_NUM_THREADS={cores}")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > 1.5 * cores:
-        report.add(
-            "threads",
-            "note",
-            round(load),
-            f"about {load:.0f} processes want the {cores} cores at this moment",
-            "times measured now say little",
-        )
+        what = f"about {load:.0f} processes compete for the {cores} cores at this moment"
+        report.add("threads", "note", round(load), what, "times measured now are not reliable")
     free_disk, free_memory = shutil.disk_usage(outputs).free, device.free_memory(torch.device("cpu"))
     report.fact("machine", free_disk_bytes=free_disk, free_memory_bytes=free_memory)
     if free_disk < LITTLE_DISK:
         severity = "error" if free_disk < NO_DISK else "warning"
-        report.add(
-            "disk",
-            severity,
-            1,
-            f"{free_disk / 1e9:.1f} GB are free in {outputs.resolve()}",
-            "checkpoints need room; free some, or train in another folder",
-        )
+        what = f"{free_disk / 1e9:.1f} GB are free in {outputs.resolve()}"
+        report.add("disk", severity, 1, what, "checkpoints need room; free some, or train in another folder")
     if free_memory < LITTLE_MEMORY:
-        report.add(
-            "memory",
-            "warning",
-            1,
-            f"{free_memory / 1e9:.1f} GB of memory are free",
-            "torch alone takes 0.8 GB; end other programs",
-        )
+        what = f"{free_memory / 1e9:.1f} GB of memory are free"
+        report.add("memory", "warning", 1, what, "torch alone takes 0.8 GB; end other programs")
     if chosen.type == "cuda":
         report.fact("machine", free_device_memory_bytes=device.free_memory(chosen))

@@ -1,4 +1,4 @@
-"""The samples of any data set, as they are loaded and split: copies, labels, balance."""
+"""Checks of the samples of any data set, loaded and split: copies, labels, balance."""
 
 from __future__ import annotations
 
@@ -10,100 +10,97 @@ from itertools import chain, combinations
 import torch
 
 from trainer.data.dataset import Data, Split
-from trainer.data.images.folder import ImageFiles
+from trainer.data.images.samples import ImageFiles
 from trainer.data.tables.prepare import TablePrepare
-from trainer.data.tasks import Regression
 from trainer.report.findings import Report, ascii_if_odd, some
 
 CHUNK_BYTES = 2**26
-IMBALANCE, SLIGHT = 10, 3  # times as many samples in the largest class as in the smallest
-MOST_STREAMED = 20_000  # samples that are decoded each time they are read
-DIGEST = 16
-SOME = 0.05  # of the rows of a part: fewer may be measurements that came out alike
+IMBALANCE, SLIGHT_IMBALANCE = 10, 3  # samples of the largest class / samples of the smallest
+MAX_STREAMED = 20_000  # images that are decoded each time they are read
+DIGEST_BYTES = 16
+MANY_COPIES = 0.05  # of a split's rows: fewer may be measurements that agree by chance
+
+Digests = dict[str, list[bytes]]  # of the samples of each split
 
 
-def look(report: Report, data: Data, identifiers: frozenset[str] = frozenset(), *, balanced: bool = False) -> None:
-    """Adds what is wrong with the samples of `data`, and how many there are.
+def check_samples(
+    report: Report, data: Data, identifiers: frozenset[str] = frozenset(), *, balanced: bool = False
+) -> None:
+    """Report what is wrong with the samples, and how many there are.
 
     Args:
-        identifiers: columns of a table by which no two rows would be alike.
-        balanced: rare classes are seen to already.
+        identifiers: columns of a table that number its rows; without them equal rows are copies.
+        balanced: whether the configuration handles rare classes.
     """
     report.fact("data", samples={name: len(split) for name, split in data.splits.items()}, task=data.task.name)
     report.fact("data", shape=list(data.shape))
-    if not isinstance(data.task, Regression):
+    if data.task.classes:
         report.fact("data", classes=len(data.task.classes))
-        _names(report, data.task.classes)
-        _balance(report, data, balanced)
+        _check_names(report, data.task.classes)
+        _check_balance(report, data, balanced)
     streamed = sum(len(split) for split in data.splits.values() if isinstance(split.samples, ImageFiles))
-    if streamed > MOST_STREAMED:
+    if streamed > MAX_STREAMED:
         report.skipped["duplicates"] = f"{streamed:,} images would have to be decoded for it"
         return
     report.done.append("non-finite inputs")
-    kept = None
+    columns = None
     if isinstance(data.prepare, TablePrepare):
         names = [column.name for column in data.prepare.columns]
-        kept = [i for i, name in enumerate(names) if name not in identifiers] or list(range(len(names)))
-    digests = {name: _digests(report, name, split, kept) for name, split in data.splits.items()}
-    rows, different = sum(map(len, digests.values())), len(set(chain.from_iterable(digests.values())))
-    if kept is not None and 2 * different < rows and _is_coarse(data, kept):
+        columns = [i for i, name in enumerate(names) if name not in identifiers] or list(range(len(names)))
+    digests = {name: _digests(report, name, split, columns) for name, split in data.splits.items()}
+    rows, distinct = sum(map(len, digests.values())), len(set(chain.from_iterable(digests.values())))
+    if columns is not None and 2 * distinct < rows and _is_coarse(data, columns):
         report.done.append("duplicates")
-        told = f"only {different:,} different rows among {rows:,}, as the columns have few values"
-        report.add("duplicates", "note", different, told, "a finer column would tell more of them apart")
+        what = f"only {distinct:,} different rows among {rows:,}, as the columns have few values"
+        report.add("duplicates", "note", distinct, what, "a finer column would tell more of them apart")
     elif all(split.samples.repeatable for split in data.splits.values()):
-        _duplicates(report, data, digests, f" ({', '.join(sorted(identifiers))} left aside)" if identifiers else "")
+        aside = f" (without {', '.join(sorted(identifiers))})" if identifiers else ""
+        images = len(data.shape) == 3
+        report.done += ["duplicates", "duplicates across splits", "contradictions"]
+        _check_copies(report, digests, images, aside)
+        _check_copies_across_splits(report, digests, images, aside)
+        _check_contradictions(report, data, digests, aside)
     else:
         report.skipped["duplicates"] = "samples change from one reading to the next"
 
 
-def _balance(report: Report, data: Data, balanced: bool) -> None:
+def _check_balance(report: Report, data: Data, balanced: bool) -> None:
     report.done += ["imbalance", "absent classes"]
     classes = data.task.classes
     for name, split in data.splits.items():
         counts = torch.bincount(split.targets, minlength=len(classes))
         if absent := [classes[i] for i in (counts == 0).nonzero().flatten().tolist()]:
-            report.add(
-                "absent classes",
-                "warning",
-                len(absent),
-                f"the {name} part has no sample of {some(absent)}",
-                "add some, leave the class out, or hold out more" if name != "train" else "it cannot be learned",
-            )
+            what = f"the {name} split has no sample of {some(absent)}"
+            advice = "add some, leave the class out, or hold out more" if name != "train" else "it cannot be learned"
+            report.add("absent classes", "warning", len(absent), what, advice)
         if name != "train":
             continue
-        seen = counts[counts > 0]
-        ratio = float(seen.max() / seen.min())
-        report.fact("data", imbalance=round(ratio, 2))
-        if ratio >= SLIGHT:
+        present = counts[counts > 0]
+        most, fewest = int(present.max()), int(present.min())
+        report.fact("data", imbalance=round(most / fewest, 2))
+        if most / fewest >= SLIGHT_IMBALANCE:
             largest, smallest = classes[int(counts.argmax())], classes[int(counts.where(counts > 0, 2**60).argmin())]
-            report.add(
-                "imbalance",
-                "warning" if ratio >= IMBALANCE and not balanced else "note",
-                int(seen.min()),
-                f"{largest} has {int(seen.max()):,} training samples, {smallest} {int(seen.min()):,}",
-                "" if balanced else "data.balance=sampler or loss, and monitor=valid_balanced_accuracy",
-            )
+            severity = "warning" if most / fewest >= IMBALANCE and not balanced else "note"
+            what = f"{largest} has {most:,} training samples, {smallest} {fewest:,}"
+            advice = "" if balanced else "data.balance=sampler or loss, and monitor=valid_balanced_accuracy"
+            report.add("imbalance", severity, fewest, what, advice)
 
 
-def _names(report: Report, classes: tuple[str, ...]) -> None:
-    """Adds names of classes that look like one name."""
+def _check_names(report: Report, classes: tuple[str, ...]) -> None:
+    """Report class names that look like the same name."""
     report.done.append("class names")
-    alike: dict[str, list[str]] = defaultdict(list)
+    by_name: dict[str, list[str]] = defaultdict(list)
     for name in classes:
-        alike[_bare(name)].append(name)
-    twins = [names for names in alike.values() if len(names) > 1]
+        by_name[_normalised(name)].append(name)
+    twins = [names for names in by_name.values() if len(names) > 1]
     if twins:
-        report.add(
-            "class names",
-            "warning",
-            sum(map(len, twins)),
-            f"classes whose names are alike: {some(' and '.join(map(ascii_if_odd, names)) for names in twins)}",
-            "if they are one class, write them in one way, or merge them: data.relabel",
-        )
+        listed = some(" and ".join(map(ascii_if_odd, names)) for names in twins)
+        advice = "if they are one class, write them in one way, or merge them: data.relabel"
+        report.add("class names", "warning", sum(map(len, twins)), f"classes with similar names: {listed}", advice)
 
 
-def _bare(name: str) -> str:
-    """A name without case, blanks and the ways in which Unicode or a number can be written."""
+def _normalised(name: str) -> str:
+    """Return a name regardless of case, blanks, Unicode form and the spelling of a number."""
     text = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
     try:
         return str(float(text))
@@ -111,24 +108,24 @@ def _bare(name: str) -> str:
         return text
 
 
-def _is_coarse(data: Data, kept: list[int]) -> bool:
-    """Whether a table's columns have so few values that most rows would be equal if each were shuffled by itself."""
-    rows_NK = torch.cat([split.samples.take(split.indices) for split in data.splits.values()])[:, kept].nan_to_num()
+def _is_coarse(data: Data, columns: list[int]) -> bool:
+    """Return whether a table's columns have so few values that most rows would be equal if each were shuffled."""
+    rows_NK = torch.cat([split.samples.take(split.indices) for split in data.splits.values()])[:, columns].nan_to_num()
     generator = torch.Generator().manual_seed(0)
-    orders = [torch.randperm(len(rows_NK), generator=generator) for _ in kept]
+    orders = [torch.randperm(len(rows_NK), generator=generator) for _ in columns]
     shuffled_NK = torch.stack([column[order] for column, order in zip(rows_NK.T, orders, strict=True)], 1)
     return 2 * len(shuffled_NK.unique(dim=0)) < len(rows_NK)
 
 
 def _digests(report: Report, name: str, split: Split, columns: list[int] | None) -> list[bytes]:
-    """Of each sample's raw input; adds those that hold what is no finite number.
+    """Return a digest of each sample's raw input, and report inputs that are not finite.
 
     Args:
-        columns: of a table, whose NaN is a missing value, and which has no infinity.
+        columns: of a table, to compare; its NaNs are missing values, and it has no infinity.
     """
     first = split.samples.take(split.indices[:1])
     size = max(1, CHUNK_BYTES // max(1, first.nbytes))
-    found: list[bytes] = []
+    digests: list[bytes] = []
     bad: list[int] = []
     for chunk in split.indices.split(size):
         inputs = split.samples.take(chunk)
@@ -137,58 +134,42 @@ def _digests(report: Report, name: str, split: Split, columns: list[int] | None)
         elif inputs.is_floating_point():
             bad += chunk[~inputs.isfinite().flatten(1).all(1)].tolist()
         rows = inputs.contiguous().flatten(1).numpy()
-        found += [blake2b(row.tobytes(), digest_size=DIGEST).digest() for row in rows]
+        digests += [blake2b(row.tobytes(), digest_size=DIGEST_BYTES).digest() for row in rows]
     if bad:
-        report.add(
-            "non-finite inputs",
-            "error",
-            len(bad),
-            f"NaN or infinity in {len(bad):,} of {len(split):,} samples of the {name} part, the first is item {bad[0]}",
-            "leave them out or repair them",
-        )
-    return found
+        what = f"NaN or infinity in {len(bad):,} of {len(split):,} samples of the {name} split, first in item {bad[0]}"
+        report.add("non-finite inputs", "error", len(bad), what, "leave them out or repair them")
+    return digests
 
 
-def _duplicates(report: Report, data: Data, digests: dict[str, list[bytes]], aside: str) -> None:
-    """Copies within a part, in several parts, and copies with different targets."""
-    report.done += ["duplicates", "duplicates across parts", "contradictions"]
-    images = len(data.shape) == 3
-    for name, found in digests.items():
-        copies = len(found) - len(set(found))
-        if copies:
-            few = not images or copies < 0.01 * len(found)
-            report.add(
-                "duplicates",
-                "note" if few else "warning",
-                copies,
-                f"{copies:,} of {len(found):,} samples of the {name} part are exact copies of others{aside}",
-                "delete the copies" if images else "is a row a measurement of its own?",
-            )
-    for before, after in combinations(digests, 2):
-        known = set(digests[before])
-        shared = sum(digest in known for digest in digests[after])
-        if shared:
-            report.add(
-                "duplicates across parts",
-                "warning" if images or shared >= SOME * len(digests[after]) else "note",
-                shared,
-                f"{shared:,} of {len(digests[after]):,} samples of the {after} part stand in the {before} part"
-                f" too{aside}",
-                f"delete them from one: figures of the {after} part are too good by them",
-            )
+def _check_copies(report: Report, digests: Digests, images: bool, aside: str) -> None:
+    for name, samples in digests.items():
+        if copies := len(samples) - len(set(samples)):
+            severity = "note" if not images or copies < 0.01 * len(samples) else "warning"
+            what = f"{copies:,} of {len(samples):,} samples of the {name} split are exact copies of others{aside}"
+            advice = "delete the copies" if images else "is a row a measurement of its own?"
+            report.add("duplicates", severity, copies, what, advice)
+
+
+def _check_copies_across_splits(report: Report, digests: Digests, images: bool, aside: str) -> None:
+    for first, second in combinations(digests, 2):
+        earlier, samples = set(digests[first]), digests[second]
+        if copies := sum(digest in earlier for digest in samples):
+            severity = "warning" if images or copies >= MANY_COPIES * len(samples) else "note"
+            what = f"{copies:,} of {len(samples):,} samples of the {second} split are in the {first} split too{aside}"
+            advice = f"delete them from one: metrics of the {second} split are too good because of them"
+            report.add("duplicates across splits", severity, copies, what, advice)
+
+
+def _check_contradictions(report: Report, data: Data, digests: Digests, aside: str) -> None:
+    """Report equal samples of different classes."""
+    if not data.task.classes:
+        return
     targets = defaultdict(set)
-    samples: dict[bytes, int] = defaultdict(int)
-    for name, found in digests.items():
-        for digest, target in zip(found, data.splits[name].targets.tolist(), strict=True):
+    counts: dict[bytes, int] = defaultdict(int)
+    for name, samples in digests.items():
+        for digest, target in zip(samples, data.splits[name].targets.tolist(), strict=True):
             targets[digest].add(target)
-            samples[digest] += 1
-    odd = [digest for digest, values in targets.items() if len(values) > 1]
-    if odd and not isinstance(data.task, Regression):
-        count = sum(samples[digest] for digest in odd)
-        report.add(
-            "contradictions",
-            "warning",
-            count,
-            f"{count:,} samples are equal to others of another class{aside}",
-            "one of the labels is wrong",
-        )
+            counts[digest] += 1
+    if count := sum(counts[digest] for digest, classes in targets.items() if len(classes) > 1):
+        what = f"{count:,} samples are equal to others of another class{aside}"
+        report.add("contradictions", "warning", count, what, "one of the labels is wrong")

@@ -1,21 +1,26 @@
-"""A table as its file has it: missing values, columns that cannot be used, and those that tell the target."""
+"""Checks of a table as its file has it: missing values, unusable columns, and columns that leak the target."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from importlib.resources import files
 from typing import Any
 
 import torch
 
 from trainer.config.keys import DataConfig
-from trainer.data.tables.columns import parse_column, parse_target
+from trainer.data.tables.columns import Cells, TargetColumn, parse_column, parse_target
 from trainer.data.tables.rows import is_missing
-from trainer.data.tables.table import chosen_columns, read
-from trainer.doctor.columns import ParsedColumn, counts_rows, far_values, nearly_constant, repeated
+from trainer.data.tables.table import bundled_path, chosen_columns, read
+from trainer.doctor.columns import (
+    ParsedColumn,
+    check_far_values,
+    check_nearly_constant,
+    check_repeated,
+    counts_rows,
+)
 from trainer.doctor.leaks import tells_class, tells_number
-from trainer.errors import Problem, UserError
+from trainer.errors import UserError
 from trainer.report.findings import Report, some
 
 TARGETS = ("trainer.data.tables.table.csv_table", "trainer.data.tables.table.bundled_table")
@@ -24,123 +29,112 @@ MANY_MISSING = 0.3  # of a column
 FEW_LEFT = 0.5  # of the rows
 
 
-def look(report: Report, config: DataConfig) -> frozenset[str]:
-    """Adds what is wrong with the table that the configuration names; what keeps it from being read too.
+def check_table(report: Report, config: DataConfig) -> frozenset[str]:
+    """Report what is wrong with the configured table.
 
     Returns:
-        The columns that tell one row from another and nothing else.
+        The columns that only number the rows.
     """
     arguments = config.arguments
     bundled = arguments.get("dataset")
-    path = str(files("trainer.data").joinpath(f"bundled/{bundled}.csv")) if bundled else str(arguments.get("path"))
     report.done += CHECKS
     try:
-        header, rows = read(path, arguments.get("separator"))
+        table = read(bundled_path(bundled) if bundled else str(arguments.get("path")), arguments.get("separator"))
     except UserError as error:
-        report.errors("unusable columns", error.problems)
+        report.add_problems(error.problems, "unusable columns")
         return frozenset()
     target = str(arguments.get("target"))
-    if target not in header:
-        return frozenset()  # the loader names it, and what there is
-    chosen = chosen_columns(header, target, arguments.get("features"), arguments.get("drop"))
-    cells = {name: [row[header.index(name)].strip() for row in rows] for name in [*chosen, target] if name in header}
-    report.fact("data", rows=len(rows), columns=len(chosen))
-    _missing(report, cells, target, arguments.get("missing"), len(rows))
-    parsed = _parsed(report, cells, target, path)
-    names = frozenset(name for name, column in parsed.items() if counts_rows(column))
-    for name in sorted(names):
+    if target not in table.header:
+        return frozenset()  # reported when the data is loaded
+    features = chosen_columns(table.header, target, arguments.get("features"), arguments.get("drop"))
+    columns = {name: table.cells(name) for name in features if name in table.header}
+    report.fact("data", rows=len(table.rows), columns=len(features))
+    _check_missing(report, columns, table.cells(target), arguments.get("missing"))
+    parsed = _parse(report, columns)
+    identifiers = frozenset(name for name, column in parsed.items() if counts_rows(column))
+    for name in sorted(identifiers):
         report.add("identifiers", "warning", 1, f"column {name} numbers the rows", f"leave it out: data.drop=[{name}]")
-    repeated(report, {name: cells[name] for name in chosen if name in cells}, parsed)
-    _leaks(report, parsed, cells[target], target, path, arguments.get("task"))
-    return names
+    check_repeated(report, columns, parsed)
+    _check_target(report, parsed, table.cells(target), arguments.get("task"))
+    return identifiers
 
 
-def _missing(report: Report, cells: dict[str, list[str]], target: str, chosen: Any, rows: int) -> None:
-    texts = {name: Counter(cell for cell in column if is_missing(cell)) for name, column in cells.items()}
-    counts = {name: found.total() for name, found in texts.items() if found}
+def _check_missing(report: Report, columns: dict[str, Cells], target: Cells, chosen: Any) -> None:
+    rows, all_columns = len(target.texts), [*columns.values(), target]
+    texts = {cells.name: Counter(filter(is_missing, cells.texts)) for cells in all_columns}
+    counts = {name: counter.total() for name, counter in texts.items() if counter}
     if not counts:
         return
-    told = some((f"{name} {count:,}{_written(texts[name])}" for name, count in counts.items()), 10)
-    many = [name for name, count in counts.items() if count > MANY_MISSING * rows]
-    refused = chosen is None or (target in counts and chosen != "drop")
-    advice = "choose data.missing=mean, median or drop" if chosen is None else "leave rows out: data.missing=drop"
-    if many and not refused:
-        advice = f"more than {MANY_MISSING:.0%} are missing in {some(many)}: think of leaving it out, data.drop=[...]"
-    elif not refused:
+    listed = some((f"{name} {count:,}{_spellings(texts[name])}" for name, count in counts.items()), 10)
+    mostly_missing = [name for name, count in counts.items() if count > MANY_MISSING * rows]
+    refused = chosen is None or (target.name in counts and chosen != "drop")
+    if refused:
+        advice = "choose data.missing=mean, median or drop" if chosen is None else "leave rows out: data.missing=drop"
+    elif mostly_missing:
+        names = some(mostly_missing)
+        advice = f"more than {MANY_MISSING:.0%} are missing in {names}: think of leaving it out, data.drop=[...]"
+    else:
         advice = ""
-    severity = "error" if refused else "warning" if many else "note"
-    report.add("missing values", severity, sum(counts.values()), f"values are missing: {told}", advice)
-    left = sum(not any(map(is_missing, row)) for row in zip(*cells.values(), strict=True))
-    if chosen == "drop" and left < FEW_LEFT * rows:
-        report.add(
-            "missing values",
-            "warning",
-            rows - left,
-            f"{left:,} of {rows:,} rows are left by data.missing=drop",
-            "data.missing=median keeps the others, or leave out the columns with most holes: data.drop=[...]",
-        )
+    severity = "error" if refused else "warning" if mostly_missing else "note"
+    report.add("missing values", severity, sum(counts.values()), f"values are missing: {listed}", advice)
+    complete = sum(not any(map(is_missing, row)) for row in zip(*(c.texts for c in all_columns), strict=True))
+    if chosen == "drop" and complete < FEW_LEFT * rows:
+        what = f"{complete:,} of {rows:,} rows are left by data.missing=drop"
+        advice = "data.missing=median keeps the others, or leave out the columns with most holes: data.drop=[...]"
+        report.add("missing values", "warning", rows - complete, what, advice)
 
 
-def _written(texts: Counter[str]) -> str:
-    """The texts that are taken for a missing value, as they may be meant as a value."""
-    told = [f"{text!r} {count:,}" for text, count in texts.most_common() if text]
-    return f" ({some(told)})" if told else ""
+def _spellings(texts: Counter[str]) -> str:
+    """List the texts that count as missing, because they may be meant as a value."""
+    spellings = [f"{text!r} {count:,}" for text, count in texts.most_common() if text]
+    return f" ({some(spellings)})" if spellings else ""
 
 
-def _parsed(report: Report, cells: dict[str, list[str]], target: str, path: str) -> dict[str, ParsedColumn]:
-    """The values of each column that can be used, NaN where missing; what is wrong with the others is added."""
-    lines, parsed = list(range(2, len(cells[target]) + 2)), {}
-    for name, column in cells.items():
-        if name == target:
-            continue
-        if all(map(is_missing, column)):
+def _parse(report: Report, columns: dict[str, Cells]) -> dict[str, ParsedColumn]:
+    """Return the columns that can be used, and report what is wrong with any of them."""
+    parsed = {}
+    for name, cells in columns.items():
+        if all(map(is_missing, cells.texts)):
             report.add("constant columns", "error", 1, f"column {name} is empty", f"leave it out: data.drop=[{name}]")
             continue
-        problems: list[Problem] = []
-        spec, values = parse_column(name, column, lines, path, problems)
-        for problem in problems:
-            advice = ": ".join(filter(None, (problem.advice, problem.command)))
-            what = problem.reason if problem.key == path else f"{problem.key}: {problem.reason}"
-            report.add(problem.check, "error", 1, what, advice[:1].lower() + advice[1:])
-        if problems:
+        try:
+            column, values = parse_column(cells)
+        except UserError as error:
+            report.add_problems((replace(problem, source="") for problem in error.problems), "unusable columns")
             continue
-        parsed[name] = ParsedColumn(torch.tensor(values, dtype=torch.float64), bool(spec.categories))
-        nearly_constant(report, name, column, parsed[name])
-        far_values(report, name, parsed[name])
+        parsed[name] = ParsedColumn(torch.tensor(values, dtype=torch.float64), bool(column.categories))
+        check_nearly_constant(report, cells, parsed[name])
+        check_far_values(report, name, parsed[name])
     return parsed
 
 
-def _leaks(
-    report: Report, parsed: dict[str, ParsedColumn], cells: list[str], target: str, path: str, task: str | None
-) -> None:
-    """Adds what is wrong with the target, or the columns that tell it."""
-    rows = [row for row, cell in enumerate(cells) if not is_missing(cell)]
+def _check_target(report: Report, parsed: dict[str, ParsedColumn], cells: Cells, task: str | None) -> None:
+    rows = [row for row, text in enumerate(cells.texts) if not is_missing(text)]
     if not rows:
-        return  # told by what is missing
+        return  # reported with the missing values
+    known = Cells(cells.name, [cells.texts[row] for row in rows], [cells.lines[row] for row in rows], cells.path)
     try:
-        found, _, targets, _ = parse_target(target, [cells[row] for row in rows], [row + 2 for row in rows], task, path)
+        target = parse_target(known, task)
     except UserError as error:
-        report.errors("label range", [replace(p, key="") if p.key == path else p for p in error.problems])
+        report.add_problems((replace(problem, source="") for problem in error.problems), "label range")
         return
-    if found == "regression" and bool((targets == targets[0]).all()):
-        told = f"column {target}, the target, is {cells[rows[0]]} in every row"
-        report.add("label range", "error", 1, told, "there is nothing to learn: choose another data.target")
-        return
-    if found == "regression":
-        far_values(report, target, ParsedColumn(targets, False))
-    for name, column in parsed.items():
-        values = column.values[rows]
-        present = ~values.isnan()
-        tells = tells_number if found == "regression" else tells_class
-        where = ""
-        if not tells(values, targets):
-            if bool(present.all()) or not tells(values[present], targets[present]):
+    if target.task == "regression":
+        if bool((target.values == target.values[0]).all()):
+            what = f"column {cells.name}, the target, is {known.texts[0]} in every row"
+            report.add("label range", "error", 1, what, "there is nothing to learn: choose another data.target")
+            return
+        check_far_values(report, cells.name, ParsedColumn(target.values, categories=False))
+    _check_leaks(report, {name: column.values[rows] for name, column in parsed.items()}, target)
+
+
+def _check_leaks(report: Report, columns: dict[str, torch.Tensor], target: TargetColumn) -> None:
+    tells = tells_number if target.task == "regression" else tells_class
+    for name, values in columns.items():
+        present, where = ~values.isnan(), ""
+        if not tells(values, target.values):
+            if bool(present.all()) or not tells(values[present], target.values[present]):
                 continue
             where = f" in the {int(present.sum()):,} rows that have a value"
-        report.add(
-            "leaks",
-            "warning",
-            1,
-            f"column {name} alone tells the target{where}",
-            f"is it known before the target is? If not, leave it out: data.drop=[{name}]",
-        )
+        what = f"column {name} alone tells the target{where}"
+        advice = f"is it known before the target is? If not, leave it out: data.drop=[{name}]"
+        report.add("leaks", "warning", 1, what, advice)

@@ -160,10 +160,10 @@ class Evaluation:
         downloads = str(data.target).endswith(".torchvision_dataset")
         if downloads and not os.path.isdir(data.root):  # a stored path of another machine is not filled by downloads
             raise UserError(f"data.root={data.root}: there is no such folder. Say where the data is: data.root=DIR")
-        like = None
+        schema = None
         if isinstance(self.about.prepare, TablePrepare):
-            like = TableSchema(self.about.prepare.columns, None if data.relabel else self.about.classes)
-        return build_source(data, self.about.wanted, progress, like)
+            schema = TableSchema(self.about.prepare.columns, None if data.relabel else self.about.classes)
+        return build_source(data, self.about.wanted, progress, schema)
 
     def _check_classes(self) -> None:
         known, where = self.about.classes, _where(self.config)

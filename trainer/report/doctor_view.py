@@ -1,4 +1,4 @@
-"""What `trainer doctor` shows: the findings, the facts, and the picture of the learning-rate range test."""
+"""Output of `trainer doctor`: facts, findings, and the plot of the learning-rate range test."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rich.console import Console
 from trainer.report.findings import SEVERITIES, Report
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
-HIDDEN = ("rates", "losses")  # in the picture and the JSON
+HIDDEN = ("rates", "losses")  # facts that are only in the plot and the JSON
 
 
 def show(report: Report) -> None:
-    """Prints facts, then findings, the worst last, where the eye is."""
+    """Print facts, then findings, the worst last, next to the prompt."""
     console = Console(highlight=False, soft_wrap=True)
-    for part, facts in report.facts.items():
-        told = [f"{_name(name)} {_fact(name, value)}" for name, value in facts.items() if name not in HIDDEN]
-        console.print(f"[bold]{part:<14}[/]", end="")
-        console.print(", ".join(told), markup=False)
+    for topic, facts in report.facts.items():
+        shown = [f"{_name(name)} {_fact(name, value)}" for name, value in facts.items() if name not in HIDDEN]
+        console.print(f"[bold]{topic:<14}[/]", end="")
+        console.print(", ".join(shown), markup=False)
     console.print()
     for name, why in report.skipped.items():
         console.print(f"not checked   {name}: {why}", markup=False, style="dim")
@@ -43,7 +43,7 @@ def _fact(name: str, value: Any) -> str:
     if name.endswith("_bytes"):
         return f"{value / 1e9:.1f} GB" if value > 1e9 else f"{value / 1e6:.1f} MB"
     if isinstance(value, dict):
-        return "(" + ", ".join(f"{key} {part:,}" for key, part in value.items()) + ")"
+        return "(" + ", ".join(f"{key} {count:,}" for key, count in value.items()) + ")"
     if isinstance(value, list):
         return "x".join(map(str, value)) or "none"
     if isinstance(value, float):
@@ -52,7 +52,7 @@ def _fact(name: str, value: Any) -> str:
 
 
 def draw_rates(path: Path, rates: Sequence[float], losses: Sequence[float], suggested: float | None) -> None:
-    """The smoothed loss by learning rate, the suggested one marked."""
+    """Plot the smoothed loss by learning rate to a PNG file, with the suggested learning rate marked."""
     figure = Figure(figsize=(6.5, 4), dpi=110, layout="constrained")
     axes = figure.subplots()
     axes.plot(rates, losses, color="#1f6fd6", linewidth=1.8)

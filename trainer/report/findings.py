@@ -1,4 +1,4 @@
-"""What the doctor finds, and how bad it is. Imports no torch."""
+"""Findings of the doctor, with their severity. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any
 
 from trainer.errors import Problem
 
-SEVERITIES = ("error", "warning", "note")  # no run, or a worthless one; look at it; good to know
+# An error prevents the run or makes it worthless, a warning should be examined, a note is for information.
+SEVERITIES = ("error", "warning", "note")
 EXAMPLES = 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """Something that the doctor reports.
 
     Attributes:
-        check: the name of what found it, as in docs/doctor.md.
+        check: the name of the check, as in docs/doctor.md.
         severity: one of SEVERITIES.
-        count: of what it is about: files, samples, columns, classes.
+        count: number of files, samples, columns or classes that it concerns.
         what: a sentence without its full stop.
-        advice: what to do; empty where there is nothing.
+        advice: what to do; may be empty.
     """
 
     check: str
@@ -31,13 +32,21 @@ class Finding:
     what: str
     advice: str = ""
 
+    @classmethod
+    def from_problem(cls, problem: Problem, check: str) -> Finding:
+        """Return the error that a problem is; `check` counts if the problem names none."""
+        key = problem.key if problem.given is None else f"{problem.key}={problem.given}"
+        what = ": ".join(filter(None, (problem.source, key, problem.reason)))
+        advice = ": ".join(filter(None, (problem.advice[:1].lower() + problem.advice[1:], problem.command)))
+        return cls(problem.check or check, "error", 1, what, advice)
+
 
 @dataclass
 class Report:
-    """All that was found and measured.
+    """Everything that was checked, found and measured.
 
     Attributes:
-        facts: {part: {name: value}} of machine, data and training.
+        facts: {topic: {name: value}}, such as those of machine, data and training.
         done: the checks that were made, whether they found something or not.
         skipped: {check: why it was not made}.
     """
@@ -48,26 +57,29 @@ class Report:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def add(self, check: str, severity: str, count: int, what: str, advice: str = "") -> None:
+        """Add a finding; see Finding."""
         assert severity in SEVERITIES
         self.findings.append(Finding(check, severity, count, what, advice))
 
-    def errors(self, check: str, problems: Iterable[Problem]) -> None:
-        """Add a finding for each problem of a UserError, which says itself what to do."""
-        for problem in problems:
-            self.add(check, "error", 1, str(problem).rstrip("."))
+    def add_problems(self, problems: Iterable[Problem], check: str) -> None:
+        """Add an error for each problem; `check` counts for those that name none."""
+        self.findings += [Finding.from_problem(problem, check) for problem in problems]
 
-    def fact(self, part: str, **values: Any) -> None:
-        self.facts.setdefault(part, {}).update(values)
+    def fact(self, topic: str, **values: Any) -> None:
+        """Add values to the facts of a topic."""
+        self.facts.setdefault(topic, {}).update(values)
 
     @property
     def failed(self) -> bool:
+        """Whether there is an error."""
         return any(finding.severity == "error" for finding in self.findings)
 
     def ordered(self) -> list[Finding]:
-        """The worst first."""
+        """Return the findings, the worst first."""
         return sorted(self.findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of `trainer doctor --json`."""
         return {
             "findings": [asdict(finding) for finding in self.ordered()],
             "facts": self.facts,
@@ -77,13 +89,13 @@ class Report:
 
 
 def some(names: Iterable[str], most: int = EXAMPLES) -> str:
-    """The first of them, and how many more there are."""
+    """List the first names, and say how many more there are."""
     listed = list(names)
     more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
 
 
 def ascii_if_odd(name: str) -> str:
-    """A name as it is, or in quotes and escaped where it holds what nobody can see."""
+    """Return a name as it is, or quoted and escaped if it holds invisible characters."""
     plain = name == " ".join(name.split()) and unicodedata.is_normalized("NFC", name) and name.isprintable()
     return name if plain else ascii(name)

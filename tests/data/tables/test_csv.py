@@ -96,10 +96,10 @@ FAULTS = {
     "near target": (GOOD.replace("y\n", "label\n", 1), {"target": "lable"}, ["Did you mean label?"]),
     "only a header": ("a,b,y\n", {}, ["expected a header and a row"]),
     "doubled": (GOOD.replace("a,b", "a,a", 1), {}, ["names a more than once"]),
-    "short row": (GOOD + "1,2\n", {}, ["table.csv, row 32: 2 cells, where the header has 3"]),
+    "short row": (GOOD + "1,2\n", {}, ["table.csv: row 32: 2 cells, where the header has 3"]),
     "after empty lines": (GOOD.replace("\n7,1", "\n\n\n7x,1"), {}, ["row 11, column a: '7x'"]),
     "nothing but separators": (GOOD + ",,\n", {}, ["1 rows have no y"]),
-    "bad cell": (GOOD.replace("\n7,1", "\n7x,1"), {}, ["table.csv, row 9, column a: '7x' is no finite number"]),
+    "bad cell": (GOOD.replace("\n7,1", "\n7x,1"), {}, ["table.csv: row 9, column a: '7x' is no finite number"]),
     "infinity": (GOOD.replace("\n7,1", "\ninf,1"), {}, ["row 9, column a: 'inf'"]),
     "missing": (GOOD.replace("\n7,1", "\n,1").replace("\n8,2", "\nNA,?"), {}, ["a 2, b 1", "data.missing=mean"]),
     "missing target": (

@@ -1,11 +1,11 @@
-"""What a column of cells holds: numbers, categories, classes to be told or a number to be predicted."""
+"""Columns of text cells as numbers, categories, classes or a regression's target."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,133 +13,169 @@ from trainer.data.tables.prepare import Column
 from trainer.data.tables.rows import is_missing
 from trainer.errors import Problem, UserError
 
-NUMERIC_SHARE = 0.9  # of a column's cells: one that is numeric up to a few cells has bad cells, it is no category
+NUMERIC_SHARE = 0.9  # of the cells: from here on a column holds numbers, and other cells are mistakes
 BAD_SHARE = 1 - NUMERIC_SHARE
 MAX_CATEGORIES = 50
-MAX_NUMBER_CLASSES = 20  # more distinct whole numbers than this in a target, and it is a regression
+MAX_NUMBER_CLASSES = 20  # more distinct whole numbers than this in a target make it a regression
+FORMAT_SHARE = 0.9  # of the cells that match a format
 
-
-PLUG_POINTS = (  # what most cells match first; '12,345' everywhere is taken for thousands
+# What most cells match first counts; '12,345' in every cell is taken for thousands.
+NUMBER_FORMATS = (
     (r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", "numbers with commas in thousands", "Write them without commas"),
     (r"[-+]?\d*,\d+([eE][-+]?\d+)?|[-+]?\d+", "numbers with decimal commas", "Write them with points"),
     (r"\d{4}[-/.]\d\d?[-/.]\d\d?.*|\d\d?[-/.]\d\d?[-/.](\d{4}|\d\d)", "dates", "Write them as numbers, such as days"),
     (r"[-+]?\d+(\.\d+)?\s*[^\W\d]+|[-+]?\d+(\.\d+)?\s*[%°]\w*", "numbers with a unit", "Write the numbers alone"),
     (r"[^\W\d]+\s*[-+]?\d+(\.\d+)|[$€£¥]\s*[-+]?\d+(\.\d+)?", "numbers with a unit", "Write the numbers alone"),
 )
-SHARE = 0.9  # of the cells
 
 
-def _number(cell: str) -> float | None:
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a column.
+
+    Attributes:
+        name: from the header.
+        texts: without surrounding blanks.
+        lines: the line of the file that each cell is in.
+        path: the file, for messages.
+    """
+
+    name: str
+    texts: Sequence[str]
+    lines: Sequence[int]
+    path: str
+
+
+def _number(text: str) -> float | None:
     try:
-        return float(cell)
+        return float(text)
     except ValueError:
         return None
 
 
-def parse_column(
-    name: str, cells: list[str], lines: list[int], path: str, problems: list[Problem]
-) -> tuple[Column, list[float]]:
-    """A column's specification and its values: numbers, or codes of its categories; NaN where missing.
-
-    What makes a column unusable is added to `problems`, and no values are returned.
-
-    Args:
-        lines: the number of each cell's line in the file.
-    """
-    numbers = [math.nan if is_missing(cell) else _number(cell) for cell in cells]
-    good = sum(number is not None for number in numbers)
-    present = [cell for cell in cells if not is_missing(cell)]
-    if len(set(present)) <= 1:
-        problems.append(
-            Problem(path, f"column {name} is constant and tells nothing", check="constant columns", **_leave_out(name))
-        )
-        return Column(name), []
-    if good < NUMERIC_SHARE * len(cells):
-        return _categories(name, cells, path, problems)
-    bad = [i for i, number in enumerate(numbers) if number is None or math.isinf(number)]
-    if bad:
-        problems.append(_bad_cells(name, bad, cells, lines, path))
-        return Column(name), []
-    return Column(name), [number for number in numbers if number is not None]
-
-
-def _bad_cells(name: str, bad: list[int], cells: list[str], lines: list[int], path: str) -> Problem:
-    """Return the problem of cells in a column of numbers that are no numbers."""
-    row, cell = lines[bad[0]], cells[bad[0]]
-    if len(bad) == 1:
-        return Problem(f"{path}, row {row}, column {name}", f"{cell!r} is no finite number", check="unusable columns")
-    reason = f"{len(bad):,} cells are no finite numbers, the first in row {row}: {cell!r}"
-    return Problem(f"{path}, column {name}", reason, check="unusable columns")
-
-
-def _categories(name: str, cells: list[str], path: str, problems: list[Problem]) -> tuple[Column, list[float]]:
-    known = sorted({cell for cell in cells if not is_missing(cell)})
-    if len(known) > MAX_CATEGORIES or len(known) > max(len(cells) // 2, 2):
-        if hidden := number_format(known):
-            reason, advice = f"column {name} holds {hidden[0]}", f"{hidden[1]}, or leave it out"
-            command = f"data.drop=[{name}]"
-            problems.append(Problem(path, reason, advice=advice, command=command, check="unusable columns"))
-            return Column(name), []
-        reason = f"column {name} has {len(known)} different texts in {len(cells)} rows, like names or numbers of things"
-        problems.append(Problem(path, reason, check="identifiers", **_leave_out(name)))
-        return Column(name), []
-    code = {text: float(i) for i, text in enumerate(known)}
-    return Column(name, categories=tuple(known)), [code.get(cell, math.nan) for cell in cells]
-
-
-def _leave_out(name: str) -> dict[str, str]:
-    return {"advice": "Leave it out", "command": f"data.drop=[{name}]"}
-
-
-def parse_target(
-    name: str, cells: list[str], lines: list[int], task: str | None, path: str
-) -> tuple[str, tuple[str, ...], torch.Tensor, str]:
-    """The task, the classes' names, the targets, and a sentence on how the task was found.
+def parse_column(cells: Cells) -> tuple[Column, list[float]]:
+    """Return the specification of a column and its values: numbers or codes of categories, NaN if missing.
 
     Raises:
-        UserError: cells that are no numbers in a regression, or values that are no classes.
+        UserError: the column is constant, has bad cells, or texts that are no categories.
     """
-    numbers = [_number(cell) for cell in cells]
-    distinct = set(cells)
+    texts = cells.texts
+    numbers = [math.nan if is_missing(text) else _number(text) for text in texts]
+    if len({text for text in texts if not is_missing(text)}) <= 1:
+        raise UserError(_unusable(cells, "is constant and tells nothing", "Leave it out", "constant columns"))
+    if sum(number is not None for number in numbers) < NUMERIC_SHARE * len(texts):
+        return _parse_categories(cells)
+    bad = [i for i, number in enumerate(numbers) if number is None or math.isinf(number)]
+    if bad:
+        raise UserError(_bad_cells(cells, bad))
+    return Column(cells.name), [number for number in numbers if number is not None]
+
+
+def _unusable(cells: Cells, reason: str, advice: str, check: str) -> Problem:
+    command = f"data.drop=[{cells.name}]"
+    return Problem("", f"column {cells.name} {reason}", advice=advice, command=command, source=cells.path, check=check)
+
+
+def _bad_cells(cells: Cells, bad: list[int]) -> Problem:
+    """Return the problem of cells that are no finite numbers in a column of numbers."""
+    line, text = cells.lines[bad[0]], cells.texts[bad[0]]
+    if len(bad) == 1:
+        key, reason = f"row {line}, column {cells.name}", f"{text!r} is no finite number"
+    else:
+        key = f"column {cells.name}"
+        reason = f"{len(bad):,} cells are no finite numbers, the first in row {line}: {text!r}"
+    return Problem(key, reason, source=cells.path, check="unusable columns")
+
+
+def _parse_categories(cells: Cells) -> tuple[Column, list[float]]:
+    count = len(cells.texts)
+    categories = sorted({text for text in cells.texts if not is_missing(text)})
+    if len(categories) > MAX_CATEGORIES or len(categories) > max(count // 2, 2):
+        if hidden := number_format(categories):
+            what, advice = hidden
+            raise UserError(_unusable(cells, f"holds {what}", f"{advice}, or leave it out", "unusable columns"))
+        reason = f"has {len(categories)} different texts in {count} rows, like names or numbers of things"
+        raise UserError(_unusable(cells, reason, "Leave it out", "identifiers"))
+    code = {text: float(i) for i, text in enumerate(categories)}
+    return Column(cells.name, categories=tuple(categories)), [code.get(text, math.nan) for text in cells.texts]
+
+
+@dataclass(frozen=True)
+class TargetColumn:
+    """The target of a table.
+
+    Attributes:
+        task: `binary`, `multiclass` or `regression`.
+        classes: names in label order; empty for a regression.
+        values: classes int64 [N], or numbers float64 [N].
+        note: a sentence for the header on how the task was found.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    values: torch.Tensor
+    note: str
+
+
+def parse_target(cells: Cells, task: str | None) -> TargetColumn:
+    """Return the target of a table; no cell may be missing.
+
+    Args:
+        task: `binary`, `multiclass` or `regression`; None finds it from the values.
+
+    Raises:
+        UserError: a regression with cells that are no numbers, or values that are no classes.
+    """
+    numbers = [_number(text) for text in cells.texts]
+    distinct = set(cells.texts)
+    finite = [number for number in numbers if number is not None and math.isfinite(number)]
     bad = [i for i, number in enumerate(numbers) if number is None or not math.isfinite(number)]
-    good = {number for number in numbers if number is not None and math.isfinite(number)}
-    few_numbers = len(good) <= MAX_NUMBER_CLASSES and all(number == int(number) for number in good)
-    found = task or ("multiclass" if bad or few_numbers else "regression")
-    if bad and (found == "regression" or (task is None and not few_numbers and len(bad) <= BAD_SHARE * len(cells))):
-        problem = _bad_cells(name, bad, cells, lines, path)
+    whole_numbers = len(set(finite)) <= MAX_NUMBER_CLASSES and all(number == int(number) for number in finite)
+    chosen = task or ("multiclass" if bad or whole_numbers else "regression")
+    mostly_numbers = task is None and not whole_numbers and len(bad) <= BAD_SHARE * len(numbers)
+    if bad and (chosen == "regression" or mostly_numbers):
+        problem = _bad_cells(cells, bad)
         if task is None:
-            reason = f"{problem.reason}, where {len(cells) - len(bad):,} are numbers"
-            problem = replace(problem, reason=reason, advice="Or say data.task=multiclass.")
-        raise UserError(problem)
-    if found == "regression":
-        values = torch.tensor(numbers, dtype=torch.float64)
-        return "regression", (), values, _how(name, "regression", task, len(distinct))
-    if len(distinct) > max(MAX_NUMBER_CLASSES, len(cells) // 2):
-        raise UserError(
-            f"{path}: column {name}, the target, has {len(distinct):,} different values in {len(cells):,} rows, as if "
-            "every row were a class of its own. Choose another data.target, or data.task=regression for numbers."
-        )
-    numeric = not bad
-    classes = sorted(distinct, key=float) if numeric else sorted(distinct)
-    if len(classes) < 2:
-        raise UserError(f"data.target={name}: all rows of {path} are of one class, {classes[0]}.")
-    if task == "binary" and len(classes) != 2:
-        raise UserError(f"data.task=binary: {name} has {len(classes)} classes: {', '.join(classes[:10])}.")
-    found = "binary" if len(classes) == 2 else "multiclass"
+            reason = f"{problem.reason}, where {len(numbers) - len(bad):,} are numbers"
+            problem = replace(problem, reason=reason, advice="Or set data.task=multiclass.")
+        raise UserError(replace(problem, check="label range"))
+    if chosen == "regression":
+        note = _note(cells.name, chosen, task, len(distinct))
+        return TargetColumn(chosen, (), torch.tensor(numbers, dtype=torch.float64), note)
+    classes = sorted(distinct) if bad else sorted(distinct, key=float)
+    _check_classes(cells, classes, task)
+    chosen = "binary" if len(classes) == 2 else "multiclass"
     code = {text: i for i, text in enumerate(classes)}
-    labels = torch.tensor([code[cell] for cell in cells])
-    return found, tuple(classes), labels, _how(name, found, task, len(classes))
+    labels = torch.tensor([code[text] for text in cells.texts])
+    return TargetColumn(chosen, tuple(classes), labels, _note(cells.name, chosen, task, len(classes)))
 
 
-def _how(name: str, found: str, asked: str | None, distinct: int) -> str:
-    reason = "as asked for" if asked else f"{distinct} different values; data.task says otherwise"
-    return f"predicts {name}: {found} ({reason})"
+def _check_classes(cells: Cells, classes: list[str], task: str | None) -> None:
+    check = "label range"
+    if len(classes) > max(MAX_NUMBER_CLASSES, len(cells.texts) // 2):
+        reason = (
+            f"column {cells.name}, the target, has {len(classes):,} different values in {len(cells.texts):,} rows, as "
+            "if every row were a class of its own"
+        )
+        advice = "Choose another data.target, or data.task=regression for numbers."
+        raise UserError(Problem("", reason, advice=advice, source=cells.path, check=check))
+    if len(classes) < 2:
+        reason = f"all rows of {cells.path} are of one class, {classes[0]}"
+        raise UserError(Problem("data.target", reason, given=cells.name, check=check))
+    if task == "binary" and len(classes) != 2:
+        reason = f"{cells.name} has {len(classes)} classes: {', '.join(classes[:10])}"
+        raise UserError(Problem("data.task", reason, given=task, check=check))
 
 
-def number_format(cells: Sequence[str]) -> tuple[str, str] | None:
-    """What numbers these texts hold, and what to do about it; None where most of them hold none."""
-    for pattern, what, advice in PLUG_POINTS:
-        like = [cell for cell in cells if re.fullmatch(pattern, cell)]
-        if len(like) >= SHARE * len(cells):
-            return f"{what} ({like[0]!r})", advice
+def _note(name: str, chosen: str, configured: str | None, distinct: int) -> str:
+    reason = "as configured" if configured else f"{distinct} different values; data.task overrides it"
+    return f"predicts {name}: {chosen} ({reason})"
+
+
+def number_format(texts: Sequence[str]) -> tuple[str, str] | None:
+    """Return the format of numbers that most of these texts have, and advice; None if they have none."""
+    for pattern, what, advice in NUMBER_FORMATS:
+        matching = [text for text in texts if re.fullmatch(pattern, text)]
+        if len(matching) >= FORMAT_SHARE * len(texts):
+            return f"{what} ({matching[0]!r})", advice
     return None

@@ -1,4 +1,7 @@
-"""Rows of a table to model inputs: filled, scaled, one-hot; fitted on the training part only."""
+"""Preprocessing of table rows: imputation, scaling and one-hot encoding, fitted on the training samples only.
+
+Shape letters: N rows, B rows of a batch, K columns, F features.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the raw table.
+    """A column of a table.
 
     Attributes:
-        categories: the texts whose codes the raw values are; empty for a column of numbers.
-        fill: what stands in for a missing value, in the raw unit.
-        mean, std: of the training part, after filling.
-        seen: the codes that the training part has; the others become all zeros.
+        categories: texts, whose positions are the raw values; empty for a column of numbers.
+        fill: replaces missing values, in the raw unit.
+        mean, std: of the training samples, after filling.
+        seen: codes of the categories that training samples have; the others are encoded as all zeros.
     """
 
     name: str
@@ -31,42 +34,51 @@ class Column:
 
 @dataclass(frozen=True)
 class TablePrepare:
-    """Raw rows [B, K] to inputs [B, F]: numbers scaled to mean 0, deviation 1; categories one-hot; in column order."""
+    """Turns raw rows [B, K] into inputs [B, F], in column order.
+
+    Numbers are scaled to mean 0 and standard deviation 1, categories are one-hot.
+    """
 
     columns: tuple[Column, ...]
     size: None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of a raw row, (K,)."""
         return (len(self.columns),)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
+        """Shape of a model input, (F,)."""
         return (sum(len(c.seen) if c.categories else 1 for c in self.columns),)
 
     def __call__(self, raw: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Prepare raw rows [B, K], NaN where missing: [B, F] of `dtype`, on the same device."""
         if raw.device.type == "mps":  # which has no float64
             return self(raw.cpu(), dtype).to("mps")
         fill, mean, std = _numbers(self, raw.device)
         filled = torch.where(raw.isnan(), fill, raw.double())
         scaled = (filled - mean) / std
-        parts = [
+        encoded = [
             (raw[:, i, None] == torch.tensor(column.seen, device=raw.device))
             if column.categories
             else scaled[:, i, None]
             for i, column in enumerate(self.columns)
         ]
-        return torch.cat([part.to(dtype) for part in parts], dim=1)
+        return torch.cat([features.to(dtype) for features in encoded], dim=1)
 
     def describe(self) -> str | None:
-        encoded = sum(bool(column.categories) for column in self.columns)
-        return f"{encoded} of {len(self.columns)} columns are categories, one-hot" if encoded else None
+        """Say how many columns are one-hot encoded, for the header; None if none is."""
+        count = sum(bool(column.categories) for column in self.columns)
+        return f"{count} of {len(self.columns)} columns are categories, one-hot" if count else None
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values for a checkpoint."""
         return {"columns": [asdict(column) for column in self.columns]}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> TablePrepare:
+        """Return the object that `to_dict` was called on."""
         return cls(tuple(
             Column(**{**c, "categories": tuple(c["categories"]), "seen": tuple(c["seen"])}) for c in stored["columns"]
         ))  # fmt: skip
@@ -80,10 +92,10 @@ def _numbers(prepare: TablePrepare, device: torch.device) -> tuple[Tensor, Tenso
 
 
 def fit(columns: tuple[Column, ...], raw: Tensor, missing: str | None) -> TablePrepare:
-    """Fits filling, scaling and categories on the training rows [N, K] (float64, NaN where missing).
+    """Fit imputation, scaling and categories to the training rows float64 [N, K], NaN where missing.
 
     Args:
-        missing: `mean` or `median` fills numbers; a missing category is all zeros.
+        missing: fill missing numbers by their `mean` or `median`; missing categories are encoded as all zeros.
     """
     fitted = []
     for column, values in zip(columns, raw.T, strict=True):

@@ -1,4 +1,4 @@
-"""Rows of texts or values to the numbers that a trained table's columns stand for, one row at a time."""
+"""Rows of a table, one at a time: read from a delimited file, and encoded as the columns of a trained model."""
 
 from __future__ import annotations
 
@@ -13,26 +13,30 @@ from trainer.data.tables.prepare import Column
 from trainer.errors import Problem, UserError, did_you_mean
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
-FILLED = ("mean", "median")  # ways of data.missing that fill a value; the others leave the row out or refuse it
+FILLED = ("mean", "median")  # values of data.missing that fill a missing cell
 
 
 class BadRow(ValueError):
-    """A row that cannot be used; the text says which column and why."""
+    """A row that cannot be used; the text is a clause that says why, with the column."""
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a text stands for no value."""
+    """Return whether a text stands for a missing value."""
     return cell.lower() in MISSING
 
 
 def stream(path: str, separator: str | None = None, where: str = "") -> Iterator[tuple[int, list[str] | BadRow]]:
-    """(line, cells) of a delimited file, the header first, or (line, why not) of a row that cannot be used; empty lines
-    are left out, nothing is kept.
+    """Yield (line, cells) for each row of a delimited file, header first; a row that cannot be used is a BadRow.
 
-    A line is counted as an editor shows it: the first of a row whose cells hold line breaks.
+    Empty lines are skipped. `line` is the number that an editor shows, of the first line of a row whose cells hold line
+    breaks.
+
+    Args:
+        separator: default: the most frequent one in the header.
+        where: key and path for messages; default: the path.
 
     Raises:
-        UserError: no such file, no delimited text, a header that names a column twice.
+        UserError: no such file, no delimited text, or a header that names a column twice.
     """
     where = where or path
     if not Path(path).is_file():
@@ -48,9 +52,9 @@ def stream(path: str, separator: str | None = None, where: str = "") -> Iterator
                     if isinstance(row, BadRow):
                         raise UserError(Problem(where, str(row)))
                     header = row = [name.strip() for name in row]
-                    doubled = [name for name, count in Counter(header).items() if count > 1]
-                    if doubled:
-                        raise UserError(Problem(where, f"the header names {', '.join(doubled)} more than once"))
+                    repeated = [name for name, count in Counter(header).items() if count > 1]
+                    if repeated:
+                        raise UserError(Problem(where, f"the header names {', '.join(repeated)} more than once"))
                 elif not isinstance(row, BadRow) and len(row) != len(header):
                     row = BadRow(f"{len(row)} cells, where the header has {len(header)}")
                 yield line, row
@@ -58,12 +62,12 @@ def stream(path: str, separator: str | None = None, where: str = "") -> Iterator
         raise UserError(Problem(where, f"not UTF-8 text ({error})", advice="Convert it first.")) from error
     except OSError as error:
         raise UserError(Problem(where, f"cannot be read ({error.strerror})")) from error
-    except TypeError as error:  # a separator that is none
+    except TypeError as error:  # a separator that is not one character
         raise UserError(Problem(where, f"not a delimited file: {error}")) from error
 
 
 def _numbered(reader: Any) -> Iterator[tuple[int, list[str] | BadRow]]:
-    """Each row with the line that it begins in."""
+    """Yield each row with the line that it begins in."""
     while True:
         line = reader.line_num + 1
         try:
@@ -78,19 +82,18 @@ def _numbered(reader: Any) -> Iterator[tuple[int, list[str] | BadRow]]:
 
 
 def _separator(first: str) -> str:
-    """The separator that stands most often in the header outside quotes."""
+    """Return the separator that is most frequent in the header outside quotes."""
     outside = "".join(first.split('"')[::2])
     return max(",;\t|", key=outside.count)
 
 
 class Encoder:
-    """Values by column name to raw numbers [K], in the order of a trained table's columns.
+    """Turns values by column name into raw numbers, in the order of a trained model's K columns.
 
-    A text that a column of categories does not know becomes NaN, which is encoded as all zeros, like a category that
-    the training part did not have.
+    An unknown category becomes NaN, which is prepared as all zeros, like a category that no training sample had.
 
     Args:
-        fill: whether missing values are filled as they were in training; they are refused otherwise.
+        fill: whether missing values become NaN, to be filled as in training; otherwise they are refused.
     """
 
     def __init__(self, columns: Sequence[Column], *, fill: bool) -> None:
@@ -98,23 +101,23 @@ class Encoder:
         self.codes = [{text: float(code) for code, text in enumerate(column.categories)} for column in columns]
 
     def check(self, names: Sequence[str]) -> None:
-        """
+        """Check that every column is among these names.
+
         Raises:
-            BadRow: a column is not among these names.
+            BadRow: a column is not.
         """
         missing = [column.name for column in self.columns if column.name not in names]
         if missing:
-            own = {column.name for column in self.columns}
-            near = did_you_mean(missing[0], [name for name in names if name not in own])
-            what = f"column {missing[0]}" if len(missing) == 1 else f"columns {', '.join(missing)}"
-            there = "is not there" if len(missing) == 1 else "are not there"
-            raise BadRow(f"the model wants the {what}, which {there}{f' ({near})' if near else ''}")
+            expected = {column.name for column in self.columns}
+            near = did_you_mean(missing[0], [name for name in names if name not in expected])
+            what = f"column {missing[0]}, which is" if len(missing) == 1 else f"columns {', '.join(missing)}, which are"
+            raise BadRow(f"the model needs the {what} missing{f' ({near})' if near else ''}")
 
     def row(self, values: Mapping[str, Any]) -> list[float]:
-        """The numbers of one row; names that the model does not know are left alone.
+        """Return the numbers [K] of one row; further names are ignored.
 
         Raises:
-            BadRow: a column is not there, a value missing, or no finite number.
+            BadRow: a column or a value is missing, or a value is no finite number.
         """
         if any(column.name not in values for column in self.columns):
             self.check(list(values))
@@ -125,7 +128,7 @@ class Encoder:
         text = value.strip() if isinstance(value, str) else value
         missing = text is None or (is_missing(text) if isinstance(text, str) else text != text)
         if missing and not self.fill:
-            raise BadRow(f"column {column.name}: no value, and the run was not told how to fill one (data.missing)")
+            raise BadRow(f"column {column.name}: no value, and data.missing did not say how to fill one")
         if missing:
             return math.nan
         if column.categories:
