@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 import torch
 
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 
 
 def choose(name: str) -> torch.device:
@@ -31,8 +32,58 @@ def choose(name: str) -> torch.device:
     return device
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What a type of device can do.
+
+    Attributes:
+        float64: it computes in float64.
+        pin_memory: copies from pinned memory overlap with computing.
+        own_stream: it draws random numbers from a generator of its own, whose state is saved.
+        memory_statistics: torch counts the memory that it holds on the device.
+    """
+
+    float64: bool = True
+    pin_memory: bool = False
+    fused_optimizers: bool = True
+    own_stream: bool = False
+    memory_statistics: bool = False
+
+
+TRAITS = {
+    "cpu": Traits(),
+    "cuda": Traits(pin_memory=True, own_stream=True, memory_statistics=True),
+    "mps": Traits(float64=False),
+    "meta": Traits(fused_optimizers=False),
+}
+
+
+def traits(device: torch.device) -> Traits:
+    """Return what a device can do."""
+    return TRAITS[device.type]
+
+
+def dtype_of(precision: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of weights and inputs for `precision`; autocast's types keep them in float32.
+
+    Raises:
+        UserError: the device has no float64.
+    """
+    if precision != "float64":
+        return torch.float32
+    if not traits(device).float64:
+        reason = f"the device {device.type} has none"
+        raise UserError(Problem("precision", reason, given=precision, advice="Use device=cpu."))
+    return torch.float64
+
+
+def loader_workers(configured: int | None) -> int:
+    """Return the number of decoding processes: as configured, or one per core, at most 4."""
+    return min(4, cores()) if configured is None else configured
+
+
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

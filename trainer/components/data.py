@@ -1,89 +1,180 @@
-"""From configuration to the data source and what varies its samples."""
+"""Build the data source, what varies its samples, and the split as the configuration has it."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from trainer.components.loss import loss_class
-from trainer.components.pretrained import ANY, Preprocessing
-from trainer.components.targets import call, resolve
-from trainer.config.keys import DataConfig
-from trainer.config.schema import Config
+from trainer.components.preprocessing import Preprocessing
+from trainer.components.target import Target
+from trainer.config.keys import AugmentConfig, DataConfig
 from trainer.data.augment.base import Augmentation
 from trainer.data.augment.mix import Mix
-from trainer.data.dataset import Data
+from trainer.data.dataset import Data, load
 from trainer.data.images.pool import Progress
-from trainer.data.map_dataset import from_dataset
+from trainer.data.loader import DataCache
 from trainer.data.prepare import Prepare
 from trainer.data.source import Source
 from trainer.data.tables.table import TableSchema
-from trainer.data.tasks import Regression
-from trainer.errors import UserError
+from trainer.data.tasks import Classification, Regression, Task
+from trainer.errors import Problem, UserError, show
 
 
-def build_source(
-    config: DataConfig, wanted: Preprocessing = ANY, progress: Progress | None = None, schema: TableSchema | None = None
-) -> Source:
-    """The data source; images are read in the form that is wanted, where the configuration leaves it open.
+class DataReader:
+    """Reads the data that a configuration names.
 
     Args:
-        schema: the columns and classes that a table must have: those that a model was trained on.
-        progress: is told how far reading is, where it takes long; may raise to end it.
+        config: the `data` group.
+        target: of the data.
+        preprocessing: what the model wants of its images, where the configuration leaves it open.
+        cache: keeps data for the other runs of the process.
+        progress: called with how far reading is, where it takes long; may raise to end it.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        target: Target,
+        preprocessing: Preprocessing,
+        cache: DataCache | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.config, self.target, self.preprocessing = config, target, preprocessing
+        self.cache, self.progress = cache, progress
+
+    def read(self, seed: int) -> Data:
+        """Return the data, split and described, not yet brought to the model's form.
+
+        Args:
+            seed: of the split.
+
+        Raises:
+            UserError: the data is absent or damaged, or too small to be split.
+        """
+        key = repr((self.target.name, self.target.arguments, self.config.root, self.preprocessing))
+
+        def source() -> Source:
+            return self.cache.source(key, self.source) if self.cache else self.source()
+
+        return split(self.config, source, seed, self.cache, key)
+
+    def source(self, like: TableSchema | None = None) -> Source:
+        """Return the data source; images are read in the form that the model wants.
+
+        Args:
+            like: the columns and classes that a table must have, as they were when a model was trained on one.
+
+        Raises:
+            UserError: as the source does, where data is absent or damaged.
+        """
+        target = self.target
+        if not inspect.isclass(target.factory):
+            defaults: dict[str, Any] = {"root": self.config.root, "progress": self.progress, "like": like}
+            if "resize" in target.parameters and (size := self.preprocessing.size):
+                # Squashed to a square first; `Prepare` brings images of another form to their size.
+                defaults |= {"size": size if isinstance(size, int) else max(size), "resize": self.preprocessing.resize}
+            return target.build(**defaults)
+        defaults = {"root": self.config.root}
+        if "split" in target.parameters and "split" not in target.arguments:
+            return from_dataset(lambda split: target.build(**defaults, split=split), target.name)
+        return from_dataset(lambda: target.build(**defaults), target.name)
+
+
+def split(
+    config: DataConfig, source: Callable[[], Source], seed: int, cache: DataCache | None = None, key: str = ""
+) -> Data:
+    """Return a source's data, split as the configuration says.
+
+    Args:
+        seed: of the split: `Config.data_seed`.
+        key: of the source in `cache`.
 
     Raises:
-        UserError: as the source does, where data is absent or damaged.
+        UserError: too few samples.
     """
-    assert config.target is not None
-    target = resolve(config.target, "data")
-    if not inspect.isclass(target):
-        given: dict[str, Any] = {"root": config.root, "progress": progress, "schema": schema}
-        if "resize" in inspect.signature(target).parameters and wanted.size:
-            # Squashed to a square first, images of another form are brought to it by what prepares them.
-            given |= {
-                "size": wanted.size if isinstance(wanted.size, int) else max(wanted.size),
-                "resize": wanted.resize,
-            }
-        return call("data", config, **given)
-    given = {"root": config.root} if "root" in inspect.signature(target).parameters else {}
+    splitting: dict[str, Any] = {
+        "valid_fraction": config.valid_fraction,
+        "test_fraction": config.test_fraction,
+        "seed": seed,
+        "relabel": config.relabel,
+        "folds": _folds(config),
+    }
 
-    def make(**split: str) -> Any:
-        return call("data", config, **given, **split)
+    def divided() -> Data:
+        return load(source(), **splitting)
 
-    if "split" in inspect.signature(target).parameters and "split" not in config.arguments:
-        return from_dataset(lambda split: make(split=split), config.target)
-    return from_dataset(lambda: make(), config.target)
+    data = cache.data(repr((key, splitting)), divided) if cache else divided()
+    if config.per_class is not None:
+        data.subsample_per_class(config.per_class, seed)
+    return data
 
 
-def build_augmentation(config: Config, data: Data) -> Augmentation | None:
-    """The augmentation, or None.
+def _folds(config: DataConfig) -> tuple[int, int] | None:
+    folds, fold = config.folds, config.fold
+    if folds is None and fold is None:
+        return None
+    if folds is None or fold is None or fold >= folds:
+        number = folds or 5
+        raise UserError(
+            Problem(
+                f"data.fold={show(fold)} data.folds={show(folds)}",
+                f"expected a fold from 0 to {number - 1} of {number}",
+                command=f"train -m data.folds={number} 'data.fold=range({number})'",
+            )
+        )
+    return folds, fold
+
+
+def monitored(task: Task, monitor: str, output: str) -> Task:
+    """Return the task for a model with this `output`, with the metric that `monitor` names among those it computes.
 
     Raises:
-        UserError: where there are no images to augment.
+        UserError: the task has no such column.
     """
-    if config.augment.target is None:
+    name = monitor.removeprefix("valid_")
+    if isinstance(task, Classification):
+        task = replace(task, output=output, extra=(name,) if name in task.EXTRAS else ())
+    if monitor not in task.columns:
+        columns = [*task.columns, *(f"valid_{extra}" for extra in task.EXTRAS)]
+        reason = f"the task is {task.name}; expected one of {', '.join(dict.fromkeys(columns))}"
+        raise UserError(Problem("monitor", reason, given=monitor))
+    return task
+
+
+def build_augmentation(target: Target | None, data: Data) -> Augmentation | None:
+    """Return the augmentation, or None.
+
+    Raises:
+        UserError: there are no images to augment.
+    """
+    if target is None:
         return None
     if len(data.shape) != 3 or not isinstance(data.prepare, Prepare):
-        raise UserError(f"augment: the data has no images but {list(data.shape)}. Use augment=none.")
-    return call("augment", config.augment, mean=data.prepare.mean, std=data.prepare.std)
+        raise UserError(
+            Problem("augment", f"the data has no images but {list(data.shape)}", advice="Use augment=none.")
+        )
+    return target.build(mean=data.prepare.mean, std=data.prepare.std)
 
 
-def build_mix(config: Config, data: Data) -> Mix | None:
-    """mixup and cutmix, or None.
+def build_mix(augment: AugmentConfig, data: Data, loss: type[nn.Module]) -> Mix | None:
+    """Return mixup and cutmix, or None.
 
     Raises:
         UserError: a regression, a table for cutmix, or a loss that takes no class probabilities.
     """
     for name in ("mixup", "cutmix"):
-        if getattr(config.augment, name) and isinstance(data.task, Regression):
-            raise UserError(f"augment.{name}: the task is a regression; only classes are mixed.")
-    if not (config.augment.mixup or config.augment.cutmix):
+        if getattr(augment, name) and isinstance(data.task, Regression):
+            raise UserError(Problem(f"augment.{name}", "the task is a regression; only classes are mixed"))
+    if not (augment.mixup or augment.cutmix):
         return None
-    if config.augment.cutmix and len(data.shape) != 3:
-        raise UserError(f"augment.cutmix: the data has no images but {list(data.shape)}. Use augment.mixup.")
-    chosen = loss_class(config, data.task)
-    if issubclass(chosen, nn.NLLLoss):
-        raise UserError("loss=nll takes classes, and augment.mixup gives class probabilities: use cross_entropy.")
-    return Mix(len(data.task.classes), config.augment.mixup, config.augment.cutmix)
+    if augment.cutmix and len(data.shape) != 3:
+        reason = f"the data has no images but {list(data.shape)}"
+        raise UserError(Problem("augment.cutmix", reason, advice="Use augment.mixup."))
+    if issubclass(loss, nn.NLLLoss):
+        reason = "takes classes, and augment.mixup gives class probabilities"
+        raise UserError(Problem("loss", reason, given="nll", advice="Use loss=cross_entropy."))
+    return Mix(len(data.task.classes), augment.mixup, augment.cutmix)

@@ -20,16 +20,21 @@ from trainer.training.population import SingleRun
 FEATURES_SHARE = 0.5  # of the device's free memory that features may take
 
 
-def separable_head(config: Config, model: nn.Module, data: Data, loading: LoaderConfig) -> str:
-    """The path of the head that may train alone on kept features; empty where there is none.
+def can_cache(config: Config) -> bool:
+    """Return whether the configuration lets the frozen part of the model see the same pixels in every epoch."""
+    augment = config.augment
+    varied = augment.target or augment.mixup or augment.cutmix
+    frozen = BACKBONE in config.freeze and config.unfreeze_at is None
+    return config.model.cache_features == "auto" and frozen and not config.compile and not varied
 
-    The frozen part must see the same pixels in every epoch, the head's output must be the model's, to the bit, and the
-    features must fit into memory: where they do not, a note is added to `data`.
+
+def separable_head(model: nn.Module, data: Data, loading: LoaderConfig) -> str:
+    """Return the path of the head that can train alone on cached features; empty if there is none.
+
+    The data must be the same in every epoch, the head's output must be the model's, to the bit, and the features must
+    fit into memory; if they do not, a note is added to `data`.
     """
-    varied = config.augment.target or config.augment.mixup or config.augment.cutmix
-    steady = all(split.samples.repeatable for split in data.splits.values())
-    asked = config.model.cache_features == "auto" and BACKBONE in config.freeze and not config.compile
-    if not asked or varied or not steady or config.unfreeze_at is not None:
+    if not all(split.samples.repeatable for split in data.splits.values()):
         return ""
     path = head_path(model)
     trial = torch.randn((2, *data.prepare.output_shape), generator=torch.Generator().manual_seed(0))

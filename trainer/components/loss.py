@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainer.components.targets import call, resolve
-from trainer.config.schema import Config
+from trainer.components.target import Target
+from trainer.config.keys import LossConfig
 from trainer.data.dataset import Data
 from trainer.data.fetch import targets_on
 from trainer.data.tasks import Classification, Regression, Task
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def automatic(task: Task, output: str) -> type[nn.Module]:
     """
     if task.name == "regression":
         if output != "logits":
-            raise UserError(f"model.output={output}: the task is a regression, which needs model.output=logits.")
+            reason = "the task is a regression, which needs model.output=logits"
+            raise UserError(Problem("model.output", reason, given=output))
         return nn.MSELoss
     if task.name == "binary" and output != "log_probabilities":
         return nn.BCELoss if output == "probabilities" else nn.BCEWithLogitsLoss
@@ -66,21 +67,20 @@ def fitting(loss: type[nn.Module], task: Task, output: str) -> LossSpec:
     Raises:
         UserError: it does not fit the task or the model's output; the message names one that would.
     """
-    fits = next((fits for known, fits in KNOWN.items() if issubclass(loss, known)), None)
-    if fits is None:
+    spec = next((spec for known, spec in KNOWN.items() if issubclass(loss, known)), None)
+    if spec is None:
         return LossSpec(loss.__name__, (task.name,), task.name == "regression", (output,))
     better = KNOWN[automatic(task, output)].name
-    if task.name not in fits.tasks:
+    if task.name not in spec.tasks:
         has = f"{len(task.classes)} classes" if task.classes else "a number as its target"
-        wants = {"binary": "two classes", "regression": "a number"}.get(fits.tasks[-1], "classes")
-        wants = "two classes" if fits.tasks == ("binary",) else "classes" if fits.tasks == CLASSES else wants
-        raise UserError(f"loss={fits.name} fits {wants}, and the data has {has}: use loss={better}.")
-    if output not in fits.output:
-        raise UserError(
-            f"loss={fits.name} needs a model that returns {' or '.join(fits.output)}, and model.output={output}: "
-            f"use loss={better}."
-        )
-    return fits
+        wants = {"binary": "two classes", "regression": "a number"}.get(spec.tasks[-1], "classes")
+        wants = "two classes" if spec.tasks == ("binary",) else "classes" if spec.tasks == CLASSES else wants
+        reason = f"fits {wants}, and the data has {has}"
+        raise UserError(Problem("loss", reason, given=spec.name, advice=f"Use loss={better}."))
+    if output not in spec.output:
+        reason = f"needs a model that returns {' or '.join(spec.output)}, and model.output={output}"
+        raise UserError(Problem("loss", reason, given=spec.name, advice=f"Use loss={better}."))
+    return spec
 
 
 class Criterion:
@@ -90,8 +90,8 @@ class Criterion:
         mean, std: a regression's targets are scaled by them before they meet the outputs.
     """
 
-    def __init__(self, loss: nn.Module, fits: LossSpec, output: str, mean: float = 0.0, std: float = 1.0) -> None:
-        self.loss, self.single, self.mean, self.std = loss, fits.single, mean, std
+    def __init__(self, loss: nn.Module, spec: LossSpec, output: str, mean: float = 0.0, std: float = 1.0) -> None:
+        self.loss, self.single, self.mean, self.std = loss, spec.single, mean, std
         self.scaled = (mean, std) != (0.0, 1.0)
         self.to_log = output == "probabilities" and isinstance(loss, nn.NLLLoss)
 
@@ -117,11 +117,10 @@ class Criterion:
             if not isinstance(self.loss, nn.BCELoss) or "between 0 and 1" not in str(error):
                 raise
             if outputs_B.isnan().any():
-                return outputs_B.sum()  # it diverged, which the loop tells
-            raise UserError(
-                "loss=bce: the model's outputs are not between 0 and 1. Train with model.output=logits "
-                "loss=bce_with_logits, which take a model that does not end in a sigmoid."
-            ) from error
+                return outputs_B.sum()  # it diverged, which the loop reports
+            reason = "the model's outputs are not between 0 and 1"
+            advice = "Train with model.output=logits loss=bce_with_logits and a model without a sigmoid at its end."
+            raise UserError(Problem("loss", reason, given="bce", advice=advice)) from error
 
 
 def class_weights(weight: str | list[float], task: Task, targets: Tensor) -> Tensor:
@@ -131,15 +130,14 @@ def class_weights(weight: str | list[float], task: Task, targets: Tensor) -> Ten
         UserError: not one positive number per class, or no classes.
     """
     if not isinstance(task, Classification):
-        raise UserError("loss.weight: the task is a regression; there are no classes to weigh.")
+        raise UserError(Problem("loss.weight", "the task is a regression; there are no classes to weigh"))
     if weight == "balanced":
         counts = torch.bincount(targets, minlength=len(task.classes)).double()
         return len(targets) / (len(task.classes) * counts.clamp(min=1))
     good = isinstance(weight, list) and all(isinstance(w, (int, float)) and w > 0 for w in weight)
     if not good or len(weight) != len(task.classes):
-        raise UserError(
-            f"loss.weight={weight}: expected balanced or {len(task.classes)} positive numbers, one for each class."
-        )
+        reason = f"expected balanced or {len(task.classes)} positive numbers, one for each class"
+        raise UserError(Problem("loss.weight", reason, given=str(weight)))
     return torch.tensor(weight, dtype=torch.float64)
 
 
@@ -153,77 +151,78 @@ def weighted(loss: type[nn.Module], weights: Tensor) -> dict[str, Tensor]:
         return {"weight": weights.float()}
     if issubclass(loss, nn.BCEWithLogitsLoss):
         return {"pos_weight": (weights[1] / weights[0]).float()}
-    raise UserError(f"loss.weight: {loss.__name__} takes no class weights; use cross_entropy, nll or bce_with_logits.")
+    reason = f"{loss.__name__} takes no class weights; use cross_entropy, nll or bce_with_logits"
+    raise UserError(Problem("loss.weight", reason))
 
 
-def loss_class(config: Config, task: Task) -> type[nn.Module]:
-    """The loss that is named, or the one that `loss=auto` stands for."""
-    if config.loss.target is None:
-        return automatic(task, config.model.output)
-    return typing.cast(type[nn.Module], resolve(config.loss.target, "loss"))
-
-
-def num_outputs(config: Config, task: Task) -> int:
-    """One, or one per class, as the loss wants it.
+def loss_class(target: Target | None, task: Task, output: str) -> type[nn.Module]:
+    """Return the loss that is named, or the one that `loss=auto` stands for.
 
     Raises:
-        UserError: where the loss does not fit the task or the model's output.
+        UserError: a regression from a model that returns probabilities.
     """
-    fits = fitting(loss_class(config, task), task, config.model.output)
-    return 1 if fits.single else len(task.classes)
+    return automatic(task, output) if target is None else typing.cast(type[nn.Module], target.factory)
 
 
-def loss_weights(config: Config, data: Data) -> Tensor | None:
-    """[classes], the weight of each class in the loss; None where all are alike.
+def num_outputs(target: Target | None, task: Task, output: str) -> int:
+    """Return the model's outputs for a sample: one, or one per class, as the loss takes them.
+
+    Raises:
+        UserError: the loss does not fit the task or the model's output.
+    """
+    spec = fitting(loss_class(target, task, output), task, output)
+    return 1 if spec.single else len(task.classes)
+
+
+def class_weights_of(config: LossConfig, balance: str, data: Data) -> Tensor | None:
+    """Return the weight of each class in the loss, float64 [C]; None if all are alike.
+
+    Args:
+        balance: `data.balance`.
 
     Raises:
         UserError: not one positive number per class, or no classes.
     """
-    weight = "balanced" if config.data.balance == "loss" else config.loss.weight
+    weight = "balanced" if balance == "loss" else config.weight
     return None if weight is None else class_weights(weight, data.task, data.splits["train"].targets)
 
 
-def build_criterion(config: Config, data: Data, device: torch.device) -> Criterion:
-    """The loss with its class weights, fed as the task wants it.
-
-    Raises:
-        UserError: where it does not fit, or takes no weights.
-    """
-    first = data.splits["train"].loss_targets[:2]
-    return build_criterion_for(config, data.task, device, loss_weights(config, data), first)
-
-
-def build_criterion_for(
-    config: Config, task: Task, device: torch.device, weights: Tensor | None, targets: Tensor
+def build_criterion(
+    target: Target | None, task: Task, output: str, weights: Tensor | None, targets: Tensor, dtype: torch.dtype
 ) -> Criterion:
-    """As `criterion`, where the training samples are not at hand.
+    """Return the loss with its class weights, fed as the task wants it; tried with two samples.
 
     Args:
-        weights: of the classes.
-        targets: of two samples, to try it with.
+        output: what the model returns.
+        weights: of the classes, [C].
+        targets: of two samples, on the device of the run.
+        dtype: of the model's outputs.
+
+    Raises:
+        UserError: the loss does not fit, or takes no weights.
     """
-    chosen = loss_class(config, task)
-    fits = fitting(chosen, task, config.model.output)
-    given = {} if weights is None else weighted(chosen, weights)
-    if config.loss.target is None:
-        loss = chosen(**given, **config.loss.arguments)
-    else:
-        loss = call("loss", config.loss, **given)
-    if getattr(loss, "reduction", "mean") != "mean":
-        raise UserError(f"loss.reduction={loss.reduction}: expected mean; sums over batches are kept by the loop.")
+    loss_type = loss_class(target, task, output)
+    spec = fitting(loss_type, task, output)
+    argument = {} if weights is None else weighted(loss_type, weights)
+    loss = loss_type(**argument) if target is None else target.build(**argument)
+    if (reduction := getattr(loss, "reduction", "mean")) != "mean":
+        reason = "expected mean; sums over batches are kept by the loop"
+        raise UserError(Problem("loss.reduction", reason, given=reduction))
     scale = (task.mean, task.std) if isinstance(task, Regression) else (0.0, 1.0)
-    dtype = torch.float64 if config.precision == "float64" else torch.float32
-    made = Criterion(loss.to(device, dtype), fits, config.model.output, *scale)
-    outputs = torch.full((len(targets), 1 if fits.single else len(task.classes)), 0.5, dtype=dtype, device=device)
-    _try_loss(made, fits, outputs, targets_on(targets, device))
-    return made
+    criterion = Criterion(loss.to(targets.device, dtype), spec, output, *scale)
+    size = 1 if spec.single else len(task.classes)
+    outputs = torch.full((len(targets), size), 0.5, dtype=dtype, device=targets.device)
+    _try_loss(criterion, spec.name, outputs, targets)
+    return criterion
 
 
-def _try_loss(made: Criterion, fits: LossSpec, outputs: Tensor, targets: Tensor) -> None:
-    """One loss of two samples: is it a number?"""
+def _try_loss(criterion: Criterion, name: str, outputs: Tensor, targets: Tensor) -> None:
+    """Compute the loss of two samples, which must be one number."""
     try:
-        found = list(made(outputs, targets).shape)
+        shape = list(criterion(outputs, targets).shape)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise UserError(f"loss={fits.name}: it does not take outputs of {list(outputs.shape)}: {error}.") from error
-    if found:
-        raise UserError(f"loss={fits.name}: it gives a tensor of {found}; expected one number, the mean of the batch.")
+        reason = f"it does not take outputs of {list(outputs.shape)}: {error}"
+        raise UserError(Problem("loss", reason, given=name)) from error
+    if shape:
+        reason = f"it gives a tensor of {shape}; expected one number, the mean of the batch"
+        raise UserError(Problem("loss", reason, given=name))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.components.pretrained import Preprocessing
+from trainer.components.preprocessing import Preprocessing
 from trainer.config import schema
 from trainer.config.schema import Config
 from trainer.config.stored import parse_config

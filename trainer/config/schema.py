@@ -116,6 +116,12 @@ class Config:
     )
 
 
+    @property
+    def data_seed(self) -> int:
+        """The seed of split, order and augmentation."""
+        return self.seed if self.data.seed is None else self.data.seed
+
+
 GROUPS = ("model", "data", "loss", "optim", "schedule", "augment")
 # Keys that may differ between a run and its resumption (DESIGN: "may change freely").
 FREE_ON_RESUME = (

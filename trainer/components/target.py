@@ -1,0 +1,86 @@
+"""A resolved target: a class or function with the arguments of its configuration."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainer.errors import Problem, UserError, show
+
+
+@dataclass(frozen=True)
+class Target:
+    """A resolved `_target_` with the arguments of its configuration.
+
+    Attributes:
+        group: model, data, loss, optim, schedule or augment.
+        name: as the configuration has it.
+        factory: the class or function.
+        arguments: what the configuration passes to it.
+    """
+
+    group: str
+    name: str
+    factory: Callable[..., Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the factory by name."""
+        return inspect.signature(self.factory).parameters
+
+    def build(self, *positional: Any, **defaults: Any) -> Any:
+        """Call the factory with its arguments.
+
+        Args:
+            defaults: arguments that are passed if the factory takes them and the configuration leaves them open.
+
+        Raises:
+            UserError: the factory refuses its arguments.
+        """
+        parameters = self.parameters
+        passed = {k: v for k, v in defaults.items() if k in parameters and self.arguments.get(k) is None}
+        try:
+            return self.factory(*positional, **{**self.arguments, **passed})
+        except (UserError, NotImplementedError):
+            raise
+        except (ValueError, TypeError, RuntimeError, AssertionError) as error:  # torchvision asserts sizes
+            typed = " ".join(f"{self.group}.{k}={show(v)}" for k, v in self.arguments.items())
+            reason = f"{self.name} refuses {typed or 'its arguments'}: {str(error).rstrip('.')}"
+            raise UserError(Problem(self.group, reason)) from error
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The resolved targets of a configuration, by group; a group without a `_target_` is None.
+
+    `model`, `data` and `optim` raise KeyError if they were not resolved.
+    """
+
+    by_group: Mapping[str, Target]
+
+    @property
+    def model(self) -> Target:
+        return self.by_group["model"]
+
+    @property
+    def data(self) -> Target:
+        return self.by_group["data"]
+
+    @property
+    def optim(self) -> Target:
+        return self.by_group["optim"]
+
+    @property
+    def loss(self) -> Target | None:
+        return self.by_group.get("loss")
+
+    @property
+    def schedule(self) -> Target | None:
+        return self.by_group.get("schedule")
+
+    @property
+    def augment(self) -> Target | None:
+        return self.by_group.get("augment")
