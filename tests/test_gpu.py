@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from trainer.components.assemble import assemble
+from helpers.components import assemble
 from trainer.records.metrics import read_metrics
 from trainer.run import gradients
 from trainer.training import checkpoint

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from helpers.components import assemble
 from helpers.datasets import images
 from helpers.trees import same_tree
 from helpers.words import calibrated_words
-from trainer.components.assemble import assemble
 from trainer.config.schema import Config
 from trainer.signals import Signals
 from trainer.training import checkpoint
@@ -49,8 +49,8 @@ def history(config: Config, *, kept: bool) -> tuple[list[dict], dict]:
     config = replace(config, model=replace(config.model, cache_features="auto" if kept else "false"))
     with Signals() as signals:
         parts = assemble(config)
-        assert bool(parts.kept) == kept
-        parts.keep_features(("train", "valid"), lambda *how_far: signals.check())
+        assert bool(parts.features) == kept
+        parts.cache_features(("train", "valid"), lambda *how_far: signals.check())
         data = TrainingData(parts.train, parts.valid)
         outcomes = fit(parts.population, data, Nowhere(), Nowhere(), signals)
         assert [outcome.status for outcome in outcomes] == ["completed"]
@@ -146,7 +146,7 @@ def test_resume_is_exact(backbone: list[str], train) -> None:
     ids=" ".join,
 )
 def test_features_are_not_kept_where_they_vary(words: list[str], job) -> None:
-    assert not assemble(job(*SHUFFLENET, *FEW, *words).config).kept
+    assert not assemble(job(*SHUFFLENET, *FEW, *words).config).features
 
 
 def test_samples_that_change_keep_nothing(train) -> None:
@@ -167,13 +167,13 @@ def test_features_that_do_not_fit_into_memory_are_not_kept(backbone: list[str], 
     for free, kept in ((2 * needed, True), (2 * needed - 1, False)):
         monkeypatch.setattr("trainer.device.free_memory", lambda device, free=free: free)
         parts = assemble(config)
-        assert bool(parts.kept) == kept
+        assert bool(parts.features) == kept
         told = [note for note in parts.data.notes if note.startswith("features of the frozen part are computed each")]
         assert len(told) == (not kept)
 
 
 def test_filling_tells_how_far_it_is(backbone: list[str], job) -> None:
     parts, told = assemble(job(*backbone, "data=digits", *FEW).config), []
-    parts.keep_features(("train", "valid"), lambda *how_far: told.append(how_far))
+    parts.cache_features(("train", "valid"), lambda *how_far: told.append(how_far))
     assert told[0] == ("features of the frozen part", 0, 48)
     assert all(done < total == 48 for _, done, total in told)

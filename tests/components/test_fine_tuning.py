@@ -9,11 +9,11 @@ import torch
 import torchvision
 from torch.nn import functional as F
 
+from helpers.components import assemble, build_model
 from helpers.datasets import random_images
 from helpers.trees import same_tree
-from trainer.components import pretrained
-from trainer.components.assemble import Components, assemble
-from trainer.components.model import build_model
+from trainer.components.assemble import Components
+from trainer.components.preprocessing import Preprocessing
 from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 
@@ -120,7 +120,7 @@ def test_grey_images_are_repeated_for_a_model_of_colours(train) -> None:
 def test_a_grey_image_has_published_statistics_channel_by_channel(job) -> None:
     config = job(*SMALL, "model.weights=none").config
     data = random_images((1, 8, 8))
-    wanted = pretrained.Preprocessing(32, None, (100.0, 120.0, 140.0), (50.0, 60.0, 70.0), published=True)
+    wanted = Preprocessing(32, None, (100.0, 120.0, 140.0), (50.0, 60.0, 70.0), published=True)
     build_model(config, data, wanted)
     raw = data.splits["train"].samples.inputs[:3]
     found = data.prepare(raw)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.components.assemble import assemble
+from helpers.components import assemble
 from trainer.components.init import initialise
 
 FAN_IN, FAN_OUT = 300, 500

@@ -13,11 +13,9 @@ import torchvision
 from PIL import Image
 from torch import Tensor
 
+from helpers.components import assemble, build_model, load_weights, preprocessing_of
 from helpers.datasets import random_images
 from helpers.trees import same_tree
-from trainer.components import pretrained
-from trainer.components.assemble import assemble
-from trainer.components.model import build_model
 from trainer.config.compose import Composer
 from trainer.config.schema import Config
 from trainer.data.images.folder import image_folder
@@ -76,7 +74,7 @@ def test_published_weights_are_torchvisions(name: str, hub: Path, job) -> None:
         words = ["model=torchvision", f"model.name={name}", "model.image_size=64", f"model.weights={weights}"]
         config = job(*words).config
         model = build_model(config, random_images((3, 8, 8), classes)).eval()
-        first, *notes = pretrained.load(model, config)
+        first, *notes = load_weights(model, config)
         own = model.state_dict()
         new = {key for key in own if "aux" not in key and not torch.equal(own[key], expected.get(key, own[key] + 1))}
         assert not any("left over" in note for note in notes)
@@ -194,7 +192,7 @@ def test_a_file_of_any_layout_is_loaded(layout: str, legacy: bool, config: Confi
     put(Path("weights.pt"), LAYOUTS[layout](state), legacy=legacy)
     model = build_model(config, random_images((1, 8, 8)))
     assert not same_tree(model.state_dict(), state)
-    assert pretrained.load(model, config) == ["weights: 10 of 10 tensors from weights.pt"]
+    assert load_weights(model, config) == ["weights: 10 of 10 tensors from weights.pt"]
     assert same_tree(dict(model.state_dict()), dict(state))
 
 
@@ -247,7 +245,7 @@ FAULTS = {
 def test_a_file_that_is_no_use_is_one_sentence(fault: str, config: Config) -> None:
     FAULTS[fault][0](Path("weights.pt"))
     with pytest.raises(UserError) as caught:
-        pretrained.load(build_model(config, random_images((1, 8, 8))), config)
+        load_weights(build_model(config, random_images((1, 8, 8))), config)
     (problem,) = caught.value.problems
     assert "model.weights=weights.pt" in str(problem)
     assert FAULTS[fault][1] in str(problem)
@@ -273,7 +271,7 @@ def test_a_count_of_batches_is_not_missed(job) -> None:
     old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
     assert len(old) < len(state)
     put(Path("weights.pt"), old)
-    assert pretrained.load(model, config) == [f"weights: {len(old)} of {len(old)} tensors from weights.pt"]
+    assert load_weights(model, config) == [f"weights: {len(old)} of {len(old)} tensors from weights.pt"]
 
 
 @pytest.mark.parametrize("name", ["inception_v3", "resnet18"])
@@ -281,17 +279,17 @@ def test_a_published_file_elsewhere_brings_its_preprocessing(name: str, job) -> 
     entry = torchvision.models.get_model_weights(name).DEFAULT
     path = Path(entry.url.rpartition("/")[2]).resolve()
     put(path, {"nothing": torch.zeros(1)})
-    wanted = pretrained.preprocessing(job(f"model={name}", f"model.weights={path}").config)
-    assert wanted == pretrained.preprocessing(job(f"model={name}", "model.weights=default").config)
+    wanted = preprocessing_of(job(f"model={name}", f"model.weights={path}").config)
+    assert wanted == preprocessing_of(job(f"model={name}", "model.weights=default").config)
     assert wanted.published  # what Inception does to its inputs follows from it
     other = path.rename("other.pth")
-    assert pretrained.preprocessing(job(f"model={name}", f"model.weights={other}").config).mean is None
+    assert preprocessing_of(job(f"model={name}", f"model.weights={other}").config).mean is None
 
 
-@pytest.mark.parametrize("words", [["model=lenet5"], ["model=resnet18"], ["model=vit_b_16"]])
+@pytest.mark.parametrize("words", [["model=resnet18"], ["model=vit_b_16"]])
 def test_a_size_that_is_said_is_kept(words: list[str], job) -> None:
     square = job(*words, "model.weights=none", "+model.image_size=[64,64]").config
-    assert pretrained.preprocessing(square).size in (64, 32)  # LeNet-5 takes 32 alone
+    assert preprocessing_of(square).size == 64
 
 
 def test_images_that_are_not_square(job) -> None:
@@ -311,8 +309,8 @@ def test_timm_by_tag_and_by_size(job) -> None:
     parts = assemble(config)
     assert parts.data.prepare.output_shape == (3, 32, 64)
     assert parts.state.model.patch_embed.img_size == (32, 64)
-    assert pretrained.preprocessing(job(*words, "model.name=vit_tiny_patch16_224").config).size == 224
-    assert pretrained.preprocessing(job(*words, "model.name=resnet10t").config).size is None
+    assert preprocessing_of(job(*words, "model.name=vit_tiny_patch16_224").config).size == 224
+    assert preprocessing_of(job(*words, "model.name=resnet10t").config).size is None
     known = timm.get_pretrained_cfg("resnet10t.c3_in1k")
-    wanted = pretrained.preprocessing(job("model=timm", "model.name=resnet10t.c3_in1k").config)
+    wanted = preprocessing_of(job("model=timm", "model.name=resnet10t.c3_in1k").config)
     assert wanted.size == known.input_size[1]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from helpers.trees import same_tree
 
-from trainer.components.assemble import Components, assemble
+from helpers.components import assemble
+from trainer.components.assemble import Components
 from trainer.data.dataset import load
 from trainer.data.loader import DataCache, LoaderConfig
 from trainer.data.loader import make_batches as batches_of
@@ -35,7 +36,7 @@ def batches(parts: Components) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def test_shared_data_is_what_each_would_read_alone(jobs: list[tuple[str, ...]], job) -> None:
     shared = DataCache()
     for words in jobs:
-        together = assemble(job(*WORDS, *words).config, shared=shared)
+        together = assemble(job(*WORDS, *words).config, cache=shared)
         alone = assemble(job(*WORDS, *words).config)
         assert same_tree(batches(together), batches(alone))
         assert together.data.fingerprint == alone.data.fingerprint
@@ -60,13 +61,13 @@ def test_what_is_the_same_is_read_split_and_digested_once(job, monkeypatch: pyte
     monkeypatch.setattr(Arrays, "fingerprint", lambda self: digested.append(1) or fingerprint(self))
     monkeypatch.setattr(Arrays, "take", lambda self, indices: taken.append(len(indices)) or take(self, indices))
     shared = DataCache()
-    assemble(job(*WORDS).config, shared=shared)
+    assemble(job(*WORDS).config, cache=shared)
     once = len(digested)
     taken.clear()
     for rate in (1e-3, 1e-2):
-        assemble(job(*WORDS, f"optim.lr={rate}").config, shared=shared)
+        assemble(job(*WORDS, f"optim.lr={rate}").config, cache=shared)
     assert sum(taken) <= 2 * len(taken)  # a sample for its shape, never the whole part
-    assemble(job(*WORDS, "seed=9").config, shared=shared)
+    assemble(job(*WORDS, "seed=9").config, cache=shared)
     assert len(digested) == once
 
 

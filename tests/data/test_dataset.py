@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from trainer.components.assemble import assemble, evaluation_batches
-from trainer.components.data import build_source
-from trainer.components.targets import check
+from helpers.components import assemble
+from trainer.components.feed import evaluation_batches
+from helpers.components import build_source
 from trainer.data import loader
 from trainer.data.augment.geometry import FlipCrop, RandomAffine
 from trainer.data.batches import Batches, TrainSampling
@@ -81,7 +81,7 @@ def test_no_sample_is_in_two_parts() -> None:
 
 def test_mnist_has_its_sizes(mnist_root: str, job) -> None:
     config = job("data=mnist", f"data.root={mnist_root}").config
-    data = load(build_source(config.data), valid_fraction=0.2, test_fraction=0.2, seed=0)
+    data = load(build_source(config), valid_fraction=0.2, test_fraction=0.2, seed=0)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 48000, "valid": 12000, "test": 10000}
     assert data.task.classes == tuple("0123456789")
     assert data.shape == (1, 28, 28)
@@ -258,7 +258,7 @@ def test_validation_and_test_are_never_augmented_nor_shuffled(job) -> None:
     parts = assemble(job("augment=light", "model=ann").config)
     for name, batches in (
         ("valid", parts.valid),
-        ("test", evaluation_batches(parts.config, parts.data, "test", parts.loading)),
+        ("test", evaluation_batches(parts.config.batch_size, parts.data, "test", parts.loading)),
     ):
         split = parts.data.splits[name]
         inputs = torch.cat([x for x, _ in batches.epoch(7)])
@@ -394,8 +394,7 @@ def own(monkeypatch, job):
 
     def make(name: str, *words: str) -> Data:
         config = job("data=custom", f"data._target_=own_data.{name}", *words).config
-        assert check(config, ["data"]) == []
-        return load(build_source(config.data), **FRACTIONS)
+        return load(build_source(config), **FRACTIONS)
 
     return make
 

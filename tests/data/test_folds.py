@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.model_selection import StratifiedKFold
 
-from trainer.components.assemble import assemble
+from helpers.components import assemble
 from trainer.data.split import fold_of_each
 
 

@@ -14,7 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.nn import functional as F
 
-from trainer.components.assemble import assemble
+from helpers.components import assemble
 from trainer.components.loss import KNOWN, Criterion, class_weights, fitting, weighted
 from trainer.data.prepare import Prepare
 from trainer.data.tables.table import bundled_table

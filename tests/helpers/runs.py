@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
+from helpers.components import assemble
 from trainer import cli
 from trainer.commands.train import run_train
-from trainer.components.assemble import assemble, evaluation_batches
+from trainer.components.feed import evaluation_batches
 from trainer.config.compose import Composer
 from trainer.run.resume import resumed_job
 from trainer.signals import Signals
@@ -64,8 +65,8 @@ def own_test(run: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     parts = assemble(job.config, saved=saved)
     parts.state.load_state_dict(saved["run"])
     parts.state.evaluated.load_state_dict(checkpoint.load(run / "checkpoints" / "best.pt")["model"])
-    parts.keep_features(("test",), lambda what, done, total: None)
-    batches = evaluation_batches(job.config, parts.data, "test", parts.loading, parts.kept.get("test"))
+    parts.cache_features(("test",), lambda what, done, total: None)
+    batches = evaluation_batches(job.config.batch_size, parts.data, "test", parts.loading, parts.features.get("test"))
     parts.population.eval()
     outputs, targets = evaluate(parts.population.outputs, batches, Signals())
     split = parts.data.splits["test"]

@@ -151,15 +151,17 @@ GADGET = {
 
 
 def test_code_that_hides_in_an_argument(content, refused) -> None:
-    from trainer.components.targets import call
-    from trainer.config.keys import ComponentConfig
+    from trainer.components.target import Target
+    from trainer.components.targets import resolve
 
     tree = yaml.safe_load(content["config"])
     save(content | {"config": yaml.safe_dump(tree | {"model": GADGET})})
     refused("names code of its own")
     arguments = {key: value for key, value in GADGET.items() if key != "_target_"}
+    name = GADGET["_target_"]
+    target = Target("model", name, resolve(name, "model", trusted=True), arguments)
     with pytest.raises(AttributeError):
-        call("model", ComponentConfig(target=GADGET["_target_"], arguments=arguments))
+        target.build()
     assert Path("canary").exists()  # so the bait was real
 
 

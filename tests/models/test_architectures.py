@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from helpers.components import build_model
 from helpers.datasets import random_images
 from helpers.runs import REPOSITORY
-from trainer.components.model import build_model
 from trainer.data.dataset import load
 from trainer.data.samples import Arrays
 from trainer.data.source import Source

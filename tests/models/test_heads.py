@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainer.components.assemble import Components, assemble
+from helpers.components import assemble
+from trainer.components.assemble import Components
 from trainer.models.vision import torchvision_model
 from trainer.records.metrics import read_metrics
 

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from trainer.components.assemble import Components, assemble
+from helpers.components import assemble
+from trainer.components.assemble import Components
 from trainer.config.compose import Job
 from trainer.signals import Signals
 from trainer.stack.build import stacked

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.components import assemble
 from helpers.trees import same_tree
-from trainer.components.assemble import assemble
 from trainer.errors import RunFailed
 from trainer.training import checkpoint
 from trainer.training.checkpoint import CheckpointError, load, save

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.components import assemble, resolved
 from helpers.trees import same_tree
 from helpers.words import calibrated_words
-from trainer.components.assemble import assemble
 from trainer.components.optimizer import build_optimizer
 from trainer.errors import UserError
 from trainer.models.lenet import LeNet5
@@ -188,7 +188,8 @@ def rates(job, model: nn.Module, *words: str) -> dict[str, tuple[float, float]]:
     """Learning rate and weight decay of each parameter; the head's group is the first one."""
     config = job("optim=sgd", "optim.lr=0.1", "+optim.weight_decay=0.01", *words).config
     names = {parameter: name for name, parameter in model.named_parameters()}
-    made = build_optimizer(config, model, torch.device("cpu"))
+    target, frozen_too = resolved(config, "optim").optim, config.unfreeze_at is not None
+    made = build_optimizer(config.optim, target, model, torch.device("cpu"), frozen_too=frozen_too)
     assert made.param_groups[0]["lr"] == 0.1
     return {names[p]: (group["lr"], group["weight_decay"]) for group in made.param_groups for p in group["params"]}
 

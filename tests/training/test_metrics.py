@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.components.assemble import assemble
+from helpers.components import assemble
 from trainer.data.loader import make_batches
 from trainer.data.tasks import Classification
 from trainer.signals import Signals

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from helpers.components import assemble
 from helpers.trees import same_tree
-from trainer.components.assemble import assemble
 from trainer.training import checkpoint
 from trainer.training.step import train_step
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.components.assemble import assemble
+from helpers.components import assemble
 from trainer.training.population import SingleRun
 from trainer.training.step import train_step
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.nn import functional as F
 
+from helpers.components import assemble
 from helpers.pictures import pixels
 from helpers.runs import CompletedCommand
 from helpers.trees import same_tree
-from trainer.components.assemble import assemble
 from trainer.config.schema import Config
 from trainer.report.gradients import picture
 from trainer.run import gradients

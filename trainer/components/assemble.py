@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,14 +21,16 @@ from trainer.components.target import Targets
 from trainer.components.targets import find_targets
 from trainer.config.keys import MOST_STEPS, WARM_UP, DebugConfig
 from trainer.config.schema import GROUPS, Config
-from trainer.data.batches import Batches, targets_on
+from trainer.data.batches import Batches
 from trainer.data.dataset import Data
+from trainer.data.fetch import targets_on
 from trainer.data.images.pool import Progress
 from trainer.data.loader import DataCache, LoaderConfig
-from trainer.data.source import Arrays
+from trainer.data.samples import Arrays
 from trainer.errors import Problem, UserError
 from trainer.seeds import derive
 from trainer.trackers import base as trackers
+from trainer.training.checkpoint import Checkpoint
 from trainer.training.population import SingleRun
 from trainer.training.state import RunState
 
@@ -81,7 +82,7 @@ def assemble(
     config: Config,
     *,
     trusted: bool,
-    saved: dict[str, Any] | None = None,
+    saved: Checkpoint | None = None,
     cache: DataCache | None = None,
     progress: Progress | None = None,
     like: Components | None = None,
@@ -170,8 +171,7 @@ def _debug_problems(debug: DebugConfig, max_steps: int | None, *, compiled: bool
     return problems
 
 
-def _preprocessing(config: Config, targets: Targets, saved: dict[str, Any] | None) -> Preprocessing:
-    stored = saved and saved.get("wanted")
-    if stored:
-        return Preprocessing(**stored)
+def _preprocessing(config: Config, targets: Targets, saved: Checkpoint | None) -> Preprocessing:
+    if saved is not None:
+        return Preprocessing(**saved.metadata["wanted"])
     return preprocessing_of(config.model.weights, targets.model, config.data.arguments.get("size"))

@@ -17,6 +17,7 @@ from trainer.data.augment.mix import Mix
 from trainer.data.dataset import Data, load
 from trainer.data.images.pool import Progress
 from trainer.data.loader import DataCache
+from trainer.data.map_dataset import from_dataset
 from trainer.data.prepare import Prepare
 from trainer.data.source import Source
 from trainer.data.tables.table import TableSchema
@@ -58,22 +59,22 @@ class DataReader:
         key = repr((self.target.name, self.target.arguments, self.config.root, self.preprocessing))
 
         def source() -> Source:
-            return self.cache.source(key, self.source) if self.cache else self.source()
+            return self.cache.get_source(key, self.source) if self.cache else self.source()
 
         return split(self.config, source, seed, self.cache, key)
 
-    def source(self, like: TableSchema | None = None) -> Source:
+    def source(self, schema: TableSchema | None = None) -> Source:
         """Return the data source; images are read in the form that the model wants.
 
         Args:
-            like: the columns and classes that a table must have, as they were when a model was trained on one.
+            schema: the columns and classes that a table must have: those that a model was trained on.
 
         Raises:
             UserError: as the source does, where data is absent or damaged.
         """
         target = self.target
         if not inspect.isclass(target.factory):
-            defaults: dict[str, Any] = {"root": self.config.root, "progress": self.progress, "like": like}
+            defaults: dict[str, Any] = {"root": self.config.root, "progress": self.progress, "schema": schema}
             if "resize" in target.parameters and (size := self.preprocessing.size):
                 # Squashed to a square first; `Prepare` brings images of another form to their size.
                 defaults |= {"size": size if isinstance(size, int) else max(size), "resize": self.preprocessing.resize}
@@ -107,7 +108,7 @@ def split(
     def divided() -> Data:
         return load(source(), **splitting)
 
-    data = cache.data(repr((key, splitting)), divided) if cache else divided()
+    data = cache.get_data(repr((key, splitting)), divided) if cache else divided()
     if config.per_class is not None:
         data.subsample_per_class(config.per_class, seed)
     return data

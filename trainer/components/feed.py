@@ -13,9 +13,10 @@ from trainer.components.features import FeatureCache, can_cache, separable_head
 from trainer.components.loss import loss_class
 from trainer.components.target import Targets
 from trainer.config.schema import Config
-from trainer.data.batches import Batches, Fetch, TrainSampling
+from trainer.data.batches import Batches, TrainSampling
 from trainer.data.dataset import Data, balancing
-from trainer.data.loader import LoaderConfig, batches
+from trainer.data.fetch import Fetch
+from trainer.data.loader import LoaderConfig, make_batches
 from trainer.data.tasks import Task
 from trainer.errors import Problem, UserError
 
@@ -55,7 +56,7 @@ def build_feed(config: Config, targets: Targets, data: Data, model: nn.Module, l
     weights = balancing(data) if config.data.balance == "sampler" else None
     mix = build_mix(config.augment, data, loss_class(targets.loss, data.task, config.model.output))
     sampling = TrainSampling(config.data_seed, config.drop_last, augment, weights, mix)
-    train = batches(data, "train", config.batch_size, loading, sampling, features.get("train"))
+    train = make_batches(data, "train", config.batch_size, loading, sampling, features.get("train"))
     if min(train.sizes) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
         reason = "BatchNorm needs two samples or more in every training batch"
         raise UserError(Problem("batch_size", reason, given=str(config.batch_size), check="last batch"))
@@ -67,7 +68,7 @@ def evaluation_batches(
     batch_size: int, data: Data, split: str, loading: LoaderConfig, fetch: Fetch | None = None
 ) -> Batches:
     """Return the batches of a split in its own order, never augmented."""
-    return batches(data, split, evaluation_size(batch_size, data.prepare.output_shape), loading, fetch=fetch)
+    return make_batches(data, split, evaluation_size(batch_size, data.prepare.output_shape), loading, fetch=fetch)
 
 
 def evaluation_size(batch_size: int, shape: tuple[int, ...]) -> int:

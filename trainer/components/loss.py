@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from trainer.components.target import Target
 from trainer.config.keys import LossConfig
 from trainer.data.dataset import Data
-from trainer.data.fetch import targets_on
 from trainer.data.tasks import Classification, Regression, Task
 from trainer.errors import Problem, UserError
 

@@ -45,7 +45,7 @@ def build_population(
     schedule = build_schedule(config.schedule, targets.schedule, optimizer, length, config.monitor)
     scaler = GradScaler(loading.device.type, enabled=config.precision == "float16")
     sums = RunningSums(1, loading.device, feed.task)
-    state = RunState(model, optimizer, schedule, scaler, sums, config)
+    state = RunState(model, optimizer, schedule, scaler, sums, config, frozen)
     if config.ema.decay is not None:
         state.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema.decay), use_buffers=True)
     if config.debug.gradients:
@@ -53,9 +53,7 @@ def build_population(
     return SingleRun(
         state,
         criterion,
-        loading.device,
         precision=config.precision,
-        frozen=frozen,
         dropouts=dropouts,
         compiled=torch.compile(model) if config.compile else None,
         head=feed.head,

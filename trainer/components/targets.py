@@ -26,10 +26,28 @@ from trainer.data.source import Source
 from trainer.errors import Problem, UserError, did_you_mean, show
 
 OUR_MODULES = ("trainer", "torch", "torchvision")  # importing them, and building what is in them, leaves no trace
-# What a configuration that was read from a file may name, by group: what is defined in these packages of this program,
-# classes of these modules of torch, and torchvision's builders of models. Nothing else of theirs: some functions that
-# are annotated like builders run the text they are passed.
-STORED_OURS = {"model": "trainer.models.", "data": "trainer.data.", "augment": "trainer.data."}
+# What a configuration that was read from a file may name, by group: these classes and functions of this program,
+# classes of these modules of torch, and torchvision's builders of models. Nothing else is safe: some functions that
+# are annotated like builders run the text they are given.
+STORED_OURS = {
+    "model": {
+        *("trainer.models.cnn.CNN", "trainer.models.cnn.SequentialCNN"),
+        *("trainer.models.lenet.LeNet5", "trainer.models.lenet.Net"),
+        *("trainer.models.mlp.ANN", "trainer.models.mlp.MLP", "trainer.models.mlp.MNISTClassifier"),
+        *("trainer.models.mlp.Perceptron", "trainer.models.sequential.sequential"),
+        *("trainer.models.vision.timm_model", "trainer.models.vision.torchvision_model"),
+    },
+    "data": {
+        *("trainer.data.images.folder.image_folder", "trainer.data.sources.digits"),
+        *("trainer.data.sources.torchvision_dataset", "trainer.data.tables.table.bundled_table"),
+        "trainer.data.tables.table.csv_table",
+    },
+    "augment": {
+        *("trainer.data.augment.chain.Chain", "trainer.data.augment.colour.ColourJitter"),
+        *("trainer.data.augment.erasing.RandomErasing", "trainer.data.augment.geometry.FlipCrop"),
+        *("trainer.data.augment.geometry.RandomAffine", "trainer.data.augment.geometry.RandomResizedCrop"),
+    },
+}
 STORED_TORCH = {
     "model": "torch.nn",
     "loss": "torch.nn",
@@ -107,7 +125,7 @@ def find_targets(config: Config, groups: Iterable[str], *, trusted: bool) -> tup
             problems += _without_target(group, component)
             continue
         try:
-            factory = _resolve(component.target, group, trusted=trusted)
+            factory = resolve(component.target, group, trusted=trusted)
         except UserError as error:
             problems += error.problems
             continue
@@ -133,7 +151,7 @@ def _without_target(group: str, component: ComponentConfig) -> list[Problem]:
     return [Problem(f"{group}.{key}", reason) for key in component.arguments]
 
 
-def _resolve(name: Any, group: str, *, trusted: bool) -> Callable[..., Any]:
+def resolve(name: Any, group: str, *, trusted: bool) -> Callable[..., Any]:
     """Return the class or function of this name, if it fits the group.
 
     Raises:
@@ -144,7 +162,7 @@ def _resolve(name: Any, group: str, *, trusted: bool) -> Callable[..., Any]:
         leaf = str(name).strip(".") if str(name).strip(".").isidentifier() else "Name"
         raise UserError(Problem(key, f"expected module.name, such as mymodule.{leaf}", given=str(name)))
     module_name, _, leaf = name.rpartition(".")
-    ours = module_name.startswith(STORED_OURS.get(group, "\0"))
+    ours = name in STORED_OURS.get(group, ())
     builder = group == "model" and module_name == BUILDERS
     untrusted = Problem(key, "a stored configuration names code of its own", given=name, advice=TRUST)
     if not trusted and not (ours or builder or module_name == STORED_TORCH.get(group)):
@@ -168,12 +186,12 @@ def _resolve(name: Any, group: str, *, trusted: bool) -> Callable[..., Any]:
 
 
 def _is_vouched_for(factory: Any, name: str, module_name: str) -> bool:
-    """Return whether a stored configuration may name this object of a module that `_resolve` has accepted."""
+    """Return whether a stored configuration may name this object of a module that `resolve` has accepted."""
     if module_name == BUILDERS:
         return inspect.isfunction(factory) and name in torchvision.models.list_models(torchvision.models)
     if module_name.startswith("torch."):
         return factory is None or (inspect.isclass(factory) and factory.__module__.startswith("torch."))
-    return factory is None or getattr(factory, "__module__", None) == module_name  # not what the module imports
+    return True  # `resolve` has compared the whole name
 
 
 def _fits(factory: Any, point: PlugPoint) -> bool:

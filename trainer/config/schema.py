@@ -115,7 +115,6 @@ class Config:
         expected="letters, digits and . _ + = -",
     )
 
-
     @property
     def data_seed(self) -> int:
         """The seed of split, order and augmentation."""

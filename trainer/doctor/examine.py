@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from trainer import device
-from trainer.components import pretrained
-from trainer.components.assemble import Components, assemble, read_data
-from trainer.components.targets import check
+from trainer.components.assemble import Components, assemble
+from trainer.components.data import DataReader, monitored
+from trainer.components.preprocessing import preprocessing_of
+from trainer.components.targets import find_targets, resolve_targets
 from trainer.config.compose import Composer, Job
 from trainer.config.keys import DataConfig
 from trainer.config.schema import GROUPS, Config
@@ -84,7 +85,7 @@ def _compose(report: Report, words: Sequence[str], config_dir: str | None) -> Jo
     except UserError as error:
         report.add_problems(error.problems, "composes")
         return None
-    report.add_problems(check(job.config, GROUPS), "targets")
+    report.add_problems(find_targets(job.config, GROUPS, trusted=True)[1], "targets")
     try:
         report.fact("machine", chosen_device=device.describe(device.choose(job.config.device)))
     except UserError as error:
@@ -126,8 +127,11 @@ def _check_data(report: Report, config: Config, given: DataConfig, cache: DataCa
 
 
 def _read(config: Config, cache: DataCache, progress: Progress) -> Data:
-    seed = config.seed if config.data.seed is None else config.data.seed
-    return read_data(config, pretrained.preprocessing(config), seed, cache, progress)
+    targets = resolve_targets(config, ("model", "data"), trusted=True)
+    preprocessing = preprocessing_of(config.model.weights, targets.model, config.data.arguments.get("size"))
+    data = DataReader(config.data, targets.data, preprocessing, cache, progress).read(config.data_seed)
+    data.task = monitored(data.task, config.monitor, config.model.output)
+    return data
 
 
 def _check_shapes(report: Report, config: Config, cache: DataCache, progress: Progress) -> Components | None:
@@ -135,7 +139,7 @@ def _check_shapes(report: Report, config: Config, cache: DataCache, progress: Pr
     report.done.append("shapes")
     try:
         model = replace(config.model, cache_features="false")
-        components = assemble(replace(config, model=model), shared=cache, progress=progress)
+        components = assemble(replace(config, model=model), trusted=True, cache=cache, progress=progress)
     except UserError as error:
         report.add_problems(error.problems, "shapes")
         return None

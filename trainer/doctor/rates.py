@@ -34,7 +34,8 @@ class RangeTest:
 
 def test(config: Config, shared: DataCache, signals: Signals) -> RangeTest:
     """Trains for up to STEPS steps on the training part with growing learning rates; nothing of it is kept."""
-    parts = assemble(plain(config, epochs=max(config.epochs, 1000)), shared=shared)
+    longer = plain(config, epochs=max(config.epochs, 1000))
+    parts = assemble(longer, trusted=True, cache=shared)
     parts.population.train()
     groups = parts.state.optimizer.param_groups
     shares = [group["lr"] / groups[0]["lr"] for group in groups]  # layers with rates of their own keep their ratio

@@ -92,7 +92,7 @@ def overfit(report: Report, config: Config, shared: DataCache, signals: Signals)
         drop_last=False,
     )
     try:
-        parts = assemble(tried, shared=shared)
+        parts = assemble(tried, trusted=True, cache=shared)
     except UserError as error:
         report.skipped["one batch"] = str(error).splitlines()[0]
         return

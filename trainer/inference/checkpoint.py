@@ -17,8 +17,8 @@ from trainer import device
 from trainer.components import metadata
 from trainer.components.loss import num_outputs
 from trainer.components.metadata import CheckpointMetadata
-from trainer.components.model import model_arguments, try_model
-from trainer.components.targets import call, check
+from trainer.components.model import ModelBuilder
+from trainer.components.targets import Targets, find_targets
 from trainer.config.schema import Config
 from trainer.config.stored import TRUST
 from trainer.errors import Problem, UserError
@@ -70,18 +70,17 @@ class LoadedCheckpoint:
             UserError: the configuration may not be followed, or the weights are of another model.
         """
         config = self.config("model", "precision", "loss")
-        config.model.arguments.pop("fetch", None)  # the weights are here; none of timm's are to be downloaded
-        problems = check(config, ["model"], trusted=self.trusted)
-        if problems:
-            raise UserError(*(advised(problem, self.path) for problem in problems))
+        arguments = {key: value for key, value in config.model.arguments.items() if key != "fetch"}  # nor downloads
+        config = replace(config, model=replace(config.model, arguments=arguments))
+        target = self._targets(config, "model").model
         shape, outputs = self.about.prepare.output_shape, self._num_outputs(config)
-        given = model_arguments(config, shape, outputs, published=self.about.wanted.published)
+        builder = ModelBuilder(target, config.model.output, shape, outputs, self.about.wanted.published)
         try:
             # Shapes first, without memory: a file of a few bytes may describe a model of terabytes.
-            trial = try_model(config, given, shape, outputs).state_dict()
+            trial = builder.try_on_meta().state_dict()
             self._check_weights({name: tuple(value.shape) for name, value in trial.items()})
             with torch.random.fork_rng(devices=[]):  # whoever opens a model keeps their own stream of draws
-                model: nn.Module = call("model", config.model, **given)
+                model = builder.build()
             if config.precision == "float64":  # before the weights come in, or half of their digits would be lost
                 model.double()
             model.load_state_dict(self.weights)
@@ -103,10 +102,13 @@ class LoadedCheckpoint:
     def _num_outputs(self, config: Config) -> int:
         if self.about.num_outputs is not None:
             return self.about.num_outputs
-        problems = check(config, ["loss"], trusted=self.trusted)
+        return num_outputs(self._targets(config, "loss").loss, self.about.task, config.model.output)
+
+    def _targets(self, config: Config, group: str) -> Targets:
+        targets, problems = find_targets(config, [group], trusted=self.trusted)
         if problems:
             raise UserError(*(advised(problem, self.path) for problem in problems))
-        return num_outputs(config, self.about.task)
+        return targets
 
     def _check_weights(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from hashlib import blake2b
 
@@ -14,15 +14,17 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from trainer import device
-from trainer.components.assemble import evaluation_batches, split
-from trainer.components.data import build_source
-from trainer.components.loss import build_criterion_for, loss_weights
+from trainer.components.data import DataReader, split
+from trainer.components.feed import evaluation_batches
+from trainer.components.loss import build_criterion, class_weights_of
 from trainer.components.metadata import has_interpolation
-from trainer.components.targets import check, resolve
+from trainer.components.target import Target
+from trainer.components.targets import find_targets
 from trainer.config.compose import Composer, finish
 from trainer.config.overrides import set_value
 from trainer.config.schema import Config
 from trainer.data.dataset import Data, Split
+from trainer.data.fetch import targets_on
 from trainer.data.images.pool import Progress
 from trainer.data.labels import relabel
 from trainer.data.loader import LoaderConfig
@@ -62,7 +64,7 @@ class Evaluation:
     def __init__(self, opened: LoadedCheckpoint, words: Sequence[str] = (), progress: Progress | None = None) -> None:
         self.opened, self.about = opened, opened.about
         self.config, typed = configuration(opened, words)
-        self._check(typed)
+        self.loss, self.data = self._resolve(typed)
         device.set_up(self.config.threads, self.config.deterministic)
         self.device = device.choose(self.config.device)
         self.source = self._source(progress)
@@ -82,13 +84,12 @@ class Evaluation:
         split = self._split(name)
         data = Data(self.about.task, {name: split}, self.about.prepare, self.fingerprint)
         self._check_shape(split)
-        dtype = torch.float64 if self.config.precision == "float64" else torch.float32
-        criterion = build_criterion_for(
-            self.config, self.about.task, self.device, self._class_weights(), split.loss_targets[:2]
-        )
-        workers = min(4, device.cores()) if self.config.data.workers is None else self.config.data.workers
+        dtype = device.dtype_of(self.config.precision, self.device)
+        examples, output = targets_on(split.loss_targets[:2], self.device), self.config.model.output
+        criterion = build_criterion(self.loss, self.about.task, output, self._class_weights(), examples, dtype)
+        workers = device.loader_workers(self.config.data.workers)
         loading = LoaderConfig(self.device, dtype, device.free_memory(self.device), self.config.data.resident, workers)
-        batches = evaluation_batches(self.config, data, name, loading)
+        batches = evaluation_batches(self.config.batch_size, data, name, loading)
         evaluation = evaluate_and_report(self._model, criterion, self.about.task, batches, signals)
         if not self.own and len(self.parts) == 1:
             name = ALL
@@ -120,27 +121,28 @@ class Evaluation:
     def _model(self) -> InferenceModel:
         return InferenceModel(self.opened, self.config.device, self.config.precision, compiled=self.config.compile)
 
-    def _check(self, typed: set[str]) -> None:
-        """Whether the parts that are followed may be; what a user typed is trusted, what a file says is not."""
-        opened, data = self.opened, self.config.data
-        problems = check(self.config, ["model"], trusted=opened.trusted)
-        problems += check(self.config, ["loss"], trusted=opened.trusted)
+    def _resolve(self, typed: set[str]) -> tuple[Target | None, Target]:
+        """Return the targets of the loss and of the data; what a user typed is trusted, what a file says is not."""
+        opened = self.opened
+        targets, problems = find_targets(self.config, ("model", "loss"), trusted=opened.trusted)
         trusted = opened.trusted or bool(typed & {"data", "data._target_"})
         if trusted and not opened.trusted:
             sys.path.append(os.getcwd())  # where a data set of the user's own is
-        problems += check(self.config, ["data"], trusted=trusted)
-        if problems:
-            raise UserError(*(advised(problem, opened.path) for problem in problems))
-        self._check_used(typed)
+        data_targets, data_problems = find_targets(self.config, ["data"], trusted=trusted)
+        if problems + data_problems:
+            raise UserError(*(advised(problem, opened.path) for problem in problems + data_problems))
+        data = data_targets.data
+        self._check_used(typed, data)
         cache = data.arguments.get("cache", "auto")
         if not trusted and "data.cache" not in typed and cache not in OWN_CACHE:
-            data.arguments["cache"] = "auto"  # no file may say where something is written
+            data = replace(data, arguments=data.arguments | {"cache": "auto"})  # no file says where to write
+        return targets.loss, data
 
-    def _check_used(self, typed: set[str]) -> None:
+    def _check_used(self, typed: set[str], target: Target) -> None:
         """What is typed and would change nothing is a mistake: another test than this one is what was asked for."""
         data = self.config.data
         problems: list[Problem] = []
-        takes = inspect.signature(resolve(str(data.target), "data")).parameters
+        takes = target.parameters
         for key in sorted(typed):
             if key == "data.root" and "root" not in takes:
                 more = "data=NAME, or data.path=FILE" if "path" in takes else "data=NAME"
@@ -163,7 +165,7 @@ class Evaluation:
         schema = None
         if isinstance(self.about.prepare, TablePrepare):
             schema = TableSchema(self.about.prepare.columns, None if data.relabel else self.about.classes)
-        return build_source(data, self.about.wanted, progress, schema)
+        return DataReader(data, self.data, self.about.wanted, progress=progress).source(schema)
 
     def _check_classes(self) -> None:
         known, where = self.about.classes, _where(self.config)
@@ -201,8 +203,8 @@ class Evaluation:
     def _own_data(self) -> Data:
         """Divided as in training."""
         config = self.config
-        seed = config.seed if config.data.seed is None else config.data.seed
-        data = split(config, lambda: self.source, seed)
+        seed = config.data_seed
+        data = split(config.data, lambda: self.source, seed)
         if config.debug.batches:
             data.truncate(config.debug.batches * config.batch_size, overfit=config.debug.overfit, seed=seed)
         return data
@@ -223,7 +225,8 @@ class Evaluation:
         asked = self.config.loss.weight is not None or self.config.data.balance == "loss"
         if asked and not self.own:
             raise UserError(f"{self.opened.path}: it is too old to hold the class weights of its loss.")
-        return loss_weights(self.config, self._own_data) if asked else None
+        config = self.config
+        return class_weights_of(config.loss, config.data.balance, self._own_data) if asked else None
 
     def _identity(self, split: Split) -> str:
         digest = blake2b(str(self.config.data.target).encode(), digest_size=16)

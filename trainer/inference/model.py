@@ -7,7 +7,6 @@ from torch import Tensor
 
 from trainer import device
 from trainer.components.model import place_model
-from trainer.errors import UserError
 from trainer.inference.checkpoint import LoadedCheckpoint
 from trainer.training.forward import forward
 
@@ -28,11 +27,7 @@ class InferenceModel:
         self, checkpoint: LoadedCheckpoint, device_name: str, precision: str, *, compiled: bool = False
     ) -> None:
         self.device, self.precision = device.choose(device_name), precision
-        dtype = torch.float64 if precision == "float64" else torch.float32
-        if self.device.type == "mps" and dtype == torch.float64:
-            raise UserError(
-                "the run was trained with precision=float64, which Apple GPUs do not have: use the device cpu."
-            )
+        dtype = device.dtype_of(precision, self.device)
         self.model = checkpoint.model()
         place_model(self.model, self.device, dtype)
         self._call = torch.compile(self.model) if compiled else self.model

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.components.assemble import evaluation_size
+from trainer.components.feed import evaluation_size
 from trainer.data import raw
 from trainer.data.batches import Batches
 from trainer.data.fetch import ResidentFetch
@@ -78,7 +78,7 @@ class Predictor:
     @property
     def batch_size(self) -> int:
         """Samples of a forward pass, as when the run was tested."""
-        return evaluation_size(self.config, self.prepare.output_shape)
+        return evaluation_size(self.config.batch_size, self.prepare.output_shape)
 
     def encoder(self) -> Encoder:
         """Rows to raw numbers.

@@ -58,7 +58,7 @@ def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: Sw
         shared = sweep.shared if sweep else None
         try:
             with StatusBar(signals.check) as progress:
-                components = assemble(job.config, trusted=trusted, saved=saved, shared=shared, progress=progress)
+                components = assemble(job.config, trusted=trusted, saved=saved, cache=shared, progress=progress)
         except Interrupted:
             return signals.exit_code
         if saved:

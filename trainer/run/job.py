@@ -42,9 +42,9 @@ def _deep_problems(job: Job) -> list[Problem]:
     if not (job.unusual or asks_device):
         return []
     from trainer import device
-    from trainer.components.targets import check
+    from trainer.components.targets import find_targets
 
-    problems = check(job.config, sorted(job.unusual))
+    _, problems = find_targets(job.config, sorted(job.unusual), trusted=True)  # the words are the user's own
     if asks_device:
         try:
             device.choose(job.config.device)

@@ -39,7 +39,7 @@ def measure(components: Components, limit: float = SECONDS) -> Cost:
     Mutates the run, which is of no use afterwards. A loss that is not finite does not end the measurement.
     """
     population = components.population
-    components.keep_features(("train", "valid"), lambda what, done, total: None)
+    components.cache_features(("train", "valid"), lambda what, done, total: None)
     population.train()
     steps = endless_steps(components)
     diverged_after: int | None = None

@@ -45,7 +45,7 @@ def header(job: Job, parts: Components, folder: Path) -> list[tuple[str, str]]:
         ("data", f"{job.choices.get('data', 'data')}: {sizes}; {kind}; {shape}"),
         *(("", note) for note in data.notes),
         ("model", f"{job.choices.get('model', '')}: {counts['total']:,} parameters, {counts['trainable']:,} trained"),
-        *([("", "features of the frozen part are computed once and kept")] if parts.kept else []),
+        *([("", "features of the frozen part are computed once and kept")] if parts.features else []),
         ("optimizer", _describe(job, "optim")),
     ]
     mixes = config.augment.mixup or config.augment.cutmix

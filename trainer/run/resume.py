@@ -103,9 +103,11 @@ def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
         and not _is_free(key)
     ]
     if "epochs" in changed:
-        from trainer.components.optimizer import schedule_depends_on_epochs  # imports torch
+        from trainer.components.schedule import depends_on_epochs  # imports torch
+        from trainer.components.targets import resolve_targets
 
-        if not schedule_depends_on_epochs(job.config):
+        targets = resolve_targets(job.config, ["schedule"], trusted=job.config.trust)
+        if not depends_on_epochs(targets.schedule):
             changed.remove("epochs")
     if changed:
         raise UserError(

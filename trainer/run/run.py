@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any
 
 from trainer.components import metadata
-from trainer.components.assemble import Components, evaluation_batches
-from trainer.components.loss import loss_weights, num_outputs
-from trainer.components.optimizer import schedule_depends_on_epochs
+from trainer.components.assemble import Components
+from trainer.components.feed import evaluation_batches
+from trainer.components.schedule import depends_on_epochs
 from trainer.config.compose import Job
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import Config
@@ -97,9 +97,10 @@ class Run:
 
     def checkpoint_metadata(self) -> dict[str, Any]:
         """Return what each checkpoint holds besides weights; plain values."""
-        data = self.components.data
-        outputs, weights = num_outputs(self.config, data.task), loss_weights(self.config, data)
-        return metadata.describe(self.config_text, data, self.components.wanted, outputs, weights)
+        built = self.components
+        return metadata.describe(
+            self.config_text, built.data, built.preprocessing, built.num_outputs, built.class_weights
+        )
 
     def saver(self) -> Saver:
         """Return the writer of the run's checkpoints."""
@@ -130,7 +131,7 @@ class Run:
         components, state = self.components, self.state
         try:
             with StatusBar(signals.check) as progress:
-                components.keep_features(("train", "valid"), progress)
+                components.cache_features(("train", "valid"), progress)
         except Interrupted:
             return Outcome("interrupted", "interrupted")
         if state.watch is not None:
@@ -207,7 +208,7 @@ class Run:
             return resume
         if self.resumed or self.in_sweep or self.config.debug.overfit or self.config.debug.profile:
             return None
-        if outcome.status == "completed" and not schedule_depends_on_epochs(self.config):
+        if outcome.status == "completed" and not depends_on_epochs(self.components.targets.schedule):
             return f"{resume} epochs={2 * self.config.epochs}"
         if outcome.status in ("completed", "early_stopped"):
             words = [word for word in self.job.overrides if not word.startswith(("seed=", "resume="))]
@@ -233,9 +234,11 @@ class Run:
         assert best is not None
         self.state.evaluated.load_state_dict(best.weights)
         with StatusBar(signals.check) as progress:
-            components.keep_features(("test",), progress)
+            components.cache_features(("test",), progress)
         data = components.data
-        batches = evaluation_batches(self.config, data, "test", components.loading, components.kept.get("test"))
+        batches = evaluation_batches(
+            self.config.batch_size, data, "test", components.loading, components.features.get("test")
+        )
         population = components.population
         population.eval()
         tested = evaluate_and_report(population.outputs, population.criterion, data.task, batches, signals)

@@ -20,8 +20,7 @@ from trainer.training.population import Population
 
 def data_key(config: Config) -> tuple[Any, ...]:
     """Return a key that is equal for jobs of a stack that train on the same samples in the same order."""
-    seed = config.seed if config.data.seed is None else config.data.seed
-    return seed, config.data.fold
+    return config.data_seed, config.data.fold
 
 
 class Builder:
@@ -51,7 +50,7 @@ class Builder:
             job.config,
             trusted=self.trusted,
             saved=saved,
-            shared=self.shared,
+            cache=self.shared,
             like=self.first.get(key),
             sharing=self.sharing,
         )

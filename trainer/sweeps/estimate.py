@@ -57,7 +57,7 @@ def _measured(job: Job, prepared: Plan, limit: float) -> Cost:
 def _measure(job: Job, device: str, shared: DataCache, limit: float) -> Cost:
     job.config.device = device
     try:
-        return measure(assemble(job.config, shared=shared), limit)
+        return measure(assemble(job.config, trusted=True, cache=shared), limit)
     except (UserError, RunFailed):
         raise
     except (Exception, SystemExit) as error:

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from trainer import device
-from trainer.components.assemble import assemble
-from trainer.components.optimizer import build_optimizer, build_schedule
-from trainer.components.targets import OUR_MODULES, check
+from trainer.components.assemble import Components, assemble
+from trainer.components.optimizer import build_optimizer
+from trainer.components.schedule import RunLength, build_schedule
+from trainer.components.targets import OUR_MODULES, find_targets, resolve_targets
 from trainer.config.compose import Job
 from trainer.config.keys import HalvingConfig, SweepConfig
 from trainer.config.overrides import leaves_of
@@ -151,7 +152,7 @@ def _own_problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[Pr
 def _problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[Problem]:
     problems: dict[Problem, None] = {}
     for job in jobs:
-        problems |= dict.fromkeys(check(job.config, GROUPS, trusted=trusted or job.config.trust))
+        problems |= dict.fromkeys(find_targets(job.config, GROUPS, trusted=trusted or job.config.trust)[1])
     if problems:
         return list(problems)
     kinds: dict[str, list[Job]] = {}
@@ -161,7 +162,7 @@ def _problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[Proble
         config = replace(alike[0].config, device="cpu", threads="1", compile=False)
         try:
             with StatusBar(lambda: None) as progress:
-                parts = assemble(config, trusted=trusted or config.trust, shared=prepared.shared, progress=progress)
+                parts = assemble(config, trusted=trusted or config.trust, cache=prepared.shared, progress=progress)
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
             continue
@@ -171,10 +172,20 @@ def _problems(jobs: Sequence[Job], prepared: Plan, trusted: bool) -> list[Proble
         others = {repr((job.config.optim, job.config.schedule)): job.config for job in alike[1:]}
         for other in others.values():
             try:
-                build_schedule(other, build_optimizer(other, parts.state.model, parts.device), steps)
+                _try_optimization(other, parts, steps, trusted=trusted or other.trust)
             except UserError as error:
                 problems |= dict.fromkeys(error.problems)
     return list(problems)
+
+
+def _try_optimization(config: Config, components: Components, steps: int, *, trusted: bool) -> None:
+    """Build the optimizer and the schedule of a configuration over the model of another one."""
+    targets = resolve_targets(config, ["optim", "schedule"], trusted=trusted)
+    frozen_too = config.unfreeze_at is not None
+    model, device = components.state.model, components.device
+    optimizer = build_optimizer(config.optim, targets.optim, model, device, frozen_too=frozen_too)
+    length = RunLength(config.epochs, steps, config.validate_every)
+    build_schedule(config.schedule, targets.schedule, optimizer, length, config.monitor)
 
 
 def _unvalidated(config: Config, steps: int, halving: HalvingConfig) -> list[Problem]:
