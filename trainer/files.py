@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and files of others read with care."""
+"""Atomic writes, and careful reads of files that anyone may have written."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = None) -> None:
-    """Replaces `path` as a whole or not at all, and only returns once it is on the disk.
+    """Replace a file as a whole or not at all; the new content is on the disk when this returns.
 
     Args:
-        keep: what stood at `path` is moved here, once the new file is complete.
+        keep: where the file's old content is moved once the new file is complete.
 
     Raises:
-        RunFailed: the disk is full or refuses; what stood at `path` still stands.
+        RunFailed: the disk is full or refuses; the old content is still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb", opener=_own) as file:
+        with open(temporary, "wb", opener=_no_follow) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -42,13 +42,13 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
 
 
 def remove_torn(folder: Path) -> None:
-    """Takes away what a process that was killed while it wrote to this folder has left; nobody else writes there."""
+    """Delete what a process left that was killed while it wrote to this folder, which nobody else writes to."""
     for torn in folder.glob(".*.tmp"):
         torn.unlink(missing_ok=True)
 
 
-def not_made(path: Path, error: OSError) -> UserError | RunFailed:
-    """What to raise where a file or folder cannot be made: with a full disk it is no matter of where."""
+def cannot_create(path: Path, error: OSError) -> UserError | RunFailed:
+    """Return the exception for a file or folder that cannot be created: RunFailed if the disk is full."""
     reason = error.strerror or str(error)
     if error.errno in FULL:
         return RunFailed(f"{path}: could not be written ({reason}).")
@@ -57,14 +57,14 @@ def not_made(path: Path, error: OSError) -> UserError | RunFailed:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[str]]:
-    """A new text file that takes the place of `path` once all is written; if it raises, what stood there still stands.
+    """Open a text file that replaces `path` at the end of the block; if the block raises, the old content stays.
 
     Raises:
         RunFailed: the disk is full or refuses.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", errors="replace", newline="", opener=_own) as file:
+        with open(temporary, "w", encoding="utf-8", errors="replace", newline="", opener=_no_follow) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -75,13 +75,13 @@ def replacing(path: Path) -> Iterator[IO[str]]:
         temporary.unlink(missing_ok=True)
 
 
-def _own(path: str, flags: int) -> int:
-    """Opens a file that is none of somebody's links to another place: the folder may have come from anywhere."""
+def _no_follow(path: str, flags: int) -> int:
+    """Open without following links: the folder may be untrusted."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a rename durable."""
+    """Flush a folder to the disk, which makes a rename in it durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -90,16 +90,16 @@ def sync_folder(folder: Path) -> None:
 
 
 def open_regular(path: Path, *, follow: bool = False) -> IO[bytes]:
-    """A file that anyone may have put there, opened for reading.
+    """Open a file for reading that anyone may have put there.
 
     Args:
-        follow: it may be a link.
+        follow: whether it may be a symbolic link.
 
     Raises:
-        UserError: it is no regular file, cannot be read, or is a link, which may lead anywhere.
+        UserError: it is no regular file, cannot be read, or is a link.
     """
     try:
-        # Not blocking: a named pipe would wait for ever for someone to write.
+        # Without O_NONBLOCK the call would wait for somebody to write to a named pipe.
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     except OSError as error:
         what = "a symbolic link, which is not followed here" if path.is_symlink() and not follow else error.strerror
@@ -111,7 +111,7 @@ def open_regular(path: Path, *, follow: bool = False) -> IO[bytes]:
 
 
 def read_limited(path: Path, limit: int) -> bytes:
-    """The content of a file that anyone may have put there.
+    """Return the content of a file that anyone may have put there.
 
     Raises:
         UserError: it is larger than `limit` bytes, no regular file, cannot be read, or is a link.
@@ -124,3 +124,20 @@ def read_limited(path: Path, limit: int) -> bytes:
             return file.read(limit)
         except OSError as error:
             raise UserError(Problem(str(path), f"cannot be read ({error.strerror})")) from error
+
+
+def read_text(path: Path, limit: int) -> str:
+    """Return the text of a file that anyone may have put there.
+
+    Raises:
+        UserError: it cannot be read (see `read_limited`) or is not UTF-8.
+    """
+    try:
+        return read_limited(path, limit).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(Problem(str(path), f"not UTF-8 text ({error.reason})")) from error
+
+
+def newer_format(version: int, newest: int) -> str:
+    """Return why a file of a later version of this program cannot be read."""
+    return f"its format {version} is newer than {newest}, the newest this version reads"

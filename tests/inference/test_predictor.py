@@ -19,7 +19,7 @@ import trainer
 from helpers.runs import REPOSITORY, own_test
 from helpers.words import photo_words, table_words
 from trainer.errors import UserError
-from trainer.records.find import find
+from trainer.records.find import checkpoint_file
 from trainer.training import checkpoint
 
 DIGITS = ("epochs=3",)
@@ -113,7 +113,7 @@ def test_a_regression_gives_values_in_its_own_unit(trained: Callable[..., Path])
     mean, std = model.task.mean, model.task.std
     assert torch.equal(model.predict(raw), outputs[:, 0].double() * std + mean)
     errors = model.predict(raw) - targets
-    report = find(run).parent.parent / "results.json"
+    report = checkpoint_file(run).parent.parent / "results.json"
     assert f'"rmse": {errors.square().mean().sqrt().item()}' in report.read_text()
     unit = load_diabetes(scaled=False)
     found = model.predict(unit.data)

@@ -16,12 +16,13 @@ from helpers.metrics import metrics_row
 from helpers.runs import REPOSITORY
 from trainer.config.stored import read_choices, read_config
 from trainer.errors import UserError
-from trainer.records import folder
+from trainer.records.find import run_to_resume
 from trainer.records.folder import RunFolder
 from trainer.records.metrics import read_metrics
 
 CREATE = """
 import sys, time
+from trainer.records.find import run_to_resume
 from trainer.records.folder import RunFolder
 print("ready", flush=True)
 sys.stdin.readline()
@@ -206,7 +207,7 @@ def test_resume_latest_is_the_newest_unfinished(status: str | None) -> None:
     wanted = stored_run("11-00-00-a", status, age=300)
     stored_run("12-00-00-a", "completed", age=200)
     stored_run("13-00-00-a", "early_stopped", age=100)
-    assert folder.find("latest") == wanted
+    assert run_to_resume("latest") == wanted
 
 
 def test_resume_latest_goes_on(train) -> None:
@@ -226,7 +227,7 @@ def test_resume_latest_takes_a_run_that_its_time_limit_cut_short(train) -> None:
 
 def test_a_checkpoint_names_its_run() -> None:
     path = stored_run("10-00-00-a", None, age=0)
-    assert folder.find(str(path / "checkpoints" / "last.pt")) == path
+    assert run_to_resume(str(path / "checkpoints" / "last.pt")) == path
 
 
 def test_the_chosen_options_come_back() -> None:
@@ -240,7 +241,7 @@ def test_the_chosen_options_come_back() -> None:
 
 def test_resume_latest_leaves_a_running_run_alone() -> None:
     older = stored_run("10-00-00-a", "interrupted", age=400)
-    running = folder.RunFolder(stored_run("11-00-00-a", None, age=300))
-    assert folder.find("latest") == older
+    running = RunFolder(stored_run("11-00-00-a", None, age=300))
+    assert run_to_resume("latest") == older
     running.close()
-    assert folder.find("latest") == running.path
+    assert run_to_resume("latest") == running.path

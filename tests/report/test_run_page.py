@@ -24,7 +24,7 @@ from helpers.runs import exit_code, trained
 from trainer import cli
 from trainer.errors import UserError
 from trainer.records import record
-from trainer.records.find import locate
+from trainer.records.find import run_folder
 from trainer.report import confusion, svg
 from trainer.report.run_page import html, write_page
 from trainer.run import details
@@ -323,9 +323,9 @@ def test_a_lone_checkpoint_has_no_page(digits: Path, words: list[str], capfd) ->
 
 
 def test_the_checkpoint_of_a_run_stands_for_it(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert locate(str(digits / "checkpoints" / "best.pt")) == digits
+    assert run_folder(str(digits / "checkpoints" / "best.pt")) == digits
     monkeypatch.chdir(digits / "checkpoints")
-    assert locate("best.pt") == digits
+    assert run_folder("best.pt") == digits
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["."], []])

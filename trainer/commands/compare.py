@@ -19,11 +19,11 @@ def command(runs: tuple[str, ...], out: str) -> int:
     Differences, in brackets, are to the first run; an asterisk marks the best of each figure.
     """
     from trainer.errors import UserError
-    from trainer.records.find import locate
+    from trainer.records.find import run_folder
     from trainer.records.record import read
     from trainer.report.compare_view import show
 
     if len(runs) < 2:
         raise UserError("compare: expected two runs or more.")
-    show([read(locate(run)) for run in runs], Path(out))
+    show([read(run_folder(run)) for run in runs], Path(out))
     return 0

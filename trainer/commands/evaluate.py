@@ -34,7 +34,7 @@ def command(
 
     leave_current_folder()
     from trainer.errors import UserError
-    from trainer.records.find import find
+    from trainer.records.find import checkpoint_file
 
     words = tuple(word for word in runs if "=" in word and not os.path.exists(word))
     names = [word for word in runs if word not in words]
@@ -43,7 +43,7 @@ def command(
     if ensemble and len(names) < 2:
         raise UserError("--ensemble: it takes two runs or more.")
     for name in names:
-        find(name)  # before seconds are spent on torch
+        checkpoint_file(name)  # before seconds are spent on torch
     from trainer.inference.evaluate import EvaluationRequest, WrittenEvaluation, evaluate_run, evaluate_together
     from trainer.report.console import StatusBar
     from trainer.report.evaluation import table, tell

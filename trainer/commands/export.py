@@ -34,9 +34,9 @@ def command(
     from trainer.config.catalog import leave_current_folder
 
     leave_current_folder()
-    from trainer.records.find import find
+    from trainer.records.find import checkpoint_file
 
-    find(run)  # before seconds are spent on torch
+    checkpoint_file(run)  # before seconds are spent on torch
     from trainer.inference.checkpoint import open_for_verb
     from trainer.inference.export import export
     from trainer.report.console import StatusBar

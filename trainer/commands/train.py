@@ -116,7 +116,7 @@ def _print_yaml(*stored: dict[str, Any]) -> int:
 
 def _sweep_folder(words: list[str]) -> Path | None:
     """Return the folder of the sweep that `resume=` names; None if it names none."""
-    from trainer.records.folder import find_sweep
+    from trainer.records.find import sweep_to_resume
 
     named = [word.partition("=")[2] for word in words if word.startswith("resume=")]
-    return find_sweep(named[0]) if named else None
+    return sweep_to_resume(named[0]) if named else None

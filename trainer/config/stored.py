@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from trainer.errors import Problem, UserError
+from trainer.files import read_text
 
 MAX_CONFIG_BYTES = 1_000_000
 LARGEST_BITS = 1024  # of a whole number: no float is larger
@@ -41,12 +42,7 @@ def read_config(path: Path, *, trusted: bool) -> dict[str, Any]:
         UserError: it is no such file, or it reads environment variables and is not trusted.
     """
     file = path / "config.yaml"
-    if file.stat().st_size > MAX_CONFIG_BYTES:
-        raise UserError(Problem(str(file), f"larger than {MAX_CONFIG_BYTES:,} bytes, which no configuration is"))
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(Problem(str(file), f"not readable: {error}")) from error
+    text = read_text(file, MAX_CONFIG_BYTES)
     tree = parse_config(text, file)
     if not trusted:
         refuse_interpolation(text, file)

@@ -22,7 +22,7 @@ from trainer.components.targets import Targets, find_targets
 from trainer.config.schema import Config
 from trainer.config.stored import TRUST
 from trainer.errors import Problem, UserError
-from trainer.records.find import find
+from trainer.records.find import checkpoint_file
 from trainer.training import checkpoint
 
 TRUST_FLAG = "If you trust it, add --trust."
@@ -132,7 +132,7 @@ def open_run(name: str | Path, *, trusted: bool = False) -> LoadedCheckpoint:
     Raises:
         UserError: there is none, or it cannot be used; one sentence each.
     """
-    path = find(name)
+    path = checkpoint_file(name)
     try:
         content = checkpoint.load(path)
     except checkpoint.CheckpointError as damage:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data.metrics import SplitReport
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 from trainer.files import write_atomically
 from trainer.records.schema import read_json
 
@@ -170,5 +170,6 @@ def read_evaluations(folder: Path) -> dict[str, EvaluationRecord]:
         and entry.stat(follow_symlinks=False).st_size
     }
     if len(paths) > MOST_EVALUATIONS:
-        raise UserError(f"{folder}: {len(paths):,} evaluations are more than the {MOST_EVALUATIONS:,} shown.")
+        reason = f"{len(paths):,} evaluations are more than the {MOST_EVALUATIONS:,} shown"
+        raise UserError(Problem(str(folder), reason))
     return {path.name: read_json(path, LARGEST_BYTES, EvaluationRecord) for _, path in sorted(paths.items())}

@@ -1,18 +1,67 @@
-"""What a user's RUN stands for, found without torch, so that a mistyped one is answered at once."""
+"""The run, sweep or checkpoint that a user names. Imports no torch, so that a mistyped name is answered at once."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from trainer.config.stored import read_config
 from trainer.errors import Problem, UserError, did_you_mean
-from trainer.records.folder import LEDGER, is_running
+from trainer.records.folder import LEDGER, OUTPUTS, is_running
+from trainer.records.results import read_results
 
 BEST = ("checkpoints/best.pt", "best.pt")  # in a run folder, or alone in any folder
-SHOWN = 6  # names in a sentence
+MAX_NAMES = 6  # in a sentence
 
 
-def find(name: str | Path) -> Path:
-    """The checkpoint file that a name stands for.
+def run_to_resume(name: str, outputs: Path = OUTPUTS) -> Path:
+    """Return the run folder of `resume=NAME`: a folder, a checkpoint in one, or `latest`, the newest unfinished one.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name == "latest":
+        for config in sorted(outputs.glob("[0-9]*/*/config.yaml"), key=lambda p: p.stat().st_mtime, reverse=True):
+            if _is_unfinished(config.parent) and not is_running(config.parent):
+                return config.parent
+        raise UserError(Problem("resume", f"there is no unfinished run in {outputs.resolve()}", given="latest"))
+    path = Path(name)
+    if path.suffix == ".pt":
+        path = path.parent.parent
+    if not (path / "config.yaml").is_file():
+        what = "it has no config.yaml" if path.is_dir() else "there is no such folder"
+        raise UserError(Problem("resume", f"expected a run folder, and {what}", given=name))
+    return path
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Return whether `resume=latest` may mean this run, which it does not if its files cannot be read."""
+    try:
+        results, stored = read_results(path), read_config(path, trusted=True)
+    except UserError:
+        return False
+    if results is None or results.status in ("interrupted", "paused", "failed"):
+        return True
+    if results.status != "completed":
+        return False
+    # A time limit ends a run before its epochs are done.
+    return stored.get("max_steps") is None and results.epochs < stored.get("epochs", 0)
+
+
+def sweep_to_resume(name: str, outputs: Path = OUTPUTS) -> Path | None:
+    """Return the sweep folder of `resume=NAME`; None if the name is that of a run.
+
+    The name is the folder, the ledger in it, or `latest` if the newest run or sweep is a sweep.
+    """
+    if name == "latest":
+        newest = max(outputs.glob("[0-9]*/*/"), key=lambda path: path.stat().st_mtime, default=None)
+        return newest if newest and (newest / LEDGER).is_file() else None
+    path = Path(name)
+    path = path.parent if path.name == LEDGER else path
+    return path if (path / LEDGER).is_file() else None
+
+
+def checkpoint_file(name: str | Path) -> Path:
+    """Return the checkpoint that a name stands for: the file itself, or the best one of a run folder.
 
     Raises:
         UserError: there is none, or it lies outside the folder that was named.
@@ -29,26 +78,35 @@ def find(name: str | Path) -> Path:
         if not file.is_file():
             continue
         if not file.resolve().is_relative_to(path.resolve()):
-            raise UserError(f"{file}: a link that leads out of the run folder, to {file.resolve()}. Name that file.")
+            reason = f"a link that leads out of the run folder, to {file.resolve()}"
+            raise UserError(Problem(str(file), reason, advice="Name that file."))
         return file
+    raise UserError(_without_checkpoint(name, path))
+
+
+def _without_checkpoint(name: str | Path, path: Path) -> Problem:
+    """Return why a folder has no checkpoint, and what to do."""
     if (path / LEDGER).is_file():
         jobs = sorted(p.parent.parent.name for p in path.glob("*/checkpoints/best.pt"))
-        raise UserError(f"{name}: a sweep, not a run; name one of its runs: {', '.join(jobs[:SHOWN]) or 'none yet'}.")
+        runs = ", ".join(jobs[:MAX_NAMES]) or "none yet"
+        return Problem(str(name), f"a sweep, not a run; name one of its runs: {runs}")
     if not (path / "config.yaml").is_file():
-        raise UserError(f"{name}: no run folder: there is no checkpoints/best.pt in it, and no best.pt.")
-    now = " It is running at this moment." if is_running(path) else f" Go on with it: train resume={name}"
-    raise UserError(f"{name}: this run has no checkpoints/best.pt yet: it was not validated so far.{now}")
+        return Problem(str(name), "no run folder: there is no checkpoints/best.pt in it, and no best.pt")
+    reason = "this run has no checkpoints/best.pt yet: it was not validated so far"
+    if is_running(path):
+        return Problem(str(name), reason, advice="It is running at this moment.")
+    return Problem(str(name), reason, advice="Go on with it", command=f"train resume={name}")
 
 
-def locate(name: str | Path) -> Path:
-    """The run's folder that a user names: itself, or a checkpoint in it.
+def run_folder(name: str | Path) -> Path:
+    """Return the run folder that a user names: itself, or by a checkpoint in it. The folder need not exist.
 
     Raises:
-        UserError: a checkpoint that lies in no run's folder.
+        UserError: a file that lies in no run folder.
     """
     path = Path(name).expanduser()
     if path.suffix == ".pt" and path.absolute().parent.name == "checkpoints":
         return path.absolute().parent.parent if path.parent == Path() else path.parent.parent
     if path.is_file():
-        raise UserError(f"{name}: no run folder but a file alone, and what there is to be shown lies in the folder.")
+        raise UserError(Problem(str(name), "a file alone; expected a run folder, which holds what is shown"))
     return path

@@ -1,43 +1,54 @@
-"""A run folder: never shared by two runs, locked while one runs, readable by people and programs."""
+"""Run folders: never shared by two runs, locked while one runs, readable by people and programs."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
-from trainer.config.stored import CHOICES, read_config
-from trainer.errors import RunFailed, UserError
-from trainer.files import not_made, open_regular, write_atomically
+from trainer.config.stored import CHOICES
+from trainer.errors import RunFailed
+from trainer.files import cannot_create, write_atomically
 from trainer.records import metrics as metrics_csv
+from trainer.records.lock import is_locked, lock
 from trainer.records.metrics import MetricsRow
-from trainer.records.results import read_results
 from trainer.records.table import Table
 
 OUTPUTS = Path("outputs")
 LEDGER = "sweep.jsonl"
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast where it is there
+LOCK = "run.lock"
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast if libyaml is there
 
 
 class RunFolder:
-    """An open run folder; closing it, or the end of the process however it comes, frees the lock."""
+    """An open run folder. Closing it, or the end of the process, frees its lock.
+
+    Raises:
+        UserError: another process is writing to the folder, or it cannot be written to.
+        RunFailed: the disk is full.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = locked(path / "run.lock", f"{path}: a run is writing to this folder at this moment.")
+        self._lock = lock(path / LOCK, "a run is writing to this folder at this moment")
         self._metrics: Table | None = None
 
     @classmethod
     def create(cls, name: str, outputs: Path = OUTPUTS) -> RunFolder:
-        """A new `<date>/<time>-<name>` below `outputs`, and `latest` pointing at it."""
+        """Create the folder `<date>/<time>-<name>` below `outputs`, and point `latest` at it.
+
+        Raises:
+            UserError: it cannot be created here.
+            RunFailed: the disk is full.
+        """
         return cls(new_folder(name, outputs))
 
     def close(self) -> None:
+        """Close the files and free the lock."""
         if self._metrics is not None:
             self._metrics.close()
         self._lock.close()
@@ -47,7 +58,7 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def write_config(self, tree: dict[str, Any], choices: dict[str, str]) -> str:
-        """Writes config.yaml, headed by the options that were chosen; returns its text."""
+        """Write config.yaml, with the chosen options in its first line; return its text."""
         text = CHOICES + " ".join(f"{group}={option}" for group, option in choices.items()) + "\n"
         text += yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
         write_atomically(self.path / "config.yaml", text.encode())
@@ -68,30 +79,11 @@ class RunFolder:
         self._metrics.add(row.to_dict())
 
 
-def locked(path: Path, taken: str) -> IO[str]:
-    """The file at `path`, held by this process alone until it is closed.
-
-    Raises:
-        UserError: `taken`, where another process holds it; or it cannot be made.
-        RunFailed: the disk is full.
-    """
-    try:
-        lock = open(path, "a", encoding="ascii")  # noqa: SIM115 held as long as the run
-    except OSError as error:
-        raise not_made(path, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise UserError(taken) from error
-    return lock
-
-
 def new_folder(name: str, outputs: Path) -> Path:
-    """Makes `<date>/<time>-<name>` below `outputs`, numbered where that is taken, and points `latest` at it.
+    """Create `<date>/<time>-<name>` below `outputs`, with a number if that exists, and point `latest` at it.
 
     Raises:
-        UserError: it cannot be made here.
+        UserError: it cannot be created here.
         RunFailed: the disk is full.
     """
     now = time.localtime()
@@ -102,13 +94,13 @@ def new_folder(name: str, outputs: Path) -> Path:
         for attempt in range(1, 10_000):
             path = day / (stem if attempt == 1 else f"{stem}-{attempt}")
             try:
-                path.mkdir()  # exclusive: of two runs that start in the same instant one comes second
+                path.mkdir()  # fails if another run started in the same second
             except FileExistsError:
                 continue
             _point(outputs / "latest", path)
             return path
     except OSError as error:
-        raise not_made(day.absolute(), error) from error
+        raise cannot_create(day.absolute(), error) from error
     raise RunFailed(f"{day / stem}: no free name in ten thousand.")
 
 
@@ -119,59 +111,6 @@ def _point(link: Path, target: Path) -> None:
     os.replace(temporary, link)
 
 
-def find(name: str, outputs: Path = OUTPUTS) -> Path:
-    """The run folder that `resume=` names: a folder, a checkpoint in one, or `latest`, the newest unfinished one.
-
-    Raises:
-        UserError: there is none.
-    """
-    if name == "latest":
-        for config in sorted(outputs.glob("[0-9]*/*/config.yaml"), key=lambda p: p.stat().st_mtime, reverse=True):
-            if _unfinished(config.parent) and not is_running(config.parent):
-                return config.parent
-        raise UserError(f"resume=latest: there is no unfinished run in {outputs.resolve()}.")
-    path = Path(name)
-    if path.suffix == ".pt":
-        path = path.parent.parent
-    if not (path / "config.yaml").is_file():
-        what = "it has no config.yaml" if path.is_dir() else "there is no such folder"
-        raise UserError(f"resume={name}: expected a run folder, and {what}.")
-    return path
-
-
-def find_sweep(name: str, outputs: Path = OUTPUTS) -> Path | None:
-    """The sweep's folder that `resume=` names: the folder, a file in it, or `latest` where the newest thing is one."""
-    if name == "latest":
-        newest = max(outputs.glob("[0-9]*/*/"), key=lambda path: path.stat().st_mtime, default=None)
-        return newest if newest and (newest / LEDGER).is_file() else None
-    path = Path(name)
-    path = path.parent if path.name == LEDGER else path
-    return path if (path / LEDGER).is_file() else None
-
-
 def is_running(path: Path) -> bool:
-    """Whether a process holds the folder's lock at this moment."""
-    try:
-        lock = open_regular(path / "run.lock")
-    except UserError:  # there is none, or none that a run has made
-        return False
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
-
-
-def _unfinished(path: Path) -> bool:
-    """Return whether `resume=latest` may mean this run; a folder that cannot be read is none."""
-    try:
-        results, stored = read_results(path), read_config(path, trusted=True)
-    except UserError:
-        return False
-    if results is None or results.status in ("interrupted", "paused", "failed"):
-        return True
-    if results.status != "completed":
-        return False
-    # A time limit ends a run before its epochs are done.
-    return stored.get("max_steps") is None and results.epochs < stored.get("epochs", 0)
+    """Return whether a process is writing to a run folder."""
+    return is_locked(path / LOCK)

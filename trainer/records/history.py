@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections import Counter
 from pathlib import Path
 
@@ -47,8 +45,6 @@ def _run(place: Path) -> Line:
 
 def _sweep(place: Path) -> Line:
     """Its jobs by state, and the best of them."""
-    if not stat.S_ISREG(os.lstat(place / LEDGER).st_mode):  # a pipe would be waited for, a link leads anywhere
-        raise UserError(f"{place / LEDGER}: no regular file.")
     _, entries, *_ = read_ledger(place / LEDGER)
     counts = Counter(entry.state for entry in entries)
     rows = read_rows(place, entries, {})

@@ -1,6 +1,6 @@
-"""sweep.jsonl: what became of each job of a sweep, a line per change, only ever added to.
+"""sweep.jsonl, the ledger of a sweep: a line for each change of a job's state, only ever appended to.
 
-The first line holds the sweep's own words; a job's first line holds its whole configuration, frozen at that moment.
+The first line holds the words of the sweep; a job's first line holds its whole configuration, fixed from then on.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from trainer.errors import RunFailed, UserError
-from trainer.files import not_made
-from trainer.records.folder import LEDGER, locked
+from trainer.errors import Problem, RunFailed, UserError
+from trainer.files import cannot_create, newer_format, read_limited
+from trainer.records.folder import LEDGER
+from trainer.records.lock import lock
 
 FORMAT = 1
 FINAL = ("done", "diverged", "pruned")  # never run again; `failed` and `interrupted` are
 STATES = ("pending", "running", "paused", "failed", "interrupted", *FINAL)
-LARGEST = 1 << 30  # bytes
+LARGEST_BYTES = 1 << 30
 
 
 @dataclass
@@ -30,13 +31,14 @@ class Entry:
     """A job of a sweep.
 
     Attributes:
-        number: counted from 0, in the order of the sweep.
+        number: position in the sweep, from 0.
+        id: identity of its configuration.
         name: of its folder.
-        varies: what sets it apart.
-        stored, choices, overrides: its configuration; see compose.Job.
+        varies: the groups and keys that set it apart from the other jobs, and their values.
+        stored, choices, overrides: its configuration; see `trainer.config.compose.Job`.
         state: one of STATES.
-        reason: why it is in this state, where there is something to say.
-        of: how many jobs there were when it was added.
+        reason: why it is in this state; may be empty.
+        of: number of jobs that the sweep had when it was added.
     """
 
     number: int
@@ -53,11 +55,16 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """An open ledger; locked against every other process until closed.
+    """An open ledger, locked against every other process until it is closed.
 
     Attributes:
-        lost: jobs whose lines a killed process did not come to write.
-        stacks: numbers of jobs that are trained in one pass; one alone where it was decided so.
+        words: the words of the command that started the sweep.
+        lost: number of jobs whose lines are missing because the process was killed while it wrote them.
+        stacks: numbers of the jobs that are trained in one pass; a list of one is a job that is trained alone.
+
+    Raises:
+        UserError: another process writes to it, or it cannot be created.
+        RunFailed: the disk is full.
     """
 
     folder: Path
@@ -67,23 +74,28 @@ class Ledger:
     stacks: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._lock = locked(self.folder / "sweep.lock", f"{self.folder}: this sweep is running at this moment.")
+        self._lock = lock(self.folder / "sweep.lock", "this sweep is running at this moment")
         try:
             self._file: IO[bytes] = open(self.folder / LEDGER, "ab")  # noqa: SIM115 held as long as the sweep
         except OSError as error:
             self._lock.close()
-            raise not_made(self.folder / LEDGER, error) from error
+            raise cannot_create(self.folder / LEDGER, error) from error
 
     @classmethod
     def create(cls, folder: Path, words: list[str]) -> Ledger:
-        """A new one, in a folder that is there."""
+        """Create a ledger in an existing folder.
+
+        Raises:
+            UserError: another process writes to it, or it cannot be created.
+            RunFailed: the disk is full.
+        """
         ledger = cls(folder, words)
         ledger._write({"sweep": FORMAT, "words": words})
         return ledger
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
-        """An existing one, a torn last line cut off.
+        """Open an existing ledger and cut off a last line that is not whole.
 
         Raises:
             UserError: it is no ledger, or another process writes to it.
@@ -96,18 +108,18 @@ class Ledger:
             raise
         return ledger
 
-    @property
-    def files(self) -> list[IO[Any]]:
-        """What a forked process must close: it would hold the lock for as long as it lives."""
-        return [self._file, self._lock]
-
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # what could not be written was told when it was tried
+        """Close the files and free the lock."""
+        with contextlib.suppress(OSError):  # reported when it could not be written
             self._file.close()
         self._lock.close()
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """New jobs, pending; each line says how many there are to be."""
+        """Add pending jobs; sets how many there are in each of them.
+
+        Raises:
+            RunFailed: the disk is full or refuses.
+        """
         new = list(entries)
         self.entries += new
         lines = []
@@ -117,12 +129,20 @@ class Ledger:
         self._write(*lines)
 
     def change(self, entry: Entry, state: str, reason: str = "", **more: Any) -> None:
-        """`entry` is now in `state`."""
+        """Set the state of a job; `more` is written beside it for readers of the file.
+
+        Raises:
+            RunFailed: the disk is full or refuses.
+        """
         entry.state, entry.reason = state, reason
         self._write({"job": entry.number, "state": state, **({"reason": reason} if reason else {}), **more})
 
     def stack(self, stacks: Sequence[list[int]], reasons: Sequence[str]) -> None:
-        """Notes which jobs are trained in one pass, and why; nothing where there is nothing to note."""
+        """Record which jobs are trained in one pass, and the reasons.
+
+        Raises:
+            RunFailed: the disk is full or refuses.
+        """
         if stacks or reasons:
             self.stacks += stacks
             self._write({"stacks": list(stacks), "why": list(reasons)})
@@ -147,17 +167,15 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> tuple[list[str], list[Entry], list[list[int]], int]:
-    """The sweep's words, its jobs, its stacks, and the bytes up to the end of the last whole line.
+    """Return the words of a sweep, its jobs, its stacks, and the number of bytes up to the end of the last whole line.
 
     Raises:
         UserError: it is no ledger.
     """
-    if path.stat().st_size > LARGEST:
-        raise UserError(f"{path}: larger than {LARGEST:,} bytes, which no ledger is.")
-    content = path.read_bytes()
+    content = read_limited(path, LARGEST_BYTES)
     whole = content[: content.rfind(b"\n") + 1]
     if not whole:
-        raise UserError(f"{path}: it is empty; start the sweep anew.")
+        raise UserError(Problem(str(path), "it is empty; start the sweep anew"))
     words: list[str] = []
     entries: list[Entry] = []
     stacks: list[list[int]] = []
@@ -177,12 +195,12 @@ def read_ledger(path: Path) -> tuple[list[str], list[Entry], list[list[int]], in
                     raise ValueError(f"state {line['state']}")
                 entry.state, entry.reason = line["state"], str(line.get("reason", ""))
         except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-            raise UserError(f"{path}, line {number}: not readable ({error}).") from error
+            raise UserError(Problem(f"{path}, line {number}", f"not readable ({error})")) from error
     return words, entries, stacks, len(whole)
 
 
 def _entry(line: dict[str, Any], number: int) -> Entry:
-    """A job's first line; its name may lead nowhere but into the sweep's folder."""
+    """Return the job of its first line; its name must lead into the sweep's folder."""
     if line["job"] != number or not re.fullmatch(r"\d[\w.,=-]*", line["name"]):
         raise ValueError(f"job {line['job']}, name {line['name']}")
     for name, kind in _KINDS.items():
@@ -202,4 +220,4 @@ def _check_format(line: dict[str, Any], path: Path) -> None:
     if not isinstance(line, dict) or not isinstance(line.get("sweep"), int):
         raise ValueError("expected the sweep's own line, with its format")
     if line["sweep"] > FORMAT:
-        raise UserError(f"{path}: its format {line['sweep']} is newer than {FORMAT}, the newest this version reads.")
+        raise UserError(Problem(str(path), newer_format(line["sweep"], FORMAT)))

@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import UserError
-from trainer.records.schema import LARGEST_NUMBER, SchemaError, convert, read_text
+from trainer.errors import Problem, UserError
+from trainer.files import read_text
+from trainer.records.schema import LARGEST_NUMBER, SchemaError, convert
 
 FILE = "metrics.csv"
 LARGEST_BYTES = 100_000_000
@@ -105,7 +106,7 @@ def read_metrics(path: Path) -> list[MetricsRow]:
         _check_header(header)
         return [_row(header, cells) for cells in reader]
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{path}: not readable ({error}).") from error
+        raise UserError(Problem(str(path), f"not readable ({error})")) from error
 
 
 def _check_header(header: list[str]) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.overrides import value_at
-from trainer.config.stored import MAX_CONFIG_BYTES, read_choices, read_config
-from trainer.errors import UserError, show
+from trainer.config.stored import MAX_CONFIG_BYTES, parse_config, read_choices
+from trainer.errors import Problem, UserError, show
+from trainer.files import read_text
 from trainer.records import metrics
 from trainer.records.details import Details, EvaluationRecord, read_details, read_evaluations
 from trainer.records.folder import is_running
 from trainer.records.metrics import MetricsRow, read_metrics
 from trainer.records.results import Results, read_results
-from trainer.records.schema import read_text
 
 MAX_DEPTH = 4  # folders between the one that is named and a run in it
 
@@ -78,11 +78,12 @@ def read(path: Path) -> Record:
     """
     if not (path / "config.yaml").exists():
         what = "it has no config.yaml" if path.is_dir() else "there is no such folder"
-        raise UserError(f"{path}: expected a run folder, and {what}.")
+        raise UserError(Problem(str(path), f"expected a run folder, and {what}"))
+    text = read_text(path / "config.yaml", MAX_CONFIG_BYTES)
     return Record(
         path,
-        read_text(path / "config.yaml", MAX_CONFIG_BYTES),
-        read_config(path, trusted=True),  # only shown: an interpolation in it is never resolved
+        text,
+        parse_config(text, path / "config.yaml"),
         read_choices(path),
         read_results(path),
         read_metrics(path / metrics.FILE) if (path / metrics.FILE).exists() else [],
@@ -113,7 +114,8 @@ def runs_below(place: Path) -> Iterator[Path]:
         try:
             inner = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())
         except OSError as error:
-            raise UserError(f"{folder}: this folder cannot be read ({error.strerror}).") from error
+            reason = f"this folder cannot be read ({error.strerror})"
+            raise UserError(Problem(str(folder), reason)) from error
         for entry in inner:
             if (entry / "config.yaml").exists():
                 yield entry

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data.metrics import SplitReport, headline
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 from trainer.files import write_atomically
 from trainer.records.schema import read_json
 
@@ -115,7 +115,8 @@ def read_results(folder: Path) -> Results | None:
     results = read_json(path, LARGEST_BYTES, Results)
     test = results.test
     if test and not _is_square(test.confusion_matrix, len(test.per_class)):
-        raise UserError(f"{path}: not as this program writes it: test.confusion_matrix does not fit test.per_class.")
+        reason = "not as this program writes it: test.confusion_matrix does not fit test.per_class"
+        raise UserError(Problem(str(path), reason))
     return results
 
 

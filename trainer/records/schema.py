@@ -11,8 +11,8 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainer.errors import UserError, printable
-from trainer.files import read_limited
+from trainer.errors import Problem, UserError, printable
+from trainer.files import read_text
 
 LARGEST_NUMBER = 1e300  # sums of two must be finite too
 
@@ -36,23 +36,12 @@ def read_json(path: Path, limit: int, kind: type[Value]) -> Value:
     try:
         content = json.loads(text, parse_constant=lambda word: None)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON ({str(error) or type(error).__name__}).") from error
+        reason = f"not readable as JSON ({str(error) or type(error).__name__})"
+        raise UserError(Problem(str(path), reason)) from error
     try:
         return convert(content, kind)
     except SchemaError as error:
-        raise UserError(f"{path}: not as this program writes it: {error}.") from error
-
-
-def read_text(path: Path, limit: int) -> str:
-    """Return the text of a file.
-
-    Raises:
-        UserError: the file cannot be read, is larger than `limit` bytes, or is not UTF-8.
-    """
-    try:
-        return read_limited(path, limit).decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text.") from error
+        raise UserError(Problem(str(path), f"not as this program writes it: {error}")) from error
 
 
 def convert(value: Any, hint: Any, where: str = "") -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trainer.errors import UserError, print_problems, printable
-from trainer.records.find import locate
+from trainer.records.find import run_folder
 from trainer.records.record import Record, read, runs_below
 from trainer.report.run_page import write_page
 
@@ -18,7 +18,7 @@ def write_pages(places: Iterable[str]) -> int:
     """
     runs = []
     for place in places:
-        path = locate(place)
+        path = run_folder(place)
         if not path.is_dir():
             raise UserError(f"{place}: there is no such folder.")
         found = list(runs_below(path))

@@ -12,7 +12,8 @@ from trainer.config.compose import Composer, Job, finish
 from trainer.config.overrides import leaves_of, set_value
 from trainer.config.stored import read_choices, read_config
 from trainer.errors import Problem, UserError, show
-from trainer.records import folder
+from trainer.records.find import run_to_resume
+from trainer.records.folder import LEDGER
 from trainer.records.ledger import FINAL, read_ledger
 from trainer.records.results import read_results
 
@@ -32,7 +33,7 @@ def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -
     if "resume" not in given:
         raise UserError(*problems)
     try:
-        path = folder.find(str(given["resume"].value()))
+        path = run_to_resume(str(given["resume"].value()))
     except UserError as error:
         raise UserError(*error.problems, *problems) from error
     _refuse_stacked(path)
@@ -73,7 +74,7 @@ def _refuse_stacked(path: Path) -> None:
     sweep = path.resolve().parent
     if not any(sweep.glob("stack-*/*.pt")):
         return
-    _, entries, stacks, _ = read_ledger(sweep / folder.LEDGER)
+    _, entries, stacks, _ = read_ledger(sweep / LEDGER)
     stacked = {number for stack in stacks if len(stack) > 1 for number in stack}
     if any(e.name == path.resolve().name and e.number in stacked and e.state not in FINAL for e in entries):
         raise UserError(

@@ -92,7 +92,7 @@ class Sweep:
         return 0 if not self.untested and all(entry.state in ("done", "pruned") for entry in self.ledger.entries) else 1
 
     def _train(self, prepared: Plan, signals: Signals) -> None:
-        workers = Workers(prepared.devices, self.command, prepared.shared, self.ledger.files)
+        workers = Workers(prepared.devices, self.command, prepared.shared)
         going = True
 
         def train(entries: Sequence[Entry], pause_at: int | None) -> bool:
@@ -237,7 +237,7 @@ class Sweep:
                 print_problems([f"job {end.task.number}: its test failed: {reason}"])
             return True
 
-        workers = Workers(prepared.devices, self.command, prepared.shared, self.ledger.files)
+        workers = Workers(prepared.devices, self.command, prepared.shared)
         tasks = [self._task(entry, test=True) for entry in best]
         workers.run(tasks, signals, lambda task: None, ended, lambda tasks: None)
 

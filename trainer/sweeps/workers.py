@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import IO, Any
 
 from trainer.config.compose import Job
 from trainer.data.loader import DataCache
@@ -83,15 +82,11 @@ class Workers:
     Args:
         devices: one for each worker.
         command: what the user typed, for results.json.
-        private: files of the sweep's, which a forked worker closes.
     """
 
-    def __init__(
-        self, devices: Sequence[str], command: list[str], shared: DataCache, private: Sequence[IO[Any]] = ()
-    ) -> None:
+    def __init__(self, devices: Sequence[str], command: list[str], shared: DataCache) -> None:
         self.devices, self.command, self.shared = list(devices), command, shared
         self.context = context_for(devices)
-        self.private = private if self.context.get_start_method() == "fork" else ()
         self.running: dict[BaseProcess, tuple[Task, str]] = {}
         if self.context.get_start_method() == "fork":
             versions()  # found once, not by each job
@@ -156,19 +151,15 @@ class Workers:
                 raise RunFailed(f"{place}: could not be made ({error.strerror}).") from error
         parent = os.getpid() if self.context.get_start_method() == "fork" else None
         process = self.context.Process(  # type: ignore[attr-defined]
-            target=_work, args=(task, device, self.command, self.shared, self.private, parent)
+            target=_work, args=(task, device, self.command, self.shared, parent)
         )
         process.start()
         self.running[process] = (task, device)
 
 
-def _work(
-    task: Task, device: str, command: list[str], shared: DataCache, private: Sequence[IO[Any]], parent: int | None
-) -> None:
+def _work(task: Task, device: str, command: list[str], shared: DataCache, parent: int | None) -> None:
     """The life of a worker process."""
     started = time.perf_counter()
-    for file in private:
-        file.close()
     os.setpgid(0, 0)  # Ctrl-C is for the sweep, which then tells its workers
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from trainer.data.tasks import Classification
-from trainer.errors import UserError
-from trainer.files import write_atomically
+from trainer.errors import Problem, UserError
+from trainer.files import newer_format, write_atomically
 from trainer.records.details import Bin, Reliability
 
 FILE = "calibration.json"
@@ -136,7 +136,7 @@ def read(folder: Path, weights: str) -> Calibration:
         if type(known) is not int or type(value) not in (int, float):
             raise ValueError("not numbers")
         if known > FORMAT:
-            raise UserError(f"{path}: its format {known} is newer than {FORMAT}, the newest this version reads.")
+            raise UserError(Problem(str(path), newer_format(known, FORMAT)))
         if not (math.isfinite(value) and LOWEST <= value <= HIGHEST):
             raise UserError(f"{path}: a temperature of {value}; expected {LOWEST:g} to {HIGHEST:g}. {advice}")
         found = Calibration(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainer.errors import RunFailed
-from trainer.files import write_atomically
+from trainer.files import newer_format, write_atomically
 from trainer.training.state import Best, RunState
 
 FORMAT = 1
@@ -196,7 +196,7 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content["format"], int):
         raise CheckpointError("its format is no number")
     if content["format"] > FORMAT:
-        raise CheckpointError(f"its format {content['format']} is newer than {FORMAT}, the newest this version reads")
+        raise CheckpointError(newer_format(content["format"], FORMAT))
     return content
 
 

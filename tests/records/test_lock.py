@@ -1,0 +1,81 @@
+"""Locks of folders: refused at once to a second process, freed by the end of the first, whatever it forked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.runs import REPOSITORY
+from trainer.errors import UserError
+from trainer.records.lock import is_locked, lock
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from trainer.records.lock import lock
+held = lock(Path("a.lock"), "taken")
+if os.fork() == 0:
+    time.sleep(60)
+print("ready", os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_lock_is_refused_until_the_first_is_closed() -> None:
+    path = Path("a.lock")
+    assert not is_locked(path)
+    held = lock(path, "taken")
+    assert is_locked(path)
+    with pytest.raises(UserError, match=r"^\.: taken\.$"):
+        lock(path, "taken")
+    held.close()
+    assert not is_locked(path)
+
+
+def test_a_killed_process_frees_its_lock_although_a_process_that_it_forked_lives_on() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"ready {process.pid}\n"
+        assert is_locked(Path("a.lock"))
+        process.kill()
+        process.wait()
+        assert not is_locked(Path("a.lock"))
+        os.killpg(process.pid, 0)  # the forked process is there
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_links_and_pipes_are_neither_followed_nor_waited_for() -> None:
+    Path("secret").write_text("x")
+    Path("link.lock").symlink_to("secret")
+    os.mkfifo("pipe.lock")
+    for name in ("link.lock", "pipe.lock"):
+        with pytest.raises(UserError, match="cannot be written"):
+            lock(Path(name), "taken")
+        assert not is_locked(Path(name))
+
+
+def test_a_lock_in_a_folder_of_somebody_else_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = lock(Path("a.lock"), "taken")
+    real = os.open
+
+    def read_only(path: str, flags: int, *args: int, **others: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, *args, **others)
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert is_locked(Path("a.lock"))
+    held.close()
