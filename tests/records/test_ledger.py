@@ -136,7 +136,7 @@ def test_the_states_are_known_and_the_format_is_not_newer(finished: Path) -> Non
 def test_a_ledger_too_large_to_be_one_is_not_read(finished: Path) -> None:
     with open(finished / "sweep.jsonl", "r+b") as file:
         file.truncate((1 << 30) + 1)  # of zeros that take no room
-    with pytest.raises(UserError, match="larger than"):
+    with pytest.raises(UserError, match="bytes are more than the"):
         Ledger.open(finished)
 
 
