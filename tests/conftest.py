@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from trainer.commands.train import run_train
-
 # Threads that wait must not keep the cores from the tests beside them; read once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -19,9 +17,10 @@ import pytest
 import torch
 
 from helpers.datasets import write_photos, write_table
-from helpers.runs import REAL_DATA, REPOSITORY, CompletedCommand, exit_code
+from helpers.fork_server import ForkServer
+from helpers.processes import run_python
+from helpers.runs import REAL_DATA, CompletedCommand, exit_code, run_folders, train_in
 from helpers.words import calibrated_words
-from trainer import cli
 from trainer.config.compose import Composer, Job
 
 
@@ -43,59 +42,38 @@ def _empty_folder(
 
 @pytest.fixture
 def train(capfd: pytest.CaptureFixture[str]) -> Callable[..., CompletedCommand]:
-    """Runs `train` in this process; without pictures unless asked for."""
+    """Run `train` in this process; without pictures unless they are asked for."""
 
     def run(*words: str) -> CompletedCommand:
-        before = set(Path("outputs").glob("*/*"))
-        resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
-        words = words if any(word.startswith(("plots=", "resume=")) for word in words) else (*words, "plots=false")
-        code = exit_code(run_train, list(words))
+        before = run_folders()
+        resumed = [Path(word.partition("=")[2]) for word in words if word.startswith("resume=")]
+        plots = () if any(word.startswith(("plots=", "resume=")) for word in words) else ("plots=false",)
+        code = exit_code("train", *words, *plots)
         out, err = capfd.readouterr()
-        new = sorted(set(Path("outputs").glob("*/*")) - before)
-        folder = (
-            new[0].resolve() if new else Path(resumed[0]).resolve() if resumed and Path(resumed[0]).exists() else None
-        )
-        return CompletedCommand(code, out, err, folder)
+        folders = [*sorted(run_folders() - before), *(path for path in resumed if path.exists())]
+        return CompletedCommand(code, out, err, folders[0].resolve() if folders else None)
 
     return run
 
 
 @pytest.fixture
 def train_process() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `python -m trainer` in a process of its own."""
-
-    def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **options.pop("env", {})}
-        return subprocess.run(
-            [sys.executable, "-m", "trainer", *words],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=environment,
-            **options,
-        )
-
-    return run
+    """Run `python -m trainer` in a process of its own."""
+    return lambda *words, **options: run_python("-m", "trainer", *words, **options)
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Any]:
-    """Starts commands in processes of their own that need not import torch again; see helpers/sweeps.py."""
-    from helpers.sweeps import Server
-
-    server = Server()
+def server() -> Iterator[ForkServer]:
+    """Start commands in processes of their own that need not import torch again."""
+    server = ForkServer()
     yield server
     server.close()
 
 
 @pytest.fixture
-def sweep(server: Any) -> Callable[..., CompletedCommand]:
-    """Runs a command, most often a sweep, in a process of its own."""
-
-    def run(*words: str, **environment: str) -> CompletedCommand:
-        return server.start(*words, **environment).end()
-
-    return run
+def sweep(server: ForkServer) -> Callable[..., CompletedCommand]:
+    """Run a command, most often a sweep, in a process of its own."""
+    return lambda *words, **environment: server.start(*words, **environment).end()
 
 
 @pytest.fixture
@@ -122,14 +100,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
     def run(*words: str) -> Path:
         if words not in folders:
-            place, before = tmp_path_factory.mktemp("trained"), os.getcwd()
-            os.chdir(place)
             torch.set_num_threads(1)
-            try:
-                assert exit_code(run_train, [*words, "threads=1", "plots=false"]) == 0
-            finally:
-                os.chdir(before)
-            folders[words] = next((place / "outputs").glob("[0-9]*/*")).resolve()
+            folders[words] = train_in(tmp_path_factory.mktemp("trained"), *words, "plots=false")
         return folders[words]
 
     return run
@@ -164,7 +136,7 @@ def verb(capfd: pytest.CaptureFixture[str]) -> Callable[..., CompletedCommand]:
 
     def run(*words: Any) -> CompletedCommand:
         capfd.readouterr()
-        code = exit_code(cli.run_trainer, list(map(str, words)), "trainer")
+        code = exit_code("trainer", *words)
         out, err = capfd.readouterr()
         return CompletedCommand(code, out, err, None)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from helpers.datasets import images
+from helpers.datasets import CLASSES, write_images
 from helpers.runs import REPOSITORY
 from trainer.data import sources
 from trainer.models.vision import natural_size, torchvision_model
@@ -141,7 +141,7 @@ def test_a_table_trains(name: str, train) -> None:
 def test_a_model_trains_on_colour_photos(name: str, train) -> None:
     if name == "timm":
         pytest.importorskip("timm")
-    images(Path("photos"), {"": {f"class{label}": 20 for label in range(3)}}, size=32)
+    write_images(Path("photos"), dict.fromkeys(CLASSES, 20), size=32)
     done = train("data=image_folder", "data.root=photos", f"model={name}", *SMALL.get(name, []), *STEPS)
     assert done.code == 0, done.err
     assert done.results["steps"] == 2
@@ -194,7 +194,7 @@ def test_mnist_trains(name: str, classes: int, train, mnist_root: str) -> None:
 def test_an_experiment_trains(name: str, train, mnist_root: str) -> None:
     words = [f"data.root={mnist_root}"]
     if "cifar" in name:  # whose files cannot be had here: photos of the same size stand in
-        images(Path("photos"), {"": {f"class{label}": 20 for label in range(3)}}, size=32)
+        write_images(Path("photos"), dict.fromkeys(CLASSES, 20), size=32)
         words = ["data=image_folder", "data.root=photos"]
     if name == "water_potability":
         write_water(Path("water.csv"))

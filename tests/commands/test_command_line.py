@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from helpers.runs import REPOSITORY, exit_code
+from helpers.processes import HEAVY, run_without
+from helpers.runs import REPOSITORY
 from trainer import __version__, cli
 from trainer.config import schema
 
@@ -19,14 +20,9 @@ QUICK = ["model=ann", "debug=fast"]
 
 @pytest.mark.parametrize("words", [["predict", "nowhere", "x"], ["evaluate", "x"], ["export", "x", "--format", "onnx"]])
 def test_a_mistyped_run_is_answered_without_torch(words: list[str]) -> None:
-    code = (
-        "import sys; from trainer import cli\n"
-        f"with cli.ExitCode() as code: code.value = cli.run_trainer({words!r})\n"
-        "assert 'torch' not in sys.modules; sys.exit(code.value)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True)
-    assert done.returncode == 2, done.stderr.decode()
-    assert b"there is no such run: expected a run folder or a checkpoint file." in done.stderr
+    done = run_without(HEAVY, *words)
+    assert done.returncode == 2, done.stderr
+    assert "there is no such run: expected a run folder or a checkpoint file." in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -45,16 +41,15 @@ def test_a_mistyped_run_is_answered_without_torch(words: list[str]) -> None:
         ("trainer nothing mod", []),
     ],
 )
-def test_the_shell_completes_verbs(words: str, found: list[str], monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+def test_the_shell_completes_verbs(words: str, found: list[str], monkeypatch: pytest.MonkeyPatch, verb) -> None:
     for name, value in (
         ("COMP_WORDS", words),
         ("COMP_CWORD", str(words.count(" "))),
         ("_TRAINER_COMPLETE", "bash_complete"),
     ):
         monkeypatch.setenv(name, value)
-    code = exit_code(cli.run_trainer, [], "trainer")
-    out, err = capfd.readouterr()
-    assert (code, out.split(), err) == (0, found, "")
+    done = verb()
+    assert (done.code, done.out.split(), done.err) == (0, found, "")
 
 
 def test_python_m_trainer_trains_and_prints_plain_lines(train_process) -> None:
@@ -167,9 +162,8 @@ def test_exit_codes(train) -> None:
 
 
 def test_our_own_mistakes_show_a_traceback() -> None:
-
-    with pytest.raises(ZeroDivisionError):
-        exit_code(lambda words: 1 // 0, [])
+    with pytest.raises(ZeroDivisionError), cli.ExitCode("train"):
+        1 // 0  # noqa: B018
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

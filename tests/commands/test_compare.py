@@ -6,16 +6,14 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from PIL import Image
 
-from helpers.runs import REPOSITORY, exit_code, trained
-from trainer import cli
+from helpers.processes import run_without
+from helpers.runs import train_in
 from trainer.config import catalog
 from trainer.config.catalog import shipped_conf
 from trainer.errors import UserError, printable
@@ -27,14 +25,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
     words = ("data=iris", "model=mlp", "plots=false", "epochs=2")
     return [
-        trained(folder, *words),
-        trained(folder, *words, "optim=sgd", "optim.lr=0.05", "model.hidden=[8]", "device=cpu"),
-        trained(folder, *words, "seed=3"),
+        train_in(folder, *words),
+        train_in(folder, *words, "optim=sgd", "optim.lr=0.05", "model.hidden=[8]", "device=cpu"),
+        train_in(folder, *words, "seed=3"),
     ]
-
-
-def call(*words: str) -> int:
-    return exit_code(cli.run_trainer, list(words))
 
 
 def test_only_what_was_changed_is_told(runs: list[Path]) -> None:
@@ -66,9 +60,10 @@ def test_differences_are_those_of_the_results(runs: list[Path]) -> None:
     assert "test threshold" not in rows
 
 
-def test_tables_and_picture(runs: list[Path], capfd) -> None:
-    assert call("compare", *map(str, runs), "--out", "three.png") == 0
-    out = capfd.readouterr().out
+def test_tables_and_picture(runs: list[Path], verb) -> None:
+    done = verb("compare", *map(str, runs), "--out", "three.png")
+    assert done.code == 0
+    out = done.out
     assert re.search(r"^optim +adamw +sgd +adamw$", out, re.MULTILINE)
     assert re.search(r"^test accuracy +\d\.\d{4}", out, re.MULTILINE)
     assert "split their data differently" in out
@@ -97,15 +92,16 @@ def test_runs_of_different_data_are_told_apart(runs: list[Path], tmp_path: Path)
         ([], "Missing argument"),
     ],
 )
-def test_wrong_usage_is_one_sentence(words: list[str], sentence: str, runs: list[Path], capfd) -> None:
-    assert call("compare", *(word.format(*runs) for word in words)) == 2
-    err = capfd.readouterr().err
+def test_wrong_usage_is_one_sentence(words: list[str], sentence: str, runs: list[Path], verb) -> None:
+    done = verb("compare", *(word.format(*runs) for word in words))
+    assert done.code == 2
+    err = done.err
     assert sentence in err
     assert err.count("\n") == 1
 
 
 def test_a_hostile_run_can_neither_run_nor_read_nor_steer(
-    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb
 ) -> None:
     monkeypatch.setenv("A_SECRET", "swordfish")
     evil = Path(shutil.copytree(runs[0], tmp_path / "evil"))
@@ -119,15 +115,17 @@ def test_a_hostile_run_can_neither_run_nor_read_nor_steer(
     results = json.loads((evil / "results.json").read_text())
     results["test"]["\x1b[2J"] = 1.0
     (evil / "results.json").write_text(json.dumps(results | {"status": "\x1b[31m"}))
-    assert call("compare", str(runs[0]), str(evil)) == 0
-    out, err = capfd.readouterr()
+    done = verb("compare", str(runs[0]), str(evil))
+    assert done.code == 0
+    out, err = done.out, done.err
     assert "\x1b" not in out + err
     assert "swordfish" not in out + err
     assert "${oc.env:A_SECRET}" in out
     assert not Path("canary").exists()
     (evil / "config.yaml").write_text("a: &a [1]\nb: [*a]\n")
-    assert call("compare", str(runs[0]), str(evil)) == 2
-    assert "aliases" in capfd.readouterr().err
+    done = verb("compare", str(runs[0]), str(evil))
+    assert done.code == 2
+    assert "aliases" in done.err
 
 
 # ---------------------------------------------------------------------------------------------------------------- list
@@ -149,29 +147,32 @@ def test_every_shipped_yaml_says_what_it_is() -> None:
         ([], "schedule=cosine", "hydra"),
     ],
 )
-def test_groups_are_listed(words: list[str], shown: str, hidden: str, capfd) -> None:
-    assert call("list", *words) == 0
-    out = capfd.readouterr().out
+def test_groups_are_listed(words: list[str], shown: str, hidden: str, verb) -> None:
+    done = verb("list", *words)
+    assert done.code == 0
+    out = done.out
     assert shown in out
     assert hidden not in out
 
 
-def test_own_yaml_is_listed_and_named(capfd) -> None:
+def test_own_yaml_is_listed_and_named(verb) -> None:
     Path("conf/model").mkdir(parents=True)
     Path("conf/model/mine.yaml").write_text("# What I made\n_target_: mymodule.Net\n")
     Path("conf/model/lenet5.yaml").write_bytes(b"\xff\xfe")
-    assert call("list", "model") == 0
-    lines = capfd.readouterr().out.splitlines()
+    done = verb("list", "model")
+    assert done.code == 0
+    lines = done.out.splitlines()
     (mine,) = (line for line in lines if line.startswith("model=mine "))
     assert re.fullmatch(r"model=mine +What I made  \(.*conf/model/mine.yaml\)", mine)
     assert any("not readable" in line for line in lines if line.startswith("model=lenet5 "))
 
 
-def test_no_comment_steers_the_terminal(capfd) -> None:
+def test_no_comment_steers_the_terminal(verb) -> None:
     Path("conf/model").mkdir(parents=True)
     Path("conf/model/evil.yaml").write_text("# red \x1b[31m, a bell \x07 and \u202edetrevni\n_target_: mymodule.Net\n")
-    assert call("list", "model") == 0
-    (line,) = (line for line in capfd.readouterr().out.splitlines() if line.startswith("model=evil"))
+    done = verb("list", "model")
+    assert done.code == 0
+    (line,) = (line for line in done.out.splitlines() if line.startswith("model=evil"))
     assert "red \ufffd[31m, a bell \ufffd and \ufffddetrevni" in line
 
 
@@ -183,22 +184,24 @@ def test_what_a_terminal_is_shown() -> None:
     assert printable("\x1b[2J\x9b1m\x7f\ud800") == "\ufffd[2J\ufffd1m\ufffd\ufffd"
 
 
-def test_an_unknown_group_is_answered(capfd) -> None:
-    assert call("list", "modle") == 2
-    assert "modle: no such group. Did you mean model?" in capfd.readouterr().err
+def test_an_unknown_group_is_answered(verb) -> None:
+    done = verb("list", "modle")
+    assert done.code == 2
+    assert "modle: no such group. Did you mean model?" in done.err
 
 
-def test_runs_are_listed_newest_first(runs: list[Path], capfd) -> None:
+def test_runs_are_listed_newest_first(runs: list[Path], verb) -> None:
     outputs = runs[0].parent.parent
-    assert call("list", "runs", "--outputs", str(outputs)) == 0
-    lines = capfd.readouterr().out.splitlines()
+    done = verb("list", "runs", "--outputs", str(outputs))
+    assert done.code == 0
+    lines = done.out.splitlines()
     assert lines[0].split() == ["run", "status", "epochs", "monitor", "best", "test"]
     assert [line.split()[0] for line in lines[1:]] == sorted(str(outputs / r.relative_to(outputs)) for r in runs)[::-1]
     value = json.loads((runs[2] / "results.json").read_text())["valid"]["loss"]
     assert lines[1].split()[1:5] == ["completed", "2", "valid_loss", f"{value:.4f}"]
 
 
-def test_runs_that_are_not_whole_are_told(runs: list[Path], tmp_path: Path, capfd) -> None:
+def test_runs_that_are_not_whole_are_told(runs: list[Path], tmp_path: Path, verb) -> None:
     day = tmp_path / "outputs" / "2026-01-01"
     for name in ("10-00-00-good", "11-00-00-torn", "12-00-00-stopped"):
         shutil.copytree(runs[0], day / name)
@@ -206,15 +209,16 @@ def test_runs_that_are_not_whole_are_told(runs: list[Path], tmp_path: Path, capf
     (day / "12-00-00-stopped" / "results.json").unlink()
     (day / "13-00-00-sweep").mkdir()
     (day / "13-00-00-sweep" / "sweep.jsonl").write_text("[" * 9000 + "\n")
-    assert call("list", "runs") == 1
-    out, err = capfd.readouterr()
+    done = verb("list", "runs")
+    assert done.code == 1
+    out, err = done.out, done.err
     assert re.search(r"12-00-00-stopped +broken off", out)
     assert re.search(r"10-00-00-good +completed", out)
     assert err.count("\n") == 2
     assert "11-00-00-torn/results.json: not readable" in err
 
 
-def test_links_and_pipes_of_others_are_not_followed(runs: list[Path], tmp_path: Path, capfd) -> None:
+def test_links_and_pipes_of_others_are_not_followed(runs: list[Path], tmp_path: Path, verb) -> None:
     day = tmp_path / "outputs" / "2026-01-01"
     one, two = (Path(shutil.copytree(runs[0], day / name)) for name in ("1-link", "2-pipe"))
     (tmp_path / "private.json").write_text('{"status": "swordfish"}')
@@ -224,54 +228,51 @@ def test_links_and_pipes_of_others_are_not_followed(runs: list[Path], tmp_path: 
     os.mkfifo(two / "results.json")
     (day / "3-sweep").mkdir()
     os.mkfifo(day / "3-sweep" / "sweep.jsonl")
-    assert call("list", "runs") == 1
-    out, err = capfd.readouterr()
+    done = verb("list", "runs")
+    assert done.code == 1
+    out, err = done.out, done.err
     assert "swordfish" not in out + err
     assert err.count("\n") == 3
 
 
 @pytest.mark.usefixtures("soon")
-def test_no_pipe_is_waited_for(runs: list[Path], capfd) -> None:
+def test_no_pipe_is_waited_for(runs: list[Path], verb) -> None:
     """A lock, or a YAML, that is a named pipe: opening it would never return."""
     run = Path(shutil.copytree(runs[0], "outputs/2026-01-01/1-pipe"))
     (run / "results.json").unlink()
     (run / "run.lock").unlink(missing_ok=True)
     os.mkfifo(run / "run.lock")
-    assert call("report", str(run)) == 0
+    assert verb("report", str(run)).code == 0
     assert "broken off" in (run / "report.html").read_text()
-    assert call("compare", str(run), str(runs[0])) == 0
-    assert call("list", "runs") == 0
-    assert re.search(r"1-pipe +broken off", capfd.readouterr().out)
+    assert verb("compare", str(run), str(runs[0])).code == 0
+    done = verb("list", "runs")
+    assert done.code == 0
+    assert re.search(r"1-pipe +broken off", done.out)
     Path("conf/model").mkdir(parents=True)
     os.mkfifo("conf/model/pipe.yaml")
-    assert call("list", "models") == 0
-    assert re.search(r"model=pipe +\(not readable: no regular file\)", capfd.readouterr().out)
+    done = verb("list", "models")
+    assert done.code == 0
+    assert re.search(r"model=pipe +\(not readable: no regular file\)", done.out)
 
 
-def test_without_outputs(capfd) -> None:
-    assert call("list", "runs") == 2
-    assert "there are no runs yet" in capfd.readouterr().err
+def test_without_outputs(verb) -> None:
+    done = verb("list", "runs")
+    assert done.code == 2
+    assert "there are no runs yet" in done.err
 
 
 @pytest.mark.parametrize("words", [["list"], ["list", "runs"], ["report", "--help"], ["compare", "{0}", "{1}"]])
 def test_no_torch_is_imported(words: list[str], runs: list[Path]) -> None:
-    code = (
-        "import sys; from trainer import cli\n"
-        f"with cli.ExitCode() as code: code.value = cli.run_trainer({[w.format(*runs) for w in words]!r})\n"
-        "assert 'torch' not in sys.modules; sys.exit(code.value)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=runs[0].parents[2], env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True
-    )
-    assert done.returncode == 0, done.stderr.decode()
+    done = run_without(["torch"], *(word.format(*runs) for word in words), cwd=runs[0].parents[2])
+    assert done.returncode == 0, done.stderr
 
 
-def test_a_sweep_is_a_line_of_its_own(sweep, capfd) -> None:
-    done = sweep("-m", "data=iris", "model=mlp", "threads=1", "seed=0,1", "epochs=1")
-    assert call("list", "runs") == 0
-    (line,) = capfd.readouterr().out.splitlines()[1:]
+def test_a_sweep_is_a_line_of_its_own(sweep, verb) -> None:
+    assert sweep("-m", "data=iris", "model=mlp", "threads=1", "seed=0,1", "epochs=1").code == 0
+    done = verb("list", "runs")
+    assert done.code == 0
+    (line,) = done.out.splitlines()[1:]
     assert re.search(r"-sweep\S* +2 done +valid_loss +\d\.\d{4}", line), line
-    assert done.folder is not None
 
 
 def test_the_group_of_a_name() -> None:

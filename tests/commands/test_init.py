@@ -6,21 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from helpers.runs import exit_code
-from trainer import cli
 from trainer.config.catalog import shipped_conf
-
-
-def init(*words: str) -> int:
-    return exit_code(cli.run_trainer, ["init", *words])
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/*.yaml")}
 
 
-def test_everything_is_copied_but_the_root(capfd) -> None:
-    assert init() == 0
+def test_everything_is_copied_but_the_root(capfd, verb) -> None:
+    assert verb("init").code == 0
     assert files(Path("conf")) == files(shipped_conf())
     assert not Path("conf/config.yaml").exists()
     note = Path("conf/README.md").read_text()
@@ -28,41 +22,44 @@ def test_everything_is_copied_but_the_root(capfd) -> None:
     assert "conf/README.md" in capfd.readouterr().out
 
 
-def test_only_some_groups() -> None:
-    assert init("models", "optim") == 0
+def test_only_some_groups(verb) -> None:
+    assert verb("init", "models", "optim").code == 0
     assert sorted(path.name for path in Path("conf").iterdir()) == ["README.md", "model", "optim"]
-    assert init("loss") == 0
+    assert verb("init", "loss").code == 0
     assert Path("conf/loss/mse.yaml").exists()
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_nothing_is_overwritten(kind: str, capfd) -> None:
+def test_nothing_is_overwritten(kind: str, verb) -> None:
     Path("conf/model").mkdir(parents=True)
     mine, outside = Path("conf/model/lenet5.yaml"), Path("outside.yaml")
     outside.write_text("mine")
     mine.write_text("mine") if kind == "file" else mine.symlink_to(outside.resolve())
-    assert init() == 2
-    err = capfd.readouterr().err
+    done = verb("init")
+    assert done.code == 2
+    err = done.err
     assert "conf/model/lenet5.yaml: there already; nothing is overwritten" in err
     assert err.count("\n") == 1
     assert list(files(Path("conf"))) == ["model/lenet5.yaml"]
     assert outside.read_text() == mine.read_text() == "mine"
 
 
-def test_a_file_called_conf(capfd) -> None:
+def test_a_file_called_conf(verb) -> None:
     Path("conf").write_text("")
-    assert init() == 2
-    assert "no folder" in capfd.readouterr().err
+    done = verb("init")
+    assert done.code == 2
+    assert "no folder" in done.err
 
 
-def test_an_unknown_group(capfd) -> None:
-    assert init("modell") == 2
-    assert "no such group" in capfd.readouterr().err
+def test_an_unknown_group(verb) -> None:
+    done = verb("init", "modell")
+    assert done.code == 2
+    assert "no such group" in done.err
     assert not Path("conf").exists()
 
 
-def test_what_was_copied_counts(job) -> None:
-    assert init() == 0
+def test_what_was_copied_counts(job, verb) -> None:
+    assert verb("init").code == 0
     path = Path("conf/optim/adamw.yaml")
     path.write_text(path.read_text().replace("lr: 1e-3", "lr: 0.25").replace("lr: 0.001", "lr: 0.25"))
     assert job("optim=adamw").config.optim.arguments["lr"] == 0.25

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from helpers.runs import REPOSITORY, CompletedCommand
+from helpers.processes import HEAVY, environment, run_python, run_without
+from helpers.runs import CompletedCommand
 
 MISTAKES = {
     # Names
@@ -155,16 +154,6 @@ def test_each_problem_is_told_once(train) -> None:
     assert len(train("epochs=0", "seed=-1").err.splitlines()) == 2
 
 
-WATCHED = """
-import sys
-from trainer import cli
-with cli.ExitCode() as code: code.value = cli.run_train(sys.argv[1:])
-sys.stdout.flush()
-heavy = sorted({"torch", "torchvision", "torchmetrics", "matplotlib", "numpy"} & set(sys.modules))
-sys.exit(f"imported {heavy}" if heavy else code.value)
-"""
-
-
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -181,13 +170,11 @@ sys.exit(f"imported {heavy}" if heavy else code.value)
     ],
 )
 def test_the_answer_comes_at_once_and_without_torch(words: str, code: int) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COMP_LINE": "train model=", "COMP_POINT": "12"}
+    variables = environment(COMP_LINE="train model=", COMP_POINT="12")
     seconds = []
     for _ in range(3):  # the quickest counts: other programs may be at work here
         begin = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", WATCHED, *words.split()], capture_output=True, text=True, env=environment
-        )
+        done = run_without(HEAVY, "train", *words.split(), env=variables)
         seconds.append(time.perf_counter() - begin)
         assert done.returncode == code, done.stderr
         if seconds[-1] < 2:
@@ -197,15 +184,11 @@ def test_the_answer_comes_at_once_and_without_torch(words: str, code: int) -> No
         assert "model=lenet5" in done.stdout.split()
 
 
-def on_terminal(environment: dict[str, str]) -> str:
+def on_terminal(**variables: str) -> str:
     """What a wrong command prints on a terminal."""
     keyboard, terminal = pty.openpty()
-    inherited = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
-    done = subprocess.run(
-        [sys.executable, "-m", "trainer", "model=lenet"],
-        stderr=terminal,
-        env={**inherited, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm-256color", **environment},
-    )
+    env = {name: value for name, value in environment(TERM="xterm-256color").items() if name != "NO_COLOR"}
+    done = run_python("-m", "trainer", "model=lenet", stderr=terminal, env={**env, **variables})
     os.close(terminal)
     with open(keyboard, "rb") as file:
         text = file.read1(10_000).decode()
@@ -215,5 +198,5 @@ def on_terminal(environment: dict[str, str]) -> str:
 
 
 def test_colours_only_on_a_terminal_and_not_under_no_color() -> None:
-    assert "\x1b[31m" in on_terminal({})
-    assert "\x1b" not in on_terminal({"NO_COLOR": "1"})
+    assert "\x1b[31m" in on_terminal()
+    assert "\x1b" not in on_terminal(NO_COLOR="1")

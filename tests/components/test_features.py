@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from helpers.components import assemble
-from helpers.datasets import images
+from helpers.datasets import CLASSES, write_images
 from helpers.trees import same_tree
 from helpers.words import calibrated_words
 from trainer.config.schema import Config
@@ -101,7 +101,7 @@ def test_any_model_may_keep_its_features(words: list[str], job) -> None:
 
 
 def test_photos_that_are_decoded_by_workers(backbone: list[str], job) -> None:
-    images(Path("photos"), {"": {f"class{label}": 20 for label in range(3)}}, size=32)
+    write_images(Path("photos"), dict.fromkeys(CLASSES, 20), size=32)
     words = ["data=image_folder", "data.root=photos", "data.resident=false", "data.workers=1"]
     assert_the_same_with_and_without(job(*words, *backbone, *FEW).config)
 

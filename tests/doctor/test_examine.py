@@ -13,8 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.runs import REPOSITORY, exit_code
-from trainer import cli
+from helpers.runs import REPOSITORY
 from trainer.doctor import leaks, rates
 from trainer.report.findings import SEVERITIES, Report, some
 
@@ -37,17 +36,16 @@ def test_a_planted_fault_is_found_and_nothing_else(name: str) -> None:
     assert told <= case.faults | case.more
 
 
-def doctor(capfd, *words: str) -> tuple[int, dict]:
-    code = exit_code(cli.run_trainer, ["doctor", "--json", "threads=1", *words])
-    out, err = capfd.readouterr()
-    assert err == ""
-    found = json.loads(out)
+def doctor(verb, *words: str) -> tuple[int, dict]:
+    done = verb("doctor", "--json", "threads=1", *words)
+    assert done.err == ""
+    found = json.loads(done.out)
     found["findings"] = [f for f in found["findings"] if f["check"] not in MACHINE]  # others may use it too
-    return code, found
+    return done.code, found
 
 
-def test_training_is_tried(capfd) -> None:
-    code, found = doctor(capfd, "data=iris", "model=mlp", "--lr")
+def test_training_is_tried(verb) -> None:
+    code, found = doctor(verb, "data=iris", "model=mlp", "--lr")
     assert code == 0
     assert not [f for f in found["findings"] if f["severity"] != "note"]
     facts = found["facts"]
@@ -64,15 +62,15 @@ def test_training_is_tried(capfd) -> None:
     assert not Path("outputs").exists()
 
 
-def test_a_learning_rate_that_explodes_is_an_error(capfd) -> None:
-    code, found = doctor(capfd, "data=iris", "model=mlp", "optim=sgd", "optim.lr=1e6")
+def test_a_learning_rate_that_explodes_is_an_error(verb) -> None:
+    code, found = doctor(verb, "data=iris", "model=mlp", "optim=sgd", "optim.lr=1e6")
     assert code == 1
     worst = found["findings"][0]
     assert worst["severity"] == "error"
     assert "not finite" in worst["what"]
 
 
-def test_a_frozen_model_learns_no_batch(capfd) -> None:
+def test_a_frozen_model_learns_no_batch(verb) -> None:
     Path("still.py").write_text(
         "import torch\n\n\nclass Still(torch.nn.Linear):\n"
         "    def __init__(self, in_features, num_outputs):\n        super().__init__(in_features, num_outputs)\n\n"
@@ -80,21 +78,20 @@ def test_a_frozen_model_learns_no_batch(capfd) -> None:
     )
     Path("conf/model").mkdir(parents=True)
     Path("conf/model/still.yaml").write_text("_target_: still.Still\n")
-    code, found = doctor(capfd, "data=iris", "model=still", "optim=sgd", "optim.lr=1e-5")
+    code, found = doctor(verb, "data=iris", "model=still", "optim=sgd", "optim.lr=1e-5")
     told = {f["check"]: f for f in found["findings"]}
     assert code == 0, told
     assert told["one batch"]["severity"] == "warning"
     assert "not learned" in told["one batch"]["what"]
 
 
-def test_findings_say_what_to_do(capfd) -> None:
+def test_findings_say_what_to_do(verb) -> None:
     faults.photos(np.random.default_rng(0))
     Path("photos/train/cat/000.png").write_bytes(b"nothing")
     Path("photos/valid/dog").rename("photos/valid/dogs")
-    code = exit_code(cli.run_trainer, ["doctor", *faults.FOLDER])
-    out, err = capfd.readouterr()
-    assert code == 1
-    assert err == ""
+    done = verb("doctor", *faults.FOLDER)
+    assert (done.code, done.err) == (1, "")
+    out = done.out
     assert re.search(
         r"^error +unreadable images: 1 of 72 images cannot be used: \S+photos/train/cat/000.png", out, re.MULTILINE
     )
@@ -120,29 +117,29 @@ def test_findings_say_what_to_do(capfd) -> None:
         (["seed=0,1"], "composes", "several values make a sweep"),
     ],
 )
-def test_wrong_configurations_are_findings(words: list[str], check: str, sentence: str, capfd) -> None:
-    code, found = doctor(capfd, *words)
+def test_wrong_configurations_are_findings(words: list[str], check: str, sentence: str, verb) -> None:
+    code, found = doctor(verb, *words)
     assert code == 1
     assert any(f["check"] == check and sentence in f"{f['what']} {f['advice']}" for f in found["findings"]), found[
         "findings"
     ]
 
 
-def test_bad_files_that_are_to_be_skipped_are_a_warning(capfd) -> None:
+def test_bad_files_that_are_to_be_skipped_are_a_warning(verb) -> None:
     faults.photos(np.random.default_rng(0))
     Path("photos/test/eel/001.jpg").write_bytes(b"")
-    code, found = doctor(capfd, *faults.FOLDER, "data.on_bad_image=skip", "--no-training")
+    code, found = doctor(verb, *faults.FOLDER, "data.on_bad_image=skip", "--no-training")
     assert code == 0
     assert [(f["check"], f["severity"], f["count"]) for f in found["findings"]] == [("unreadable images", "warning", 1)]
 
 
-def test_a_last_batch_of_one_is_told(capfd) -> None:
-    code, found = doctor(capfd, *faults.BATCHNORM, "batch_size=19", "--no-training")  # 96 = 5 * 19 + 1
+def test_a_last_batch_of_one_is_told(verb) -> None:
+    code, found = doctor(verb, *faults.BATCHNORM, "batch_size=19", "--no-training")  # 96 = 5 * 19 + 1
     assert code == 0
     assert [f["check"] for f in found["findings"] if f["check"] == "last batch"] == ["last batch"]
 
 
-def test_held_batchnorm_minds_no_batch_of_one(capfd) -> None:
+def test_held_batchnorm_minds_no_batch_of_one(verb) -> None:
     words = (
         "data=digits",
         "model=resnet18",
@@ -151,17 +148,17 @@ def test_held_batchnorm_minds_no_batch_of_one(capfd) -> None:
         "batch_size=3",
         "--no-training",
     )
-    samples = doctor(capfd, *words)[1]["facts"]["data"]["samples"]["train"]
+    samples = doctor(verb, *words)[1]["facts"]["data"]["samples"]["train"]
     assert samples % 3 == 1, "the case needs a sample to be left over"
     for more, expected in (((), ["last batch"]), (("freeze=backbone",), [])):
-        found = doctor(capfd, *words, *more)[1]["findings"]
+        found = doctor(verb, *words, *more)[1]["findings"]
         assert [f["check"] for f in found if f["check"] == "last batch"] == expected
 
 
-def test_sentences_count_and_name_the_first(capfd) -> None:
+def test_sentences_count_and_name_the_first(verb) -> None:
     def table(count: int = 120, **columns: list) -> list[dict]:
         faults.rows(np.random.default_rng(0), count, **columns)
-        return doctor(capfd, *faults.TABLE, "--no-training")[1]["findings"]
+        return doctor(verb, *faults.TABLE, "--no-training")[1]["findings"]
 
     numbers = [f"{x / 7:.3f}" for x in range(120)]
     [bad] = table(m=[*numbers[:3], "none at all", *numbers[4:60], *["?!"] * 4, *numbers[64:]])
@@ -182,24 +179,24 @@ def test_sentences_count_and_name_the_first(capfd) -> None:
     ]
 
 
-def test_what_is_left_out_of_a_folder_is_said(capfd) -> None:
+def test_what_is_left_out_of_a_folder_is_said(verb) -> None:
     faults.photos(np.random.default_rng(0))
     Path("photos/valid").rename("photos/vaild")
     Path("photos/train/cat/notes.txt").write_text("nothing")
     Path("photos/train/dog/x.png").symlink_to("nowhere")
     Path("photos/test/eel/000.png").rename("photos/test/000.png")
-    found = doctor(capfd, *faults.FOLDER, "--no-training")[1]["findings"]
+    found = doctor(verb, *faults.FOLDER, "--no-training")[1]["findings"]
     assert [(f["severity"], f["count"]) for f in found] == [("warning", 24), ("warning", 1), ("note", 1), ("note", 1)]
     assert found[0]["what"].endswith("Did you mean valid?")
     for finding, word in zip(found, ("vaild", "photos/test outside", "dog/x.png", "1 file"), strict=True):
         assert word in finding["what"]
 
 
-def test_names_that_differ_invisibly_are_quoted(capfd) -> None:
+def test_names_that_differ_invisibly_are_quoted(verb) -> None:
     faults.photos(np.random.default_rng(0))
     Path("photos/valid/cat").rename("photos/valid/cat ")
     Path("photos/test/dog").rename("photos/test/do\u200bg")
-    found = doctor(capfd, *faults.FOLDER, "--no-training")[1]["findings"]
+    found = doctor(verb, *faults.FOLDER, "--no-training")[1]["findings"]
     told = " ".join(f["what"] for f in found)
     assert "'cat '" in told
     assert r"'do\u200bg'" in told

@@ -1,9 +1,10 @@
-"""Small folders of photographs that can be told apart, and tables with all that a table may have."""
+"""Make small data sets: folders of images whose classes can be told apart, and tables."""
 
 from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +15,42 @@ from trainer.data.dataset import Data, load
 from trainer.data.samples import Arrays
 from trainer.data.source import Source
 
+CLASSES = ("ant", "bee", "cow")
 COLOURS = {"ant": (200, 60, 40), "bee": (60, 190, 60), "cow": (50, 60, 200)}
 
 
-def write_photos(root: Path, per_class: int = 12, seed: int = 0, parts: tuple[str, ...] = ("train", "test")) -> Path:
-    """Noise around a colour for each class, of several sizes and formats."""
+def write_images(
+    root: Path,
+    counts: Mapping[str, int],
+    size: int | tuple[int, int] = 8,
+    suffixes: Sequence[str] = ("png",),
+    seed: int = 0,
+) -> Path:
+    """Write images of noise around the colour of their class, no two alike, and return `root`.
+
+    Args:
+        counts: the number of images of each folder below `root`, such as "train/ant"; its last name is the class.
+        size: pixels of both sides, or a range from which each side is drawn.
+        suffixes: formats, used in turn.
+        seed: of the noise and the sizes.
+    """
     draw = np.random.default_rng(seed)
-    for part in parts:
-        for name, colour in COLOURS.items():
-            folder = root / part / name
-            folder.mkdir(parents=True)
-            for number in range(per_class):
-                size = (int(draw.integers(20, 40)), int(draw.integers(20, 40)), 3)
-                pixels = np.clip(draw.normal(colour, 60, size), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number:02}.{'png' if number % 2 else 'jpg'}")
+    low, high = size if isinstance(size, tuple) else (size, size + 1)
+    for place, count in counts.items():
+        folder = root / place
+        folder.mkdir(parents=True, exist_ok=True)
+        colour = COLOURS.get(folder.name) or random.Random(folder.name).choices(range(40, 216), k=3)
+        for number in range(count):
+            shape = (*draw.integers(low, high, 2), 3)
+            pixels = np.clip(draw.normal(colour, 60, shape), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number:03}.{suffixes[number % len(suffixes)]}")
     return root
+
+
+def write_photos(root: Path) -> Path:
+    """Write 36 photographs to train on and 36 to test with, of three classes, several sizes and two formats."""
+    counts = {f"{split}/{name}": 12 for split in ("train", "test") for name in CLASSES}
+    return write_images(root, counts, size=(20, 40), suffixes=("jpg", "png"))
 
 
 def write_table(path: Path, rows: int = 160, seed: int = 0) -> Path:
@@ -44,22 +66,6 @@ def write_table(path: Path, rows: int = 160, seed: int = 0) -> Path:
             shown = "" if number % 17 == 3 else f"{weight:.3f}"
             writer.writerow([number, f"{height:.3f}", colour, shown, kind])
     return path
-
-
-def images(root: Path, parts: dict[str, dict[str, int]], size: int = 8, seed: int = 0) -> Path:
-    """Makes a folder of PNG files: {part: {class: how many}}, each class of a colour of its own, no two alike."""
-    generator = np.random.default_rng(seed)
-    names = sorted({name for classes in parts.values() for name in classes})
-    colours = {name: random.Random(name).choices(range(40, 216), k=3) for name in names}
-    for part, classes in parts.items():
-        for name, count in classes.items():
-            folder = root / part / name
-            folder.mkdir(parents=True, exist_ok=True)
-            for number in range(count):
-                noise = generator.normal(0, 25, (size, size, 3))
-                pixels = np.clip(np.array(colours[name]) + noise, 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / f"{part}{number:03}.png")
-    return root
 
 
 def random_images(shape: tuple[int, ...], classes: int = 10) -> Data:

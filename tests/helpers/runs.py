@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from helpers.components import assemble
 from trainer import cli
-from trainer.commands.train import run_train
 from trainer.components.feed import evaluation_batches
 from trainer.config.compose import Composer
 from trainer.run.resume import resumed_job
@@ -41,20 +41,26 @@ class CompletedCommand:
         return json.loads((self.folder / "results.json").read_text())
 
 
-def exit_code(command: Callable[[list[str]], int], words: Iterable[str], program: str = "train") -> int:
-    """Run a command with these words, as its console script does; return the exit code."""
-    with cli.ExitCode(program) as code:
-        code.value = command(list(words))
-    return code.value
+def exit_code(program: str, *words: object) -> int:
+    """Run `train` or `trainer` in this process as the installed script does, and return its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [program, *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            getattr(cli, program)()
+    return end.value.code
 
 
-def trained(folder: Path, *words: str) -> Path:
-    """Runs `train` in `folder`, in this process and on one thread; returns the run's folder."""
-    before = set(folder.glob("outputs/[0-9]*/*"))
+def run_folders() -> set[Path]:
+    """Return the folders of runs and sweeps below the current folder."""
+    return {path for path in Path.cwd().glob("outputs/*/*") if path.parent.name != "latest"}
+
+
+def train_in(folder: Path, *words: str) -> Path:
+    """Run `train` in `folder`, in this process and on one thread, and return the run's folder."""
     with contextlib.chdir(folder):
-        code = exit_code(run_train, ["threads=1", *words])
-    assert code == 0
-    (new,) = set(folder.glob("outputs/[0-9]*/*")) - before
+        before = run_folders()
+        assert exit_code("train", "threads=1", *words) == 0
+        (new,) = run_folders() - before
     return new.resolve()
 
 

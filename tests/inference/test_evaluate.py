@@ -13,7 +13,7 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 
 import trainer
-from helpers.datasets import COLOURS, write_photos, write_table
+from helpers.datasets import CLASSES, write_images, write_table
 from helpers.runs import own_test
 from helpers.words import photo_words, table_words
 from trainer.training import checkpoint
@@ -147,7 +147,7 @@ def test_a_calibration_that_cannot_be_used_is_refused(trained: Callable[..., Pat
 def test_other_photographs(trained: Callable[..., Path], verb, photos: Path) -> None:
     """Prepared as the run's own were; all of them where there is no test part; classes by name, not by order."""
     run = copied(trained(*photo_words(photos)))
-    write_photos(Path("other"), 5, seed=9, parts=("train",))
+    write_images(Path("other/train"), dict.fromkeys(CLASSES, 5), size=(20, 40), seed=9)
     done = verb("evaluate", run, "data.root=other/train")
     assert done.code == 0, done.err
     found = written(run)
@@ -160,7 +160,7 @@ def test_other_photographs(trained: Callable[..., Path], verb, photos: Path) -> 
     assert found["test"]["loss"] == pytest.approx(-chances[range(15), labels].log().mean().item(), abs=1e-6)
     assert verb("evaluate", run, "data.root=other/train", "data.classes=[cow,bee,ant]").code == 0
     assert written(run, 2)["test"]["accuracy"] == found["test"]["accuracy"]
-    assert [row["class"] for row in written(run, 2)["test"]["per_class"]] == list(COLOURS)
+    assert [row["class"] for row in written(run, 2)["test"]["per_class"]] == list(CLASSES)
     # The same photographs in another place are the run's own.
     shutil.copytree(photos, "moved")
     assert verb("evaluate", run, "data.root=moved").code == 0

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from helpers.runs import REPOSITORY
+from helpers.datasets import write_images
+from helpers.fork_server import ForkServer
 from helpers.trees import same_tree
 from trainer.records import folder
 from trainer.records.metrics import read_metrics
@@ -43,65 +41,14 @@ SETTINGS = {
 }
 KILLS = {"lenet5": 10, "ann": 8, "mnist_classifier": 6}
 
-# A fresh process that imports torch once and computes nothing, and forks a child for each run: a child forked after
-# a parallel operation would hang.
-HARNESS = """
-import json, os, sys
-import trainer.run.run  # torch is imported before forking
-from trainer.cli import ExitCode, run_train
-import torchmetrics.functional.classification
-print("ready", flush=True)
-for line in sys.stdin:
-    folder, words = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.chdir(folder)
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1):
-            os.dup2(null, stream)
-        with ExitCode() as code:
-            code.value = run_train(words)
-        os._exit(code.value)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
 
-
-class Forks:
-    """Runs of the program that can be killed at any moment."""
-
-    def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        self.server = subprocess.Popen(
-            [sys.executable, "-c", HARNESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        assert self.server.stdout is not None
-        assert self.server.stdout.readline() == "ready\n"
-
-    def run(self, words: list[str], kill_after: float | None = None, number: int = signal.SIGKILL) -> int:
-        """The exit code of a run; negative where a signal ended it."""
-        assert self.server.stdin is not None
-        assert self.server.stdout is not None
-        self.server.stdin.write(json.dumps([os.getcwd(), [*words, "threads=1", "plots=false"]]) + "\n")
-        self.server.stdin.flush()
-        child = int(self.server.stdout.readline())
-        if kill_after is not None:
-            time.sleep(kill_after)
-            with contextlib.suppress(ProcessLookupError):  # it was faster
-                os.kill(child, number)
-        return int(self.server.stdout.readline())
-
-    def close(self) -> None:
-        assert self.server.stdin
-        self.server.stdin.close()
-        self.server.wait(timeout=60)
-
-
-@pytest.fixture(scope="module")
-def forks():
-    server = Forks()
-    yield server
-    server.close()
+def run(server: ForkServer, words: list[str], kill_after: float | None = None, number: int = signal.SIGKILL) -> int:
+    """Return the exit code of a run, negative where a signal ended it."""
+    command = server.start(*words, "threads=1", "plots=false")
+    if kill_after is None:
+        return command.end().code
+    time.sleep(kill_after)
+    return command.kill(number).code
 
 
 def newest() -> Path | None:
@@ -128,10 +75,10 @@ def untimed(row: dict) -> dict:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_killed_runs_end_like_uninterrupted_ones(name: str, forks: Forks) -> None:
+def test_killed_runs_end_like_uninterrupted_ones(name: str, server: ForkServer) -> None:
     words = SETTINGS[name]
     begin = time.perf_counter()
-    assert forks.run(words) == 0
+    assert run(server, words) == 0
     length = time.perf_counter() - begin
     whole = newest()
     expected = essence(whole)
@@ -140,34 +87,34 @@ def test_killed_runs_end_like_uninterrupted_ones(name: str, forks: Forks) -> Non
     while kills < KILLS[name]:
         assert newest() is not None
         os.unlink("outputs/latest")
-        code = forks.run(words, chance.uniform(0.05, length))
+        code = run(server, words, chance.uniform(0.05, length))
         while code == -signal.SIGKILL:
             kills += 1
             path = newest()
             started = path is not None and (path / "config.yaml").exists()
             after = chance.uniform(0.05, length) if kills < KILLS[name] else None
-            code = forks.run([f"resume={path}"] if started else words, after)
+            code = run(server, [f"resume={path}"] if started else words, after)
         assert code == 0
         assert newest() != whole
         assert same_tree(essence(newest()), expected)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_save_at_once_and_lose_nothing(number: int, code: int, forks: Forks) -> None:
+def test_signals_save_at_once_and_lose_nothing(number: int, code: int, server: ForkServer) -> None:
     words = [*SETTINGS["lenet5"][:-1], "checkpoint.every=100ep", "epochs=4"]
-    assert forks.run(words) == 0
+    assert run(server, words) == 0
     expected = essence(newest())
     path, wait = None, 0.2
     while path is None or not (path / "checkpoints" / "last.pt").exists():  # until the signal met a step
         os.unlink("outputs/latest")
-        assert forks.run(words, wait, number) in (code, -number)
+        assert run(server, words, wait, number) in (code, -number)
         path, wait = newest(), wait * 1.3
         if path is None:
             os.symlink("nowhere", "outputs/latest")
     assert json.loads((path / "results.json").read_text())["status"] == "interrupted"
     saved = checkpoint.load(path / "checkpoints" / "last.pt")["run"]["step"]
     assert 0 < saved < expected["results"]["steps"]
-    assert forks.run([f"resume={path}"]) == 0
+    assert run(server, [f"resume={path}"]) == 0
     assert same_tree(essence(path), expected)
 
 
@@ -250,22 +197,13 @@ def test_a_running_folder_is_refused(stopped: Path, train) -> None:
 
 
 def test_changed_data_is_refused(train) -> None:
-    write_images(Path("photos"), 8)
+    write_images(Path("photos"), {"ant": 8, "bee": 8})
     words = ["data=image_folder", "data.root=photos", "model=ann", "epochs=2", "test=false"]
     stopped = train(*words).folder
-    write_images(Path("photos"), 9)
+    write_images(Path("photos"), {"ant": 9, "bee": 9})
     done = train(f"resume={stopped}", "epochs=3")
     assert done.code == 2
     assert "the data is not what this run was trained on" in done.err
-
-
-def write_images(root: Path, count: int) -> None:
-    from PIL import Image
-
-    for label, shade in (("dark", 40), ("light", 200)):
-        (root / label).mkdir(parents=True, exist_ok=True)
-        for i in range(count):
-            Image.new("RGB", (8, 8), (shade + i,) * 3).save(root / label / f"{i}.png")
 
 
 def test_a_finished_run_says_so(stopped: Path, train) -> None:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from helpers.faulty_models import write_patient
+from helpers.fork_server import ForkServer
 from helpers.runs import CompletedCommand
 from helpers.stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
-from helpers.sweeps import Server, ledger, places, results, states, table
+from helpers.sweeps import ledger, places, results, states, table
 from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 
@@ -31,7 +32,7 @@ MANY = (
 
 
 @pytest.fixture(scope="module")
-def many(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[CompletedCommand, CompletedCommand]:
+def many(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[CompletedCommand, CompletedCommand]:
     """A sweep without and with stacks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("many"))
@@ -173,7 +174,7 @@ def test_auto_measures_once_and_tells_why(sweep) -> None:
 
 
 @pytest.mark.parametrize("fault", ["none", "assigns"])
-def test_what_was_decided_holds_when_a_sweep_goes_on(fault: str, server: Server) -> None:
+def test_what_was_decided_holds_when_a_sweep_goes_on(fault: str, server: ForkServer) -> None:
     running = server.start("-m", *write_patient(), f"model.fault={fault}", "model.at=1", "seed=0,1", "sweep.stack=auto")
     running.until(lambda folder: [line for line in ledger(folder) if "why" in line])
     running.kill()
@@ -318,7 +319,7 @@ def test_a_dry_run_trains_nothing(sweep) -> None:
 
 
 def test_many_jobs_with_few_open_files() -> None:
-    server = Server("import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))")
+    server = ForkServer(open_files=160)
     words = ("-m", *IRIS, "seed=range(24)", "data.seed=0", "epochs=1", STACK)
     try:
         done = server.start(*words).end()

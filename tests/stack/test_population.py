@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from helpers.components import assemble
-from trainer.components.assemble import Components
+from helpers.datasets import write_images
+from trainer.components.assemble import Components, assemble
 from trainer.config.compose import Job
 from trainer.signals import Signals
 from trainer.stack.build import stacked
@@ -44,12 +42,7 @@ THREE = (("seed=1", "optim.lr=0.002"), ("seed=2", "optim.lr=0.002"), ("seed=3", 
 @pytest.fixture
 def noise() -> None:
     """Twelve images of noise for each of two classes."""
-    generator = np.random.default_rng(0)
-    for name in ("this", "that"):
-        Path("noise", name).mkdir(parents=True)
-        for number in range(12):
-            pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(Path("noise", name, f"{number}.png"))
+    write_images(Path("noise"), {"this": 12, "that": 12}, size=32)
 
 
 def built(job: Make, base: Sequence[str], varied: Sequence[Sequence[str]]) -> list[Components]:

@@ -15,11 +15,13 @@ import pytest
 import torch
 
 from helpers.faulty_models import write_patient
+from helpers.fork_server import ForkServer, RunningCommand
+from helpers.processes import NO_PROC, gone
 from helpers.stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
-from helpers.sweeps import NEEDS_PROC, Running, Server, contents, gone, ledger, places, results, rows, states, table
+from helpers.sweeps import contents, ledger, places, results, rows, states, table
 from trainer.training import checkpoint
 
-pytestmark = pytest.mark.skipif(NEEDS_PROC, reason="processes are found in /proc")
+pytestmark = pytest.mark.skipif(NO_PROC, reason="processes are found in /proc")
 IRIS = ("-m", *DOUBLE, "data=iris", "model=mlp", "model.hidden=[8]", "test=false", "patience=null")
 # One diverges, some stop early, none has the epochs of the others; each step takes its time.
 PATIENT = (
@@ -29,15 +31,15 @@ PATIENT = (
 
 
 @pytest.fixture(scope="module")
-def hasty() -> Iterator[Server]:
+def hasty() -> Iterator[ForkServer]:
     """Its stacks are saved every twentieth of a second, so that kills find them at all stages."""
-    server = Server("from trainer.stack import checkpoint; checkpoint.SECONDS = 0.05")
+    server = ForkServer({"trainer.stack.checkpoint.SECONDS": 0.05})
     yield server
     server.close()
 
 
 @pytest.fixture(scope="module")
-def whole(hasty: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+def whole(hasty: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """An uninterrupted sweep, and its seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("whole"))
@@ -49,13 +51,13 @@ def whole(hasty: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         return done.folder.resolve(), time.perf_counter() - begin
 
 
-def again(server: Server, running: Running) -> Running:
+def again(server: ForkServer, running: RunningCommand) -> RunningCommand:
     """The sweep once more: resumed, or begun where nothing had been written yet."""
     folder = running.folder
     return server.start(f"resume={folder}", "trust=true") if folder and places(folder) else begin(server)
 
 
-def begin(server: Server) -> Running:
+def begin(server: ForkServer) -> RunningCommand:
     return server.start("-m", *write_patient(), *PATIENT)
 
 
@@ -69,14 +71,14 @@ def saved(folder: Path) -> list[Path]:
     return found if len(found) == 2 else []
 
 
-def kill_workers(running: Running) -> None:
+def kill_workers(running: RunningCommand) -> None:
     for pid in running.workers():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("victim", ["sweep", "worker"])
-def test_killed_stacks_end_like_uninterrupted_ones(victim: str, whole, hasty: Server) -> None:
+def test_killed_stacks_end_like_uninterrupted_ones(victim: str, whole, hasty: ForkServer) -> None:
     expected, length = whole
     chance, kills, left = random.Random(victim), 0, 0
     while kills < 4:
@@ -102,7 +104,7 @@ def test_killed_stacks_end_like_uninterrupted_ones(victim: str, whole, hasty: Se
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_lets_all_members_save(number: int, code: int, whole, hasty: Server) -> None:
+def test_a_signal_lets_all_members_save(number: int, code: int, whole, hasty: ForkServer) -> None:
     running = begin(hasty)
     running.until(training)
     done = running.kill(number)
@@ -116,7 +118,7 @@ def test_a_signal_lets_all_members_save(number: int, code: int, whole, hasty: Se
     assert same_sweeps(done.folder, whole[0], 1e-10)
 
 
-def test_ctrl_c_while_it_is_measured_leaves_nothing(server: Server) -> None:
+def test_ctrl_c_while_it_is_measured_leaves_nothing(server: ForkServer) -> None:
     running = server.start(*IRIS, "seed=range(30)", "data.seed=0", "sweep.stack=auto")
     until = time.monotonic() + 30
     while not running.workers() and time.monotonic() < until:
@@ -131,7 +133,7 @@ def test_ctrl_c_while_it_is_measured_leaves_nothing(server: Server) -> None:
     assert gone(measuring, 1)
 
 
-def half_done(server: Server) -> Path:
+def half_done(server: ForkServer) -> Path:
     """A sweep whose stack was killed when it had saved twice."""
     running = begin(server)
     running.until(lambda folder: saved(folder) and any(len(rows(path)) > 3 for path in folder.glob("stack-*/*.csv")))
@@ -141,7 +143,7 @@ def half_done(server: Server) -> Path:
     return running.folder
 
 
-def test_of_a_damaged_file_the_one_before_is_taken(whole, hasty: Server) -> None:
+def test_of_a_damaged_file_the_one_before_is_taken(whole, hasty: ForkServer) -> None:
     folder = half_done(hasty)
     newest, _ = saved(folder)
     content = bytearray(newest.read_bytes())
@@ -159,7 +161,7 @@ def test_of_a_damaged_file_the_one_before_is_taken(whole, hasty: Server) -> None
     assert all(owned(checkpoint.load(path)) for path in files)
 
 
-def test_a_member_that_cannot_go_on_leaves_the_others_their_stack(whole, hasty: Server) -> None:
+def test_a_member_that_cannot_go_on_leaves_the_others_their_stack(whole, hasty: ForkServer) -> None:
     running = begin(hasty)
     running.until(training)
     done = running.kill(signal.SIGTERM)
@@ -178,7 +180,7 @@ def test_a_member_that_cannot_go_on_leaves_the_others_their_stack(whole, hasty: 
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "stack-000"])
-def test_a_file_that_is_not_this_sweeps_is_refused_in_a_sentence(name: str, hasty: Server, tmp_path: Path) -> None:
+def test_a_file_that_is_not_this_sweeps_is_refused_in_a_sentence(name: str, hasty: ForkServer, tmp_path: Path) -> None:
     folder = half_done(hasty)
     for path in saved(folder):
         content = checkpoint.load(path)
@@ -194,7 +196,9 @@ def test_a_file_that_is_not_this_sweeps_is_refused_in_a_sentence(name: str, hast
 
 
 @pytest.mark.parametrize("name", ["short", ["x"], 7])
-def test_a_stack_whose_files_are_all_damaged_costs_what_its_runs_had_not_saved(name: Any, whole, hasty: Server) -> None:
+def test_a_stack_whose_files_are_all_damaged_costs_what_its_runs_had_not_saved(
+    name: Any, whole, hasty: ForkServer
+) -> None:
     folder = half_done(hasty)
     for path in saved(folder):
         content = checkpoint.load(path)
@@ -207,7 +211,7 @@ def test_a_stack_whose_files_are_all_damaged_costs_what_its_runs_had_not_saved(n
     assert same_sweeps(folder, whole[0], 1e-10)
 
 
-def test_a_file_cannot_touch_a_job_that_is_done(hasty: Server) -> None:
+def test_a_file_cannot_touch_a_job_that_is_done(hasty: ForkServer) -> None:
     folder = hasty.start(*IRIS, "seed=0,1", "epochs=1").end().folder
     own = places(folder)[0] / "checkpoints" / "last.pt"
     content = checkpoint.load(own)
@@ -242,7 +246,7 @@ def test_what_ends_a_stack_ends_its_members_and_no_others(fault: str, sweep) -> 
         assert close(end_of(place), fine[",".join(filter(None, name.split(",")))], 1e-10)
 
 
-def test_members_that_had_ended_are_not_lost_with_their_stack(server: Server) -> None:
+def test_members_that_had_ended_are_not_lost_with_their_stack(server: ForkServer) -> None:
     words = (*write_patient(), "seed=range(24)", "data.seed=0", "epochs=1", "test=true", STACK)
     running = server.start("-m", *words)
     running.until(lambda folder: [place for place in places(folder) if (place / "results.json").exists()])
@@ -287,7 +291,7 @@ def sorted_like(folder: Path, other: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("before", "after"), [("true", "false"), ("false", "true"), ("false", "auto")])
-def test_stacks_may_be_chosen_when_a_sweep_goes_on(before: str, after: str, hasty: Server) -> None:
+def test_stacks_may_be_chosen_when_a_sweep_goes_on(before: str, after: str, hasty: ForkServer) -> None:
     words = ("-m", *write_patient(), "optim=sgd", "optim.lr=0.05,0.5", "seed=0,1", "epochs=8", "test=false")
     running = hasty.start(*words, f"sweep.stack={before}", "model.delay=0.05", "checkpoint.every=1st")
     running.until(saved if before == "true" else lambda folder: list(folder.glob("*/checkpoints/last.pt")))
@@ -303,7 +307,7 @@ def test_stacks_may_be_chosen_when_a_sweep_goes_on(before: str, after: str, hast
         assert close(one, other, 1e-10)
 
 
-def test_a_job_whose_state_its_stack_still_holds_does_not_begin_anew(hasty: Server, sweep) -> None:
+def test_a_job_whose_state_its_stack_still_holds_does_not_begin_anew(hasty: ForkServer, sweep) -> None:
     running = begin(hasty)
     running.until(saved)
     workers = running.workers()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 
 from helpers.faulty_models import write_faulty
-from helpers.sweeps import TINY, Server, contents, gone, places, rows, states, table
+from helpers.fork_server import ForkServer
+from helpers.processes import gone
+from helpers.sweeps import TINY, contents, places, rows, states, table
 
 
 def test_more_values_add_jobs_and_the_same_ones_none(sweep) -> None:
@@ -52,7 +54,7 @@ def test_mistakes_on_resume_change_nothing(sweep) -> None:
     assert contents(folder) == before
 
 
-def test_latest_is_the_sweep_that_was_killed(server: Server) -> None:
+def test_latest_is_the_sweep_that_was_killed(server: ForkServer) -> None:
     words = (*write_faulty(), "model.fault=slow", "epochs=12", "checkpoint.every=1ep", "test=false")
     running = server.start("-m", *words, "seed=0,1,2,3", "sweep.workers=2")
     running.until(lambda folder: "done" in states(folder).values())

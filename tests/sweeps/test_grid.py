@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from helpers.faulty_models import write, write_faulty
-from helpers.sweeps import TINY, Server, all_weights, contents, ledger, places, results, rows, states, table
+from helpers.fork_server import ForkServer
+from helpers.sweeps import TINY, all_weights, contents, ledger, places, results, rows, states, table
 from helpers.trees import same_tree
 from trainer.config.compose import Composer, Job
 from trainer.errors import UserError
@@ -279,7 +280,7 @@ REWRITE = """
 """
 
 
-def test_configurations_are_frozen_when_the_sweep_begins(server: Server) -> None:
+def test_configurations_are_frozen_when_the_sweep_begins(server: ForkServer) -> None:
     words = write_faulty()
     write("faulty.py", Path("faulty.py").read_text() + REWRITE)
     write("conf/model/faulty.yaml", "# Ours\n_target_: faulty.Faulty\nfault: slow\nwidth: 8\nat: 1\n")

@@ -11,7 +11,8 @@ import pytest
 
 from helpers.faulty_models import FAULTY, write, write_faulty
 from helpers.metrics import metrics_row, write_metrics
-from helpers.sweeps import NEEDS_PROC, TINY, all_weights, gone, places, results, rows, states, table, weights
+from helpers.processes import NO_PROC, gone
+from helpers.sweeps import TINY, all_weights, places, results, rows, states, table, weights
 from helpers.trees import same_tree
 from trainer.config.keys import HalvingConfig
 from trainer.records.ledger import Entry
@@ -166,7 +167,7 @@ MOMENTS = {
 }
 
 
-@pytest.mark.skipif(NEEDS_PROC, reason="processes are found in /proc")
+@pytest.mark.skipif(NO_PROC, reason="processes are found in /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_sweep_keeps_the_same_survivors(number: int, server, sweep) -> None:
     words = (*write_faulty(), "epochs=6", "batch_size=24", "optim.lr=1e-4,1e-3,1e-2,1e-1")
@@ -195,7 +196,7 @@ def test_a_killed_sweep_keeps_the_same_survivors(number: int, server, sweep) -> 
         assert rows(a / "metrics.csv") == rows(b / "metrics.csv")
 
 
-@pytest.mark.skipif(NEEDS_PROC, reason="processes are found in /proc")
+@pytest.mark.skipif(NO_PROC, reason="processes are found in /proc")
 def test_what_diverged_late_still_counts_after_a_resumption(server, sweep) -> None:
     """Eight jobs, two at a time: four go on, two of them diverge, of two one goes on; also where it was interrupted."""
     words = write_faulty()

@@ -13,23 +13,12 @@ from typing import Any
 import pytest
 
 from helpers.faulty_models import write_faulty, write_slow
-from helpers.sweeps import (
-    NEEDS_PROC,
-    TINY,
-    Running,
-    Server,
-    all_weights,
-    contents,
-    gone,
-    places,
-    results,
-    rows,
-    states,
-    table,
-)
+from helpers.fork_server import ForkServer, RunningCommand
+from helpers.processes import NO_PROC, gone
+from helpers.sweeps import TINY, all_weights, contents, places, results, rows, states, table
 from helpers.trees import same_tree
 
-pytestmark = pytest.mark.skipif(NEEDS_PROC, reason="processes are found in /proc")
+pytestmark = pytest.mark.skipif(NO_PROC, reason="processes are found in /proc")
 WORDS = ("-m", *TINY, "optim.lr=1e-3,1e-1", "seed=0,1", "epochs=15", "patience=null", "checkpoint.every=1ep")
 
 
@@ -57,13 +46,13 @@ def whole(server, tmp_path_factory) -> tuple[dict[str, Any], float]:
         return essence(done.folder.resolve()), seconds
 
 
-def again(server: Server, running: Running) -> Running:
+def again(server: ForkServer, running: RunningCommand) -> RunningCommand:
     """The sweep once more: resumed, or begun where nothing had been written yet."""
     folder = running.folder
     return server.start(f"resume={folder}") if folder and places(folder) else server.start(*WORDS)
 
 
-def test_killed_sweeps_end_like_uninterrupted_ones(whole, server: Server) -> None:
+def test_killed_sweeps_end_like_uninterrupted_ones(whole, server: ForkServer) -> None:
     expected, length = whole
     chance, kills = random.Random(1), 0
     finished: dict[Path, Any] = {}
@@ -90,7 +79,7 @@ def test_killed_sweeps_end_like_uninterrupted_ones(whole, server: Server) -> Non
         finished.clear()
 
 
-def test_killed_workers_are_told_and_made_good(server: Server) -> None:
+def test_killed_workers_are_told_and_made_good(server: ForkServer) -> None:
     words = (*WORDS, "test=false")
     expected = essence(server.start(*words).end().folder)
     chance, kills = random.Random(2), 0
@@ -125,7 +114,7 @@ def test_the_test_figures_are_the_winners_alone_also_after_a_resumption(sweep) -
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_lets_all_workers_save(number: int, code: int, whole, server: Server) -> None:
+def test_a_signal_lets_all_workers_save(number: int, code: int, whole, server: ForkServer) -> None:
     expected, length = whole
     chance, signals = random.Random(number), 0
     while signals < 2:
@@ -151,7 +140,7 @@ def test_a_signal_lets_all_workers_save(number: int, code: int, whole, server: S
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_half_trained_jobs_go_on_from_their_checkpoints(number: int, server: Server) -> None:
+def test_half_trained_jobs_go_on_from_their_checkpoints(number: int, server: ForkServer) -> None:
     words = (*write_faulty(), "model.fault=slow", "epochs=10", "checkpoint.every=1ep", "test=false")
     running = server.start("-m", *words, "seed=0,1,2", "sweep.workers=2")
     saved = "checkpoints/last.pt"
@@ -169,7 +158,7 @@ def test_half_trained_jobs_go_on_from_their_checkpoints(number: int, server: Ser
     assert same_tree(all_weights(found), all_weights(again.folder))
 
 
-def test_a_sweep_can_be_resumed_while_what_was_killed_still_ends(server: Server) -> None:
+def test_a_sweep_can_be_resumed_while_what_was_killed_still_ends(server: ForkServer) -> None:
     words = (*write_faulty(), "model.fault=slow", "epochs=3", "test=false", "model.delay=0.8", "model.at=6")
     running = server.start("-m", *words, "seed=0,1", "sweep.workers=2")
     running.until(lambda folder: list(states(folder).values()) == ["running"] * 2)
@@ -183,7 +172,7 @@ def test_a_sweep_can_be_resumed_while_what_was_killed_still_ends(server: Server)
     assert same_tree(all_weights(done.folder), all_weights(expected.folder))
 
 
-def test_workers_of_a_killed_sweep_end_even_before_they_train(server: Server) -> None:
+def test_workers_of_a_killed_sweep_end_even_before_they_train(server: ForkServer) -> None:
     running = server.start("-m", *write_slow(), "seed=range(4)")
     workers = running.until(lambda folder: running.workers())
     running.kill()

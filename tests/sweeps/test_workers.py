@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from helpers.faulty_models import PROBE, RUDE, write, write_faulty, write_slow
-from helpers.sweeps import TINY, all_weights, gone, ledger, places, results, states, table, weights
+from helpers.processes import gone
+from helpers.sweeps import TINY, all_weights, ledger, places, results, states, table, weights
 from helpers.trees import same_tree
 
 FAULTS = {

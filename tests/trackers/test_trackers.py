@@ -14,9 +14,8 @@ import torch
 import yaml
 
 from helpers.metrics import metrics_row
-from helpers.runs import exit_code, trained
+from helpers.runs import train_in
 from helpers.trees import same_tree
-from trainer.commands.train import run_train
 from trainer.config.keys import LoggerConfig
 from trainer.data.metrics import SplitReport
 from trainer.records.metrics import read_metrics
@@ -33,13 +32,13 @@ def needs(library: str) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.mktemp("plain"), *WORDS)
+    return train_in(tmp_path_factory.mktemp("plain"), *WORDS)
 
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("tensorboard")
-    return trained(tmp_path_factory.mktemp("board"), *WORDS, "logger=tensorboard")
+    return train_in(tmp_path_factory.mktemp("board"), *WORDS, "logger=tensorboard")
 
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
@@ -86,30 +85,31 @@ def test_a_tracker_changes_nothing(plain: Path, board: Path) -> None:
     )["test"]  # fmt: skip
 
 
-def test_the_logger_may_change_on_resume(plain: Path, tmp_path: Path) -> None:
+def test_the_logger_may_change_on_resume(plain: Path, tmp_path: Path, train) -> None:
     pytest.importorskip("tensorboard")
     run = Path(shutil.copytree(plain, tmp_path / "run"))
-    assert exit_code(run_train, [f"resume={run}", "epochs=5", "logger=tensorboard"]) == 0
+    assert train(f"resume={run}", "epochs=5", "logger=tensorboard").code == 0
     steps = [step for step, _ in scalars(run)["loss/train"]]
     assert steps == [int(row["step"]) for row in read_metrics(run / "metrics.csv")][3:]
 
 
-def test_a_run_from_before_there_were_loggers_is_resumed(plain: Path, tmp_path: Path) -> None:
+def test_a_run_from_before_there_were_loggers_is_resumed(plain: Path, tmp_path: Path, train) -> None:
     run = Path(shutil.copytree(plain, tmp_path / "run"))
     tree = yaml.safe_load((run / "config.yaml").read_text())
     del tree["logger"]
     (run / "config.yaml").write_text(yaml.safe_dump(tree))
-    assert exit_code(run_train, [f"resume={run}", "epochs=4"]) == 0
+    assert train(f"resume={run}", "epochs=4").code == 0
 
 
 @pytest.mark.parametrize("logger", ["tensorboard", "mlflow", "wandb"])
 def test_a_tracker_that_is_not_installed_is_told_before_anything_is_done(
-    logger: str, monkeypatch: pytest.MonkeyPatch, capfd
+    logger: str, monkeypatch: pytest.MonkeyPatch, train
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert exit_code(run_train, [*WORDS, f"logger={logger}"]) == 2
-    err = capfd.readouterr().err
-    assert err == (f"train: error: logger={logger}: {logger} is not installed. pip install 'trainer-cli[{logger}]'\n")
+    done = train(*WORDS, f"logger={logger}")
+    assert done.code == 2
+    err = done.err
+    assert err == (f"train: error: logger={logger}: {logger} is not installed: pip install 'trainer-cli[{logger}]'\n")
     assert not Path("outputs").exists()
 
 
@@ -139,13 +139,14 @@ def test_a_tracker_that_fails_is_off_and_told_once() -> None:
     assert notes == ["logger=tensorboard failed and is off from here on: no space left on device"]
 
 
-def test_a_run_outlives_its_tracker(tmp_path: Path, capfd) -> None:
+def test_a_run_outlives_its_tracker(tmp_path: Path, train) -> None:
     """The folder of the event files is taken by a file."""
     pytest.importorskip("tensorboard")
-    run = trained(tmp_path, *WORDS, "epochs=1")
+    run = train_in(tmp_path, *WORDS, "epochs=1")
     (run / "tensorboard").write_text("in the way")
-    assert exit_code(run_train, [f"resume={run}", "epochs=4", "logger=tensorboard"]) == 0
-    out, err = capfd.readouterr()
+    done = train(f"resume={run}", "epochs=4", "logger=tensorboard")
+    assert done.code == 0
+    out, err = done.out, done.err
     assert err.count("logger=tensorboard failed and is off from here on") == 1
     assert "Traceback" not in out + err
     assert len(read_metrics(run / "metrics.csv")) == 4
@@ -167,18 +168,19 @@ def test_what_stays_on_this_machine(config: LoggerConfig, place: str | None) -> 
     assert external_destination(config) == place
 
 
-def test_a_stored_configuration_sends_nothing_anywhere(plain: Path, tmp_path: Path, capfd) -> None:
+def test_a_stored_configuration_sends_nothing_anywhere(plain: Path, tmp_path: Path, train) -> None:
     run = Path(shutil.copytree(plain, tmp_path / "run"))
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(
         text.replace("  name: csv\n", "  name: mlflow\n").replace("  uri: null", "  uri: http://evil.example")
     )
     assert "evil.example" in (run / "config.yaml").read_text()
-    assert exit_code(run_train, [f"resume={run}", "epochs=4"]) == 2
-    err = capfd.readouterr().err
+    done = train(f"resume={run}", "epochs=4")
+    assert done.code == 2
+    err = done.err
     assert "the stored configuration sends results to http://evil.example" in err
     assert err.count("\n") == 1
-    assert exit_code(run_train, [f"resume={run}", "epochs=4", "logger=csv"]) == 0
+    assert train(f"resume={run}", "epochs=4", "logger=csv").code == 0
 
 
 def test_final_figures_are_numbers() -> None:
@@ -192,8 +194,8 @@ def test_csv_needs_nothing() -> None:
 
 
 @needs("mlflow")
-def test_mlflow_has_parameters_metrics_and_the_end(tmp_path: Path) -> None:
-    run = trained(tmp_path, *WORDS, "logger=mlflow")
+def test_mlflow_has_parameters_metrics_and_the_end(tmp_path: Path, train) -> None:
+    run = train_in(tmp_path, *WORDS, "logger=mlflow")
     database = sqlite3.connect(tmp_path / "outputs" / "mlflow.db")
     rows = read_metrics(run / "metrics.csv")
     logged = database.execute("select step, value from metrics where key = 'valid_loss' order by step").fetchall()
@@ -203,7 +205,7 @@ def test_mlflow_has_parameters_metrics_and_the_end(tmp_path: Path) -> None:
     results = json.loads((run / "results.json").read_text())
     (accuracy,) = database.execute("select value from metrics where key = 'test_accuracy'").fetchone()
     assert accuracy == pytest.approx(results["test"]["accuracy"])
-    assert exit_code(run_train, [f"resume={run}", "epochs=5"]) == 0
+    assert train(f"resume={run}", "epochs=5").code == 0
     logged = database.execute("select step from metrics where key = 'valid_loss' order by step").fetchall()
     assert len(logged) == 5
     assert database.execute("select status from runs").fetchall() == [("FINISHED",)]
@@ -211,7 +213,7 @@ def test_mlflow_has_parameters_metrics_and_the_end(tmp_path: Path) -> None:
 
 @needs("wandb")
 def test_wandb_stays_offline(tmp_path: Path, plain: Path) -> None:
-    run = trained(tmp_path, *WORDS, "logger=wandb")
+    run = train_in(tmp_path, *WORDS, "logger=wandb")
     assert list((run / "wandb").glob("offline-run-*/run-*.wandb"))
     a, b = (checkpoint.load(r / "checkpoints" / "best.pt")["model"] for r in (plain, run))
     assert all(torch.equal(a[name], b[name]) for name in a)

@@ -1,0 +1,165 @@
+"""Commands in processes of their own that need not import torch again and can be killed at any moment.
+
+`ForkServer` starts `serve` in a fresh process, which imports everything once, computes nothing, and forks a child for
+each command. A child that was forked after a parallel operation would hang.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trainer.run.run
+import trainer.sweeps.executor  # noqa: F401  for the children
+from helpers.processes import children, start_python
+from helpers.runs import CompletedCommand, exit_code, run_folders
+from trainer.config.compose import Composer
+
+
+class ForkServer:
+    """Starts commands of the program.
+
+    Args:
+        constants: values of module constants by full name, for what no key sets.
+        open_files: the most files that a command may have open; None for the system's limit.
+    """
+
+    def __init__(self, constants: Mapping[str, float] | None = None, open_files: int | None = None) -> None:
+        # Not `-m`: the processes that a sweep starts would import this module as their main module.
+        program = f"from helpers.fork_server import serve; serve({dict(constants or {})!r}, {open_files!r})"
+        self.process = start_python("-c", program, stdin=subprocess.PIPE, stderr=None)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+        self.count = 0
+
+    def ask(self, **order: Any) -> Any:
+        """Send an order to the server and return its answer."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def start(self, *words: str, terminal: str | None = None, **environment: str) -> RunningCommand:
+        """Start `train` in the current folder, its streams in files or, with `terminal`, its output there."""
+        self.count += 1
+        out, err = (Path.cwd() / f".{self.count}.{name}" for name in ("out", "err"))
+        before = run_folders()
+        pid = self.ask(folder=os.getcwd(), words=words, out=terminal or str(out), err=str(err), environment=environment)
+        return RunningCommand(self, pid, words, out, err, before)
+
+    def close(self) -> None:
+        """End the server; commands that it started go on."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+@dataclass
+class RunningCommand:
+    """A command that was started and may have ended by now."""
+
+    server: ForkServer
+    pid: int
+    words: Sequence[str]
+    out: Path
+    err: Path
+    before: set[Path]
+
+    def end(self, seconds: float = 100) -> CompletedCommand:
+        """Wait for its end; kill it and fail after so many seconds."""
+        code = self.server.ask(wait=self.pid, seconds=seconds)
+        if code is None:
+            for pid in [self.pid, *self.workers()]:
+                os.kill(pid, signal.SIGKILL)
+            self.server.ask(wait=self.pid, seconds=10)
+            raise AssertionError(f"{self.words} hangs")
+        out, err = (path.read_text() if path.exists() else "" for path in (self.out, self.err))
+        return CompletedCommand(code, out, err, self.folder)
+
+    def kill(self, number: int = signal.SIGKILL) -> CompletedCommand:
+        """Send a signal and wait for the end."""
+        with contextlib.suppress(ProcessLookupError):  # it was faster
+            os.kill(self.pid, number)
+        return self.end()
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of this sweep or run; None as long as it is not there."""
+        resumed = [word.partition("=")[2] for word in self.words if word.startswith("resume=")]
+        new = sorted(run_folders() - self.before)
+        return new[0] if new else Path(resumed[0]) if resumed else None
+
+    def workers(self) -> list[int]:
+        """Return its child processes."""
+        return children(self.pid)
+
+    def until(self, condition: Callable[[Path], Any], seconds: float = 30) -> Any:
+        """Wait until `condition(folder)` is true and return what it returned."""
+        give_up = time.monotonic() + seconds
+        while True:
+            if self.folder is not None and (value := condition(self.folder)):
+                return value
+            assert time.monotonic() < give_up, self.err.read_text()
+            time.sleep(0.01)
+
+
+def _run(order: Mapping[str, Any]) -> int:
+    """Run a command in this child process and return its exit code."""
+    os.chdir(order["folder"])
+    os.environ.update(order["environment"])
+    for stream, path in enumerate((os.devnull, order["out"], order["err"])):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o600), stream)
+    try:
+        return exit_code("train", *order["words"])
+    except BaseException:
+        traceback.print_exc()
+        return 70
+
+
+def _wait(pid: int, seconds: float) -> int | None:
+    """Return the exit code of a child, negative where a signal ended it; None if it is still running."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    return None
+
+
+def serve(constants: Mapping[str, float], open_files: int | None) -> None:
+    """Answer orders, one JSON object a line, until the input ends."""
+    if open_files is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+    for name, value in constants.items():
+        module, _, constant = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), constant), name
+        setattr(sys.modules[module], constant, value)
+    composer = Composer()
+    composer.job(composer.read(["optim.lr=1e-3"], sweep=False)[0])  # Hydra reads its grammar once
+    print("ready", flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "wait" in order:
+            print(json.dumps(_wait(order["wait"], order["seconds"])), flush=True)
+            continue
+        child = os.fork()
+        if child == 0:
+            code = _run(order)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        print(child, flush=True)
