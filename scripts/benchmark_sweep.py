@@ -35,10 +35,11 @@ print("SECONDS", time.perf_counter() - begin)
 COMPOSE = """
 import time
 from trainer.config.compose import Composer
-from trainer.sweeps.grid import compose_jobs
+from trainer.sweeps.grid import compose_jobs, read_overrides
 composer = Composer()
 begin = time.perf_counter()
-jobs = compose_jobs(composer, ["model=lenet5,cnn", "optim.lr=1e-4,1e-3,1e-2,1e-1", "seed=range(32)"])
+words = ["model=lenet5,cnn", "optim.lr=1e-4,1e-3,1e-2,1e-1", "seed=range(32)"]
+jobs = compose_jobs(composer, read_overrides(composer, words))
 assert len(jobs) == 256
 print("SECONDS", time.perf_counter() - begin)
 """

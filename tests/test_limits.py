@@ -28,7 +28,6 @@ LONG_FILES = {
     *("components.assemble", "components.metadata", "components.pretrained", "config.compose"),
     *("data.batches", "data.images.cache", "data.images.decode", "data.images.folder", "data.images.listing"),
     *("data.source", "inference.evaluation", "records.record", "report.run_page"),
-    "sweeps.executor",
 }
 LONG_FUNCTIONS = {
     "data.tables.table:csv_table",
@@ -39,7 +38,6 @@ MANY_PARAMETERS = {
     *("commands.export:command", "commands.predict:command", "components.assemble:assemble"),
     *("data.images.folder:image_folder", "data.tables.table:csv_table", "data.tables.table:_as_known"),
     *("inference.export:export", "inference.predict:predict"),
-    "sweeps.executor:Sweep.__init__",
 }
 FUNCTIONS_WITH_CONFIG_NOW = 55
 SIGNATURES_WITH_DICTS_NOW = 120

@@ -1,8 +1,9 @@
-"""How processes that run jobs are started.
+"""Child processes: how they are started, and one function call in one of them.
 
-On a CPU under Linux a job is forked from the sweep, which has imported torch and read the data once and must
-therefore never have used more than one thread: a process forked after parallel arithmetic hangs at its first. With a
-GPU, or elsewhere, jobs start from a server process that has imported torch and nothing else.
+On a CPU under Linux children are forked from this process, which has imported torch and read the data once. It must
+therefore never have used more than one thread: a process forked after parallel arithmetic hangs in its first
+parallel operation. With a GPU, or on other systems, children start from a server process that has imported torch and
+nothing else.
 """
 
 from __future__ import annotations
@@ -19,50 +20,58 @@ from trainer.errors import RunFailed, UserError, raised_at
 
 
 def context_for(devices: Sequence[str]) -> BaseContext:
-    """How processes are started for work on these devices."""
+    """Return the multiprocessing context for work on these devices: `fork` or `forkserver`."""
     if sys.platform == "linux" and all(device == "cpu" for device in devices):
         return multiprocessing.get_context("fork")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trainer.run.run"])
+    context.set_forkserver_preload(["trainer.run.execute"])
     return context
 
 
+def describe_exit(code: int) -> str:
+    """Return a clause for an exit code, such as "exit code 3" or "killed by SIGTERM"."""
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"killed by {name}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
+
+
 def run_in_subprocess(devices: Sequence[str], function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function returns, run in a process of its own: what it does to the process stays there.
+    """Return `function(*arguments)`, called in a child process that cannot change this one.
+
+    Args:
+        devices: Device names; they decide how the child is started.
 
     Raises:
-        UserError, RunFailed: as the function does.
-        RunFailed: it raised something else, or the process ended without an answer.
+        UserError, RunFailed: As raised by the function.
+        RunFailed: The function raised anything else, or the child ended without an answer.
     """
+    # No ProcessPoolExecutor: its BrokenProcessPool hides the exit code or signal of a killed child, and the traceback
+    # that names the line in a user's code does not survive pickling, so a wrapper like `_send` would be needed anyway.
     context = context_for(devices)
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_send, args=(theirs, function, arguments))  # type: ignore[attr-defined]
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_send, args=(sender, function, arguments))  # type: ignore[attr-defined]
     child.start()
-    theirs.close()
+    sender.close()
     try:
-        how, answer = ours.recv()
+        answer = receiver.recv()
     except EOFError:
         child.join()
-        how, answer = "raised", f"the process ended with exit code {child.exitcode}"
+        answer = RunFailed(f"could not inspect the jobs: their process ended ({describe_exit(child.exitcode)}).")
     finally:
         child.join()
-    if how == "wrong":
-        raise UserError(*answer)
-    if how == "failed":
-        raise RunFailed(answer)
-    if how == "raised":
-        raise RunFailed(f"the jobs could not be looked at: {answer}.")
+    if isinstance(answer, UserError | RunFailed):
+        raise answer
     return answer
 
 
-def _send(pipe: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is told of once, by the process that asked
+def _send(sender: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    """Call the function in the child and send its result or its exception."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent alone handles Ctrl-C
     try:
-        answer = ("good", function(*arguments))
-    except UserError as error:
-        answer = ("wrong", error.problems)
-    except RunFailed as error:
-        answer = ("failed", str(error))
-    except BaseException as error:  # of a user's own code: sys.exit too
-        answer = ("raised", raised_at(error))
-    pipe.send(answer)
+        answer = function(*arguments)
+    except (UserError, RunFailed) as error:
+        answer = error
+    except BaseException as error:  # a user's code may raise anything, also SystemExit
+        answer = RunFailed(f"could not inspect the jobs: {raised_at(error)}.")
+    sender.send(answer)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM set a flag that every loop looks at; nothing is torn out of an update."""
+"""SIGINT and SIGTERM as a flag that loops poll, so that no update is interrupted halfway."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from types import FrameType, TracebackType
 
 
 class Interrupted(Exception):
-    """The user or the system asked the run to stop."""
+    """SIGINT or SIGTERM was received; raised by `Signals.check`."""
 
 
 class Signals:
-    """While entered, SIGINT and SIGTERM only set `received`; a second one kills as usual."""
+    """Context in which SIGINT and SIGTERM only set `received`.
+
+    A second signal has its usual effect. The previous handlers are restored on exit.
+
+    Attributes:
+        received: Number of the signal, or None.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._before: dict[int, object] = {}
+        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Signals:
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._handle)
+            self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -33,13 +39,15 @@ class Signals:
         self.received = number
 
     def check(self) -> None:
-        """
+        """Raise Interrupted if a signal has been received.
+
         Raises:
-            Interrupted: once a signal has come.
+            Interrupted: SIGINT or SIGTERM was received.
         """
         if self.received is not None:
             raise Interrupted
 
     @property
     def exit_code(self) -> int:
+        """Exit code by the shell's convention: 128 plus the signal's number."""
         return 128 + (self.received or 0)

@@ -18,7 +18,7 @@ from helpers.trees import same_tree
 from trainer.config.compose import Composer
 from trainer.config.search_space import Range, draw, read
 from trainer.errors import UserError
-from trainer.sweeps.grid import compose_jobs
+from trainer.sweeps.grid import compose_jobs, read_overrides
 
 LR, MOMENTUM = "optim.lr=${loguniform:1e-4,1e-2}", "optim.momentum=${uniform:0.85,0.99}"
 
@@ -31,7 +31,7 @@ def composer() -> Composer:
 def drawn(key: str, *words: str) -> list[Any]:
     """What the jobs of a sweep have for a key."""
     found = []
-    for job in compose_jobs(composer(), words):
+    for job in compose_jobs(composer(), read_overrides(composer(), words)):
         node = job.stored
         for name in key.split("."):
             node = node[name]
@@ -120,7 +120,7 @@ def test_spellings() -> None:
 )
 def test_a_wrong_spelling_is_answered(value: str) -> None:
     with pytest.raises(UserError) as told:
-        compose_jobs(composer(), [f"optim.lr={value}", "trial=range(2)"])
+        compose_jobs(composer(), read_overrides(composer(), [f"optim.lr={value}", "trial=range(2)"]))
     assert len(told.value.problems) == 1
     assert "optim.lr" in str(told.value) or value.strip("${}").partition(":")[0] in str(told.value)
 
@@ -171,7 +171,7 @@ def test_ten_draws_are_kept_as_numbers_and_can_be_repeated_alone(sweep) -> None:
 
 
 def test_the_recipe_draws_ten_times() -> None:
-    jobs = compose_jobs(composer(), ["experiment=random_search"])
+    jobs = compose_jobs(composer(), read_overrides(composer(), ["experiment=random_search"]))
     assert [job.stored["trial"] for job in jobs] == list(range(10))
     assert all(1e-4 <= job.stored["optim"]["lr"] <= 1e-2 for job in jobs)
     assert all(0.85 <= job.stored["optim"]["momentum"] <= 0.99 for job in jobs)

@@ -17,12 +17,14 @@ from helpers.trees import same_tree
 from trainer.config.compose import Composer, Job
 from trainer.errors import UserError
 from trainer.records.compare import varying
-from trainer.sweeps.grid import compose_jobs, identity, names
-from trainer.sweeps.plan import plan, validate
+from trainer.sweeps.grid import compose_jobs, identity, names, read_overrides
+from trainer.sweeps.plan import make_plan
+from trainer.sweeps.validate import validate
 
 
 def composed(*words: str) -> list[Job]:
-    return compose_jobs(Composer(), words)
+    composer = Composer()
+    return compose_jobs(composer, read_overrides(composer, words))
 
 
 def values(jobs: list[Job], *keys: str) -> list[tuple]:
@@ -133,8 +135,7 @@ def test_256_jobs_are_composed_and_checked_in_time() -> None:
     jobs = composed(*words)
     assert len(jobs) == len({identity(job) for job in jobs}) == 256
     assert len(set(names(varying(jobs)))) == 256
-    prepared = plan(jobs, jobs[0].config.sweep)
-    validate(jobs, prepared)
+    validate(jobs, make_plan(jobs, jobs[0].config.sweep), trusted=True)
     assert time.perf_counter() - begin < 15
 
 

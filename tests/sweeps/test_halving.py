@@ -16,7 +16,7 @@ from helpers.sweeps import TINY, all_weights, places, results, rows, states, tab
 from helpers.trees import same_tree
 from trainer.config.keys import HalvingConfig
 from trainer.records.ledger import Entry
-from trainer.sweeps.halving import losers, run, rungs, value_at
+from trainer.sweeps.halving import losers, rung_epochs, rungs, value_at
 
 GRID = ("optim.lr=1e-5,1e-3,1e-2,3e-2,1e-1", "patience=null", "epochs=9", "seed=1")
 
@@ -53,10 +53,10 @@ def check(halved: Path, whole: Path, expected: dict[int, int]) -> None:
 
 
 def test_rungs() -> None:
-    assert rungs(HalvingConfig(3, 1), 30) == [1, 3, 9, 27]
-    assert rungs(HalvingConfig(3, 1), 27) == [1, 3, 9]
-    assert rungs(HalvingConfig(2, 5), 11) == [5, 10]
-    assert rungs(HalvingConfig(4, 2), 2) == []
+    assert rung_epochs(HalvingConfig(3, 1), 30) == [1, 3, 9, 27]
+    assert rung_epochs(HalvingConfig(3, 1), 27) == [1, 3, 9]
+    assert rung_epochs(HalvingConfig(2, 5), 11) == [5, 10]
+    assert rung_epochs(HalvingConfig(4, 2), 2) == []
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,9 @@ def test_rungs() -> None:
 def test_survivors_are_those_of_the_reference(factor: int, first: int, words: tuple, monitor: str, sweep) -> None:
     words = (*TINY, *GRID, *words, "test=false")
     whole = sweep("-m", *words).folder
-    expected = reference(whole, rungs(HalvingConfig(factor, first), 9), factor, monitor, monitor == "valid_accuracy")
+    expected = reference(
+        whole, rung_epochs(HalvingConfig(factor, first), 9), factor, monitor, monitor == "valid_accuracy"
+    )
     assert len(set(expected.values())) > 2
     done = sweep("-m", *words, f"sweep.halving.factor={factor}", f"sweep.halving.min_epochs={first}")
     assert done.code == 0, done.err
@@ -143,11 +145,11 @@ def test_one_job_and_none_are_no_trouble(sweep) -> None:
 
 def test_jobs_without_a_value_are_not_ranked_by_their_numbers() -> None:
     entries = [Entry(n, f"id{n}", f"{n:03}", {}, {"monitor": "valid_auroc", "epochs": 4}, {}, []) for n in range(4)]
-    said: list[str] = []
-    ended: list[Entry] = []
-    run(HalvingConfig(2, 2), entries, Path(), lambda some, at: True, lambda entry, at: ended.append(entry), said.append)
-    assert not ended
-    assert said == ["halving    no job has a valid_auroc after epoch 2: all go on"]
+    first, last = rungs(HalvingConfig(2, 2), entries, Path())
+    assert (first.epoch, last.epoch) == (2, None)
+    assert first.entries == last.entries == entries
+    assert not last.pruned
+    assert last.note == "halving    no job has a valid_auroc after epoch 2: all go on"
     write_metrics(Path("002"), [metrics_row(2, valid_auroc=0.5)])
     assert [entry.number for entry in losers(entries, Path(), 2, 2)] == [1, 3]
     assert value_at(Path("002"), "valid_auroc", 1) is None

@@ -8,9 +8,14 @@ import pytest
 
 from helpers.faulty_models import write
 from helpers.sweeps import TINY
-from trainer.config.compose import Composer
+from trainer.config.compose import Composer, Job
 from trainer.errors import UserError
-from trainer.sweeps.grid import compose_jobs
+from trainer.sweeps.grid import compose_jobs, read_overrides
+
+
+def composed(*words: str) -> list[Job]:
+    composer = Composer()
+    return compose_jobs(composer, read_overrides(composer, words))
 
 
 @pytest.mark.parametrize(
@@ -27,10 +32,10 @@ def test_jobs_that_would_be_one_are_told_of(words: tuple[str, ...], fragment: st
     for name, minutes in (("ours_a", 1), ("ours_b", 2)):
         write(f"conf/experiment/{name}.yaml", f"# @package _global_\nmax_minutes: {minutes}.0\n")
     with pytest.raises(UserError) as caught:
-        compose_jobs(Composer(), words)
+        composed(*words)
     assert [problem for problem in caught.value.problems if str(problem).startswith(fragment)] == caught.value.problems
     assert len(caught.value.problems) == 1
-    assert len(compose_jobs(Composer(), ["experiment=ours_a,ours_b", "max_minutes=3"])) == 1  # the same in all
+    assert len(composed("experiment=ours_a,ours_b", "max_minutes=3")) == 1  # the same in all
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_a_study_goes_on_where_it_was(sweep) -> None:
     ("words", "fragment"),
     [
         ((*SEARCH, "seed=0,1", "sweep.trials=3"), "seed=0,1: sweep.sampler=tpe chooses values itself"),
-        ((*SEARCH,), "how many trials? sweep.trials=50"),
+        ((*SEARCH,), "sweep.trials is not set: sweep.trials=50"),
         ((*WORDS, "sweep.sampler=tpe", "sweep.trials=3"), "nothing to search"),
         ((*SEARCH, "sweep.trials=3", "sweep.halving.factor=2"), "a sampler has no rungs"),
     ],

@@ -29,7 +29,7 @@ def halved(server, tmp_path_factory) -> Path:
         (("validate_every=5ep", "sweep.halving.factor=2", "seed=0,1"), "sweep.halving.min_epochs=1: no job is validat"),
         (
             ("validate_every=1000st", "sweep.halving.factor=2", "seed=0,1"),
-            "at least 500, as validate_every=1000st",
+            "at least 500 because validate_every=1000st",
         ),
         (("monitor=valid_loss,valid_accuracy", "sweep.halving.factor=2"), "sweep.halving compares jobs by one column"),
         (("seed=0,1", "sweep.workers=1,2"), "sweep.workers=1,2: it is the whole sweep's and cannot differ from job to"),
@@ -71,7 +71,7 @@ def test_jobs_that_a_resumption_would_add_are_shown_and_not_trained(halved: Path
         (("sweep.wokers=1",), "sweep.wokers: no such key"),
         (("max_steps=5",), "max_steps=null,5: cannot differ from job to job"),
         (("seed=1,3", "checkpoint.every=1ep"), "checkpoint.every=auto,1ep: cannot differ"),
-        (("sweep.sampler=tpe",), "sweep.sampler=tpe: a sampler is there for all of a sweep's jobs"),
+        (("sweep.sampler=tpe",), "sweep.sampler=tpe: a sampler chooses all jobs of a sweep"),
         (("sweep.stack=true", "hydra/launcher=basic"), "hydra/launcher: halving, samplers and stacks need"),
     ],
 )
@@ -99,7 +99,7 @@ def test_an_estimate_counts_the_epochs_that_halving_leaves(sweep) -> None:
     words = ("-m", *SMALL, "epochs=4", "seed=0,1,2,3", "sweep.dry_run=true")
     assert "all epochs" not in sweep(*words).out
     done = sweep(*words, "sweep.halving.factor=2", "sweep.stack=true")
-    assert "50% of all epochs, as halving leaves them; each job by itself" in done.out  # 4, 2, 1 and 1 of 4 each
+    assert "50% of all epochs because of halving; each job by itself" in done.out  # 4, 2, 1 and 1 of 4 each
     assert not Path("outputs").exists()
 
 

@@ -54,6 +54,7 @@ def run_train(words: list[str]) -> int:
     from trainer.config.compose import Composer
     from trainer.run.job import new_job
     from trainer.run.resume import is_finished, resumed_job
+    from trainer.sweeps.grid import compose_jobs, read_overrides
 
     command = ["train", *words]
     composer = Composer(flags.config_dir)
@@ -63,17 +64,17 @@ def run_train(words: list[str]) -> int:
         from trainer.sweeps.launch import check
 
         check(launcher)
+    grid = read_overrides(composer, overrides, problems)
     if (folder := _sweep_folder(overrides)) is not None:
         from trainer.sweeps.start import resumed_sweep
 
-        return resumed_sweep(composer, folder, overrides, problems, command, launcher)
-    if flags.multirun or composer.sweep_of(composer.read(overrides, sweep=True)[0]) is not None:
-        from trainer.sweeps.grid import compose_jobs
+        return resumed_sweep(composer, folder, grid, command, launcher)
+    if flags.multirun or grid.experiment is not None:
+        if flags.cfg:
+            return _print_yaml(*(job.stored for job in compose_jobs(composer, grid)))
         from trainer.sweeps.start import new_sweep
 
-        if flags.cfg:
-            return _print_yaml(*(job.stored for job in compose_jobs(composer, overrides, problems)))
-        return new_sweep(composer, overrides, problems, command, launcher)
+        return new_sweep(composer, grid, command, launcher)
     if any(word.startswith("resume=") for word in overrides):
         job, folder = resumed_job(composer, overrides, problems)
         if is_finished(folder, job):

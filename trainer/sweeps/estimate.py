@@ -1,8 +1,9 @@
-"""`sweep.dry_run=true`: the jobs of a sweep, and what they will cost at most; nothing is written."""
+"""`sweep.dry_run=true`: print the jobs of a sweep and what they will cost at most; nothing is written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trainer.components.assemble import assemble
 from trainer.config.compose import Job
@@ -14,54 +15,61 @@ from trainer.records.compare import varying
 from trainer.report.leaderboard import print_table
 from trainer.run.measure import SECONDS, Cost, measure
 from trainer.sweeps import halving
-from trainer.sweeps.plan import HARMLESS, Plan, kind, own_targets
+from trainer.sweeps.plan import Plan
+from trainer.sweeps.validate import HARMLESS, kind, user_targets
 
-ALL_SECONDS = 20.0  # and at most so many for all kinds
+ALL_SECONDS = 20.0  # of measuring, for all kinds of jobs together
 ALIKE = (*HARMLESS, "epochs", "data.fold", "model.dropout", "loss", "augment", "init")  # as to what a step costs
-CHECKPOINTS = 2.5  # last.pt and previous.pt are whole, best.pt has the weights alone
+CHECKPOINTS = 2.5  # last.pt and previous.pt hold everything, best.pt the weights alone
 
 
-def show_plan(jobs: Sequence[Job], settings: SweepConfig, prepared: Plan) -> int:
-    """Prints every job and the estimate; returns the exit code."""
+def show_plan(jobs: Sequence[Job], settings: SweepConfig, plan: Plan, *, trusted: bool) -> int:
+    """Print a table of the jobs and an estimate of time and disk; return the exit code."""
     kinds = {kind(job, ALIKE): job for job in reversed(jobs)}
-    each = min(SECONDS, ALL_SECONDS / len(kinds))
-    measured = {name: _measured(job, prepared, each) for name, job in kinds.items()}
+    limit = min(SECONDS, ALL_SECONDS / len(kinds))
+    measured = {name: _measure_apart(job, plan, limit, trusted=trusted) for name, job in kinds.items()}
     costs = [measured[kind(job, ALIKE)] for job in jobs]
     seconds = [cost.seconds * job.config.epochs for cost, job in zip(costs, jobs, strict=True)]
-    told = varying(jobs)
-    keys = [key for key in dict.fromkeys(key for row in told for key in row) if key != "epochs"]
-    rows = [
-        [number, *(row.get(key) for key in keys), job.config.epochs, _time(cost)]
-        for number, (row, job, cost) in enumerate(zip(told, jobs, seconds, strict=True))
-    ]
-    print_table(["job", *keys, "epochs", "time"], rows)
-    disk = sum(CHECKPOINTS * cost.checkpoint_bytes for cost in costs)
-    total, notes = sum(seconds), ["where no job stops early"]
+    print_table(*_table(jobs, seconds))
+    total, notes = sum(seconds), ["if no job stops early"]
     if settings.halving.factor:
         share = halving.planned_share(settings.halving, [job.config.epochs for job in jobs])
         total *= share
-        notes.append(f"{share:.0%} of all epochs, as halving leaves them")
+        notes.append(f"{share:.0%} of all epochs because of halving")
     if settings.stack != "false":
-        notes.append("each job by itself: what a stack gains shows when the sweep starts")
-    print(f"\n{len(jobs)} jobs, {prepared.describe()}")
-    print(f"time       about {_time(total / len(prepared.devices))} {'; '.join(notes)}")
-    print(f"disk       about {disk / 1e6:,.1f} MB")
+        notes.append("each job by itself: what a stack saves is measured when the sweep starts")
+    print(f"\n{len(jobs)} jobs, {plan.describe()}")
+    print(f"time       about {_time(total / len(plan.devices))} {'; '.join(notes)}")
+    print(f"disk       about {CHECKPOINTS * sum(cost.checkpoint_bytes for cost in costs) / 1e6:,.1f} MB")
     return 0
 
 
-def _measured(job: Job, prepared: Plan, limit: float) -> Cost:
-    """Return what a job costs, measured in a process of its own."""
-    return run_in_subprocess(prepared.devices, _measure, job, prepared.devices[0], prepared.shared, limit)
+def _table(jobs: Sequence[Job], seconds: Sequence[float]) -> tuple[list[str], list[list[object]]]:
+    """Return header and rows: what sets each job apart, its epochs and its time."""
+    varies = varying(jobs)
+    keys = [key for key in dict.fromkeys(key for row in varies for key in row) if key != "epochs"]
+    rows = [
+        [number, *(row.get(key) for key in keys), job.config.epochs, _time(cost)]
+        for number, (row, job, cost) in enumerate(zip(varies, jobs, seconds, strict=True))
+    ]
+    return ["job", *keys, "epochs", "time"], rows
 
 
-def _measure(job: Job, device: str, shared: DataCache, limit: float) -> Cost:
-    job.config.device = device
+def _measure_apart(job: Job, plan: Plan, limit: float, *, trusted: bool) -> Cost:
+    """Return what an epoch of a job costs, measured in a child process."""
+    device = plan.devices[0]
+    job = replace(job, config=replace(job.config, device=device))
+    return run_in_subprocess(plan.devices, _measure, job, plan.shared, limit, trusted)
+
+
+def _measure(job: Job, shared: DataCache, limit: float, trusted: bool) -> Cost:
     try:
-        return measure(assemble(job.config, trusted=True, cache=shared), limit)
+        components = assemble(job.config, trusted=trusted or job.config.trust, cache=shared)
+        return measure(components, limit)
     except (UserError, RunFailed):
         raise
     except (Exception, SystemExit) as error:
-        if not (targets := own_targets(job)):
+        if not (targets := user_targets(job)):
             raise
         raise RunFailed(f"{', '.join(targets)}: a step of it failed: {raised_at(error)}.") from error
 

@@ -1,11 +1,12 @@
-"""The jobs of a sweep: composed, told apart, named."""
+"""The jobs of a grid: from overrides with several values to one composed configuration for each combination."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,47 +28,120 @@ if TYPE_CHECKING:
 LONGEST_NAME = 100
 
 
-def compose_jobs(composer: Composer, words: Sequence[str], problems: Sequence[Problem] = ()) -> list[Job]:
-    """The jobs of every combination of values, in the order in which the words vary: the last one fastest.
+@dataclass(frozen=True)
+class SweepOverrides:
+    """The words of a command line, parsed once.
 
-    A configuration that comes twice is one job.
+    Attributes:
+        words: As typed.
+        parsed: One override for each sound word.
+        problems: Everything else on the command line.
+        experiment: Keys and values that the chosen experiment sweeps over by itself; None if it does not sweep.
+    """
+
+    words: list[str]
+    parsed: list[Override]
+    problems: list[Problem]
+    experiment: dict[str, str] | None
+
+
+def read_overrides(composer: Composer, words: Sequence[str], problems: Sequence[Problem] = ()) -> SweepOverrides:
+    """Parse the words of a sweep.
+
+    Args:
+        problems: Those already found on the command line.
+    """
+    parsed, unreadable = composer.read(words, sweep=True)
+    return SweepOverrides(list(words), parsed, [*problems, *unreadable], composer.sweep_of(parsed))
+
+
+def compose_jobs(composer: Composer, overrides: SweepOverrides) -> list[Job]:
+    """Return the jobs of all combinations of values, without duplicates; the last key varies fastest.
 
     Raises:
-        UserError: with the problems of all jobs, each told once; some differ in what does not tell jobs apart.
+        UserError: With the problems of all jobs, each once. Jobs that differ only in keys that do not make a job of
+            their own are a problem, too.
     """
-    overrides, found = composer.read(words, sweep=True)
-    swept = composer.sweep_of(overrides) or {}
-    given = {override.key_or_group for override in overrides}
-    more, wrong = composer.read([f"{k}={v}" for k, v in swept.items() if k not in given], sweep=True)
-    told = dict.fromkeys([*problems, *found, *wrong, *swept_sweep_keys(overrides)])
-    read: dict[str, list[Override]] = {}  # each word once, not once per job
-    values = []
-    for override in [*overrides, *more]:
-        texts = [override.input_line or ""]
-        if override.is_sweep_override():
-            texts = _each(override, told)
-        for text in texts:
-            read[text], wrong = composer.read([text], sweep=False)
-            told |= dict.fromkeys(wrong)
-        values.append(texts)
-    jobs: dict[str, Job] = {}
-    found_in: dict[Problem, set[str]] = {}  # each problem, and the experiments that have it
-    experiments: dict[str, None] = {}
-    differing: dict[str, list[Any]] = {}  # keys that do not tell jobs apart, with the values that they were given
-    for combination in itertools.product(*values):
-        job = composer.job([override for text in combination for override in read[text]])
-        experiments[job.choices.get("experiment", "")] = None
+    choices, problems = _choices(composer, overrides)
+    grid = _Grid()
+    for combination in itertools.product(*choices):
+        grid.add(composer.job([override for chosen in combination for override in chosen]))
+    problems = [*dict.fromkeys([*problems, *grid.problems()])]
+    if problems:
+        raise UserError(*problems)
+    return list(grid.jobs.values())
+
+
+def _choices(composer: Composer, overrides: SweepOverrides) -> tuple[list[list[list[Override]]], list[Problem]]:
+    """Return the values of each key as parsed overrides, none where they cannot be read; and all problems so far."""
+    typed = {override.key_or_group for override in overrides.parsed}
+    preset = [f"{key}={value}" for key, value in (overrides.experiment or {}).items() if key not in typed]
+    more, unreadable = composer.read(preset, sweep=True)
+    problems = [*overrides.problems, *unreadable, *swept_sweep_keys(overrides.parsed)]
+    choices = []
+    for override in [*overrides.parsed, *more]:
+        if not override.is_sweep_override():
+            choices.append([[override]])
+            continue
+        try:
+            words = [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
+            if not words:
+                problems.append(Problem(override.input_line or "", "it has no values"))
+        except (HydraException, TypeError, ValueError) as error:
+            advice, words = "Write values, key=a,b, or key=range(3).", []
+            problems.append(Problem(override.input_line or "", gist(error), advice=advice))
+        choices.append([])
+        for word in words:
+            value, unreadable = composer.read([word], sweep=False)
+            choices[-1].append(value)
+            problems += unreadable
+    return choices, problems
+
+
+@dataclass
+class _Grid:
+    """Jobs as they are composed, and what is wrong with them.
+
+    Attributes:
+        jobs: By identity.
+        experiments: The chosen experiments, each once.
+        affected: For each problem the experiments that have it.
+        differing: Values of keys that differ between jobs of one identity.
+    """
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+    experiments: dict[str, None] = field(default_factory=dict)
+    affected: dict[Problem, set[str]] = field(default_factory=dict)
+    differing: dict[str, list[Any]] = field(default_factory=dict)
+
+    def add(self, job: Job) -> None:
+        """Add a job unless the same one is there."""
+        experiment = job.choices.get("experiment", "")
+        self.experiments[experiment] = None
         for problem in job.problems:
-            found_in.setdefault(problem, set()).add(job.choices.get("experiment", ""))
-        job.id = identity(job)
-        for key, those in differing_keys(jobs.setdefault(job.id, job).stored, job.stored).items():
-            one = differing.setdefault(key, [])
-            one += [value for value in those if value not in one]
-    told |= dict.fromkeys(_placed(found_in, list(experiments)))
-    told |= {not_a_job_key(key, those): None for key, those in differing.items()}
-    if told:
-        raise UserError(*told)
-    return list(jobs.values())
+            self.affected.setdefault(problem, set()).add(experiment)
+        job = replace(job, id=identity(job))
+        first = self.jobs.setdefault(job.id, job)
+        for key, values in differing_keys(first.stored, job.stored).items():
+            known = self.differing.setdefault(key, [])
+            known += [value for value in values if value not in known]
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield all problems; those that not every experiment has name the experiments that have them."""
+        unfit: set[str] = set()
+        for problem, experiments in self.affected.items():
+            if len(experiments) == len(self.experiments):
+                yield problem
+            else:
+                yield problem.within(f"experiment={','.join(sorted(experiments))}")
+                unfit |= experiments
+        num_fit = len(self.experiments.keys() - unfit)
+        if unfit and num_fit:
+            reason = f"{num_fit} of {len(self.experiments)} can run as they are"
+            command = f"'experiment=glob(*,exclude=[{','.join(sorted(unfit))}])'"
+            yield Problem("experiment", reason, advice="To leave the others out", command=command)
+        for key, values in self.differing.items():
+            yield not_a_job_key(key, values)
 
 
 def swept_sweep_keys(overrides: Sequence[Override]) -> list[Problem]:
@@ -83,75 +157,56 @@ def swept_sweep_keys(overrides: Sequence[Override]) -> list[Problem]:
     ]
 
 
-def _placed(found_in: dict[Problem, set[str]], experiments: Sequence[str]) -> Iterator[Problem]:
-    """Problems with the experiments that have them, where others have them not; and how to leave these out."""
-    unfit: set[str] = set()
-    for problem, those in found_in.items():
-        if len(those) == len(experiments):
-            yield problem
-        else:
-            yield problem.within(f"experiment={','.join(sorted(those))}")
-            unfit |= those
-    fit = [name for name in experiments if name not in unfit]
-    if unfit and fit:
-        command = f"'experiment=glob(*,exclude=[{','.join(sorted(unfit))}])'"
-        reason = f"{len(fit)} of {len(experiments)} can run as they are"
-        yield Problem("experiment", reason, advice="To leave the others out", command=command)
-
-
-def _each(override: Override, told: dict[Problem, None]) -> list[str]:
-    """A word for each value; none, and a problem, where there is nothing to list."""
-    word, key = override.input_line or "", override.key_or_group
-    try:
-        texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
-    except (HydraException, TypeError, ValueError) as error:
-        told[Problem(word, gist(error), advice="Write values, key=a,b, or key=range(3).")] = None
-        return []
-    if not texts:
-        told[Problem(word, "there is nothing in it")] = None
-    return texts
-
-
-def identity(job: Job) -> str:
-    """A digest of all that decides a job's result; two jobs with the same one are the same job."""
-    leaves = {key: value for key, value in leaves_of(job.stored) if not is_free_on_resume(key)}
-    return blake2b(json.dumps(leaves, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
-
-
 def not_a_job_key(key: str, values: Sequence[Any]) -> Problem:
-    """Return the problem that values of a key make no jobs of their own."""
+    """Return the problem that different values of a key do not make different jobs."""
     reason = (
-        "cannot differ from job to job: a run may go on with any of these, so jobs that nothing else sets apart are one"
+        "cannot differ from job to job: a run may continue with any of these values, so jobs that differ in nothing "
+        "else are one"
     )
     return Problem(key, reason, given=",".join(map(show, values)), advice="Give one value.")
 
 
-def names(varies: Sequence[dict[str, Any]], start: int = 0) -> list[str]:
-    """A folder's name for each job: its number and what sets it apart, in characters that every file system takes."""
+def identity(job: Job) -> str:
+    """Return a digest of everything that determines a job's result; jobs with the same digest are the same job."""
+    leaves = {key: value for key, value in leaves_of(job.stored) if not is_free_on_resume(key)}
+    return blake2b(json.dumps(leaves, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
+
+
+def names(varies: Sequence[Mapping[str, object]], start: int = 0) -> list[str]:
+    """Return a folder name for each job: its number and what sets it apart, in characters safe on any file system.
+
+    Args:
+        varies: For each job the keys and values that set it apart.
+        start: Number of the first job.
+    """
     width = max(len(str(start + len(varies) - 1)), 3)
-    named = []
-    for number, told in enumerate(varies, start):
-        text = ",".join(f"{key}={_short(value)}" for key, value in told.items())
+    folder_names = []
+    for number, varying in enumerate(varies, start):
+        text = ",".join(f"{key}={_short(value)}" for key, value in varying.items())
         safe = re.sub(r"[^A-Za-z0-9.,=_-]+", "_", text)
-        named.append(f"{number:0{width}}-{safe}"[:LONGEST_NAME].rstrip("-.,_"))
-    return named
+        folder_names.append(f"{number:0{width}}-{safe}"[:LONGEST_NAME].rstrip("-.,_"))
+    return folder_names
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def stored_job(entry: Entry, folder: Path, trust: bool) -> Job:
-    """The job that a ledger holds.
+    """Return the job that a ledger entry holds.
+
+    Args:
+        folder: The sweep's folder.
+        trust: Whether the configuration may read environment variables and name other code.
 
     Raises:
-        UserError: it is not whole, or reads environment variables and is not trusted.
+        UserError: The configuration is incomplete, or reads environment variables without `trust`.
     """
     where = folder / f"sweep.jsonl, job {entry.number}"
     if not trust:
         refuse_interpolation(str(entry.stored), where)
     try:
-        tree = OmegaConf.create({**entry.stored, "trust": trust})  # no file may say that it is to be trusted
+        tree = OmegaConf.create({**entry.stored, "trust": trust})  # a file must not declare itself trusted
         job = finish(tree, entry.choices, entry.overrides)
     except (OmegaConfBaseException, RecursionError, AttributeError, TypeError) as error:
         raise UserError(Problem(str(where), f"no configuration ({gist(error)})")) from error

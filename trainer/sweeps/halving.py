@@ -1,12 +1,13 @@
-"""Successive halving with synchronous rungs: all jobs train a little, the best go on (Jamieson, Talwalkar 2016).
+"""Successive halving with synchronous rungs: train all jobs briefly, continue the best (Jamieson & Talwalkar, 2016).
 
-What is kept follows from the jobs' metrics.csv alone, so a sweep that is killed and resumed prunes the same jobs.
+Which jobs survive follows from their metrics.csv alone, so a sweep that was killed and resumed prunes the same jobs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.config.keys import HalvingConfig
@@ -17,30 +18,53 @@ from trainer.records.metrics import read_metrics
 LOST = ("failed", "diverged", "interrupted")
 
 
-def rungs(settings: HalvingConfig, epochs: int) -> list[int]:
-    """The epochs after which jobs are compared, all below `epochs`."""
+@dataclass(frozen=True)
+class Rung:
+    """What to do next: end some jobs, then train the others.
+
+    Attributes:
+        entries: Jobs to train.
+        epoch: Epoch up to which they train; None for their end.
+        pruned: Jobs that end here.
+        pruned_at: Epoch at which the jobs were compared.
+        note: A line for the user, or the empty string.
+    """
+
+    entries: Sequence[Entry]
+    epoch: int | None = None
+    pruned: Sequence[Entry] = ()
+    pruned_at: int = 0
+    note: str = ""
+
+
+def rung_epochs(settings: HalvingConfig, epochs: int) -> list[int]:
+    """Return the epochs after which jobs are compared, all below `epochs`."""
     assert settings.factor is not None
-    found, at = [], settings.min_epochs
-    while at < epochs:
-        found.append(at)
-        at *= settings.factor
-    return found
+    rungs, epoch = [], settings.min_epochs
+    while epoch < epochs:
+        rungs.append(epoch)
+        epoch *= settings.factor
+    return rungs
 
 
 def planned_share(settings: HalvingConfig, epochs: Sequence[int]) -> float:
-    """The share of all epochs that is trained where no job ends by itself; epochs of each job."""
+    """Return the share of all epochs that is trained if no job ends by itself.
+
+    Args:
+        epochs: Epochs of each job.
+    """
     assert settings.factor is not None
     left, trained, before, longest = len(epochs), 0, 0, max(epochs)
-    for rung in [*rungs(settings, longest), longest]:
+    for rung in [*rung_epochs(settings, longest), longest]:
         trained += left * (rung - before)
         before, left = rung, math.ceil(left / settings.factor)
     return trained / (len(epochs) * longest)
 
 
-def value_at(place: Path, monitor: str, epoch: int) -> float | None:
-    """The best monitored value of a job up to an epoch; None where it has none."""
+def value_at(folder: Path, monitor: str, epoch: int) -> float | None:
+    """Return the best monitored value of a job up to an epoch, or None."""
     try:
-        rows = read_metrics(place / "metrics.csv")
+        rows = read_metrics(folder / "metrics.csv")
     except FileNotFoundError:
         return None
     values = [row[monitor] for row in rows if row.epoch <= epoch]
@@ -48,18 +72,18 @@ def value_at(place: Path, monitor: str, epoch: int) -> float | None:
     return best((value for value in values if value is not None), default=None)
 
 
-def _trained(place: Path) -> float:
-    """Epochs that a job has behind it at its last validation."""
+def _trained_epochs(folder: Path) -> float:
+    """Return the epochs that a job had trained at its last validation."""
     try:
-        return max((row.epoch for row in read_metrics(place / "metrics.csv")), default=0)
+        return max((row.epoch for row in read_metrics(folder / "metrics.csv")), default=0)
     except FileNotFoundError:
         return 0
 
 
 def losers(entries: Sequence[Entry], folder: Path, epoch: int, factor: int) -> list[Entry]:
-    """Those that do not go on after a rung: all but the best one in `factor`, of equal ones the earlier.
+    """Return the jobs to end after a rung: all but the best one in `factor`; ties go to the earlier job.
 
-    None where no job has a value: their numbers say nothing of them.
+    Without any value to compare, no job is ended.
     """
     values = {e.number: value_at(folder / e.name, str(e.stored["monitor"]), epoch) for e in entries}
     if all(value is None for value in values.values()):
@@ -69,46 +93,35 @@ def losers(entries: Sequence[Entry], folder: Path, epoch: int, factor: int) -> l
     return order[math.ceil(len(entries) / factor) :]
 
 
-def run(
-    settings: HalvingConfig,
-    entries: Sequence[Entry],
-    folder: Path,
-    train: Callable[[Sequence[Entry], int | None], bool],
-    prune: Callable[[Entry, int], None],
-    say: Callable[[str], None],
-) -> None:
-    """Trains all jobs from rung to rung.
+def rungs(settings: HalvingConfig, entries: Sequence[Entry], folder: Path) -> Iterator[Rung]:
+    """Yield the rungs of a sweep; the jobs of one must have been trained before the next one is taken.
 
     Args:
-        train: brings jobs to an epoch, or to their end; whether to go on.
-        prune: ends a job at an epoch.
-        say: tells of what could not be done.
+        folder: The sweep's folder.
     """
     assert settings.factor is not None
-    alive = list(entries)
-    for rung in rungs(settings, max(int(entry.stored["epochs"]) for entry in entries)):
-        if not train(alive, rung):
-            return
-        # What broke off later counted at this rung, so it counts again when the sweep is resumed.
-        alive = [e for e in alive if e.state not in LOST or _trained(folder / e.name) >= rung]
+    alive, pruned, pruned_at, note = list(entries), list[Entry](), 0, ""
+    for last_epoch in rung_epochs(settings, max(int(entry.stored["epochs"]) for entry in entries)):
+        yield Rung(alive, last_epoch, pruned, pruned_at, note)
+        # A job that failed or diverged later took part in this comparison, so it does again after a resumption.
+        alive = [e for e in alive if e.state not in LOST or _trained_epochs(folder / e.name) >= last_epoch]
+        pruned, pruned_at, note = [], last_epoch, ""
         if len(alive) <= 1:
             break
-        lost = losers(alive, folder, rung, settings.factor)
-        if not lost:
-            say(f"halving    no job has a {alive[0].stored['monitor']} after epoch {rung}: all go on")
-        for entry in lost:
-            if entry.state not in ("done", "pruned"):
-                prune(entry, rung)
-        gone = {entry.number for entry in lost}
-        alive = [entry for entry in alive if entry.number not in gone]
-    train(alive, None)
+        worst = losers(alive, folder, last_epoch, settings.factor)
+        if not worst:
+            note = f"halving    no job has a {alive[0].stored['monitor']} after epoch {last_epoch}: all go on"
+        pruned = [entry for entry in worst if entry.state not in ("done", "pruned")]
+        ended = {entry.number for entry in worst}
+        alive = [entry for entry in alive if entry.number not in ended]
+    yield Rung(alive, None, pruned, pruned_at, note)
 
 
 def saved_share(entries: Sequence[Entry], folder: Path) -> float:
-    """The share of all epochs that pruned jobs did not train."""
+    """Return the share of all epochs that pruned jobs did not train."""
     planned = sum(int(entry.stored["epochs"]) for entry in entries)
     saved = 0.0
     for entry in entries:
         if entry.state == "pruned":
-            saved += int(entry.stored["epochs"]) - _trained(folder / entry.name)
+            saved += int(entry.stored["epochs"]) - _trained_epochs(folder / entry.name)
     return saved / planned if planned else 0.0

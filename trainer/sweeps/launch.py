@@ -1,12 +1,13 @@
-"""Other people's launchers (`hydra/launcher=joblib`, Slurm by submitit) run the jobs of a sweep in their own workers.
+"""Hydra launchers (`hydra/launcher=joblib`, submitit for Slurm) that run the jobs of a sweep in their own workers.
 
-Hydra is given nothing but the jobs' numbers: what a number stands for is frozen in the sweep's ledger, which the
-workers read from the folder that they share with the sweep.
+Hydra receives the jobs' numbers alone. The workers read the configurations from the ledger in the sweep's folder,
+which they must share with this process.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,38 +19,49 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from trainer.data.loader import DataCache
-from trainer.errors import UserError
-from trainer.sweeps.workers import Task
+from trainer.errors import Problem, UserError
+from trainer.run.run import Command
+from trainer.sweeps.worker import SweepJob, WorkItem, run_item
 
 NAME = "_launch_of_trainer_"
 QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.sweep.subdir=.")
 
 
 def check(words: Sequence[str]) -> None:
-    """Needs a Composer to have been made.
+    """Check overrides of Hydra's own configuration; needs a Composer to have been created.
 
     Raises:
-        UserError: something else than a launcher, a launcher that is not installed, or no override.
+        UserError: A word is no override, sets anything but the launcher, or names one that is not installed.
     """
     for word in words:
         try:
             override = OverridesParser.create().parse_override(word)
         except HydraException as error:
-            raise UserError(f"{word}: not readable as key=value.") from error
+            raise UserError(Problem(word, "not readable as key=value")) from error
         if not override.key_or_group.startswith(("hydra/launcher", "hydra.launcher.")):
-            raise UserError(f"{word}: of Hydra's own settings only hydra/launcher is used. See: train --help")
+            reason = "hydra/launcher is the only one of Hydra's own settings that can be used"
+            raise UserError(Problem(word, reason, advice="See", command="train --help"))
         if override.key_or_group == "hydra/launcher":
-            name = str(override.value())
-            known = GlobalHydra.instance().config_loader().get_group_options("hydra/launcher")
-            if name not in known:
-                raise UserError(
-                    f"hydra/launcher={name}: not installed; there is {', '.join(known)}. "
-                    f"pip install 'trainer-cli[{name.partition('_')[0]}]'"
-                )
+            _check_installed(str(override.value()))
+
+
+def _check_installed(name: str) -> None:
+    installed = GlobalHydra.instance().config_loader().get_group_options("hydra/launcher")
+    if name not in installed:
+        reason = f"not installed; there is {', '.join(installed)}"
+        advice = f"pip install 'trainer-cli[{name.partition('_')[0]}]'"
+        raise UserError(Problem("hydra/launcher", reason, given=name, advice=advice))
 
 
 def launch(words: Sequence[str], folder: Path, numbers: Sequence[int], command: Sequence[str]) -> None:
-    """Runs these jobs of the sweep in `folder` under the launcher that `words` choose; returns when all have ended."""
+    """Run jobs with a Hydra launcher; return when all have ended.
+
+    Args:
+        words: Overrides that choose and configure the launcher.
+        folder: The sweep's folder.
+        numbers: Jobs to run.
+        command: The command line as typed.
+    """
     ConfigStore.instance().store(name=NAME, node={"job": None, "folder": None, "command": None})
     GlobalHydra.instance().clear()
     before = sys.argv
@@ -61,7 +73,7 @@ def launch(words: Sequence[str], folder: Path, numbers: Sequence[int], command: 
         hydra.main(version_base="1.3", config_path=None, config_name=NAME)(run_job)()
     finally:
         sys.argv = before
-        (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own note; the ledger says more
+        (folder / "multirun.yaml").unlink(missing_ok=True)  # written by Hydra; the ledger says more
 
 
 def _quoted(words: Sequence[str]) -> str:
@@ -69,17 +81,21 @@ def _quoted(words: Sequence[str]) -> str:
 
 
 def run_job(config: DictConfig) -> float | None:
-    """One job in a launcher's worker; returns its monitored value."""
+    """Run one job in a launcher's worker; return its monitored value.
+
+    Args:
+        config: The job's number, the sweep's folder and the command line.
+    """
     from trainer.records.leaderboard import Row
     from trainer.records.ledger import read_ledger
     from trainer.records.results import read_results
     from trainer.sweeps.grid import stored_job
-    from trainer.sweeps.workers import run_task
 
     folder = Path(config.folder)
     entry = read_ledger(folder / "sweep.jsonl")[1][config.job]
-    job = stored_job(entry, folder, trust=True)  # the sweep, which wrote it, has checked it
-    place = folder / entry.name
-    place.mkdir(exist_ok=True)
-    run_task(Task(entry.number, job, place), job.config.device, list(config.command), DataCache())
-    return Row(entry, str(entry.stored["monitor"]), read_results(place)).value
+    job = stored_job(entry, folder, trust=True)  # written and checked by the sweep that started this worker
+    run_folder = folder / entry.name
+    run_folder.mkdir(exist_ok=True)
+    item = WorkItem((SweepJob(config.job, job, run_folder),), run_folder, trusted=True)
+    run_item(item, job.config.device, Command(list(config.command), time.perf_counter()), DataCache())
+    return Row(entry, str(entry.stored["monitor"]), read_results(run_folder)).value

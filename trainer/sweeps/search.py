@@ -1,87 +1,100 @@
-"""`sweep.sampler=tpe`: optuna (the extra `search`) chooses each trial from what the ones before it found.
+"""`sweep.sampler=tpe`: optuna (the extra `search`) chooses each trial from the results of the earlier ones.
 
-The study is a journal in the sweep's folder, `optuna.log`; a resumed sweep goes on with it. A job's `trial` is the
-trial's number in the study.
+The study is a journal in the sweep's folder, `optuna.log`, which a resumed sweep continues. A job's `trial` is its
+number in the study.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.config.compose import Composer, Job
 from trainer.config.keys import SweepConfig
 from trainer.config.search_space import Range
 from trainer.data.metrics import DIRECTIONS
 from trainer.errors import Problem, RunFailed, UserError
-from trainer.records.ledger import Entry
+from trainer.records.leaderboard import Row
 from trainer.seeds import derive
+from trainer.sweeps.grid import SweepOverrides
 
-UNSOUND = 100  # draws in a row that may have problems: the ends of all ranges have none
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+MOST_REJECTED = 100  # draws in a row with problems; the ends of all ranges have none
 
 
-def examples(composer: Composer, words: Sequence[str], problems: Sequence[Problem]) -> list[Job]:
-    """Jobs to be validated before the study begins: one from the middle of what is searched, then its ends.
+def examples(composer: Composer, overrides: SweepOverrides) -> list[Job]:
+    """Return jobs to validate before the study begins: the middle of the search space, then its ends.
 
     Raises:
-        UserError: whatever is wrong with the words, several values among them, nothing to search, or no optuna.
+        UserError: Words are wrong or have several values, no key has a range, or optuna is not installed.
     """
-    overrides, found = composer.read(words, sweep=True)
-    told = [*problems, *found]
-    told += [
-        Problem(
-            o.input_line or "",
-            f"sweep.sampler=tpe chooses values itself: write a range such as {o.key_or_group}=${{uniform:0,1}}",
-        )
-        for o in overrides
-        if o.is_sweep_override()
-    ]
-    if told:
-        raise UserError(*told)
-    overrides += composer.read(["trial=0"], sweep=False)[0]
-    searched: dict[str, Range] = {}
+    problems = [*overrides.problems, *(_no_sweep(o) for o in overrides.parsed if o.is_sweep_override())]
+    if problems:
+        raise UserError(*problems)
+    first_trial = [*overrides.parsed, *composer.read(["trial=0"], sweep=False)[0]]
+    ranges: dict[str, Range] = {}
 
-    def middle(key: str, given: Range) -> Any:
-        searched[key] = given
-        return given.at(0.5)
+    def middle(key: str, space: Range) -> Any:
+        ranges[key] = space
+        return space.at(0.5)
 
-    def at(place: int) -> Callable[[str, Range], Any]:
-        return lambda key, given: given.values[place % len(given.values)]
+    def value(index: int) -> Callable[[str, Range], Any]:
+        return lambda key, space: space.values[index % len(space.values)]
 
-    jobs = [composer.job(overrides, middle)]
-    most = max((len(given.values) for given in searched.values()), default=0)  # every choice, and both ends of a range
-    jobs += [composer.job(overrides, at(place)) for place in range(most)]
-    told += dict.fromkeys(problem for job in jobs for problem in job.problems)
-    if not searched and not told:
+    jobs = [composer.job(first_trial, middle)]
+    longest = max((len(space.values) for space in ranges.values()), default=0)  # every choice, both ends of a range
+    jobs += [composer.job(first_trial, value(index)) for index in range(longest)]
+    problems += dict.fromkeys(problem for job in jobs for problem in job.problems)
+    if not ranges and not problems:
         advice = "Give a key a range: 'optim.lr=${loguniform:1e-4,1e-2}'."
-        told.append(Problem("sweep.sampler", "nothing to search", given="tpe", advice=advice))
+        problems.append(Problem("sweep.sampler", "nothing to search", given="tpe", advice=advice))
     if jobs[0].config.sweep.trials is None:
-        told.append(Problem("sweep.sampler", "how many trials", given="tpe", command="sweep.trials=50"))
-    if told:
-        raise UserError(*told)
+        problems.append(Problem("sweep.sampler", "sweep.trials is not set", given="tpe", command="sweep.trials=50"))
+    if problems:
+        raise UserError(*problems)
     _optuna()
     return jobs
 
 
+def _no_sweep(override: Override) -> Problem:
+    reason = f"sweep.sampler=tpe chooses values itself: write a range such as {override.key_or_group}=${{uniform:0,1}}"
+    return Problem(override.input_line or "", reason)
+
+
 def _optuna() -> Any:
+    """Import optuna.
+
+    Raises:
+        UserError: It is not installed.
+    """
     try:
         import optuna
     except ModuleNotFoundError as error:
-        raise UserError("sweep.sampler=tpe: optuna is not installed: pip install 'trainer-cli[search]'.") from error
+        command = "pip install 'trainer-cli[search]'"
+        raise UserError(Problem("sweep.sampler", "optuna is not installed", given="tpe", command=command)) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
 
 class Search:
-    """A study and the jobs that it asks for."""
+    """An optuna study whose trials become jobs.
 
-    def __init__(self, folder: Path, composer: Composer, words: Sequence[str], monitor: str, settings: SweepConfig):
+    Args:
+        folder: The sweep's folder, with the journal of the study.
+        overrides: Those of every job.
+        monitor: Column that the study optimizes.
+    """
+
+    def __init__(
+        self, folder: Path, composer: Composer, overrides: Sequence[Override], monitor: str, settings: SweepConfig
+    ) -> None:
         optuna = _optuna()
         from optuna.storages.journal import JournalFileBackend
 
-        self.composer, self.trials = composer, settings.trials or 0
-        self.overrides = composer.read(words, sweep=False)[0]
+        self.composer, self.overrides, self.trials = composer, overrides, settings.trials or 0
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "optuna.log")))
         self.study = optuna.create_study(
             study_name="sweep",
@@ -89,52 +102,56 @@ class Search:
             direction="maximize" if DIRECTIONS[monitor] == "max" else "minimize",
             load_if_exists=True,
         )
-        # A sampler that begins anew must not draw again what was drawn.
+        # Depends on the number of trials: a resumed sampler must not repeat its draws.
         seed = derive(settings.seed, "tpe", len(self.study.get_trials(deepcopy=False))) % 2**32
         self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         self.states = optuna.trial.TrialState
 
-    def ask(self) -> tuple[Job, dict[str, Any]]:
-        """The next job, and what was chosen for it; what has no sound configuration is told to the study and left out.
+    def ask(self) -> tuple[Job, Mapping[str, object]]:
+        """Return the next job and the values chosen for it.
+
+        Draws that make no valid configuration are reported to the study as failed and skipped.
 
         Raises:
-            RunFailed: nothing else was drawn for a long time.
+            RunFailed: `MOST_REJECTED` draws in a row were not valid.
         """
         problems: list[Problem] = []
-        for _ in range(UNSOUND):
+        for _ in range(MOST_REJECTED):
             job, chosen = self._draw()
             if not job.problems:
                 return job, chosen
             problems = job.problems
             self.study.tell(job.config.trial, state=self.states.FAIL)
         raise RunFailed(
-            f"sweep.sampler=tpe: of {UNSOUND} draws in a row none can be run, the last one for: {problems[0]} "
+            f"sweep.sampler=tpe: of {MOST_REJECTED} draws in a row none can be run, the last one for: {problems[0]} "
             "Write other ranges in a new sweep."
         )
 
-    def _draw(self) -> tuple[Job, dict[str, Any]]:
+    def _draw(self) -> tuple[Job, Mapping[str, object]]:
         trial = self.study.ask()
         chosen: dict[str, Any] = {}
 
-        def suggest(key: str, given: Range) -> Any:
-            low, high = given.values[0], given.values[-1]
-            if given.kind == "choice":
-                chosen[key] = trial.suggest_categorical(key, given.values)
-            elif given.kind == "integer":
+        def suggest(key: str, space: Range) -> Any:
+            low, high = space.values[0], space.values[-1]
+            if space.kind == "choice":
+                chosen[key] = trial.suggest_categorical(key, space.values)
+            elif space.kind == "integer":
                 chosen[key] = trial.suggest_int(key, low, high)
             else:
-                chosen[key] = trial.suggest_float(key, low, high, log=given.kind == "loguniform")
+                chosen[key] = trial.suggest_float(key, low, high, log=space.kind == "loguniform")
             return chosen[key]
 
         number = self.composer.read([f"trial={trial.number}"], sweep=False)[0]
         return self.composer.job([*self.overrides, *number], suggest), chosen
 
-    def tell(self, entry: Entry, value: float | None) -> None:
-        """What came of a job; told twice is told once."""
-        number = entry.stored["trial"]
-        if self.study.get_trials(deepcopy=False)[number].state != self.states.RUNNING:
-            return
-        if entry.state == "done" and value is not None:
-            self.study.tell(number, value)
-        elif entry.state in ("failed", "diverged"):
-            self.study.tell(number, state=self.states.FAIL)
+    def tell(self, rows: Iterable[Row]) -> None:
+        """Report the results of jobs to the study, unless it already has them."""
+        trials = self.study.get_trials(deepcopy=False)
+        for row in rows:
+            number = row.entry.stored["trial"]
+            if trials[number].state != self.states.RUNNING:
+                continue
+            if row.entry.state == "done" and row.value is not None:
+                self.study.tell(number, row.value)
+            elif row.entry.state in ("failed", "diverged"):
+                self.study.tell(number, state=self.states.FAIL)

@@ -1,117 +1,118 @@
-"""The sweep's own keys: those of its jobs, what is set over them on resume, and what cannot go together."""
+"""The sweep's own keys: their values, changes to them on resume, and combinations that are refused."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from trainer.config.compose import Composer, Job
 from trainer.config.keys import SweepConfig
 from trainer.errors import Problem, UserError
-from trainer.sweeps.grid import swept_sweep_keys
+from trainer.sweeps.grid import SweepOverrides, swept_sweep_keys
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 
-@dataclass
+@dataclass(frozen=True)
 class ResumeOverrides:
-    """What is typed beside `resume=SWEEP`.
+    """The words beside `resume=SWEEP`.
 
     Attributes:
-        settings: of the sweep's own keys.
-        jobs: words by key, which add jobs.
+        settings: Overrides of the sweep's own keys.
+        jobs: Words that add jobs, by key.
+        trust: Whether the stored sweep may run code and read environment variables.
     """
 
-    settings: list[Override] = field(default_factory=list)
-    jobs: dict[str, str] = field(default_factory=dict)
-    trust: bool = False
+    settings: list[Override]
+    jobs: dict[str, str]
+    trust: bool
 
     def sets(self, key: str) -> bool:
+        """Whether one of the sweep's own keys was typed."""
         return any(override.key_or_group == key for override in self.settings)
 
 
-def typed(composer: Composer, words: Sequence[str], problems: Sequence[Problem]) -> ResumeOverrides:
-    """The words of a resumption, told apart.
+def resume_overrides(overrides: SweepOverrides) -> ResumeOverrides:
+    """Sort the words of a resumption by what they change.
 
     Raises:
-        UserError: with `problems` first.
+        UserError: A word is not readable, or gives one of the sweep's own keys several values.
     """
-    overrides, found = composer.read(words, sweep=True)
-    found += swept_sweep_keys(overrides)
-    if problems or found:
-        raise UserError(*problems, *found)
-    made = ResumeOverrides()
-    for override in overrides:
-        key = override.key_or_group
-        if key == "trust":
-            made.trust = override.value() is True
-        elif key.partition(".")[0] == "sweep":
-            made.settings.append(override)
-        elif key != "resume":
-            made.jobs[key] = override.input_line or ""
-    return made
+    if problems := [*overrides.problems, *swept_sweep_keys(overrides.parsed)]:
+        raise UserError(*problems)
+    settings = [o for o in overrides.parsed if o.key_or_group.partition(".")[0] == "sweep"]
+    by_key = {o.key_or_group: o for o in overrides.parsed if o not in settings}
+    trust = "trust" in by_key and by_key["trust"].value() is True
+    jobs = {key: o.input_line or "" for key, o in by_key.items() if key not in ("trust", "resume")}
+    return ResumeOverrides(settings, jobs, trust)
 
 
-def is_sampled(composer: Composer, words: Sequence[str]) -> bool:
-    """Whether the configuration of these words, its experiment included, has a sampler."""
-    overrides = composer.read(words, sweep=True)[0]
-    return composer.job([o for o in overrides if not o.is_sweep_override()]).config.sweep.sampler != "none"
+def is_sampled(composer: Composer, overrides: SweepOverrides) -> bool:
+    """Whether the configuration, its experiment included, has a sampler."""
+    single = [override for override in overrides.parsed if not override.is_sweep_override()]
+    return composer.job(single).config.sweep.sampler != "none"
 
 
 def settings_of(jobs: Sequence[Job]) -> SweepConfig:
-    """The sweep's own keys, which all jobs share.
+    """Return the sweep's own keys, which all jobs share.
 
     Raises:
-        UserError: they differ from job to job, as experiments may have it.
+        UserError: Experiments set them differently.
     """
     settings = jobs[0].config.sweep
     if any(job.config.sweep != settings for job in jobs):
-        raise UserError("sweep: its keys are the whole sweep's; they cannot differ from job to job.")
+        raise UserError(Problem("sweep", "its keys are the whole sweep's; they cannot differ from job to job"))
     return settings
 
 
-def changed(settings: SweepConfig, composer: Composer, overrides: Sequence[Override]) -> SweepConfig:
-    """`settings` with what was typed set over them, key by key; all else stays as it was.
+def with_overrides(settings: SweepConfig, composer: Composer, overrides: Sequence[Override]) -> SweepConfig:
+    """Return the settings with the overridden keys changed.
 
     Raises:
-        UserError: no such key, or no such value.
+        UserError: A key does not exist, or a value is not accepted.
     """
     job = composer.job(list(overrides))
     if job.problems:
         raise UserError(*job.problems)
-    made = copy.deepcopy(settings)
     for override in overrides:
-        *path, leaf = override.key_or_group.split(".")[1:] or [""]
-        source, target = job.config.sweep, made
-        for name in path:
-            source, target = getattr(source, name), getattr(target, name)
-        if not leaf:  # sweep={...}
-            return source
-        setattr(target, leaf, getattr(source, leaf))
-    return made
+        settings = _replaced(settings, job.config.sweep, override.key_or_group.split(".")[1:])
+    return settings
+
+
+def _replaced(settings: Any, source: Any, path: Sequence[str]) -> Any:
+    """Return `settings` with the value at `path` taken from `source`, another object of the same class."""
+    if not path:
+        return source
+    name, *rest = path
+    return replace(settings, **{name: _replaced(getattr(settings, name), getattr(source, name), rest)})
 
 
 def check(jobs: Sequence[Job], settings: SweepConfig, launcher: Sequence[str], *, sampled: bool) -> None:
-    """What can be told of the settings before anything is built.
+    """Refuse combinations of settings that cannot work, before anything is built.
+
+    Args:
+        launcher: Overrides of Hydra's launcher.
+        sampled: Whether the sweep began with a sampler.
 
     Raises:
-        UserError: two of them do not go together, or the jobs cannot be compared as halving does.
+        UserError: Two settings exclude each other, or the jobs cannot be compared as halving does.
     """
     halving = settings.halving
     if launcher and (halving.factor or sampled or settings.stack != "false"):
-        raise UserError("hydra/launcher: halving, samplers and stacks need the program's own workers; leave it out.")
+        reason = "halving, samplers and stacks need the program's own workers; leave it out"
+        raise UserError(Problem("hydra/launcher", reason))
     if (settings.sampler != "none") != sampled:
-        raise UserError(
-            f"sweep.sampler={settings.sampler}: a sampler is there for all of a sweep's jobs, from the first one on; "
-            "start a new sweep without several values: train -m sweep.sampler=tpe sweep.trials=50 ..."
+        reason = (
+            "a sampler chooses all jobs of a sweep, from the first one on; start a new sweep without several values"
         )
+        command = "train -m sweep.sampler=tpe sweep.trials=50 ..."
+        raise UserError(Problem("sweep.sampler", reason, given=settings.sampler, command=command))
     if sampled and settings.stack != "false":
-        raise UserError("sweep.stack: a sampler asks for one job at a time; leave one of the two out.")
+        raise UserError(Problem("sweep.stack", "a sampler chooses one job at a time; leave one of the two out"))
     if sampled and halving.factor:
-        raise UserError("sweep.halving: a sampler has no rungs; choose one of the two.")
+        raise UserError(Problem("sweep.halving", "a sampler has no rungs; choose one of the two"))
     monitors = sorted({job.config.monitor for job in jobs})
     if halving.factor and len(monitors) > 1:
-        raise UserError(f"monitor={','.join(monitors)}: sweep.halving compares jobs by one column.")
+        raise UserError(Problem("monitor", "sweep.halving compares jobs by one column", given=",".join(monitors)))

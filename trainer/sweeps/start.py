@@ -1,4 +1,7 @@
-"""`train -m ...` and `train resume=SWEEP`: from words to a sweep; all mistakes are told before anything is written."""
+"""`train -m ...` and `train resume=SWEEP`: from overrides to a running sweep.
+
+All mistakes are reported before anything is written.
+"""
 
 from __future__ import annotations
 
@@ -14,183 +17,189 @@ from trainer.records.folder import OUTPUTS, new_folder
 from trainer.records.ledger import FINAL, Ledger
 from trainer.stack.checkpoint import restore_members
 from trainer.stack.choose import Stacks, choose, hint
-from trainer.sweeps.executor import Sweep, new_entries
-from trainer.sweeps.grid import compose_jobs, not_a_job_key, stored_job
-from trainer.sweeps.plan import Plan, plan, validate
+from trainer.sweeps.executor import run_sweep
+from trainer.sweeps.grid import SweepOverrides, compose_jobs, not_a_job_key, read_overrides, stored_job
+from trainer.sweeps.plan import Plan, make_plan
 from trainer.sweeps.search import Search, examples
-from trainer.sweeps.settings import ResumeOverrides, changed, check, is_sampled, settings_of, typed
-from trainer.sweeps.workers import wait_for
+from trainer.sweeps.settings import ResumeOverrides, check, is_sampled, resume_overrides, settings_of, with_overrides
+from trainer.sweeps.sweep import Sweep, new_entries
+from trainer.sweeps.validate import validate
+from trainer.sweeps.worker import wait_for
 
 
-def new_sweep(
-    composer: Composer, words: list[str], problems: list[Problem], command: list[str], launcher: Sequence[str] = ()
-) -> int:
-    """Composes, validates and runs the jobs that `words` stand for; returns the exit code.
+def new_sweep(composer: Composer, overrides: SweepOverrides, command: list[str], launcher: Sequence[str] = ()) -> int:
+    """Compose, validate and run the jobs of these overrides; return the exit code.
 
     Args:
-        launcher: overrides of Hydra's launcher, which then runs the jobs.
+        command: The command line as typed, stored in each results.json.
+        launcher: Overrides of the Hydra launcher that runs the jobs instead of this program's workers.
 
     Raises:
-        UserError: before anything was written.
+        UserError: Nothing was written.
     """
-    if is_sampled(composer, words):
-        return _new_study(composer, words, problems, command, launcher)
-    jobs = compose_jobs(composer, words, problems)
+    if is_sampled(composer, overrides):
+        return _new_study(composer, overrides, command, launcher)
+    jobs = compose_jobs(composer, overrides)
     settings = settings_of(jobs)
     check(jobs, settings, launcher, sampled=False)
-    prepared = _prepared(jobs, settings)
+    plan = _plan(jobs, settings, trusted=True)
+    jobs = plan.set_threads(jobs)
     if settings.dry_run:
-        return _shown(jobs, settings, prepared)
-    stacks = _stacks(jobs, range(len(jobs)), settings, prepared)
-    with closing(Ledger.create(new_folder("sweep", OUTPUTS), words)) as ledger:
+        return _show(jobs, settings, plan, trusted=True)
+    stacks = _stacks(jobs, range(len(jobs)), settings, plan, trusted=True)
+    with closing(Ledger.create(new_folder("sweep", OUTPUTS), overrides.words)) as ledger:
         ledger.add(new_entries(jobs, varying(jobs)))
         ledger.stack(stacks.jobs, stacks.lines)
-        return Sweep(ledger, jobs, settings, prepared, command, launcher=launcher).run()
+        return run_sweep(Sweep(ledger, jobs, settings, plan, command, trusted=True), launcher=launcher)
 
 
-def _new_study(
-    composer: Composer, words: list[str], problems: list[Problem], command: list[str], launcher: Sequence[str]
-) -> int:
-    """A sweep whose jobs a sampler chooses one by one."""
-    some = examples(composer, words, problems)
-    settings = settings_of(some)
-    check(some, settings, launcher, sampled=True)
-    jobs = some[:1] * (settings.trials or 1)
-    prepared = _prepared(jobs, settings, also=some)
+def _new_study(composer: Composer, overrides: SweepOverrides, command: list[str], launcher: Sequence[str]) -> int:
+    """Run a sweep whose jobs a sampler chooses one by one."""
+    trial_jobs = examples(composer, overrides)
+    settings = settings_of(trial_jobs)
+    check(trial_jobs, settings, launcher, sampled=True)
+    jobs = trial_jobs[:1] * (settings.trials or 1)
+    plan = _plan(jobs, settings, trusted=True, also=trial_jobs)
     if settings.dry_run:
-        return _shown(jobs, settings, prepared)
-    with closing(Ledger.create(new_folder("sweep", OUTPUTS), words)) as ledger:
-        search = Search(ledger.folder, composer, words, some[0].config.monitor, settings)
-        return Sweep(ledger, [], settings, prepared, command, search=search).run()
+        return _show(plan.set_threads(jobs), settings, plan, trusted=True)
+    with closing(Ledger.create(new_folder("sweep", OUTPUTS), overrides.words)) as ledger:
+        search = Search(ledger.folder, composer, overrides.parsed, trial_jobs[0].config.monitor, settings)
+        return run_sweep(Sweep(ledger, [], settings, plan, command, trusted=True), search)
 
 
 def resumed_sweep(
-    composer: Composer,
-    folder: Path,
-    words: list[str],
-    problems: list[Problem],
-    command: list[str],
-    launcher: Sequence[str] = (),
+    composer: Composer, folder: Path, overrides: SweepOverrides, command: list[str], launcher: Sequence[str] = ()
 ) -> int:
-    """Runs what is missing of a sweep, and the jobs that further words add; returns the exit code.
+    """Run the unfinished jobs of a sweep, and the jobs that further overrides add; return the exit code.
 
     Raises:
-        UserError: nothing was changed.
+        UserError: Nothing was changed.
     """
-    given = typed(composer, words, problems)
+    typed = resume_overrides(overrides)
     with closing(Ledger.open(folder)) as ledger:
-        if not given.trust and "oc.env" in " ".join(ledger.words):
-            raise UserError(f"{folder}: its words read environment variables. If you trust it, add trust=true.")
-        jobs = [stored_job(entry, ledger.folder, given.trust) for entry in ledger.entries]
-        if jobs[0].config.sweep.sampler != "none" if jobs else is_sampled(composer, ledger.words):
-            return _resumed_study(composer, ledger, jobs, given, command, launcher)
-        added = _added(composer, ledger, given.jobs)
-        settings = changed(settings_of([*jobs, *added]), composer, given.settings)
+        if not typed.trust and "oc.env" in " ".join(ledger.words):
+            advice = "If you trust it, add trust=true."
+            raise UserError(Problem(str(folder), "its words read environment variables", advice=advice))
+        jobs = [stored_job(entry, ledger.folder, typed.trust) for entry in ledger.entries]
+        if _is_study(composer, ledger, jobs):
+            return _resumed_study(composer, ledger, jobs, typed, command, launcher)
+        added = _added(composer, ledger, typed.jobs)
+        settings = with_overrides(settings_of([*jobs, *added]), composer, typed.settings)
         check([*jobs, *added], settings, launcher, sampled=False)
         missing = [*_unfinished(ledger, jobs), *added]
-        prepared = _prepared(missing, settings, trusted=given.trust) if missing else None
+        plan = _plan(missing, settings, trusted=typed.trust) if missing else None
         if settings.dry_run:
-            return _shown(missing, settings, prepared)
-        if prepared is None:
+            return _show(missing, settings, plan, trusted=typed.trust)
+        if plan is None:
             print(f"{folder}: all {len(jobs)} jobs are finished. More jobs: train -m resume={folder} key=values")
-        ledger.add(new_entries(added, varying([*jobs, *added])[len(jobs) :], start=len(jobs)) if added else [])
-        jobs += added
-        _continue_stacks(ledger, jobs, settings, prepared, trusted=given.trust, anew=given.sets("sweep.stack"))
-        return Sweep(ledger, jobs, settings, prepared, command, given.trust, launcher=launcher).run()
+        else:
+            jobs, added = plan.set_threads(jobs), plan.set_threads(added)
+        if added:
+            ledger.add(new_entries(added, varying([*jobs, *added])[len(jobs) :], start=len(jobs)))
+        sweep = Sweep(ledger, [*jobs, *added], settings, plan, command, typed.trust)
+        _continue_stacks(sweep, include_single=typed.sets("sweep.stack"))
+        return run_sweep(sweep, launcher=launcher)
+
+
+def _is_study(composer: Composer, ledger: Ledger, jobs: Sequence[Job]) -> bool:
+    if not jobs:  # it was killed before its first job
+        return is_sampled(composer, read_overrides(composer, ledger.words))
+    return jobs[0].config.sweep.sampler != "none"
 
 
 def _resumed_study(
     composer: Composer,
     ledger: Ledger,
     jobs: list[Job],
-    given: ResumeOverrides,
+    typed: ResumeOverrides,
     command: list[str],
     launcher: Sequence[str],
 ) -> int:
-    """What is missing of a study: jobs that were under way, and trials that it has not asked for yet."""
-    if given.jobs:
-        raise UserError(f"{' '.join(given.jobs.values())}: a study's jobs are its own; start a new sweep.")
-    some = examples(composer, ledger.words, ())
-    settings = changed(settings_of(jobs or some), composer, given.settings)
-    check(some, settings, launcher, sampled=True)
-    missing = [*_unfinished(ledger, jobs), *some[:1] * max((settings.trials or 0) - len(jobs), 0)]
-    prepared = _prepared(missing, settings, trusted=given.trust, also=some) if missing else None
+    """Run the unfinished jobs of a study and the trials that are left."""
+    if typed.jobs:
+        raise UserError(Problem(" ".join(typed.jobs.values()), "a study chooses its own jobs; start a new sweep"))
+    overrides = read_overrides(composer, ledger.words)
+    trial_jobs = examples(composer, overrides)
+    settings = with_overrides(settings_of(jobs or trial_jobs), composer, typed.settings)
+    check(trial_jobs, settings, launcher, sampled=True)
+    missing = [*_unfinished(ledger, jobs), *trial_jobs[:1] * max((settings.trials or 0) - len(jobs), 0)]
+    plan = _plan(missing, settings, trusted=typed.trust, also=trial_jobs) if missing else None
     if settings.dry_run:
-        return _shown(missing, settings, prepared)
-    if prepared is None:
+        return _show(missing, settings, plan, trusted=typed.trust)
+    if plan is None:
         print(f"{ledger.folder}: all {len(jobs)} jobs are finished. More: train resume={ledger.folder} sweep.trials=N")
-    search = Search(ledger.folder, composer, ledger.words, some[0].config.monitor, settings)
-    return Sweep(ledger, jobs, settings, prepared, command, given.trust, search=search).run()
+    search = Search(ledger.folder, composer, overrides.parsed, trial_jobs[0].config.monitor, settings)
+    return run_sweep(Sweep(ledger, jobs, settings, plan, command, typed.trust), search)
 
 
 def _unfinished(ledger: Ledger, jobs: Sequence[Job]) -> list[Job]:
     return [job for job, entry in zip(jobs, ledger.entries, strict=True) if entry.state not in FINAL]
 
 
-def _shown(jobs: Sequence[Job], settings: SweepConfig, prepared: Plan | None) -> int:
-    """Prints what would be trained; returns the exit code."""
-    if prepared is None:
+def _plan(jobs: Sequence[Job], settings: SweepConfig, *, trusted: bool, also: Sequence[Job] = ()) -> Plan:
+    """Return the plan for these jobs once they and `also` have been validated."""
+    plan = make_plan(jobs, settings)
+    return validate(plan.set_threads([*jobs, *also]), plan, trusted=trusted)
+
+
+def _show(jobs: Sequence[Job], settings: SweepConfig, plan: Plan | None, *, trusted: bool) -> int:
+    """Print the jobs that would be trained and what they would cost; return the exit code."""
+    if plan is None:
         print("all jobs are finished")
         return 0
     from trainer.sweeps.estimate import show_plan
 
-    return show_plan(jobs, settings, prepared)
+    return show_plan(plan.set_threads(jobs), settings, plan, trusted=trusted)
 
 
-def _added(composer: Composer, ledger: Ledger, given: dict[str, str]) -> list[Job]:
-    """The jobs that further words stand for and that are not there yet; all, where a sweep was killed at its start.
+def _added(composer: Composer, ledger: Ledger, words: dict[str, str]) -> list[Job]:
+    """Return the jobs that further words add; if the sweep was killed at its start, also those it never wrote.
+
+    Args:
+        words: By key; they replace the sweep's own words of the same keys.
 
     Raises:
-        UserError: a word would change nothing but jobs that are there, which keep what they began with.
+        UserError: A word would only change jobs that exist, which keep their configuration.
     """
-    if not given and not ledger.lost:
+    if not words and not ledger.lost:
         return []
-    kept = [word for word in ledger.words if word.lstrip("+~").partition("=")[0] not in given]
-    known = {entry.id: entry.stored for entry in ledger.entries}
-    jobs = compose_jobs(composer, [*kept, *given.values()])
-    changes = [differing_keys(known[job.id], job.stored) for job in jobs if job.id in known]
-    problems = {not_a_job_key(key, change[key]): None for change in changes for key in change if key in given}
+    kept = [word for word in ledger.words if word.lstrip("+~").partition("=")[0] not in words]
+    stored = {entry.id: entry.stored for entry in ledger.entries}
+    jobs = compose_jobs(composer, read_overrides(composer, [*kept, *words.values()]))
+    changes = [differing_keys(stored[job.id], job.stored) for job in jobs if job.id in stored]
+    problems = {not_a_job_key(key, change[key]): None for change in changes for key in change if key in words}
     if problems:
         raise UserError(*problems)
-    return [job for job in jobs if job.id not in known]
+    return [job for job in jobs if job.id not in stored]
 
 
-def _stacks(
-    jobs: Sequence[Job], numbers: Sequence[int], settings: SweepConfig, prepared: Plan, *, trusted: bool = True
-) -> Stacks:
-    """Which of these jobs are trained in one pass; says so."""
+def _stacks(jobs: Sequence[Job], numbers: Sequence[int], settings: SweepConfig, plan: Plan, *, trusted: bool) -> Stacks:
+    """Decide which of these jobs are trained in one pass, and print the decisions."""
     if settings.stack == "false":
-        if prepared.light and (line := hint(jobs)):
+        if plan.light and (line := hint(jobs)):
             print(line)
         return Stacks()
-    stacks = choose(jobs, numbers, settings.stack, prepared.devices, prepared.shared, trusted=trusted)
+    stacks = choose(jobs, numbers, settings.stack, plan.devices, plan.shared, trusted=trusted)
     for line in stacks.lines:
         print(line)
     return stacks
 
 
-def _continue_stacks(
-    ledger: Ledger, jobs: Sequence[Job], settings: SweepConfig, prepared: Plan | None, *, trusted: bool, anew: bool
-) -> None:
-    """Deals out what killed stacks have left; jobs that nothing was decided of yet may come into new ones.
+def _continue_stacks(sweep: Sweep, *, include_single: bool) -> None:
+    """Restore the runs of killed stacks to their own folders and decide about jobs that no decision covers.
 
     Args:
-        anew: jobs that were to be trained one by one, too.
+        include_single: Decide again about jobs that were to be trained one by one.
     """
+    ledger = sweep.ledger
     stacked = {number for stack in ledger.stacks if len(stack) > 1 for number in stack}
     for number in stacked:
         wait_for(ledger.folder / ledger.entries[number].name)
     for note in restore_members(ledger.folder, {entry.name: entry.state not in FINAL for entry in ledger.entries}):
         print(note)
-    known = stacked if anew else {number for stack in ledger.stacks for number in stack}
-    open_ones = [e.number for e in ledger.entries if e.state not in FINAL and e.number not in known]
-    if prepared is not None and open_ones:
-        stacks = _stacks([jobs[number] for number in open_ones], open_ones, settings, prepared, trusted=trusted)
+    decided = stacked if include_single else {number for stack in ledger.stacks for number in stack}
+    undecided = [entry.number for entry in sweep.unfinished() if entry.number not in decided]
+    if sweep.plan is not None and undecided:
+        jobs = [sweep.jobs[number] for number in undecided]
+        stacks = _stacks(jobs, undecided, sweep.settings, sweep.plan, trusted=sweep.trusted)
         ledger.stack(stacks.jobs, stacks.lines)
-
-
-def _prepared(jobs: Sequence[Job], settings: SweepConfig, *, trusted: bool = True, also: Sequence[Job] = ()) -> Plan:
-    """How the jobs are run, once each and `also` these are known to be able to."""
-    prepared = plan(jobs, settings)
-    validate([*jobs, *also], prepared, trusted=trusted)
-    return prepared

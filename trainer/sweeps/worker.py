@@ -1,0 +1,129 @@
+"""What a worker process of a sweep does: run one work item and leave its results in the jobs' folders."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trainer.config.compose import Job
+from trainer.data.loader import DataCache
+from trainer.errors import RunFailed, UserError
+from trainer.records.folder import is_running
+from trainer.records.results import Results, read_results, write_results
+from trainer.run.execute import SweepContext, execute
+from trainer.run.run import Command
+
+POLL_SECONDS = 0.25
+PATIENCE_SECONDS = 60.0  # for workers of an earlier, killed sweep that are still saving
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """A job with its number in the sweep and its run folder."""
+
+    number: int
+    job: Job
+    folder: Path
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """Work for one process: train or test one job, or train the jobs of a stack in one pass.
+
+    Attributes:
+        jobs: One job, or all jobs of a stack.
+        folder: Folder for the log and, for a stack, for its checkpoints and metrics.
+        trusted: Whether the configurations may name code other than this program's.
+        pause_at: Epochs after which training pauses; None trains to the end.
+        test: Test the best weights and draw the plots.
+    """
+
+    jobs: tuple[SweepJob, ...]
+    folder: Path
+    trusted: bool
+    pause_at: int | None = None
+    test: bool = False
+
+    @property
+    def number(self) -> int:
+        """Number of the first job."""
+        return self.jobs[0].number
+
+
+def work(item: WorkItem, device: str, command: list[str], shared: DataCache, parent: int | None) -> None:
+    """Run an item as the main function of a worker process.
+
+    Args:
+        parent: Process id of the sweep if this process was forked from it.
+    """
+    started = time.perf_counter()
+    os.setpgid(0, 0)  # Ctrl-C reaches the sweep alone, which then terminates its workers
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    _exit_with(parent or os.getppid())  # the sweep may already be gone when this line is reached
+    log = os.open(item.folder / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        code = run_item(item, device, Command(command, started), shared)
+    finally:
+        sys.stdout.flush()
+    sys.exit(code)
+
+
+def run_item(item: WorkItem, device: str, command: Command, shared: DataCache) -> int:
+    """Run an item in this process and return its exit code; errors are written to the jobs' results.json."""
+    jobs = [(_configured(job.job, device, test=item.test), job.folder) for job in item.jobs]
+    try:
+        for _, folder in jobs:
+            wait_for(folder)
+        sweep = SweepContext(item.folder, item.trusted, item.pause_at, shared)
+        if len(jobs) > 1:
+            from trainer.stack import group
+
+            return group.execute(jobs, sweep, command)
+        [(job, _)] = jobs
+        return execute(job, command, sweep=sweep)
+    except (UserError, RunFailed) as error:
+        _write_failures(item, str(error))
+    except BaseException as error:  # also sys.exit in a user's code: the sweep reports it and goes on
+        traceback.print_exc()
+        _write_failures(item, f"{type(error).__name__}: {error}")
+    return 1
+
+
+def _configured(job: Job, device: str, *, test: bool) -> Job:
+    """Return the job on this device, with `test` and `plots` decided where the configuration leaves them open."""
+    choice = "true" if test else "false"
+    test_key, plots = (choice if key == "auto" else key for key in (job.config.test, job.config.plots))
+    return replace(job, config=replace(job.config, device=device, test=test_key, plots=plots))
+
+
+def _exit_with(parent: int) -> None:
+    """Terminate this process in good order once the sweep's process is gone, also after SIGKILL."""
+
+    def poll() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=poll, daemon=True).start()
+
+
+def wait_for(folder: Path) -> None:
+    """Wait until no process uses a run folder: a worker of a killed sweep may still be saving."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while is_running(folder) and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
+
+
+def _write_failures(item: WorkItem, reason: str) -> None:
+    for job in item.jobs:
+        if len(item.jobs) == 1 or read_results(job.folder) is None:  # jobs of a stack may already have finished
+            write_results(job.folder, Results.failed(reason))
