@@ -65,11 +65,11 @@ def train_in(folder: Path, *words: str) -> Path:
 
 
 def own_test(run: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Raw samples, outputs and targets of a run's own test: as it made them at its end."""
+    """Return raw samples, outputs and targets of a run's own test, as it computed them at its end."""
     job, _ = resumed_job(Composer(), [f"resume={run}"], [])
-    saved = checkpoint.load(run / "checkpoints" / "last.pt")
-    parts = assemble(job.config, saved=saved)
-    parts.state.load_state_dict(saved["run"])
+    content = checkpoint.load(run / "checkpoints" / "last.pt")
+    parts = assemble(job.config, saved=checkpoint.Checkpoint.from_dict(content))
+    parts.state.load_state_dict(content["run"])
     parts.state.evaluated.load_state_dict(checkpoint.load(run / "checkpoints" / "best.pt")["model"])
     parts.cache_features(("test",), lambda what, done, total: None)
     batches = evaluation_batches(job.config.batch_size, parts.data, "test", parts.loading, parts.features.get("test"))
