@@ -57,7 +57,7 @@ def run_in_subprocess(devices: Sequence[str], function: Callable[..., Any], *arg
         answer = receiver.recv()
     except EOFError:
         child.join()
-        answer = RunFailed(f"could not inspect the jobs: their process ended ({describe_exit(child.exitcode)}).")
+        answer = RunFailed(f"could not inspect the jobs: their process ended early: {describe_exit(child.exitcode)}.")
     finally:
         child.join()
     if isinstance(answer, UserError | RunFailed):

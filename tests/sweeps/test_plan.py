@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,23 @@ from helpers.sweeps import TINY
 from trainer.config.compose import Composer, Job
 from trainer.errors import UserError
 from trainer.sweeps.grid import compose_jobs, read_overrides
+from trainer.sweeps.plan import make_plan
 
 
 def composed(*words: str) -> list[Job]:
     composer = Composer()
     return compose_jobs(composer, read_overrides(composer, words))
+
+
+def test_threads_are_set_in_new_jobs() -> None:
+    jobs = composed("data=iris", "threads=auto,3", "sweep.workers=1")
+    before = deepcopy(jobs)
+    plan = make_plan(jobs, jobs[0].config.sweep)
+    settled = plan.set_threads(jobs)
+    assert jobs == before
+    assert [job.stored["threads"] for job in settled] == [plan.threads, 3]
+    assert [job.config.threads for job in settled] == [str(plan.threads), "3"]
+    assert plan.thread_range == (min(3, plan.threads), max(3, plan.threads))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ from helpers.faulty_models import PROBE, RUDE, write, write_faulty, write_slow
 from helpers.processes import gone
 from helpers.sweeps import TINY, all_weights, ledger, places, results, states, table, weights
 from helpers.trees import same_tree
+from trainer.config.compose import Composer
+from trainer.data.loader import DataCache
+from trainer.signals import Signals
+from trainer.sweeps.worker import SweepJob, WorkItem
+from trainer.sweeps.workers import JobStart, Tick, Workers
 
 FAULTS = {
     "raises": ("failed", "ValueError: no good"),
@@ -181,3 +187,18 @@ def test_no_worker_waits_while_jobs_do(server) -> None:
         most = max(most, now)
     assert most == 2
     assert gone(running.workers(), 0)
+
+
+def test_events_that_nobody_reads_on_kill_what_runs() -> None:
+    composer, folder = Composer(), Path("job")
+    job = composer.job(composer.read(["data=iris", "model=mlp", "threads=1", "epochs=100000"], sweep=False)[0])
+    item = WorkItem((SweepJob(0, job, folder),), folder, trusted=True)
+    workers = Workers(["cpu"], [], DataCache())
+    with closing(workers.run([item, item], Signals())) as events:
+        assert next(events) == JobStart(item)
+        assert not folder.exists()  # it starts when its event has been handled
+        assert next(events) == Tick((item,))
+        [process] = workers.running
+        assert process.is_alive()
+    process.join(10)
+    assert process.exitcode == -signal.SIGKILL

@@ -31,7 +31,7 @@ class SweepContext:
     """
 
     place: Path
-    trusted: bool = True
+    trusted: bool
     pause_at: int | None = None
     shared: DataCache | None = None
 

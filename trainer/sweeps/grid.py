@@ -123,8 +123,8 @@ class _Grid:
         job = replace(job, id=identity(job))
         first = self.jobs.setdefault(job.id, job)
         for key, values in differing_keys(first.stored, job.stored).items():
-            known = self.differing.setdefault(key, [])
-            known += [value for value in values if value not in known]
+            seen = self.differing.setdefault(key, [])
+            seen += [value for value in values if value not in seen]
 
     def problems(self) -> Iterator[Problem]:
         """Yield all problems; those that not every experiment has name the experiments that have them."""

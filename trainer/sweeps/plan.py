@@ -43,11 +43,11 @@ class Plan:
 
     def describe(self) -> str:
         """Return a line for the header."""
-        places = ", ".join(dict.fromkeys(self.devices))
+        devices = ", ".join(dict.fromkeys(self.devices))
         plural = "s" if len(self.devices) > 1 else ""
         least, most = self.thread_range
         threads = f"{least} to {most}" if least < most else str(most)
-        return f"{len(self.devices)} worker{plural} on {places}, {threads} thread{'s'[: most > 1]} each"
+        return f"{len(self.devices)} worker{plural} on {devices}, {threads} thread{'s'[: most > 1]} each"
 
 
 def make_plan(jobs: Sequence[Job], settings: SweepConfig) -> Plan:
@@ -59,11 +59,11 @@ def make_plan(jobs: Sequence[Job], settings: SweepConfig) -> Plan:
         UserError: A device is not available.
     """
     torch.set_num_threads(1)  # before any arithmetic; see trainer.processes
-    devices = {name: device.choose(name) for name in {job.config.device for job in jobs}}
+    chosen = {name: device.choose(name) for name in {job.config.device for job in jobs}}
     cores = device.cores()
     typed = [int(job.config.threads) for job in jobs if job.config.threads != "auto"]
-    gpus = sorted({str(d) for name, d in devices.items() if d.type != "cpu" and name != "auto"})
-    if not gpus and "auto" in devices and devices["auto"].type != "cpu":
+    gpus = sorted({str(d) for name, d in chosen.items() if d.type != "cpu" and name != "auto"})
+    if not gpus and "auto" in chosen and chosen["auto"].type != "cpu":
         gpus = device.accelerators()
     if settings.workers != "auto":
         number = int(settings.workers)
@@ -72,5 +72,5 @@ def make_plan(jobs: Sequence[Job], settings: SweepConfig) -> Plan:
     number = min(number, len(jobs))
     threads = max(cores // number, 1)
     used = typed + [threads] * (len(typed) < len(jobs))
-    places = [gpus[i % len(gpus)] if gpus else "cpu" for i in range(number)]
-    return Plan(places, threads, (min(used), max(used)), settings.halving)
+    devices = [gpus[i % len(gpus)] if gpus else "cpu" for i in range(number)]
+    return Plan(devices, threads, (min(used), max(used)), settings.halving)

@@ -1,4 +1,4 @@
-"""A sweep as its parts share it: ledger, jobs, settings and plan."""
+"""The value that describes a sweep while it runs: ledger, jobs, settings and plan."""
 
 from __future__ import annotations
 

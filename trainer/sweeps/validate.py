@@ -66,7 +66,7 @@ def validate(jobs: Sequence[Job], plan: Plan, *, trusted: bool) -> Plan:
 
 
 def user_targets(job: Job) -> list[str]:
-    """Return `group._target_=name` for each component that is not part of this program or its libraries."""
+    """Return `group._target_=name` for each component from outside this program and its libraries."""
     targets = {group: getattr(job.config, group).target for group in GROUPS}
     return [
         f"{group}._target_={target}"

@@ -52,7 +52,7 @@ class JobExit:
 
 @dataclass(frozen=True)
 class Tick:
-    """Some time has passed; comes at least every `POLL_SECONDS` while items run."""
+    """The processes were polled, which happens at least every `POLL_SECONDS` while items run."""
 
     running: tuple[WorkItem, ...]
 
