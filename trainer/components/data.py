@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -21,7 +20,7 @@ from trainer.data.map_dataset import from_dataset
 from trainer.data.prepare import Prepare
 from trainer.data.source import Source
 from trainer.data.tables.table import TableSchema
-from trainer.data.tasks import Classification, Regression, Task
+from trainer.data.tasks import Task
 from trainer.errors import Problem, UserError, show
 
 
@@ -136,12 +135,9 @@ def monitored(task: Task, monitor: str, output: str) -> Task:
     Raises:
         UserError: the task has no such column.
     """
-    name = monitor.removeprefix("valid_")
-    if isinstance(task, Classification):
-        task = replace(task, output=output, extra=(name,) if name in task.EXTRAS else ())
+    task = task.configured(output, monitor)
     if monitor not in task.columns:
-        columns = [*task.columns, *(f"valid_{extra}" for extra in task.EXTRAS)]
-        reason = f"the task is {task.name}; expected one of {', '.join(dict.fromkeys(columns))}"
+        reason = f"the task is {task.name}; expected one of {', '.join(task.monitors)}"
         raise UserError(Problem("monitor", reason, given=monitor))
     return task
 
@@ -168,7 +164,7 @@ def build_mix(augment: AugmentConfig, data: Data, loss: type[nn.Module]) -> Mix 
         UserError: a regression, a table for cutmix, or a loss that takes no class probabilities.
     """
     for name in ("mixup", "cutmix"):
-        if getattr(augment, name) and isinstance(data.task, Regression):
+        if getattr(augment, name) and not data.task.classes:
             raise UserError(Problem(f"augment.{name}", "the task is a regression; only classes are mixed"))
     if not (augment.mixup or augment.cutmix):
         return None

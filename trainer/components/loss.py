@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainer.components.target import Target
 from trainer.config.keys import LossConfig
 from trainer.data.dataset import Data
-from trainer.data.tasks import Classification, Regression, Task
+from trainer.data.tasks import Task
 from trainer.errors import Problem, UserError
 
 
@@ -128,7 +128,7 @@ def class_weights(weight: str | list[float], task: Task, targets: Tensor) -> Ten
     Raises:
         UserError: not one positive number per class, or no classes.
     """
-    if not isinstance(task, Classification):
+    if not task.classes:
         raise UserError(Problem("loss.weight", "the task is a regression; there are no classes to weigh"))
     if weight == "balanced":
         counts = torch.bincount(targets, minlength=len(task.classes)).double()
@@ -207,8 +207,7 @@ def build_criterion(
     if (reduction := getattr(loss, "reduction", "mean")) != "mean":
         reason = "expected mean; sums over batches are kept by the loop"
         raise UserError(Problem("loss.reduction", reason, given=reduction))
-    scale = (task.mean, task.std) if isinstance(task, Regression) else (0.0, 1.0)
-    criterion = Criterion(loss.to(targets.device, dtype), spec, output, *scale)
+    criterion = Criterion(loss.to(targets.device, dtype), spec, output, *(task.scale or (0.0, 1.0)))
     size = 1 if spec.single else len(task.classes)
     outputs = torch.full((len(targets), size), 0.5, dtype=dtype, device=targets.device)
     _try_loss(criterion, spec.name, outputs, targets)

@@ -117,7 +117,7 @@ def describe(config_text: str, data: Data, wanted: Preprocessing, num_outputs: i
         "config": config_text,
         "task": task.name,
         "classes": list(task.classes),
-        "target_scale": [task.mean, task.std] if isinstance(task, Regression) else None,
+        "target_scale": list(task.scale) if task.scale else None,
         "output": task.output,
         "prepare": data.prepare.to_dict(),
         "wanted": asdict(wanted),

@@ -31,7 +31,6 @@ from trainer.data.loader import LoaderConfig
 from trainer.data.source import Source
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.table import TableSchema
-from trainer.data.tasks import Regression
 from trainer.errors import Problem, UserError, did_you_mean
 from trainer.inference.checkpoint import LoadedCheckpoint, advised
 from trainer.inference.model import InferenceModel
@@ -169,7 +168,7 @@ class Evaluation:
 
     def _check_classes(self) -> None:
         known, where = self.about.classes, _where(self.config)
-        if isinstance(self.about.task, Regression) != (self.source.task == "regression"):
+        if (not self.about.task.classes) != (self.source.task == "regression"):
             has = "numbers" if self.source.task == "regression" else "classes"
             raise UserError(f"{where}: its targets are {has}, and the model's task is {self.about.task.name}.")
         if odd := sorted(set(known) ^ set(self.classes)):

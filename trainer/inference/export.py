@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from trainer.data.images.pool import Progress
 from trainer.data.prepare import Prepare
 from trainer.data.tables.prepare import TablePrepare
-from trainer.data.tasks import Regression
 from trainer.errors import RunFailed, UserError
 from trainer.files import write_atomically
 from trainer.inference.checkpoint import LoadedCheckpoint
@@ -145,7 +144,7 @@ def about(opened: LoadedCheckpoint, preprocess: bool) -> dict[str, Any]:
         "task": task.name,
         "classes": list(task.classes),
         "output": task.output,
-        "target_scale": [task.mean, task.std] if isinstance(task, Regression) else None,
+        "target_scale": list(task.scale) if task.scale else None,
         "preprocessed": preprocess,
         "prepare": found.prepare.to_dict(),
     }

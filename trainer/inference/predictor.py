@@ -134,7 +134,7 @@ class Predictor:
     def probabilities(self, outputs_NC: Tensor) -> Tensor:
         """What the model returns [N, C] to probabilities [N, classes], or to values [N] in the target's unit."""
         if not isinstance(self.task, Classification):
-            return self.task.values(outputs_NC)
+            return self.task.estimates(outputs_NC)[:, 0]
         if self.calibration is None:
             return self.task.probabilities(outputs_NC)
         return calibration.log_probabilities(self.task, outputs_NC, self.temperature).exp().float()

@@ -42,7 +42,7 @@ class EvaluationResult:
     def probabilities(self, calibration: Calibration | None = None) -> Tensor:
         """[N, classes], or of a regression the values [N, 1]; in float64."""
         if not isinstance(self.task, Classification):
-            return self.task.values(self.outputs_NC)[:, None]
+            return self.task.estimates(self.outputs_NC)
         if calibration is None:
             return self.task.probabilities(self.outputs_NC).double()
         return log_probabilities(self.task, self.outputs_NC, calibration.temperature).exp()
@@ -86,7 +86,7 @@ def ensemble(judged: Sequence[EvaluationResult], calibrations: Sequence[Calibrat
         [each.probabilities(calibration) for each, calibration in zip(judged, calibrations, strict=True)]
     ).mean(0)
     if isinstance(first.task, Classification):
-        task: Task = replace(first.task, output="probabilities", extra=())
+        task: Task = replace(first.task, output="probabilities", monitored=())
     else:
         task = Regression(0.0, 1.0)
     report = task.report(mean_NC, first.targets_N, None)

@@ -35,7 +35,7 @@ def write(folder: Path, task: Task, split: Split, outputs_NC: Tensor) -> None:
         is_image = split.samples.take(split.indices[:1]).ndim == 4
         write_details(folder, Details(calibration, _mistakes(task, split, outputs_NC) if is_image else None))
         return
-    pairs_N2 = torch.stack([split.targets.double(), task.values(outputs_NC)], dim=1)
+    pairs_N2 = torch.stack([split.targets.double(), task.estimates(outputs_NC)[:, 0]], dim=1)
     chosen = torch.linspace(0, len(pairs_N2) - 1, min(len(pairs_N2), PREDICTIONS)).long()
     write_details(folder, Details(predictions=pairs_N2[chosen].tolist()))
 

@@ -16,7 +16,7 @@ from trainer.config.compose import Job
 from trainer.config.schema import defaults
 from trainer.data.dataset import Split
 from trainer.data.metrics import SplitReport
-from trainer.data.tasks import Classification, Regression
+from trainer.data.tasks import Classification
 from trainer.errors import show
 from trainer.records.results import Results
 from trainer.run import details
@@ -132,8 +132,8 @@ def draw(folder: Path, parts: Components, test: SplitReport, outputs_NC: Tensor)
 
     state, task, split = parts.state, parts.data.task, parts.data.splits["test"]
     plots.curves(folder / "curves.png", state.history, state.best.epoch if state.best else None)
-    if isinstance(task, Regression):
-        plots.predictions(folder / "predictions.png", split.targets, task.values(outputs_NC))
+    if not isinstance(task, Classification):
+        plots.predictions(folder / "predictions.png", split.targets, task.estimates(outputs_NC)[:, 0])
         return
     plots.confusion_matrix(folder / "confusion_matrix.png", test.confusion_matrix, task.classes)
     if len(parts.data.shape) == 3:

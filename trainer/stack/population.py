@@ -18,7 +18,6 @@ from torch.func import functional_call, vmap
 
 from trainer.components.loss import Criterion
 from trainer.data.batches import Batch
-from trainer.data.tasks import Classification
 from trainer.stack.layers import stackable
 from trainer.stack.optimizers import StackedOptimizer, runs_of_equal
 from trainer.training.forward import HALF_PRECISION, autocast
@@ -128,11 +127,12 @@ class StackedRuns:
 
     def _other(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
         targets, task = self.select_per_run(targets), self.sums.task
-        if isinstance(task, Classification) and not task.extra:  # all runs at once
-            return [{"accuracy": n / outputs.shape[-2]} for n in task.correct(outputs, targets).tolist()]
+        correct_R = task.correct(outputs, targets)
+        if correct_R is not None and not task.monitored:  # all runs at once
+            return [{"accuracy": n / outputs.shape[-2]} for n in correct_R.tolist()]
         shared = self.rows is None
         return [
-            state.sums.task.figures(outputs[run], targets if shared else targets[run])
+            state.sums.task.metrics(outputs[run], targets if shared else targets[run])
             for run, state in enumerate(self.states)
         ]
 

@@ -155,7 +155,7 @@ class SingleRun:
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
         """Return the loss and the task's other metrics over a whole split, in a list of one."""
-        return [{"loss": self.criterion(outputs, targets).item(), **self.sums.task.figures(outputs, targets)}]
+        return [{"loss": self.criterion(outputs, targets).item(), **self.sums.task.metrics(outputs, targets)}]
 
     def _call(self, inputs: Tensor) -> Sequence[Tensor]:
         """Return the outputs, followed by those of the auxiliary heads that some models have in training."""
