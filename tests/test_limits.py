@@ -106,20 +106,10 @@ def test_docstrings_have_the_form_of_the_configured_rules() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def import_every_module() -> set[str]:
-    """Import every module of the program; return those whose library is not installed."""
-    missing = set()
-    for name in FILES:
-        try:
-            importlib.import_module(f"trainer.{name}")
-        except ModuleNotFoundError as error:
-            missing.add(f"{name} needs {error.name}")
-    return missing
-
-
 def test_no_submodule_hides_a_function_of_the_package() -> None:
     """`import trainer.load` would replace the function `trainer.load` by a module."""
-    assert import_every_module() <= {"trackers.mlflow needs mlflow", "trackers.wandb needs wandb"}
+    for name in FILES:
+        importlib.import_module(f"trainer.{name}")
     assert isinstance(trainer.load, types.FunctionType)
     for name in ("train", "sweep", "load"):
         assert f"trainer.{name}" not in sys.modules

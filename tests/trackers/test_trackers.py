@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 import sqlite3
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,13 @@ import torch
 import yaml
 
 from helpers.metrics import metrics_row
-from helpers.runs import train_in
+from helpers.runs import REPOSITORY, train_in
 from helpers.trees import same_tree
 from trainer.config.keys import LoggerConfig
 from trainer.data.metrics import SplitReport
 from trainer.records.metrics import read_metrics
 from trainer.records.results import Results
-from trainer.trackers.base import SafeTracker, external_destination, final_figures, problems
+from trainer.trackers.base import NAMES, SafeTracker, external_destination, final_figures, problems, tracker_class
 from trainer.training import checkpoint
 
 WORDS = ("data=iris", "model=mlp", "epochs=3", "plots=false", "model.dropout=0.1")
@@ -187,6 +188,20 @@ def test_final_figures_are_numbers() -> None:
     results = Results("completed", epochs=3, test=SplitReport({"accuracy": 0.5, "auroc": None}))
     results = replace(results, parameters={"total": 5}, seconds={"total": 1.5})
     assert final_figures(results) == {"test_accuracy": 0.5, "epochs": 3.0, "parameters": 5.0, "seconds": 1.5}
+
+
+def test_a_tracker_is_a_module_an_option_and_an_extra_of_one_name() -> None:
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    options = {path.stem for path in (REPOSITORY / "conf" / "logger").glob("*.yaml")}
+    assert options == {"csv", *NAMES}
+    assert extras.keys() >= set(NAMES)
+    assert all(tracker_class(name) for name in NAMES)
+
+
+@pytest.mark.parametrize("name", ["base", "os", "tensorboard.x", "../x"])
+def test_no_other_module_is_a_tracker(name: str) -> None:
+    assert tracker_class(name) is None
+    assert "expected one of csv, mlflow, tensorboard, wandb" in str(problems(LoggerConfig(name))[0])
 
 
 def test_csv_needs_nothing() -> None:

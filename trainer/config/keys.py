@@ -187,7 +187,7 @@ class SweepConfig:
 class LoggerConfig:
     """Who is told of a run besides metrics.csv."""
 
-    name: str = key("csv", "csv alone, or a tracker beside it", choices=("csv", "tensorboard", "mlflow", "wandb"))
+    name: str = key("csv", "csv alone, or a tracker beside it: trainer list trackers")
     project: str = key("trainer", "mlflow's experiment, wandb's project")
     uri: str | None = key(None, "mlflow's store, such as http://host:5000; null: outputs/mlflow.db")
     online: bool = key(False, "wandb sends results over the network while the run goes on")

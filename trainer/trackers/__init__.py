@@ -1,1 +1,1 @@
-"""Trackers of experiments beside metrics.csv: thin adapters, each over its own library, imported when it is chosen."""
+"""Experiment trackers beside metrics.csv: one module each, found by its name, over a library that is an extra."""

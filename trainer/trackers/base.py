@@ -1,38 +1,73 @@
-"""What a run tells a tracker, and what happens where the tracker fails: the run goes on, and says so once."""
+"""What a tracker is, how the chosen one is found, and what happens if it fails: the run goes on and says so once.
+
+A new tracker is a subclass of Tracker in `trainer/trackers/NAME.py`, an option `conf/logger/NAME.yaml` and an extra of
+the same name in pyproject.toml.
+"""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from trainer import trackers
 from trainer.config.keys import LoggerConfig
 from trainer.errors import Problem, show
 from trainer.records.metrics import MetricsRow
 from trainer.records.results import Results
 
-# The library of each tracker, and the extra that brings it.
-LIBRARIES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
 Figures = dict[str, float]
+Parameters = dict[str, str | int | float | bool]
+NAMES = tuple(module.name for module in pkgutil.iter_modules(trackers.__path__) if module.name != "base")
 
 
-class Tracker(Protocol):
-    """An open run in some tracker's books."""
+class Tracker(ABC):
+    """An open run in a tracker. The module's name is that of the library, which `__init__` imports, and of the extra.
 
+    Args:
+        config: the keys of `logger`.
+        folder: of the run.
+        parameters: hyperparameters by key.
+        step: finished optimizer steps; above 0 if the run is resumed.
+    """
+
+    @abstractmethod
+    def __init__(self, config: LoggerConfig, folder: Path, parameters: Parameters, step: int) -> None: ...
+
+    @staticmethod
+    def destination(config: LoggerConfig) -> str | None:
+        """Return where results are sent from this machine; None if they stay on it."""
+        return None
+
+    @abstractmethod
     def row(self, step: int, figures: Figures) -> None:
-        """A validation after `step` optimizer steps."""
+        """Log a validation after `step` optimizer steps."""
 
+    @abstractmethod
     def end(self, status: str, figures: Figures) -> None:
-        """The run is over; nothing follows."""
+        """Log the end of the run; nothing follows."""
+
+
+def tracker_class(name: str) -> type[Tracker] | None:
+    """Return the class of `trainer/trackers/NAME.py`; None for `csv`, which is no tracker."""
+    if name not in NAMES:
+        return None
+    module = importlib.import_module(f"trainer.trackers.{name}")
+    classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Tracker)]
+    [kind] = [value for value in classes if value is not Tracker]
+    return kind
 
 
 class SafeTracker:
-    """A tracker that may fail without harm; None where there is none.
+    """A tracker that may fail without harm to the run.
 
     Args:
-        start: opens the tracker.
-        note: is told, once, what went wrong.
+        start: opens the tracker; may return None, and then nothing is logged.
+        note: called once with a sentence if the tracker fails.
     """
 
     def __init__(self, name: str, start: Callable[[], Tracker | None], note: Callable[[str], None]) -> None:
@@ -58,7 +93,7 @@ class SafeTracker:
     def _try(self, what: Callable[[], Any]) -> Any:
         try:
             return what()
-        except Exception as error:  # whatever a library, a server or a disk comes up with
+        except Exception as error:  # of a library, a server or a disk
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             self.note(f"logger={self.name} failed and is off from here on: {reason}")
             self.tracker = None
@@ -66,21 +101,19 @@ class SafeTracker:
 
 
 def problems(config: LoggerConfig) -> list[Problem]:
-    """A problem if the tracker's library is not installed."""
-    library = LIBRARIES.get(config.name)
-    if library is None or importlib.util.find_spec(library) is not None:
+    """Return a problem if there is no such tracker, or its library is not installed."""
+    name = config.name
+    if name not in ("csv", *NAMES):
+        return [Problem("logger.name", f"expected one of csv, {', '.join(NAMES)}", given=name)]
+    if name == "csv" or importlib.util.find_spec(name) is not None:
         return []
-    command = f"pip install 'trainer-cli[{library}]'"
-    return [Problem("logger", f"{library} is not installed", given=config.name, command=command)]
+    return [Problem("logger", f"{name} is not installed", given=name, command=f"pip install 'trainer-cli[{name}]'")]
 
 
 def external_destination(config: LoggerConfig) -> str | None:
-    """Where results would be sent from this machine; None where they stay on it."""
-    if config.name == "wandb" and config.online:
-        return "Weights & Biases"
-    if config.name == "mlflow" and config.uri is not None and not config.uri.startswith("sqlite:"):
-        return config.uri
-    return None
+    """Return where results are sent from this machine; None if they stay on it."""
+    kind = tracker_class(config.name)
+    return kind.destination(config) if kind else None
 
 
 def final_figures(results: Results) -> Figures:
@@ -93,36 +126,21 @@ def final_figures(results: Results) -> Figures:
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def flat(leaves: list[tuple[str, Any]]) -> dict[str, str | int | float | bool]:
-    """Hyperparameters as trackers take them: numbers, truth values and texts."""
-    return {key: value if isinstance(value, (str, int, float, bool)) else show(value) for key, value in leaves}
-
-
 def opener(
     config: LoggerConfig, folder: Path, leaves: list[tuple[str, Any]], step: int
 ) -> Callable[[], Tracker | None]:
-    """What opens the chosen tracker.
+    """Return a function that opens the chosen tracker.
 
     Args:
+        config: the keys of `logger`.
         folder: of the run.
         leaves: (key, value) of the stored configuration.
-        step: finished optimizer steps; above 0 the run continues.
+        step: finished optimizer steps; above 0 if the run is resumed.
     """
+    parameters = {key: value if isinstance(value, (str, int, float, bool)) else show(value) for key, value in leaves}
 
     def start() -> Tracker | None:
-        parameters = flat(leaves)
-        if config.name == "tensorboard":
-            from trainer.trackers.tensorboard import TensorBoard
-
-            return TensorBoard(folder, parameters, step)
-        if config.name == "mlflow":
-            from trainer.trackers.mlflow import MLflow
-
-            return MLflow(config, folder, parameters)
-        if config.name == "wandb":
-            from trainer.trackers.wandb import Wandb
-
-            return Wandb(config, folder, parameters)
-        return None
+        kind = tracker_class(config.name)
+        return kind(config, folder, parameters, step) if kind else None
 
     return start

@@ -1,20 +1,20 @@
-"""Weights & Biases: kept in the run's folder, sent nowhere unless `logger.online=true`."""
+"""Weights & Biases: stored in the run folder, sent nowhere unless `logger.online=true`."""
 
 from __future__ import annotations
 
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
-
-import wandb
 
 from trainer.config.keys import LoggerConfig
+from trainer.trackers.base import Figures, Parameters, Tracker
 
 
-class Wandb:
-    """A run in `wandb/` of the run's folder. The same folder has the same id, so that a resumed run goes on."""
+class Wandb(Tracker):
+    """A run in `wandb/` of the run folder. Its id is made from the folder's path, so that a resumed run continues."""
 
-    def __init__(self, config: LoggerConfig, folder: Path, parameters: dict[str, Any]) -> None:
+    def __init__(self, config: LoggerConfig, folder: Path, parameters: Parameters, step: int) -> None:
+        import wandb
+
         identity = blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()
         self.run = wandb.init(
             project=config.project,
@@ -27,11 +27,15 @@ class Wandb:
             settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
         )
 
-    def row(self, step: int, figures: dict[str, float]) -> None:
-        """Logs the figures of a validation."""
+    @staticmethod
+    def destination(config: LoggerConfig) -> str | None:
+        return "Weights & Biases" if config.online else None
+
+    def row(self, step: int, figures: Figures) -> None:
+        """Log the metrics of a validation."""
         self.run.log(figures, step=step)
 
-    def end(self, status: str, figures: dict[str, float]) -> None:
-        """Writes the final figures as the run's summary, and ends it."""
+    def end(self, status: str, figures: Figures) -> None:
+        """Write the final metrics as the run's summary, and end it."""
         self.run.summary.update({**figures, "status": status})
         self.run.finish(exit_code=0 if status in ("completed", "early_stopped", "pruned") else 1)
