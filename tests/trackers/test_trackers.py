@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from helpers.metrics import metrics_row
 from helpers.runs import REPOSITORY, train_in
@@ -92,14 +91,6 @@ def test_the_logger_may_change_on_resume(plain: Path, tmp_path: Path, train) -> 
     assert train(f"resume={run}", "epochs=5", "logger=tensorboard").code == 0
     steps = [step for step, _ in scalars(run)["loss/train"]]
     assert steps == [int(row["step"]) for row in read_metrics(run / "metrics.csv")][3:]
-
-
-def test_a_run_from_before_there_were_loggers_is_resumed(plain: Path, tmp_path: Path, train) -> None:
-    run = Path(shutil.copytree(plain, tmp_path / "run"))
-    tree = yaml.safe_load((run / "config.yaml").read_text())
-    del tree["logger"]
-    (run / "config.yaml").write_text(yaml.safe_dump(tree))
-    assert train(f"resume={run}", "epochs=4").code == 0
 
 
 @pytest.mark.parametrize("logger", ["tensorboard", "mlflow", "wandb"])

@@ -283,7 +283,7 @@ def test_a_healthy_run_says_nothing(words: list[str], train) -> None:
 
 def diagnosed(first: float, last: float, *, loss: float | None = 1.0, weights: float = 1.0) -> set[str]:
     """Kinds of warnings on two layers' gradient norms."""
-    return set(gradients.diagnose(two_layers(1, first, last, weights), [], loss, Config()))
+    return set(gradients.diagnose(two_layers(1, first, last, weights), [], loss, gradients.Advice(Config())))
 
 
 def two_layers(epoch: int, first: float, last: float, weights: float = 1.0, dead: float | None = None) -> list[dict]:
@@ -302,12 +302,12 @@ def test_thresholds() -> None:
     assert diagnosed(math.nan, 1.0) == {"explode"}
     assert diagnosed(math.inf, math.inf) == {"explode"}
     earlier = [row for epoch in (1, 2, 3) for row in two_layers(epoch, 0.02, 0.5)]
-    told = gradients.diagnose(two_layers(4, 2.1, 2.1), earlier, 1, Config())
+    told = gradients.diagnose(two_layers(4, 2.1, 2.1), earlier, 1, gradients.Advice(Config()))
     assert "after 0.02 in the epochs before" in told["explode"]
-    assert not gradients.diagnose(two_layers(4, 2.1, 2.1), earlier[:4], 1, Config())
-    assert not gradients.diagnose(two_layers(4, 1.9, 2.1), earlier, 1, Config())
-    assert not gradients.diagnose(two_layers(1, 1, 1, dead=0.5), [], 1, Config())
-    assert "1 other" in gradients.diagnose(two_layers(1, 1, 1, dead=0.51), [], 1, Config())["dead"]
+    assert not gradients.diagnose(two_layers(4, 2.1, 2.1), earlier[:4], 1, gradients.Advice(Config()))
+    assert not gradients.diagnose(two_layers(4, 1.9, 2.1), earlier, 1, gradients.Advice(Config()))
+    assert not gradients.diagnose(two_layers(1, 1, 1, dead=0.5), [], 1, gradients.Advice(Config()))
+    assert "1 other" in gradients.diagnose(two_layers(1, 1, 1, dead=0.51), [], 1, gradients.Advice(Config()))["dead"]
 
 
 @pytest.mark.parametrize(("layers", "epochs"), [(1, 1), (5, 3), (60, 12)])

@@ -1,1 +1,1 @@
-"""Models: plain nn.Modules that know nothing of this program; one file a family."""
+"""Models: plain `nn.Module`s that know nothing of this program, one file per family."""

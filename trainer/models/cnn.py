@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 class CNN(nn.Module):
-    """5 and 10 filters of 5x5, each with 2x2 max pooling and ReLU, then 250-32-C.
+    """Two convolutions with 5 and 10 filters of 5x5, 2x2 max pooling and ReLU, then linear layers 250-32-C.
 
     `[B, in_channels, 32, 32] -> [B, num_outputs]`.
     """
@@ -29,12 +29,14 @@ class CNN(nn.Module):
 
 
 class SequentialCNN(nn.Sequential):
-    """10 and 20 filters of 5x5 without pooling, a hidden layer of 200, all with ReLU.
+    """Two convolutions with 10 and 20 filters of 5x5 without pooling, then a hidden layer of 200, all with ReLU.
 
     `[B, in_channels, H, W] -> [B, num_outputs]`; at 28x28 the flattened features are 8,000.
 
     Args:
-        image_size: height and width, 9 pixels or more each.
+        in_channels: Channels of the images.
+        num_outputs: Outputs per image.
+        image_size: Height and width, at least 9 pixels each.
     """
 
     def __init__(self, in_channels: int = 1, num_outputs: int = 10, image_size: tuple[int, int] = (28, 28)) -> None:

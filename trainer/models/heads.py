@@ -1,4 +1,4 @@
-"""Heads: the last layers of a model, found and replaced."""
+"""Heads, the last layers of a model: finding and replacing them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ENDINGS: dict[str, type[nn.Module]] = {
 
 
 def last_layer(model: nn.Module) -> str:
-    """The path of the last module with parameters of its own, which in a classifier is its last linear layer."""
+    """Return the path of the last module with parameters of its own; in a classifier, its last linear layer."""
     return [path for path, m in model.named_modules() if any(True for _ in m.parameters(recurse=False))][-1]
 
 
 def replace_head(model: nn.Module, path: str, head: nn.Module) -> None:
-    """Puts `head` in the place of the module at `path`; mutates `model`."""
+    """Replace the module at `path` by `head`. Mutates `model`."""
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, head)
 
@@ -27,11 +27,16 @@ def replace_head(model: nn.Module, path: str, head: nn.Module) -> None:
 def mlp_head(
     in_features: int, num_outputs: int, hidden: int | Sequence[int], dropout: float | Sequence[float]
 ) -> nn.Sequential:
-    """Linear layers with ReLU between them.
+    """Return linear layers with ReLU between them: `[B, in_features] -> [B, num_outputs]`.
 
     Args:
-        hidden: sizes of the hidden layers.
-        dropout: before the last layer, or one for each layer, the first of them before the first layer.
+        in_features: Numbers per sample.
+        num_outputs: Outputs per sample.
+        hidden: Sizes of the hidden layers.
+        dropout: Probability of dropout before the last layer, or one probability for each layer's inputs.
+
+    Raises:
+        ValueError: The number of probabilities is not that of the layers.
     """
     sizes = [in_features, *([hidden] if isinstance(hidden, int) else hidden), num_outputs]
     rates = [*[0.0] * (len(sizes) - 2), dropout] if isinstance(dropout, (int, float)) else list(dropout)

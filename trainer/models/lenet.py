@@ -1,7 +1,7 @@
 """LeNet-5 and its 3-channel variant.
 
-Max pooling comes before the activation: both are monotone, so pooling first gives the same outputs and gradients
-bit for bit, and the activation has a quarter of the work.
+Max pooling comes before the activation. Both are monotone, so pooling first gives bit-identical outputs and
+gradients, with a quarter of the work for the activation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 
 class LeNet5(nn.Module):
-    """6 and 16 filters of 5x5 with ReLU and 2x2 max pooling, then 400-120-84-C with tanh (after LeCun et al. 1998).
+    """Two convolutions with 6 and 16 filters of 5x5, ReLU and 2x2 max pooling, then 400-120-84-C with tanh.
+
+    After LeCun et al. (1998), "Gradient-based learning applied to document recognition".
 
     `[B, in_channels, 32, 32] -> [B, num_outputs]`.
     """
@@ -27,6 +29,7 @@ class LeNet5(nn.Module):
         self.fc3 = nn.Linear(84, num_outputs)
 
     def features(self, images: Tensor) -> Tensor:
+        """Return the flattened features [B, 400] of images."""
         hidden = F.relu(F.max_pool2d(self.conv1(images), 2))
         return F.relu(F.max_pool2d(self.conv2(hidden), 2)).flatten(1)
 
@@ -36,7 +39,7 @@ class LeNet5(nn.Module):
 
 
 class Net(LeNet5):
-    """The variant for 3 channels with ReLU in the fully connected layers too."""
+    """LeNet-5 for 3 channels, with ReLU in the fully connected layers too."""
 
     def __init__(self, in_channels: int = 3, num_outputs: int = 10) -> None:
         super().__init__(in_channels, num_outputs)

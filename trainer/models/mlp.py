@@ -9,13 +9,15 @@ from torch.nn import functional as F
 
 
 class ANN(nn.Module):
-    """One hidden layer: `[B, ...] -> [B, num_outputs]`.
+    """A network with one hidden layer: `[B, ...] -> [B, num_outputs]`.
 
-    Dropout follows the activation and never the output: a logit that is dropped is a coin toss, not a regulariser.
+    Dropout follows the activation and never the output: dropping a logit adds noise to the prediction itself.
 
     Args:
-        in_features: numbers per sample once flattened.
-        dropout: probability of dropping a hidden unit.
+        in_features: Numbers per flattened sample.
+        num_outputs: Outputs per sample.
+        hidden: Units of the hidden layer.
+        dropout: Probability of dropping a hidden unit.
     """
 
     def __init__(self, in_features: int = 784, num_outputs: int = 1, hidden: int = 30, dropout: float = 0.3) -> None:
@@ -29,9 +31,9 @@ class ANN(nn.Module):
 
 
 class MNISTClassifier(nn.Module):
-    """784-50-20-10: ReLU then BatchNorm after the first layer, ReLU then LayerNorm after the second.
+    """A network 784-50-20-10 with ReLU, then BatchNorm after the first layer and LayerNorm after the second.
 
-    `[B, ...] -> [B, num_outputs]`; `in_features` numbers per sample once flattened.
+    `[B, ...] -> [B, num_outputs]`, with `in_features` numbers per flattened sample.
     """
 
     def __init__(self, in_features: int = 784, num_outputs: int = 10) -> None:
@@ -81,15 +83,20 @@ FINALS: dict[str, nn.Module | None] = {
 
 
 class MLP(nn.Sequential):
-    """Any number of hidden layers, each linear, norm, activation, dropout; then a linear one: `[B, ...] -> [B, C]`.
+    """Hidden layers of linear, norm, activation and dropout, then a linear one: `[B, ...] -> [B, num_outputs]`.
 
     Args:
-        in_features: numbers per sample once flattened.
-        hidden: width of each hidden layer.
-        activation: one of `ACTIVATIONS`; none makes the whole network linear.
-        slope: of leaky_relu below 0.
+        in_features: Numbers per flattened sample.
+        num_outputs: Outputs per sample.
+        hidden: Width of each hidden layer.
+        activation: One of `ACTIVATIONS`; `none` makes the whole network linear.
+        slope: The slope of leaky_relu below 0.
         norm: none, batch or layer, before the activation.
-        final: sigmoid, softmax or log_softmax on the output; the YAML's `output` must say so.
+        dropout: Probability of dropping a hidden unit.
+        final: sigmoid, softmax or log_softmax on the output; `output` in the YAML must match.
+
+    Raises:
+        ValueError: An unknown activation, norm or final layer.
     """
 
     def __init__(

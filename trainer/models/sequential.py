@@ -8,10 +8,13 @@ from torch import nn
 
 
 def sequential(layers: list[Any]) -> nn.Module:
-    """The layers in order, classes of torch.nn: `ReLU`, or with arguments `{Linear: [4, 2]}`, `{Dropout: {p: 0.2}}`.
+    """Return a network of these layers, named as in torch.nn.
+
+    Args:
+        layers: Names such as `ReLU`, or names with arguments such as `{Linear: [4, 2]}` or `{Dropout: {p: 0.2}}`.
 
     Raises:
-        ValueError: an entry that is no layer of torch.nn.
+        ValueError: An entry is not a layer of torch.nn.
     """
     return nn.Sequential(*(_layer(entry, number) for number, entry in enumerate(layers, 1)))
 

@@ -1,4 +1,4 @@
-"""torchvision's and timm's classifiers, with as many outputs as are asked for and a head of one's own."""
+"""Classifiers of torchvision and timm, with a new head."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import nn
 
 from trainer.models.heads import ENDINGS, last_layer, mlp_head, replace_head
 
-# What a builder calls the image's side where its model is made for one; other models take any size.
+# The argument for the image size in families that are built for one size; other models take any size.
 SIDES = {"vit": "image_size", "maxvit": "input_size"}
 NATURAL_SIZE = {"vit": 224, "maxvit": 224, "inception": 299}
-# Arguments by which timm reads files, older versions of it pickles too.
+# Arguments that make timm read files, in some versions pickles too.
 FILES_OF_TIMM = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
-# Heads that some models have in training alone, and the weight of their loss in the papers.
+# Auxiliary heads, which are used in training only, and the weight of their loss in the papers.
 AUXILIARY = {"inception_v3": (("AuxLogits.fc",), 0.4), "googlenet": (("aux1.fc2", "aux2.fc2"), 0.3)}
 
 
@@ -32,18 +32,21 @@ def torchvision_model(
     pretrained: bool = False,
     **arguments: Any,
 ) -> nn.Module:
-    """A classifier by its name in torchvision, its weights still random.
+    """Return a classifier of torchvision with random weights: `[B, 3, H, W] -> [B, num_outputs]`.
 
     Args:
-        head: `linear` replaces the last layer, `mlp` the whole classifier by Linear-ReLU-...-Linear.
-        hidden, dropout: of the mlp; see `mlp_head`.
-        image_size: of models made for one size (vision transformers).
-        output: log_probabilities or probabilities end the model in a LogSoftmax or Softmax.
-        pretrained: published weights will be loaded, and they want what these were trained with.
-        arguments: passed on to torchvision.
+        name: As in `torchvision.models.list_models()`.
+        num_outputs: Outputs per image.
+        head: `linear` replaces the last layer, `mlp` replaces the whole classifier by Linear-ReLU-...-Linear.
+        hidden: Hidden sizes of the mlp; see `mlp_head`.
+        dropout: Dropout of the mlp; see `mlp_head`.
+        image_size: For models that are built for one size (vision transformers).
+        output: log_probabilities or probabilities append a LogSoftmax or a Softmax.
+        pretrained: Published weights will be loaded, so the model must treat its inputs as they expect.
+        **arguments: Passed on to torchvision.
 
     Raises:
-        ValueError: no such model or head.
+        ValueError: There is no such model or head.
     """
     check_name(name)
     family = name.partition("_")[0]
@@ -75,13 +78,19 @@ def timm_model(
     fetch: bool = False,
     **arguments: Any,
 ) -> nn.Module:
-    """A classifier by its name in timm (the extra `timm`), its weights still random; arguments as above.
+    """Return a classifier of timm (the extra `timm`) with random weights: `[B, 3, H, W] -> [B, num_outputs]`.
 
     Args:
-        name: may end in the tag of its weights, `resnet10t.c3_in1k`.
-        num_outputs: None leaves the model as timm made it.
-        image_size: of models made for one size; others take any.
-        fetch: with the published weights.
+        name: As in `timm.list_models()`; may end in the tag of its weights, as in `resnet10t.c3_in1k`.
+        num_outputs: Outputs per image; None keeps timm's own.
+        head: `linear` or `mlp`, as for `torchvision_model`.
+        hidden: Hidden sizes of the mlp; see `mlp_head`.
+        dropout: Dropout of the mlp; see `mlp_head`.
+        image_size: For models that are built for one size; others take any.
+        output: log_probabilities or probabilities append a LogSoftmax or a Softmax.
+        pretrained: Accepted for symmetry with `torchvision_model`.
+        fetch: Download the published weights.
+        **arguments: Passed on to timm.
 
     Raises:
         ValueError: timm is not installed, or has no such model.
@@ -102,7 +111,8 @@ def timm_model(
 
 
 def check_timm_name(name: str) -> None:
-    """
+    """Check that timm has a classifier.
+
     Raises:
         ValueError: timm has no such classifier, or none with this tag.
     """
@@ -112,18 +122,19 @@ def check_timm_name(name: str) -> None:
 
 
 def timm_natural_size(name: str) -> int | None:
-    """The side of the images that one of timm's models was made for; None where any will do."""
+    """Return the image size that a model of timm is built for; None if it takes any."""
     try:
         import timm
 
         known = timm.get_pretrained_cfg(name)
     except (ModuleNotFoundError, RuntimeError):
-        return None  # not installed, or no such tag: told where the model is built
+        return None  # timm is not installed, or has no such tag; building the model reports it
     return known.input_size[1] if known is not None and known.fixed_input_size else None
 
 
 def check_name(name: str) -> None:
-    """
+    """Check that torchvision has a classifier.
+
     Raises:
         ValueError: torchvision has no such classifier.
     """
@@ -131,7 +142,7 @@ def check_name(name: str) -> None:
 
 
 def natural_size(name: str) -> int | None:
-    """The side of the images that a torchvision model was made for; None where any will do."""
+    """Return the image size that a model of torchvision is built for; None if it takes any."""
     return NATURAL_SIZE.get(name.partition("_")[0])
 
 
@@ -167,14 +178,14 @@ def _with_head(
 
 
 def _ended(head: nn.Module, num_outputs: int, output: str) -> nn.Module:
-    """A head that returns what is asked for."""
+    """Return a head that ends in probabilities or log-probabilities if `output` says so."""
     if output not in ENDINGS:
         return head
     return nn.Sequential(head, nn.Sigmoid() if num_outputs == 1 else ENDINGS[output](dim=1))
 
 
 def _after_pooling(classifier: nn.Module, first: nn.Linear, head: nn.Sequential) -> nn.Sequential:
-    """The head with what stands before a classifier's first linear layer and has to stay (ConvNeXt's norm, Flatten)."""
+    """Return a head after the layers that precede a classifier's first linear layer (ConvNeXt's norm, Flatten)."""
     if not isinstance(classifier, nn.Sequential):
         return head
     before = []

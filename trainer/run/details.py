@@ -1,6 +1,6 @@
-"""details.json: what a run's page shows of its test and results.json does not hold, kept small.
+"""details.json: parts of the test that the report page shows and results.json does not hold, kept small.
 
-Shape letters: N samples of the test part, C outputs.
+Shape letters: N samples of the test split, C outputs.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from trainer.records.details import Details, Mistake, write_details
 from trainer.training.calibration import reliability
 
 MISTAKES = 24
-SIDE = 128  # pixels of a kept image at most
-PREDICTIONS = 1000  # pairs of a regression at most
+SIDE = 128  # pixels of a stored image, at most
+PREDICTIONS = 1000  # stored pairs of a regression, at most
 
 
 def write(folder: Path, task: Task, split: Split, outputs_NC: Tensor) -> None:
     """Write details.json for these outputs of the test split.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: The disk is full or refuses.
     """
     if isinstance(task, Classification):
         chances_NC = task.probabilities(outputs_NC)
@@ -41,7 +41,7 @@ def write(folder: Path, task: Task, split: Split, outputs_NC: Tensor) -> None:
 
 
 def most_confident_mistakes(task: Classification, split: Split, outputs_NC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the wrong answers that the model was surest of: positions in the part, predicted classes, their chances."""
+    """Return positions in the split, predicted classes and their probabilities of the most confident mistakes."""
     predicted_N, chances_NC = task.predictions(outputs_NC), task.probabilities(outputs_NC)
     wrong = (predicted_N != split.targets).nonzero().flatten()
     chances = chances_NC[wrong, predicted_N[wrong]]
@@ -68,7 +68,7 @@ def _mistakes(task: Classification, split: Split, outputs_NC: Tensor) -> list[Mi
 
 
 def _png(image: Tensor) -> bytes:
-    """An image [channels, H, W] as a PNG, made smaller where it is large; floats from their darkest to brightest."""
+    """Return an image [channels, H, W] as a PNG of at most SIDE pixels; floats are scaled to their range."""
     if image.dtype != torch.uint8:
         image = image.float()
         image = ((image - image.min()) / (image.max() - image.min()).clamp(min=1e-9) * 255).to(torch.uint8)

@@ -10,7 +10,7 @@ from pathlib import Path
 from trainer.components.assemble import Components, assemble
 from trainer.config.compose import Job
 from trainer.data.loader import DataCache
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 from trainer.records.folder import RunFolder
 from trainer.report.console import StatusBar
 from trainer.run.run import Command, Run
@@ -84,10 +84,9 @@ def restore(components: Components, saved: Checkpoint) -> None:
     """
     config = components.config
     if saved.metadata["fingerprint"] != components.data.fingerprint and not config.resume_force:
-        raise UserError(
-            f"data.root={config.data.root}: the data is not what this run was trained on so far. "
-            "Restore it, or add resume_force=true."
-        )
+        reason = "the data is not what this run was trained on so far"
+        advice = "Restore it, or add resume_force=true."
+        raise UserError(Problem("data.root", reason, given=str(config.data.root), advice=advice))
     assert saved.run is not None
     components.state.load_state_dict(saved.run, schedule=not config.resume_force)
     if config.resume_force:
@@ -107,6 +106,11 @@ def _refuse_destination(job: Job, *, trusted: bool) -> None:
     logger = job.config.logger
     if not trusted and (elsewhere := external_destination(logger)):
         raise UserError(
-            f"logger={logger.name}: the stored configuration sends results to {elsewhere}. If that is meant, "
-            "type it again (logger=... logger.uri=...) or add trust=true; logger=csv keeps them here."
+            Problem(
+                "logger",
+                f"the stored configuration sends results to {elsewhere}",
+                given=logger.name,
+                advice="If that is meant, type it again (logger=... logger.uri=...) or add trust=true; "
+                "logger=csv keeps them here.",
+            )
         )

@@ -1,4 +1,4 @@
-"""What a run's gradients say: gradients.csv, the warnings, and the picture at the end."""
+"""Diagnosis of gradients: gradients.csv, the warnings, and the picture at the end."""
 
 from __future__ import annotations
 
@@ -34,38 +34,42 @@ Row = dict[str, Any]
 
 
 class GradientLog:
-    """Takes the watch's figures at every validation and keeps them in gradients.csv.
+    """Writes the statistics of the layers to gradients.csv at every validation, and warns.
 
     Args:
-        history: the rows of metrics.csv that a resumed run has behind it; rows of gradients.csv beyond them go.
-        tell: is given each warning, once a run.
+        watch: Collects the statistics.
+        path: The gradients.csv. Rows of steps that are not in `history` are removed.
+        history: The rows of metrics.csv that a resumed run begins with.
+        advice: What the warnings suggest.
+        warn: Called with each kind of warning once.
     """
 
     def __init__(
-        self, watch: Watch, path: Path, history: list[MetricsRow], config: Config, tell: Callable[[str], None]
+        self, watch: Watch, path: Path, history: list[MetricsRow], advice: Advice, warn: Callable[[str], None]
     ) -> None:
-        self.watch, self.path, self.config, self.tell = watch, path, config, tell
+        self.watch, self.path, self.advice, self.warn = watch, path, advice, warn
         steps = {row.step for row in history}
         self.earlier = [row for row in read(path) if row["step"] in steps] if path.exists() else []
         self.table = Table(path, COLUMNS, self.earlier)
-        self.told: set[str] = set()
+        self.warned: set[str] = set()
 
     def row(self, epoch: int, step: int, loss: float | None) -> None:
-        """Writes the rows of a validation, and warns; `loss` is the training part's."""
+        """Write the rows of a validation, and warn; `loss` is the training loss."""
         rows = [{"epoch": epoch, "step": step, **row} for row in self.watch.rows()]
         for row in rows:
             self.table.add(row)
-        for kind, sentence in diagnose(rows, self.earlier, loss, self.config).items():
-            if kind not in self.told:
-                self.told.add(kind)
-                self.tell(sentence)
+        for kind, sentence in diagnose(rows, self.earlier, loss, self.advice).items():
+            if kind not in self.warned:
+                self.warned.add(kind)
+                self.warn(sentence)
         self.earlier += rows
 
     def close(self) -> None:
+        """Close the file."""
         self.table.close()
 
     def draw(self) -> None:
-        """gradients.png, if there is anything to draw."""
+        """Draw gradients.png, unless there are no rows."""
         if self.earlier:
             from trainer.report.gradients import picture
 
@@ -73,7 +77,7 @@ class GradientLog:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a gradients.csv."""
+    """Read the rows of a gradients.csv."""
     with open(path, encoding="utf-8", newline="") as file:
         return [
             {
@@ -86,32 +90,60 @@ def read(path: Path) -> list[Row]:
         ]
 
 
-def diagnose(rows: list[Row], earlier: list[Row], loss: float | None, config: Config) -> dict[str, str]:
-    """A sentence for each of `vanish`, `explode` and `dead` that holds for these rows; none where all is well.
+class Advice:
+    """What a user can try against bad gradients, as words to type.
 
-    Gradients vanish where the first trained layer's norm is under a thousandth of the last one's: a network whose
-    layers learn at comparable rates keeps it within ten or so, whatever its widths. They have also vanished where
-    that norm is under 1e-7 of the weights' (the resolution of float32: plain steps at a rate of 1 would be lost in
-    rounding), unless the loss is under 0.01: what is learned has no gradient.
+    Attributes:
+        lower_rate: A lower learning rate.
+        other_init: Another initialisation.
+        clip: Clipping of the gradient norm; empty if the run does that already.
+        model: The arguments of the model.
+    """
 
-    They explode where a norm is not finite or above 1,000: by the outputs the mean loss of classes has a gradient of
-    1.4 at most, that of a scaled target is of the same order, and sound layers keep that order. Also where a layer's
-    norm is a hundred times the median of its earlier rows, of which there must be three, and above 1: under that it
-    may only be that the others were of a time when nearly all was learned.
+    def __init__(self, config: Config) -> None:
+        rate = config.optim.arguments.get("lr")
+        self.lower_rate = "a lower optim.lr" if rate is None else f"a lower optim.lr than {rate:g}"
+        self.other_init = "init=orthogonal" if config.init.name.startswith("kaiming") else "init=kaiming_normal"
+        self.clip = "clip_norm=1" if config.clip_norm is None else ""
+        self.model = config.model.arguments
 
-    More than half of a layer's units dead is a layer of half its width: sparseness is that a unit gives 0 often, not
-    that it never gives anything.
+    def argument(self, name: str, value: str, otherwise: str) -> str:
+        """Return the override of a model's argument, or the change in words if the model has no such argument."""
+        return f"model.{name}={value}" if name in self.model else otherwise
+
+
+def diagnose(rows: list[Row], earlier: list[Row], loss: float | None, advice: Advice) -> dict[str, str]:
+    """Return a sentence for each of `vanish`, `explode` and `dead` that applies to the rows of a validation.
+
+    Gradients vanish if the norm of the first trained layer is below a thousandth of the last one's: if layers learn
+    at comparable rates, the ratio stays within ten or so, whatever their widths. They have also vanished if that norm
+    is below 1e-7 of the weights' (the resolution of float32: plain steps with a learning rate of 1 would be lost in
+    rounding), unless the loss is below 0.01: a fitted model has no gradient.
+
+    They explode if a norm is not finite or above 1,000. With respect to the outputs, the mean cross-entropy has a
+    gradient of 1.4 at most, a mean squared error of a standardised target has the same order, and sound layers keep
+    that order. They also explode if a layer's norm is a hundred times the median of its earlier rows, at least three,
+    and above 1: below 1, the earlier rows may be those of a nearly fitted model.
+
+    More than half of a layer's units dead means that the layer has less than half its width. Sparse activations are
+    different: there, a unit is 0 for many samples but not for all.
+
+    Args:
+        rows: The rows of this validation, in the order in which layers are called.
+        earlier: The rows of earlier validations.
+        loss: The training loss; None if it is not known.
+        advice: What to suggest.
     """
     trained = [row for row in rows if row["gradient_norm"] is not None]
-    found = {
-        "explode": _exploded(trained, earlier, config),
-        "vanish": _vanished(trained, loss, config),
-        "dead": _dead(rows, config),
+    sentences = {
+        "explode": _exploded(trained, earlier, advice),
+        "vanish": _vanished(trained, loss, advice),
+        "dead": _dead(rows, advice),
     }
-    return {kind: sentence for kind, sentence in found.items() if sentence}
+    return {kind: sentence for kind, sentence in sentences.items() if sentence}
 
 
-def _vanished(trained: list[Row], loss: float | None, config: Config) -> str | None:
+def _vanished(trained: list[Row], loss: float | None, advice: Advice) -> str | None:
     if not trained:
         return None
     first, last = trained[0], trained[-1]
@@ -121,14 +153,14 @@ def _vanished(trained: list[Row], loss: float | None, config: Config) -> str | N
     if not (through_depth or lost):
         return None
     bounded = [row for row in trained if row["saturated_share"] is not None]
-    tries, cause = [_other_init(config)], ""
+    tries, cause = [advice.other_init], ""
     if bounded:
         flattest = max(bounded, key=lambda row: row["saturated_share"])
         if flattest["saturated_share"] > MANY_DEAD:
             cause = f" {flattest['saturated_share']:.0%} of the outputs of layer {flattest['layer']} are saturated."
-            tries.insert(0, _lower_rate(config))
-        tries.append(_argument(config, "activation", "relu", "ReLU in place of sigmoid or tanh"))
-    tries.append(_argument(config, "norm", "batch", "a normalisation after each layer"))
+            tries.insert(0, advice.lower_rate)
+        tries.append(advice.argument("activation", "relu", "ReLU in place of sigmoid or tanh"))
+    tries.append(advice.argument("norm", "batch", "a normalisation after each layer"))
     beside = f", the first, and {last['gradient_norm']:.2g} in layer {last['layer']}, the last" if first != last else ""
     return (
         f"gradients vanish: in epoch {first['epoch']} their norm is {norm:.2g} in layer {first['layer']}{beside}."
@@ -136,7 +168,7 @@ def _vanished(trained: list[Row], loss: float | None, config: Config) -> str | N
     )
 
 
-def _exploded(trained: list[Row], earlier: list[Row], config: Config) -> str | None:
+def _exploded(trained: list[Row], earlier: list[Row], advice: Advice) -> str | None:
     for row in sorted(trained, key=lambda row: _largest_first(row["gradient_norm"])):
         norm = row["gradient_norm"]
         before = [r["gradient_norm"] for r in earlier if r["layer"] == row["layer"] and r["gradient_norm"] is not None]
@@ -149,15 +181,15 @@ def _exploded(trained: list[Row], earlier: list[Row], config: Config) -> str | N
             what = f"have a norm of {norm:.2g} in the mean, after {usual:.2g} in the epochs before"
         else:
             continue
-        tries = [word for word in ("clip_norm=1" if config.clip_norm is None else "", _lower_rate(config)) if word]
+        tries = [word for word in (advice.clip, advice.lower_rate) if word]
         return (
             f"gradients explode: in epoch {row['epoch']} those of layer {row['layer']} {what}. "
-            f"Try {', '.join(tries)}, or {_other_init(config)}."
+            f"Try {', '.join(tries)}, or {advice.other_init}."
         )
     return None
 
 
-def _dead(rows: list[Row], config: Config) -> str | None:
+def _dead(rows: list[Row], advice: Advice) -> str | None:
     dead = [row for row in rows if (row["dead_share"] or 0) > MANY_DEAD]
     if not dead:
         return None
@@ -165,24 +197,10 @@ def _dead(rows: list[Row], config: Config) -> str | None:
     others = f" (and more than half in {len(dead) - 1} other{'s' * (len(dead) > 2)})" if len(dead) > 1 else ""
     return (
         f"dead units: {worst['dead_share']:.0%} of those of layer {worst['layer']}{others} gave 0 for every sample of "
-        f"epoch {worst['epoch']}. Try {_lower_rate(config)}, {_other_init(config)}, or "
-        f"{_argument(config, 'activation', 'leaky_relu', 'LeakyReLU in place of ReLU')}."
+        f"epoch {worst['epoch']}. Try {advice.lower_rate}, {advice.other_init}, or "
+        f"{advice.argument('activation', 'leaky_relu', 'LeakyReLU in place of ReLU')}."
     )
 
 
 def _largest_first(norm: float) -> float:
     return -norm if math.isfinite(norm) else -math.inf
-
-
-def _lower_rate(config: Config) -> str:
-    rate = config.optim.arguments.get("lr")
-    return "a lower optim.lr" if rate is None else f"a lower optim.lr than {rate:g}"
-
-
-def _other_init(config: Config) -> str:
-    return "init=orthogonal" if config.init.name.startswith("kaiming") else "init=kaiming_normal"
-
-
-def _argument(config: Config, name: str, value: str, otherwise: str) -> str:
-    """What to type, where the model has such an argument; else what to change in it."""
-    return f"model.{name}={value}" if name in config.model.arguments else otherwise

@@ -1,4 +1,4 @@
-"""The words of a single run become its job, or all that is wrong with them at once. Imports torch where it must."""
+"""The job of a single run, from the words of a command line. Imports torch only if something must be judged by it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from trainer.errors import Problem, UserError
 
 
 def new_job(composer: Composer, words: Iterable[str], problems: Sequence[Problem] = ()) -> Job:
-    """The job of these words.
+    """Return the job of these words.
+
+    Args:
+        composer: Composes configurations.
+        words: Overrides such as `optim.lr=0.1`.
+        problems: Problems of the command line that were noticed before.
 
     Raises:
-        UserError: with all problems, `problems` first; those included that only a target's signature or the machine
-            can show, where something stands that only they can judge.
+        UserError: All problems at once. If there are any, targets that are not as shipped and the device are checked
+            too, which imports torch.
     """
-    overrides, found = composer.read(words, sweep=False)
+    overrides, word_problems = composer.read(words, sweep=False)
     job = composer.job(overrides)
-    found += job.problems + of_sweeps(job)
-    if problems or found:
-        raise UserError(*problems, *found, *_deep_problems(job))
+    problems = [*problems, *word_problems, *job.problems, *sweep_problems(job)]
+    if problems:
+        raise UserError(*problems, *_deep_problems(job))
     return job
 
 
-def of_sweeps(job: Job) -> list[Problem]:
+def sweep_problems(job: Job) -> list[Problem]:
     """Return a problem for each key of this single run that only a sweep can follow."""
     settings = job.config.sweep
     problems: list[Problem] = []
@@ -37,15 +42,15 @@ def of_sweeps(job: Job) -> list[Problem]:
 
 
 def _deep_problems(job: Job) -> list[Problem]:
-    """What only torch can tell of this job's device and of parts that are not as shipped."""
-    asks_device = job.config.device not in ("auto", "cpu")
-    if not (job.unusual or asks_device):
+    """Return the problems of the device and of groups that are not as shipped, which only torch can judge."""
+    names_device = job.config.device not in ("auto", "cpu")
+    if not (job.unusual or names_device):
         return []
     from trainer import device
     from trainer.components.targets import find_targets
 
     _, problems = find_targets(job.config, sorted(job.unusual), trusted=True)  # the words are the user's own
-    if asks_device:
+    if names_device:
         try:
             device.choose(job.config.device)
         except UserError as error:

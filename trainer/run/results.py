@@ -1,4 +1,4 @@
-"""What a run says about itself: the header, results.json, the pictures."""
+"""The header of a run, its results.json and its pictures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIBRARIES = ("torch", "torchvision", "torchmetrics", "hydra-core", "omegaconf", 
 
 
 def count_parameters(parts: Components) -> dict[str, int]:
-    """All elements, and those that the optimizer moves."""
+    """Return the numbers of all parameters and of those that are trained."""
     parameters = list(parts.state.model.parameters())
     return {
         "total": sum(p.numel() for p in parameters),
@@ -35,7 +35,7 @@ def count_parameters(parts: Components) -> dict[str, int]:
 
 
 def header(job: Job, parts: Components, folder: Path) -> list[tuple[str, str]]:
-    """(name, text) of each line above the rows."""
+    """Return name and text of each line of the header."""
     config, data, counts = job.config, parts.data, count_parameters(parts)
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     shape = "x".join(map(str, data.shape)) if len(data.shape) > 1 else f"{data.shape[0]} columns"
@@ -45,7 +45,7 @@ def header(job: Job, parts: Components, folder: Path) -> list[tuple[str, str]]:
         ("data", f"{job.choices.get('data', 'data')}: {sizes}; {kind}; {shape}"),
         *(("", note) for note in data.notes),
         ("model", f"{job.choices.get('model', '')}: {counts['total']:,} parameters, {counts['trainable']:,} trained"),
-        *([("", "features of the frozen part are computed once and kept")] if parts.features else []),
+        *([("", "features of the frozen backbone are computed once and cached")] if parts.features else []),
         ("optimizer", _describe(job, "optim")),
     ]
     mixes = config.augment.mixup or config.augment.cutmix
@@ -56,12 +56,15 @@ def header(job: Job, parts: Components, folder: Path) -> list[tuple[str, str]]:
     return lines
 
 
-def _describe(job: Job, part: str) -> str:
-    """A part as it is stored, so that what a user took from the environment is not shown; usual values left out."""
-    stored, usual = job.stored[part], defaults()[part]
+def _describe(job: Job, group: str) -> str:
+    """Return a group's target and the values that differ from the defaults.
+
+    They are shown as stored, so that a value taken from an environment variable stays hidden.
+    """
+    stored, usual = job.stored[group], defaults()[group]
     name = (stored["_target_"] or "").rpartition(".")[2]
-    told = {key: value for key, value in stored.items() if key != "_target_" and (key, value) not in usual.items()}
-    return " ".join([name, *(f"{key}={show(value)}" for key, value in told.items())]).strip()
+    values = {key: value for key, value in stored.items() if key != "_target_" and (key, value) not in usual.items()}
+    return " ".join([name, *(f"{key}={show(value)}" for key, value in values.items())]).strip()
 
 
 def summary(
@@ -76,8 +79,12 @@ def summary(
     """Return the content of results.json.
 
     Args:
-        command: what was typed, which may have begun a whole sweep.
-        overrides: the words of this run alone.
+        parts: The components of the run.
+        outcome: How it ended.
+        test: The report on the test split; None if it was not tested.
+        seconds: Seconds of setup, training and testing, and their sum.
+        command: The command line, which may have started a whole sweep.
+        overrides: The words of this run alone.
     """
     state, best = parts.state, parts.state.best
     trained = sum(r.samples_per_second * r.seconds for r in state.history)
@@ -111,23 +118,23 @@ def summary(
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of this program and what it stands on."""
+    """Return the versions of this program, of Python and of the libraries it uses."""
     installed = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"trainer": __version__, "python": platform.python_version(), **installed}
 
 
 @functools.cache
 def _git_commit() -> str | None:
-    """Of the folder that the run was started in; None outside a repository or without git."""
+    """Return the commit of the current folder; None outside of a repository or without git."""
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return git.stdout.strip() if git.returncode == 0 else None
 
 
 def draw(folder: Path, parts: Components, test: SplitReport, outputs_NC: Tensor) -> None:
-    """curves.png, and for classes confusion_matrix.png and mistakes.png, for numbers predictions.png."""
+    """Draw curves.png, and confusion_matrix.png and mistakes.png of classes or predictions.png of numbers."""
     from trainer.report import plots
 
     state, task, split = parts.state, parts.data.task, parts.data.splits["test"]
@@ -141,7 +148,7 @@ def draw(folder: Path, parts: Components, test: SplitReport, outputs_NC: Tensor)
 
 
 def _draw_mistakes(path: Path, task: Classification, split: Split, outputs_NC: Tensor) -> None:
-    """The wrong answers that the model was surest of; no picture where there are none."""
+    """Draw the most confident mistakes; no picture if there are none."""
     from trainer.report import plots
 
     positions, predicted, chances = details.most_confident_mistakes(task, split, outputs_NC)

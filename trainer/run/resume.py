@@ -1,4 +1,4 @@
-"""`resume=RUN`: the stored configuration, with what may change freely changed and everything else refused."""
+"""`resume=RUN`: the stored configuration with changes to keys that may change; other changes are refused."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ from trainer.records.find import run_to_resume
 from trainer.records.folder import LEDGER
 from trainer.records.ledger import FINAL, read_ledger
 from trainer.records.results import read_results
+from trainer.run.job import sweep_problems
 
 
 def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -> tuple[Job, Path]:
-    """The job that continues a run, and the run's folder.
+    """Return the job that continues a run, and the run's folder.
 
     Args:
-        problems: already found in the command line.
+        composer: Composes configurations.
+        words: Overrides, `resume=RUN` among them.
+        problems: Problems of the command line that were noticed before.
 
     Raises:
-        UserError: no such run, a changed key that matters (unless `resume_force=true`), or whatever else is wrong.
+        UserError: There is no such run, a key changed that matters (unless `resume_force=true`), or another problem.
     """
-    overrides, found = composer.read(words, sweep=False)
-    problems = problems + found
-    given = {o.key_or_group: o for o in overrides}
-    if "resume" not in given:
+    overrides, word_problems = composer.read(words, sweep=False)
+    problems = problems + word_problems
+    by_key = {o.key_or_group: o for o in overrides}
+    if "resume" not in by_key:
         raise UserError(*problems)
     try:
-        path = run_to_resume(str(given["resume"].value()))
+        path = run_to_resume(str(by_key["resume"].value()))
     except UserError as error:
         raise UserError(*error.problems, *problems) from error
     _refuse_stacked(path)
-    trust, force = (bool(given[k].value()) if k in given else False for k in ("trust", "resume_force"))
+    trust, force = (bool(by_key[k].value()) if k in by_key else False for k in ("trust", "resume_force"))
     stored = read_config(path, trusted=trust)
-    # What may change freely may be absent too: it is newer than the run.
-    stored = {key: value for key, value in schema.defaults().items() if _is_free(key)} | stored
     missing = [key for key in schema.defaults() if key not in stored]
     if missing:
-        raise UserError(f"{path / 'config.yaml'}: not whole: it has no {', '.join(missing[:5])}.")
+        raise UserError(Problem(str(path / "config.yaml"), f"not whole: it has no {', '.join(missing[:5])}"))
     if tree_problems := schema.parse(stored)[1]:
         raise UserError(*(problem.within(path / "config.yaml") for problem in tree_problems))
     tree = OmegaConf.create({**stored, "trust": trust})  # no file may say that it is to be trusted
@@ -59,6 +60,8 @@ def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -
     choices = read_choices(path) | {o.key_or_group: str(o.value()) for o in groups}
     job = finish(tree, choices, [o.input_line or "" for o in overrides])
     problems += job.problems
+    if job.config.sweep.dry_run:
+        problems += sweep_problems(job)
     if problems:
         raise UserError(*problems)
     if not force:
@@ -67,9 +70,10 @@ def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -
 
 
 def _refuse_stacked(path: Path) -> None:
-    """
+    """Check that the newest state of a run is in its own folder.
+
     Raises:
-        UserError: the run is a job of a killed sweep whose newest state stands in the file of its stack.
+        UserError: It is a job of a killed sweep, and its newest state is in the file of its stack.
     """
     sweep = path.resolve().parent
     if not any(sweep.glob("stack-*/*.pt")):
@@ -77,14 +81,13 @@ def _refuse_stacked(path: Path) -> None:
     _, entries, stacks, _ = read_ledger(sweep / LEDGER)
     stacked = {number for stack in stacks if len(stack) > 1 for number in stack}
     if any(e.name == path.resolve().name and e.number in stacked and e.state not in FINAL for e in entries):
-        raise UserError(
-            f"resume={path}: it was trained in one pass with others, which was killed before each had its own files: "
-            f"train resume={sweep}   brings all of them to their end."
-        )
+        reason = "it was trained in one stack with other runs, which was killed before each had its own files"
+        command = f"train resume={sweep}   finishes all of them"
+        raise UserError(Problem("resume", reason, given=str(path), command=command))
 
 
 def is_finished(path: Path, job: Job) -> bool:
-    """Whether a run has trained all it may under this configuration and was tested if it is to be."""
+    """Return whether a run has trained as long as the job says, and was tested if the job says so."""
     results = read_results(path)
     if results is None or job.config.resume_force:
         return False

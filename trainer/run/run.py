@@ -21,7 +21,7 @@ from trainer.records.results import write_results
 from trainer.report.console import Console, StatusBar
 from trainer.report.run_page import write_page
 from trainer.run import details, results
-from trainer.run.gradients import FILE, GradientLog
+from trainer.run.gradients import FILE, Advice, GradientLog
 from trainer.run.journal import Journal
 from trainer.run.profiling import Profile
 from trainer.signals import Interrupted, Signals
@@ -136,7 +136,7 @@ class Run:
             return Outcome("interrupted", "interrupted")
         if state.watch is not None:
             path = self.folder.path / FILE
-            self.gradients = GradientLog(state.watch, path, state.history, self.config, self.console.note)
+            self.gradients = GradientLog(state.watch, path, state.history, Advice(self.config), self.console.note)
         data, saver = TrainingData(components.train, components.valid), self.saver()
         journal: Report = Journal(self.console, self.folder, self.gradients, self.tracker)
         if not self.config.debug.profile:

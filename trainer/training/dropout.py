@@ -1,4 +1,4 @@
-"""Dropout whose masks are a function of (seed, layer, step): nothing is consumed, so nothing is lost on resume."""
+"""Dropout with masks derived from (seed, layer, step), so that a resumed run draws the same ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.seeds import derive
 class SeededDropout(nn.Module):
     """`nn.Dropout` with a mask drawn from a generator seeded by (seed, layer, step, micro-batch, call).
 
-    The inputs [B, ...] are scaled by 1 / (1 - p), as torch does it.
+    As in torch, inputs [B, ...] that are kept are scaled by 1 / (1 - p).
     """
 
     def __init__(self, p: float, seed: int, layer: str) -> None:
@@ -22,12 +22,12 @@ class SeededDropout(nn.Module):
 
     @property
     def position(self) -> tuple[int, int]:
-        """Optimizer step and micro-batch; setting it begins a forward pass."""
-        return self._moment
+        """Optimizer step and micro-batch. Setting it begins a forward pass."""
+        return self._position
 
     @position.setter
     def position(self, position: tuple[int, int]) -> None:
-        self._moment, self._calls = position, 0
+        self._position, self._calls = position, 0
 
     @torch.compiler.disable
     def forward(self, inputs: Tensor) -> Tensor:
@@ -36,13 +36,13 @@ class SeededDropout(nn.Module):
         return inputs * self.fill(torch.empty(inputs.shape, dtype=inputs.dtype, device=inputs.device))
 
     def fill(self, factors: Tensor) -> Tensor:
-        """Writes what inputs [B, ...] are multiplied by into a contiguous tensor of their shape, and returns it."""
+        """Write the factors of inputs [B, ...] into a contiguous tensor of their shape, and return it."""
         if self.p == 0:
             return factors.fill_(1)
         if self._generator is None or self._generator.device != factors.device:
             self._generator = Generator(factors.device)
-        # A layer that is used twice in one pass draws twice.
-        self._generator.manual_seed(derive(self.seed, "dropout", self.layer, *self._moment, self._calls))
+        # A layer that is called twice in one pass draws two masks.
+        self._generator.manual_seed(derive(self.seed, "dropout", self.layer, *self._position, self._calls))
         self._calls += 1
         factors.bernoulli_(1 - self.p, generator=self._generator)
         return factors.div_(1 - self.p) if self.p < 1 else factors
@@ -52,17 +52,17 @@ class SeededDropout(nn.Module):
 
 
 def seed_dropout(model: nn.Module, seed: int) -> list[SeededDropout]:
-    """Replaces every `nn.Dropout` in `model`, which it mutates; layers are named by their path. Returns the new ones.
+    """Replace every `nn.Dropout` in `model`, and return the new layers. Mutates `model`.
 
-    Other modules that draw (`F.dropout`, stochastic depth) use torch's own stream, whose state a checkpoint holds.
+    Other random modules (`F.dropout`, stochastic depth) draw from torch's generator, whose state is in checkpoints.
     """
-    found = [(path, module) for path, module in model.named_modules() if type(module) is nn.Dropout]
-    keyed = []
-    for path, module in found:
+    layers = [(path, module) for path, module in model.named_modules() if type(module) is nn.Dropout]
+    seeded = []
+    for path, module in layers:
         replacement = SeededDropout(module.p, seed, path).train(module.training)
         parent, _, name = path.rpartition(".")
         if not path:
             continue
         setattr(model.get_submodule(parent), name, replacement)
-        keyed.append(replacement)
-    return keyed
+        seeded.append(replacement)
+    return seeded
