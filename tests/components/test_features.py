@@ -110,7 +110,7 @@ def test_a_whole_run_is_tested_alike_and_says_what_it_keeps(backbone: list[str],
     words = [*backbone, *FEW, "optim.lr=0.01"]
     kept, usual = train(*words), train(*words, "model.cache_features=false")
     assert kept.code == usual.code == 0
-    sentence = "features of the frozen part are computed once and kept"
+    sentence = "features of the frozen backbone are computed once and cached"
     assert sentence in kept.out
     assert sentence not in usual.out
     assert kept.results["test"]["loss"] == pytest.approx(usual.results["test"]["loss"], abs=1e-5)
