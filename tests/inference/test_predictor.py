@@ -138,18 +138,7 @@ def test_a_models_own_size_and_normalisation_come_along(fine_tuned: Path, photos
     model = trainer.load(run, device="cpu")
     files = sorted((photos / "test").rglob("*.*"))
     assert torch.equal(model.predict(files), outputs.softmax(1))
-    assert model.about.geometry.size == 32
-
-
-def test_older_checkpoints_are_read(trained: Callable[..., Path]) -> None:
-    run = trained(*DIGITS)
-    content = checkpoint.load(run / "checkpoints" / "best.pt")
-    for name in ("wanted", "num_outputs", "dtype", "class_weights"):
-        del content[name]
-    del content["format"]
-    checkpoint.save(Path("old.pt"), content)
-    raw = torch.randint(0, 240, (5, 1, 8, 8), dtype=torch.uint8)
-    assert torch.equal(trainer.load("old.pt").predict(raw), trainer.load(run).predict(raw))
+    assert model.checkpoint.resize_spec.size == 32
 
 
 def test_opening_a_model_draws_nothing(trained: Callable[..., Path]) -> None:

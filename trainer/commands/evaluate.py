@@ -44,28 +44,27 @@ def command(
         raise UserError("--ensemble: it takes two runs or more.")
     for name in names:
         checkpoint_file(name)  # before seconds are spent on torch
-    from trainer.inference.evaluate import EvaluationRequest, WrittenEvaluation, evaluate_run, evaluate_together
+    from trainer.inference.evaluate import EvaluationRequest, WrittenEvaluation, evaluate_ensemble, evaluate_run
     from trainer.report.console import StatusBar
     from trainer.report.evaluation import table, tell
     from trainer.signals import Interrupted, Signals
 
-    asked = EvaluationRequest(words, part, calibrate, calibrated, trust)
+    request = EvaluationRequest(words, part, calibrate, calibrated, trust)
+    evaluations: list[WrittenEvaluation] = []
     with Signals() as signals:
         try:
-            with StatusBar(signals.check) as waiting:
-                done: list[WrittenEvaluation] = []
+            with StatusBar(signals.check) as progress:
                 for name in names:
-                    done.append(evaluate_run(name, asked, signals, waiting, beside=done[0] if done else None))
+                    first = evaluations[0] if evaluations else None
+                    evaluations.append(evaluate_run(name, request, signals, progress, beside=first))
         except Interrupted:
             return signals.exit_code
-    if len(done) == 1:
-        tell(done[0].content, done[0].epoch)
+    if ensemble:
+        evaluations.append(evaluate_ensemble(evaluations))
+    if len(evaluations) == 1:
+        tell(evaluations[0].content, evaluations[0].epoch)
     else:
-        rows = [(each.judged.name, each.content) for each in done]
-        if ensemble:
-            together = evaluate_together(done)
-            done, rows = [*done, together], [*rows, (together.judged.name, together.content)]
-        table(rows)
-    for each in done:
+        table([(each.result.name, each.content) for each in evaluations])
+    for each in evaluations:
         print(f"written    {each.path}")
     return 0

@@ -38,21 +38,21 @@ def command(
 
     checkpoint_file(run)  # before seconds are spent on torch
     from trainer.inference.checkpoint import open_for_verb
-    from trainer.inference.export import export
+    from trainer.inference.export import ExportRequest, export
     from trainer.report.console import StatusBar
     from trainer.signals import Interrupted, Signals
 
     with Signals() as signals:
         try:
-            with StatusBar(signals.check) as waiting:
-                opened = open_for_verb(run, trusted=trust)
-                done = export(opened, form, out, preprocess=preprocess, replace=replace, words=words, progress=waiting)
+            with StatusBar(signals.check) as progress:
+                request = ExportRequest(form, out, preprocess, replace, words)
+                exported = export(open_for_verb(run, trusted=trust), request, progress)
         except Interrupted:
             return signals.exit_code
-    if done.samples:
+    if exported.samples:
         print(
-            f"agrees     with torch on {done.samples} test samples: largest difference {done.difference:.2g}, largest "
-            f"output {done.scale:.3g}"
+            f"agrees     with torch on {exported.samples} test samples: largest difference {exported.difference:.2g}, "
+            f"largest output {exported.scale:.3g}"
         )
-    print(f"written    {done.path}: {done.size:,} bytes")
+    print(f"written    {exported.path}: {exported.size:,} bytes")
     return 0

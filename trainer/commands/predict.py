@@ -40,26 +40,29 @@ def command(
     checkpoint_file(run)  # before seconds are spent on torch
     from trainer.errors import print_problems
     from trainer.inference.checkpoint import open_for_verb
-    from trainer.inference.predict import predict
+    from trainer.inference.inputs import samples
+    from trainer.inference.predict import predict, writer
     from trainer.inference.predictor import Predictor
     from trainer.report.console import StatusBar
     from trainer.signals import Interrupted, Signals
 
-    def tell(problem: str) -> None:
-        print_problems([problem], "trainer predict")
-
+    total = bad = 0
     with Signals() as signals:
         try:
             predictor = Predictor(open_for_verb(run, trusted=trust), device=device, calibrated=calibrated)
-            # A bar among the printed lines would be one too many.
-            with StatusBar(signals.check, quiet=out is None and sys.stdout.isatty()) as waiting:
-                total, bad = predict(
-                    predictor, inputs, lines=sys.stdin, count=top, out=out, tell=tell, progress=waiting
-                )
+            found = samples(predictor, inputs, sys.stdin)
+            quiet = out is None and sys.stdout.isatty()  # no bar among the printed lines
+            with StatusBar(signals.check, quiet=quiet) as progress, writer(out, predictor, top) as write:
+                for prediction in predict(predictor, found, top, progress):
+                    total += 1
+                    if prediction.error is not None:
+                        bad += 1
+                        print_problems([f"{prediction.input}: {prediction.error}."], "trainer predict")
+                    write(prediction)
         except Interrupted:
             return signals.exit_code
     if bad:
-        tell(f"{bad:,} of {total:,} inputs could not be used")
+        print_problems([f"{bad:,} of {total:,} inputs could not be used"], "trainer predict")
     if out is not None:
         print(f"{out}: {total:,} predictions" + (f", {bad:,} of them without a result" if bad else ""))
     return 1 if bad else 0

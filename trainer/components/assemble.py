@@ -173,5 +173,5 @@ def _debug_problems(debug: DebugConfig, max_steps: int | None, *, compiled: bool
 
 def _preprocessing(config: Config, targets: Targets, saved: Checkpoint | None) -> Preprocessing:
     if saved is not None:
-        return Preprocessing(**saved.metadata["wanted"])
+        return Preprocessing(**saved.metadata["preprocessing"])
     return preprocessing_of(config.model.weights, targets.model, config.data.arguments.get("size"))

@@ -1,8 +1,9 @@
-"""What a checkpoint says of its run besides weights: written when a run begins, judged when a file is opened."""
+"""The metadata of a checkpoint: all that is needed besides the weights to use a trained model."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,160 +12,116 @@ import torch
 from torch import Tensor
 
 from trainer.components.preprocessing import Preprocessing
-from trainer.config import schema
-from trainer.config.schema import Config
-from trainer.config.stored import parse_config
 from trainer.data.dataset import Data
-from trainer.data.images.decode import METHODS, ResizeSpec
 from trainer.data.prepare import Prepare
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tasks import Classification, Regression, Task
-from trainer.errors import UserError, printable
+from trainer.errors import Problem, UserError, printable
 
-IMAGE_FOLDER = "trainer.data.images.folder.image_folder"
 OUTPUTS = ("logits", "probabilities", "log_probabilities")
-MOST_NUMBERS = 2**28  # of one prepared sample: no image that is accepted comes near
-MOST_CATEGORIES = 2**20  # of all columns
-DTYPES = {"uint8": torch.uint8, "float32": torch.float32, "float64": torch.float64}
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.uint8, torch.float32, torch.float64)}
+MAX_SIDE = 65_535  # pixels
+MAX_NUMBERS = 2**28  # of one prepared sample: no image that is accepted comes near
+MAX_CATEGORIES = 2**20  # of all columns
 
 
 @dataclass(frozen=True)
 class CheckpointMetadata:
-    """What a checkpoint holds besides weights, checked.
+    """Configuration, task and preprocessing of a run, as every checkpoint of it holds them.
 
     Attributes:
-        tree: the configuration; interpolations stand as text.
-        prepare: raw samples to model inputs.
-        wanted: what the weights that the run began with wanted of images.
-        fingerprint: of the data that it was trained on.
-        num_outputs: of the model, for each sample; None in older checkpoints.
-        dtype: of a raw sample.
-        class_weights: [classes], of the loss; None where all are alike, or in older checkpoints.
-        whole: False in older checkpoints, which lack the class weights.
+        config: Text of the run's config.yaml; environment variables stand in it as `${...}`.
+        task: The classes, or the scale of a regression.
+        prepare: From raw samples to model inputs.
+        preprocessing: What the weights that the run started from expect of images.
+        fingerprint: Fingerprint of the data.
+        num_outputs: Outputs of the model for each sample.
+        dtype: Type of a raw sample.
+        class_weights: Weights [classes] of the loss, float64; None if all classes weigh the same.
     """
 
-    tree: dict[str, Any]
+    config: str
     task: Task
     prepare: Prepare | TablePrepare
-    wanted: Preprocessing
+    preprocessing: Preprocessing
     fingerprint: str
-    num_outputs: int | None
+    num_outputs: int
     dtype: torch.dtype
     class_weights: Tensor | None
-    whole: bool
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names in label order; none for a regression."""
+        """The names of the classes in label order; empty for a regression."""
         return self.task.classes
 
-    @property
-    def geometry(self) -> ResizeSpec:
-        """How image files were read.
+    @classmethod
+    def of_run(
+        cls, config: str, data: Data, preprocessing: Preprocessing, num_outputs: int, class_weights: Tensor | None
+    ) -> CheckpointMetadata:
+        """Return the metadata of a run on `data`."""
+        train = data.splits["train"]
+        dtype = train.samples.take(train.indices[:1]).dtype
+        return cls(config, data.task, data.prepare, preprocessing, data.fingerprint, num_outputs, dtype, class_weights)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, which `torch.load` reads with `weights_only=True`."""
+        task = self.task
+        return {
+            "config": self.config,
+            "task": task.name,
+            "classes": list(task.classes),
+            "target_scale": list(task.scale) if task.scale else None,
+            "output": task.output,
+            "prepare": self.prepare.to_dict(),
+            "preprocessing": asdict(self.preprocessing),
+            "fingerprint": self.fingerprint,
+            "num_outputs": self.num_outputs,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "class_weights": None if self.class_weights is None else self.class_weights.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any], path: Path) -> CheckpointMetadata:
+        """Return the metadata that `to_dict` described. Every value is checked, for the file may be anybody's.
+
+        Args:
+            content: The metadata, as it was loaded.
+            path: The file, for messages.
 
         Raises:
-            UserError: the configuration has sizes that are none.
+            UserError: A value is missing or is not possible.
         """
-        data = self.tree.get("data")
-        if not isinstance(data, dict) or data.get("_target_") != IMAGE_FOLDER:
-            return ResizeSpec()
-        size, resize = data.get("size"), data.get("resize")
-        if self.wanted.size:
-            size, resize = size or self.wanted.size, resize or self.wanted.resize
-        interpolation = data.get("interpolation") or "bilinear"
-        good = all(n is None or (type(n) is int and 0 < n < 65536) for n in (size, resize)) and interpolation in METHODS
-        if not good or (resize is not None and (size is None or size > resize)):
-            raise UserError(f"data.size={size} data.resize={resize} data.interpolation={interpolation}: no such sizes.")
-        return ResizeSpec(size, resize, interpolation)
-
-    @property
-    def fills(self) -> str | None:
-        """What was done about missing values of a table: `data.missing`."""
-        data = self.tree.get("data")
-        return data.get("missing") if isinstance(data, dict) else None
-
-    @property
-    def separator(self) -> str | None:
-        """Of the table's file: `data.separator`; None where it was found in the header."""
-        data = self.tree.get("data")
-        given = data.get("separator") if isinstance(data, dict) else None
-        return given if isinstance(given, str) and len(given) == 1 else None
-
-    def part(self, *names: str) -> Config:
-        """These keys of the configuration, typed; the others have their defaults.
-
-        Raises:
-            UserError: they are not what they should be, or read something when they are resolved.
-        """
-        chosen = {name: self.tree[name] for name in names if name in self.tree}
-        if has_interpolation(chosen):
-            raise UserError("it reads environment variables (${...}). If you trust it, add --trust.")
-        parsed, problems = schema.parse(chosen)
-        if problems:
-            raise UserError(*problems)
-        return parsed
+        try:
+            _expect(isinstance(content["config"], str), "config")
+            _expect(isinstance(content["fingerprint"], str), "fingerprint")
+            task = _task(content)
+            return cls(
+                content["config"],
+                task,
+                _prepare(content["prepare"]),
+                _preprocessing(content["preprocessing"]),
+                content["fingerprint"],
+                _num_outputs(content["num_outputs"]),
+                DTYPES[_one_of(content["dtype"], tuple(DTYPES), "dtype")],
+                _class_weights(content["class_weights"], task),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(Problem(str(path), f"not a whole checkpoint of this program: {reason}")) from error
 
 
-def describe(config_text: str, data: Data, wanted: Preprocessing, num_outputs: int, weights: Tensor | None) -> dict:
-    """What each checkpoint of a run holds besides weights; plain values only.
-
-    Args:
-        weights: [classes], of the loss.
+def _expect(condition: bool, name: str) -> None:
     """
-    task, first = data.task, data.splits["train"]
-    dtype = first.samples.take(first.indices[:1]).dtype
-    return {
-        "config": config_text,
-        "task": task.name,
-        "classes": list(task.classes),
-        "target_scale": list(task.scale) if task.scale else None,
-        "output": task.output,
-        "prepare": data.prepare.to_dict(),
-        "wanted": asdict(wanted),
-        "fingerprint": data.fingerprint,
-        "num_outputs": num_outputs,
-        "dtype": str(dtype).removeprefix("torch."),
-        "class_weights": None if weights is None else weights.tolist(),
-    }
-
-
-def read(content: dict[str, Any], where: Path) -> CheckpointMetadata:
-    """What a loaded checkpoint says, every value of it judged: the file may be anybody's.
-
     Raises:
-        UserError: it is not whole, or says what cannot be.
+        ValueError: The condition does not hold.
     """
-    try:
-        text = content["config"]
-        _expect(isinstance(text, str), "config")
-        tree = parse_config(text, where)
-        prepare = _prepare(content["prepare"])
-        return CheckpointMetadata(
-            tree,
-            _task(content),
-            prepare,
-            _wanted(content.get("wanted")),
-            str(content["fingerprint"]),
-            _count(content.get("num_outputs")),
-            _dtype(content.get("dtype"), prepare),
-            _weights(content.get("class_weights"), len(content["classes"])),
-            "class_weights" in content,
-        )
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else f"{error}"
-        raise UserError(f"{where}: not a whole checkpoint of this program: {reason}.") from error
-
-
-def _expect(true: bool, name: str) -> None:
-    if not true:
+    if not condition:
         raise ValueError(f"its {name} is not what it should be")
 
 
-def _is_name(value: Any) -> bool:
-    """A text without the characters by which a terminal is commanded."""
-    return isinstance(value, str) and printable(value) == value
+def _one_of(value: Any, choices: Sequence[str], name: str) -> str:
+    _expect(isinstance(value, str) and value in choices, name)
+    return value
 
 
 def _numbers(values: Any, name: str, *, above: float = -math.inf) -> tuple[float, ...]:
@@ -174,10 +131,15 @@ def _numbers(values: Any, name: str, *, above: float = -math.inf) -> tuple[float
     return numbers
 
 
+def _is_name(value: Any) -> bool:
+    """Return whether this is a text without control characters."""
+    return isinstance(value, str) and printable(value) == value
+
+
 def _task(content: dict[str, Any]) -> Task:
-    classes, output = content["classes"], content.get("output", "logits")
+    output = _one_of(content["output"], OUTPUTS, "output")
+    classes = content["classes"]
     _expect(isinstance(classes, (list, tuple)) and all(map(_is_name, classes)), "classes")
-    _expect(output in OUTPUTS, "output")
     if content["task"] == "regression":
         scale = _numbers(content["target_scale"], "target_scale")
         _expect(len(scale) == 2 and scale[1] > 0, "target_scale")
@@ -188,24 +150,31 @@ def _task(content: dict[str, Any]) -> Task:
 
 def _prepare(stored: Any) -> Prepare | TablePrepare:
     _expect(isinstance(stored, dict), "prepare")
-    if "columns" in stored:
-        # Counted before they are copied: a list that the file holds once may stand for every column.
-        columns = stored["columns"]
-        _expect(sum(len(c["categories"]) + len(c["seen"]) for c in columns) <= MOST_CATEGORIES, "columns")
-        table = TablePrepare.from_dict(stored)
-        _expect(len(table.columns) > 0, "columns")
-        for column in table.columns:
-            texts, codes = column.categories, column.seen
-            _expect(_is_name(column.name) and all(isinstance(text, str) for text in texts), "columns")
-            _expect(all(type(code) is int and 0 <= code < len(texts) for code in codes), "columns")
-            _numbers((column.fill, column.mean), "columns")
-            _numbers((column.std,), "columns", above=0)
-        return table
+    return _table_prepare(stored) if "columns" in stored else _image_prepare(stored)
+
+
+def _table_prepare(stored: dict[str, Any]) -> TablePrepare:
+    # Counted before they are copied: a list that the file holds once may stand for every column.
+    columns = stored["columns"]
+    _expect(sum(len(c["categories"]) + len(c["seen"]) for c in columns) <= MAX_CATEGORIES, "columns")
+    prepare = TablePrepare.from_dict(stored)
+    _expect(len(prepare.columns) > 0, "columns")
+    for column in prepare.columns:
+        texts, codes = column.categories, column.seen
+        _expect(_is_name(column.name) and all(isinstance(text, str) for text in texts), "columns")
+        _expect(all(type(code) is int and 0 <= code < len(texts) for code in codes), "columns")
+        _numbers((column.fill, column.mean), "columns")
+        _numbers((column.std,), "columns", above=0)
+    return prepare
+
+
+def _image_prepare(stored: dict[str, Any]) -> Prepare:
+    """Return how images, or rows of numbers without named columns, are prepared."""
     prepare = Prepare.from_dict(stored)
     sizes = (*prepare.shape, *(prepare.size or ()), prepare.channels or 1)
     _expect(all(type(n) is int and n > 0 for n in sizes) and len(prepare.shape) in (1, 3), "prepare.shape")
     _expect(prepare.size is None or (len(prepare.size) == 2 and len(prepare.shape) == 3), "prepare.size")
-    _expect(max(math.prod(prepare.shape), math.prod(prepare.output_shape)) <= MOST_NUMBERS, "prepare.shape")
+    _expect(max(math.prod(prepare.shape), math.prod(prepare.output_shape)) <= MAX_NUMBERS, "prepare.shape")
     _expect(prepare.channels is None or prepare.shape[0] in (1, prepare.channels), "prepare.channels")
     channels = (1, prepare.shape[0], prepare.output_shape[0])
     _expect(len(_numbers(prepare.mean, "prepare.mean")) in channels, "prepare.mean")
@@ -213,41 +182,25 @@ def _prepare(stored: Any) -> Prepare | TablePrepare:
     return prepare
 
 
-def _wanted(stored: Any) -> Preprocessing:
-    if stored is None:  # older than weights to start from
-        return Preprocessing()
-    wanted = Preprocessing(**stored)
-    _expect(all(n is None or (type(n) is int and 0 < n < 65536) for n in (wanted.size, wanted.resize)), "wanted")
-    return wanted
+def _preprocessing(stored: Any) -> Preprocessing:
+    preprocessing = Preprocessing(**stored)
+    sides = [*(preprocessing.size if isinstance(preprocessing.size, (list, tuple)) else [preprocessing.size])]
+    _expect(len(sides) in (1, 2) and isinstance(preprocessing.published, bool), "preprocessing")
+    for side in (*sides, preprocessing.resize):
+        _expect(side is None or (type(side) is int and 0 < side <= MAX_SIDE), "preprocessing")
+    for values in (preprocessing.mean, preprocessing.std):
+        _numbers(values or (), "preprocessing")
+    return preprocessing
 
 
-def _count(value: Any) -> int | None:
-    _expect(value is None or (type(value) is int and 0 < value <= MOST_NUMBERS), "num_outputs")
+def _num_outputs(value: Any) -> int:
+    _expect(type(value) is int and 0 < value <= MAX_NUMBERS, "num_outputs")
     return value
 
 
-def _dtype(name: Any, prepare: Prepare | TablePrepare) -> torch.dtype:
-    if name is None:  # an older checkpoint: floats were taken as they are
-        if isinstance(prepare, TablePrepare):
-            return torch.float64
-        as_is = not any(prepare.mean) and set(prepare.std) == {1.0}
-        return torch.float32 if as_is else torch.uint8
-    _expect(name in DTYPES, "dtype")
-    return DTYPES[name]
-
-
-def _weights(values: Any, count: int) -> Tensor | None:
-    if values is None:
+def _class_weights(stored: Any, task: Task) -> Tensor | None:
+    if stored is None:
         return None
-    numbers = _numbers(values, "class_weights", above=0)
-    _expect(len(numbers) == count, "class_weights")
-    return torch.tensor(numbers, dtype=torch.float64)
-
-
-def has_interpolation(value: Any) -> bool:
-    """Whether a stored tree would read something when it is resolved."""
-    if isinstance(value, dict):
-        return any(has_interpolation(inner) for pair in value.items() for inner in pair)
-    if isinstance(value, list):
-        return any(map(has_interpolation, value))
-    return isinstance(value, str) and "${" in value
+    weights = _numbers(stored, "class_weights", above=0)
+    _expect(len(weights) == len(task.classes), "class_weights")
+    return torch.tensor(weights, dtype=torch.float64)

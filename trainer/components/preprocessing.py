@@ -76,7 +76,7 @@ def _of_weights(weights: str | None, target: Target) -> Preprocessing:
         None,
         tuple(prepare["mean"]),
         tuple(prepare["std"]),
-        published=bool((content.get("wanted") or {}).get("published")),  # it still wants what it was trained with
+        published=content.get("preprocessing", {}).get("published", False),  # the model still depends on it
     )
 
 

@@ -1,9 +1,10 @@
-"""Opens what a run left: the checkpoint that a name stands for, its weights and what it says, all judged before use."""
+"""Opening a checkpoint for inference: the file is found, loaded and checked before anything in it is used."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -11,39 +12,44 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from trainer import device
-from trainer.components import metadata
-from trainer.components.loss import num_outputs
 from trainer.components.metadata import CheckpointMetadata
-from trainer.components.model import ModelBuilder
-from trainer.components.targets import Targets, find_targets
+from trainer.config import schema
 from trainer.config.schema import Config
-from trainer.config.stored import TRUST
+from trainer.config.stored import TRUST, parse_config
+from trainer.data.images.decode import METHODS, ResizeSpec
 from trainer.errors import Problem, UserError
 from trainer.records.find import checkpoint_file
 from trainer.training import checkpoint
+from trainer.training.checkpoint import Checkpoint, CheckpointError
 
 TRUST_FLAG = "If you trust it, add --trust."
-SHOWN = 6  # names in a sentence
+IMAGE_FOLDER = "trainer.data.images.folder.image_folder"
+MAX_SIDE = 65_535  # pixels
 
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """An opened checkpoint.
+    """A checkpoint that was opened and checked.
 
     Attributes:
-        path: of the file.
-        folder: the run's folder, or the one that the file lies in.
-        weights: the model's state dict, on the CPU.
-        epoch, step: finished when they were these.
-        trusted: whether it may name code outside this program.
+        path: The file.
+        folder: The run's folder, or the folder of a file that was copied elsewhere.
+        metadata: Task and preprocessing.
+        tree: The run's configuration, with interpolations as text.
+        weights: The model's state dict, on the CPU.
+        epoch: Finished epochs when the weights were these.
+        step: Finished optimizer steps when the weights were these.
+        trusted: Whether its configuration may name code of its own and read environment variables.
     """
 
     path: Path
     folder: Path
-    about: CheckpointMetadata
+    metadata: CheckpointMetadata
+    tree: dict[str, Any]
     weights: dict[str, Tensor]
     epoch: int
     step: int
@@ -51,110 +57,116 @@ class LoadedCheckpoint:
 
     @property
     def name(self) -> str:
-        """As a user would call the run."""
+        """The run as a user would name it."""
         return str(self.folder) if self.path.name == "best.pt" else str(self.path)
 
     @cached_property
     def digest(self) -> str:
-        """Of the weights."""
-        found = blake2b(digest_size=16)
+        """Digest of the weights."""
+        digest = blake2b(digest_size=16)
         for name, value in sorted(self.weights.items()):
-            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            found.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
-        return found.hexdigest()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
-    def model(self) -> nn.Module:
-        """The model with its weights, on the CPU, in eval mode; nothing else of the configuration is looked at.
+    def stored(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return these keys of the configuration as they are stored.
 
         Raises:
-            UserError: the configuration may not be followed, or the weights are of another model.
+            UserError: They read environment variables, and the checkpoint is not trusted.
         """
-        config = self.config("model", "precision", "loss")
-        arguments = {key: value for key, value in config.model.arguments.items() if key != "fetch"}  # nor downloads
-        config = replace(config, model=replace(config.model, arguments=arguments))
-        target = self._targets(config, "model").model
-        shape, outputs = self.about.prepare.output_shape, self._num_outputs(config)
-        builder = ModelBuilder(target, config.model.output, shape, outputs, self.about.wanted.published)
-        try:
-            # Shapes first, without memory: a file of a few bytes may describe a model of terabytes.
-            trial = builder.try_on_meta().state_dict()
-            self._check_weights({name: tuple(value.shape) for name, value in trial.items()})
-            with torch.random.fork_rng(devices=[]):  # whoever opens a model keeps their own stream of draws
-                model = builder.build()
-            if config.precision == "float64":  # before the weights come in, or half of their digits would be lost
-                model.double()
-            model.load_state_dict(self.weights)
-        except (RuntimeError, MemoryError) as error:
-            raise UserError(f"{self.path}: its model cannot be built: {str(error).splitlines()[0]}") from error
-        return model.eval()
+        chosen = {name: self.tree[name] for name in names if name in self.tree}
+        if not self.trusted and _has_interpolation(chosen):
+            reason = "it reads environment variables (${...})"
+            raise UserError(Problem(str(self.path), reason, advice=TRUST_FLAG))
+        return chosen
 
     def config(self, *names: str) -> Config:
-        """These keys of its configuration, typed.
+        """Return these keys of the configuration, typed; the others have their defaults.
 
         Raises:
-            UserError: they are not what they should be.
+            UserError: Their values are not possible, or read environment variables.
         """
-        try:
-            return self.about.part(*names)
-        except UserError as error:
-            raise UserError(*(problem.within(self.path) for problem in error.problems)) from error
-
-    def _num_outputs(self, config: Config) -> int:
-        if self.about.num_outputs is not None:
-            return self.about.num_outputs
-        return num_outputs(self._targets(config, "loss").loss, self.about.task, config.model.output)
-
-    def _targets(self, config: Config, group: str) -> Targets:
-        targets, problems = find_targets(config, [group], trusted=self.trusted)
+        stored = self.stored(names)
+        if _has_interpolation(stored):
+            stored = OmegaConf.to_container(OmegaConf.create(stored), resolve=True)  # type: ignore[assignment]
+        parsed, problems = schema.parse(stored)
         if problems:
-            raise UserError(*(advised(problem, self.path) for problem in problems))
-        return targets
+            raise UserError(*(problem.within(self.path) for problem in problems))
+        return parsed
 
-    def _check_weights(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """
+    @property
+    def resize_spec(self) -> ResizeSpec:
+        """How image files were resized when they were read.
+
         Raises:
-            UserError: other names or shapes than the model has.
+            UserError: The configuration has sizes that are not possible.
         """
-        odd = [name for name in {**shapes, **self.weights} if (name in shapes) != (name in self.weights)]
-        odd += [name for name in shapes if name in self.weights and tuple(self.weights[name].shape) != shapes[name]]
-        if odd:
-            more = f" and {len(odd) - SHOWN} more" if len(odd) > SHOWN else ""
-            names = f"{', '.join(odd[:SHOWN])}{more}"
-            raise UserError(f"{self.path}: its weights are not those of the model that it names: {names}.")
+        data = self._data
+        if data.get("_target_") != IMAGE_FOLDER:
+            return ResizeSpec()
+        size, resize, usual = data.get("size"), data.get("resize"), self.metadata.preprocessing
+        if usual.size:
+            size, resize = size or usual.size, resize or usual.resize
+        interpolation = data.get("interpolation") or "bilinear"
+        possible = all(side is None or (type(side) is int and 0 < side <= MAX_SIDE) for side in (size, resize))
+        if possible and interpolation in METHODS and (resize is None or (size is not None and size <= resize)):
+            return ResizeSpec(size, resize, interpolation)
+        sizes = f"data.size={size} data.resize={resize} data.interpolation={interpolation}"
+        raise UserError(Problem(sizes, "no such sizes", source=str(self.path)))
+
+    @property
+    def missing(self) -> str | None:
+        """What was done about missing values of a table: `data.missing`."""
+        return self._data.get("missing")
+
+    @property
+    def separator(self) -> str | None:
+        """The separator of a table's columns: `data.separator`; None if it was detected."""
+        separator = self._data.get("separator")
+        return separator if isinstance(separator, str) and len(separator) == 1 else None
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        data = self.tree.get("data")
+        return data if isinstance(data, dict) else {}
 
 
 def open_run(name: str | Path, *, trusted: bool = False) -> LoadedCheckpoint:
-    """The checkpoint of a run: its best one where a folder is named.
+    """Open the checkpoint of a run: its best one if a folder is named.
 
     Args:
-        trusted: whether it may name code outside this program, torch and torchvision.
+        name: A run folder or a checkpoint file.
+        trusted: Whether it may name code outside this program, torch and torchvision, and read environment variables.
 
     Raises:
-        UserError: there is none, or it cannot be used; one sentence each.
+        UserError: There is none, or it cannot be used.
     """
     path = checkpoint_file(name)
     try:
         content = checkpoint.load(path)
-    except checkpoint.CheckpointError as damage:
-        raise UserError(f"{path}: {damage}.") from damage
-    described = metadata.read(content, path)
+    except CheckpointError as damage:
+        raise UserError(Problem(str(path), str(damage))) from damage
     try:
-        weights, moment = _weights(content)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a whole checkpoint of this program: its weights are not there.") from error
+        stored = Checkpoint.from_dict(content)
+        weights = stored.weights
+    except (CheckpointError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = "not a whole checkpoint of this program: its weights are not there"
+        raise UserError(Problem(str(path), reason)) from error
     _check_tensors(weights, path)
-    epoch, step = (value if isinstance(value := moment.get(key), int) else 0 for key in ("epoch", "step"))
+    metadata = CheckpointMetadata.from_dict(stored.metadata, path)
+    tree = parse_config(metadata.config, path)
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return LoadedCheckpoint(path, folder, described, weights, epoch, step, trusted)
+    return LoadedCheckpoint(path, folder, metadata, tree, weights, stored.epoch, stored.step, trusted)
 
 
 def open_for_verb(name: str, *, trusted: bool) -> LoadedCheckpoint:
-    """As `open_run`, for a command: sets torch's threads as the run had them, so that figures come out the same.
+    """Open a run for a command, and set torch's threads as in training, so that results are the same.
 
-    A trusted run's own code is looked for in the current folder too.
+    The code of a trusted run is also looked for in the current folder.
 
     Raises:
-        UserError: there is none, or it cannot be used.
+        UserError: There is none, or it cannot be used.
     """
     if trusted:
         sys.path.append(os.getcwd())
@@ -164,34 +176,36 @@ def open_for_verb(name: str, *, trusted: bool) -> LoadedCheckpoint:
     return opened
 
 
-def _weights(content: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What is evaluated, and the epoch and step it is of: the best weights, or of last.pt its latest."""
-    if "model" in content:
-        return dict(content["model"]), content
-    run = content["run"]
-    if run["average"] is not None:  # torch's AveragedModel
-        inner = {name: value for name, value in run["average"].items() if name.startswith("module.")}
-        return {name.removeprefix("module."): value for name, value in inner.items()}, run
-    return dict(run["model"]), run
-
-
-def _check_tensors(weights: dict[str, Tensor], path: Path) -> None:
-    """
-    Raises:
-        UserError: something that is no plain tensor of finite numbers, or one larger than what is stored for it.
-    """
-    for name, value in weights.items():
-        plain = isinstance(name, str) and type(value) in (Tensor, nn.Parameter)
-        if not plain or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-            raise UserError(f"{path}: its weight {name} is no plain tensor.")
-        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise UserError(f"{path}: its weight {name} is larger than what is stored for it.")
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise UserError(f"{path}: its weight {name} is not finite.")
-
-
 def advised(problem: Problem, path: Path) -> Problem:
     """Return a problem of a checkpoint's configuration with its file, and with the advice that fits the verbs."""
     if problem.advice == TRUST:
         problem = replace(problem, advice=TRUST_FLAG)
     return problem.within(path)
+
+
+def _check_tensors(weights: dict[str, Tensor], path: Path) -> None:
+    """Check that all weights are plain tensors of finite numbers.
+
+    Raises:
+        UserError: One is not, or is larger than its storage.
+    """
+    for name, value in weights.items():
+        plain = isinstance(name, str) and type(value) in (Tensor, nn.Parameter)
+        if not plain or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+            reason = "is no plain tensor"
+        elif value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            reason = "is larger than what is stored for it"
+        elif value.is_floating_point() and not bool(value.isfinite().all()):
+            reason = "is not finite"
+        else:
+            continue
+        raise UserError(Problem(str(path), f"its weight {name} {reason}"))
+
+
+def _has_interpolation(value: Any) -> bool:
+    """Return whether a stored tree would read something when it is resolved."""
+    if isinstance(value, dict):
+        return any(_has_interpolation(inner) for pair in value.items() for inner in pair)
+    if isinstance(value, list):
+        return any(map(_has_interpolation, value))
+    return isinstance(value, str) and "${" in value

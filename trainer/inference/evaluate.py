@@ -1,38 +1,47 @@
-"""From the runs that `trainer evaluate` names to figures, files and pictures."""
+"""`trainer evaluate`: evaluate finished runs, write the results, and average the probabilities of several runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from trainer import device
+from trainer.components.feed import evaluation_batches
+from trainer.components.loss import build_criterion
+from trainer.data.dataset import Data
+from trainer.data.fetch import targets_on
 from trainer.data.images.pool import Progress
-from trainer.errors import UserError
+from trainer.data.loader import LoaderConfig
+from trainer.data.tasks import Classification
+from trainer.errors import Problem, UserError
 from trainer.inference.checkpoint import LoadedCheckpoint, open_for_verb
-from trainer.inference.evaluation import Evaluation
+from trainer.inference.evaluation import EvaluationData, read_data
+from trainer.inference.model import InferenceModel
 from trainer.inference.predictor import stored_calibration
-from trainer.inference.result import EvaluationResult, document, ensemble, write
+from trainer.inference.result import EvaluationResult, ensemble, record, write
+from trainer.inference.settings import evaluation_settings
 from trainer.records.details import EvaluationRecord
 from trainer.signals import Signals
 from trainer.training import calibration
 from trainer.training.calibration import Calibration
+from trainer.training.evaluate import evaluate_and_report
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What is to be done with each run.
+    """What to do with each run.
 
     Attributes:
-        words: key=value.
-        part: train, valid or test; None is the test part, or the only one of other data.
-        calibrate: fit a temperature on the validation part, and store it.
-        calibrated: use the stored one.
-        trust: the runs may name code of their own.
+        words: Overrides `key=value`.
+        split: train, valid or test; None for the test split, or the only one of other data.
+        calibrate: Fit a temperature on the validation split, and store it.
+        calibrated: Use the stored temperature.
+        trust: Whether the runs may name code of their own.
     """
 
     words: Sequence[str] = ()
-    part: str | None = None
+    split: str | None = None
     calibrate: bool = False
     calibrated: bool = False
     trust: bool = False
@@ -40,9 +49,17 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class WrittenEvaluation:
-    """An evaluation that is over; `path` is where it was written."""
+    """A finished evaluation.
 
-    judged: EvaluationResult
+    Attributes:
+        result: What was computed.
+        calibration: The temperature that was used.
+        content: What was written.
+        path: The file that it was written to.
+        epoch: The epoch of the weights.
+    """
+
+    result: EvaluationResult
     calibration: Calibration | None
     content: EvaluationRecord
     path: Path
@@ -51,81 +68,138 @@ class WrittenEvaluation:
 
 def evaluate_run(
     name: str,
-    asked: EvaluationRequest,
+    request: EvaluationRequest,
     signals: Signals,
     progress: Progress | None = None,
     beside: WrittenEvaluation | None = None,
 ) -> WrittenEvaluation:
-    """Evaluates one run, and writes evaluation-<n>.json, and a picture of its calibration, beside its checkpoint.
+    """Evaluate a run, and write evaluation-<n>.json and a reliability diagram beside its checkpoint.
 
     Args:
-        beside: another run that its figures are to stand beside.
+        name: A run folder or a checkpoint file.
+        request: What to do.
+        signals: Signals that interrupt it.
+        progress: Called while the data is read; may raise to stop.
+        beside: Another run, with which it is compared.
 
     Raises:
-        UserError: the run, the data or what is asked for cannot be used.
-        RunFailed: a file could not be written.
+        UserError: The run, the data or the request cannot be used.
+        RunFailed: A file could not be written.
         Interrupted: within a batch of a signal.
     """
-    opened = open_for_verb(name, trusted=asked.trust)
-    if beside is not None and bool(beside.judged.task.classes) != bool(opened.about.classes):
-        both = (opened.about.classes, beside.judged.task.classes)
-        kind, other = ("classes" if classes else "numbers" for classes in both)
-        raise UserError(
-            f"{opened.name}: its answers are {kind}, and those of {beside.judged.name} are {other}: they have no "
-            "figure in common. Evaluate each by itself."
-        )
-    if asked.calibrate and not opened.about.classes:
-        raise UserError(f"{opened.name}: --calibrate: a regression has no probabilities to calibrate.")
-    known = stored_calibration(opened) if asked.calibrated and not asked.calibrate else None
-    evaluation = Evaluation(opened, asked.words, progress)
-    if asked.calibrate:
-        known = _calibrate(opened, evaluation, signals)
-    judged = evaluation.part(asked.part, signals)
-    data = evaluation.config.data
-    about: dict[str, Any] = {
-        "run": str(opened.path.resolve()),
-        "epoch": opened.epoch,
-        "step": opened.step,
-        "data": {"_target_": data.target, "root": data.root, "path": data.arguments.get("path")},
-        "overrides": list(asked.words),
-    }
-    return _written(judged, known, document(judged, known, **about), opened.folder, "evaluation", opened.epoch)
+    checkpoint = open_for_verb(name, trusted=request.trust)
+    _check_request(checkpoint, request, beside)
+    temperature = stored_calibration(checkpoint) if request.calibrated and not request.calibrate else None
+    settings = evaluation_settings(checkpoint, request.words)
+    config = settings.config
+    device.set_up(config.threads, config.deterministic)
+    model = InferenceModel(checkpoint, config.device, config.precision, compiled=config.compile)
+    data = read_data(settings, progress)
+    if request.calibrate:
+        temperature = _calibrate(model, data, signals)
+    result = evaluate_split(model, data, request.split or data.default_split, signals)
+    content = replace(
+        record(result, temperature),
+        run=str(checkpoint.path.resolve()),
+        epoch=checkpoint.epoch,
+        step=checkpoint.step,
+        data={"_target_": config.data.target, "root": config.data.root, "path": config.data.arguments.get("path")},
+        overrides=list(request.words),
+    )
+    path = _write(content, checkpoint.folder, "evaluation")
+    return WrittenEvaluation(result, temperature, content, path, checkpoint.epoch)
 
 
-def _calibrate(opened: LoadedCheckpoint, evaluation: Evaluation, signals: Signals) -> Calibration:
-    if not evaluation.own:
-        raise UserError(
-            f"{opened.name}: --calibrate: a temperature is fitted on the validation part of the run's own data, and "
-            "this is other data. Name that with data.root=DIR, and evaluate others with --calibrated afterwards."
+def _check_request(checkpoint: LoadedCheckpoint, request: EvaluationRequest, beside: WrittenEvaluation | None) -> None:
+    """Check that the run can be compared and calibrated as requested.
+
+    Raises:
+        UserError: It cannot.
+    """
+    classes = checkpoint.metadata.classes
+    if beside is not None and bool(beside.result.task.classes) != bool(classes):
+        answers, others = ("classes" if names else "numbers" for names in (classes, beside.result.task.classes))
+        reason = (
+            f"its answers are {answers}, and those of {beside.result.name} are {others}: they have no figure in common"
         )
-    judged = evaluation.part("valid", signals)
-    fitted = calibration.fit(judged.task, judged.outputs_NC, judged.targets_N, opened.digest)  # type: ignore[arg-type]
-    calibration.write(fitted, opened.folder)
+        raise UserError(Problem(checkpoint.name, reason, advice="Evaluate each by itself."))
+    if request.calibrate and not classes:
+        reason = "a regression has no probabilities to calibrate"
+        raise UserError(Problem("--calibrate", reason, source=checkpoint.name))
+
+
+def evaluate_split(model: InferenceModel, data: EvaluationData, name: str, signals: Signals) -> EvaluationResult:
+    """Evaluate a run on one split.
+
+    Raises:
+        UserError: There is no such split, or its samples are of another shape.
+        Interrupted: within a batch of a signal.
+    """
+    split, config, checkpoint = data.split(name), data.settings.config, data.settings.checkpoint
+    metadata = checkpoint.metadata
+    examples, output = targets_on(split.loss_targets[:2], model.device), config.model.output
+    loss, weights = data.settings.targets.loss, metadata.class_weights
+    criterion = build_criterion(loss, metadata.task, output, weights, examples, model.dtype)
+    workers, free_memory = device.loader_workers(config.data.workers), device.free_memory(model.device)
+    loading = LoaderConfig(model.device, model.dtype, free_memory, config.data.resident, workers)
+    split_data = Data(metadata.task, {name: split}, metadata.prepare, metadata.fingerprint)
+    batches = evaluation_batches(config.batch_size, split_data, name, loading)
+    evaluation = evaluate_and_report(model, criterion, metadata.task, batches, signals)
+    targets_N = evaluation.targets_N.cpu()
+    return EvaluationResult(
+        checkpoint.name,
+        metadata.task,
+        data.shown_name(name),
+        data.own,
+        data.identity(name),
+        evaluation.outputs_NC.cpu(),
+        targets_N.argmax(1) if targets_N.ndim == 2 else targets_N,
+        evaluation.report,
+    )
+
+
+def _calibrate(model: InferenceModel, data: EvaluationData, signals: Signals) -> Calibration:
+    """Fit a temperature on the validation split, and write it beside the run.
+
+    Raises:
+        UserError: The data is not what the run was trained on.
+        RunFailed: The file could not be written.
+        Interrupted: within a batch of a signal.
+    """
+    checkpoint = data.settings.checkpoint
+    if not data.own:
+        reason = "a temperature is fitted on the validation part of the run's own data, and this is other data"
+        advice = "Name that with data.root=DIR, and evaluate others with --calibrated afterwards."
+        raise UserError(Problem("--calibrate", reason, advice=advice, source=checkpoint.name))
+    result = evaluate_split(model, data, "valid", signals)
+    assert isinstance(result.task, Classification)
+    fitted = calibration.fit(result.task, result.outputs_NC, result.targets_N, checkpoint.digest)
+    calibration.write(fitted, checkpoint.folder)
     return fitted
 
 
-def evaluate_together(done: Sequence[WrittenEvaluation]) -> WrittenEvaluation:
-    """The mean of the probabilities of several runs; written to evaluation-ensemble-<n>.json in the current folder.
+def evaluate_ensemble(members: Sequence[WrittenEvaluation]) -> WrittenEvaluation:
+    """Average the probabilities of several runs, and write evaluation-ensemble-<n>.json to the current folder.
 
     Raises:
-        UserError: they did not judge the same samples.
-        RunFailed: a file could not be written.
+        UserError: The runs were not evaluated on the same samples.
+        RunFailed: A file could not be written.
     """
-    judged = ensemble([each.judged for each in done], [each.calibration for each in done])
-    about: dict[str, Any] = {"run": [str(each.content.run) for each in done], "data": done[0].content.data}
-    return _written(judged, None, document(judged, None, **about), Path(), "evaluation-ensemble", 0)
+    result = ensemble([each.result for each in members], [each.calibration for each in members])
+    runs = [str(each.content.run) for each in members]
+    content = replace(record(result, None), run=runs, data=members[0].content.data)
+    return WrittenEvaluation(result, None, content, _write(content, Path(), "evaluation-ensemble"), 0)
 
 
-def _written(
-    judged: EvaluationResult, known: Calibration | None, content: EvaluationRecord, folder: Path, stem: str, epoch: int
-) -> WrittenEvaluation:
+def _write(content: EvaluationRecord, folder: Path, stem: str) -> Path:
+    """Write an evaluation and its reliability diagram; return the path of the former."""
     path = write(content, folder, stem)
-    found = content.calibration
-    if found is not None:
+    report = content.calibration
+    if report is not None:
         from trainer.report import plots
 
-        curves = {"as it is": found.uncalibrated.bins}
-        if found.calibrated is not None:
-            curves[f"temperature {found.calibrated.temperature:.3f}"] = found.calibrated.bins
+        curves = {"as it is": report.uncalibrated.bins}
+        if report.calibrated is not None:
+            curves[f"temperature {report.calibrated.temperature:.3f}"] = report.calibrated.bins
         plots.reliability(path.with_suffix(".png"), curves)
-    return WrittenEvaluation(judged, known, content, path, epoch)
+    return path

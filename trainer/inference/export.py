@@ -1,13 +1,11 @@
-"""`trainer export`: a trained model for other programs, written only once it has given the same answers as here."""
+"""`trainer export`: a trained model for other programs, written only if its outputs agree with torch's."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
-import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,20 +13,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer import device
 from trainer.data.images.pool import Progress
 from trainer.data.prepare import Prepare
 from trainer.data.tables.prepare import TablePrepare
-from trainer.errors import RunFailed, UserError
+from trainer.errors import Problem, RunFailed, UserError
 from trainer.files import write_atomically
 from trainer.inference.checkpoint import LoadedCheckpoint
-from trainer.inference.evaluation import Evaluation
+from trainer.inference.evaluation import read_data
+from trainer.inference.formats import Run, require_onnx, to_onnx, to_pt2, to_state_dict
+from trainer.inference.model import build_model
+from trainer.inference.settings import evaluation_settings
 
 SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "state_dict": ".pt"}
-SAMPLES = 256  # of the test part, that are compared
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}  # of the largest output, where that is above 1
-EXTRA = "pip install 'trainer-cli[export]'"
+SAMPLES = 256  # of the test split that are compared
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative to the largest output, if that is above 1
 
-Run = Callable[[Tensor], Tensor]
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to write.
+
+    Attributes:
+        format: onnx, pt2 or state_dict.
+        out: The file; None for model.onnx, model.pt2 or model.pt beside the checkpoint.
+        preprocess: Whether raw samples go in, uint8 images or unscaled rows, instead of prepared ones.
+        replace: Whether a file that exists may be replaced; it is kept if the export fails.
+        words: Overrides `key=value`, which say where the test samples are: data.root=DIR.
+    """
+
+    format: str
+    out: Path | None = None
+    preprocess: bool = False
+    replace: bool = False
+    words: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -36,19 +54,22 @@ class ExportResult:
     """What was written.
 
     Attributes:
-        samples: that were compared, of the test part; 0 where there was nothing to compute.
-        difference: the largest one between outputs there and here; `scale` is the largest output.
+        path: The file.
+        size: Its size in bytes.
+        samples: Test samples that were compared; 0 for a state dict, which computes nothing.
+        difference: The largest difference between outputs of the exported model and torch's.
+        scale: The largest output.
     """
 
     path: Path
     size: int
-    samples: int
-    difference: float
-    scale: float
+    samples: int = 0
+    difference: float = 0.0
+    scale: float = 0.0
 
 
 class WithPreprocessing(nn.Module):
-    """A model with its preprocessing before it: raw samples [B, ...] to outputs [B, C]."""
+    """A model preceded by its preprocessing: raw samples [B, ...] to outputs [B, C]."""
 
     def __init__(self, model: nn.Module, prepare: Prepare | TablePrepare, dtype: torch.dtype) -> None:
         super().__init__()
@@ -59,7 +80,7 @@ class WithPreprocessing(nn.Module):
 
 
 class ModelOnly(nn.Module):
-    """A model alone: prepared samples [B, ...] to outputs [B, C]; its argument has the same name in all models."""
+    """A model alone: prepared samples [B, ...] to outputs [B, C]; its argument has the same name for all models."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -69,153 +90,113 @@ class ModelOnly(nn.Module):
         return self.model(samples)
 
 
-def export(
-    opened: LoadedCheckpoint,
-    form: str,
-    out: Path | None = None,
-    *,
-    preprocess: bool = False,
-    replace: bool = False,
-    words: Sequence[str] = (),
-    progress: Progress | None = None,
-) -> ExportResult:
-    """Writes a trained model in another form.
+def export(checkpoint: LoadedCheckpoint, request: ExportRequest, progress: Progress | None = None) -> ExportResult:
+    """Write a trained model in another format.
 
     Args:
-        form: onnx, pt2 or state_dict.
-        out: default: model.onnx, model.pt2 or model.pt beside the checkpoint.
-        preprocess: raw samples go in, uint8 images or unscaled rows, instead of what preparation makes of them.
-        replace: a file that is there may be replaced; it still stands where the export fails.
-        words: key=value, where the test samples are now: data.root=DIR.
-        progress: is told how far reading the data is; may raise to end it.
+        checkpoint: The run.
+        request: What to write.
+        progress: Called while the test samples are read; may raise to stop.
 
     Raises:
-        UserError: a package or the data is not there, or the file is.
-        RunFailed: the model cannot be exported, or does not agree; nothing was written.
+        UserError: A package or the data is missing, or the file exists.
+        RunFailed: The model cannot be exported, or its outputs differ; nothing was written.
     """
-    if out is None:
-        out = opened.folder / f"model{SUFFIXES[form]}"
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}.")
-    if out.is_dir() or (out.exists() and not replace):
-        raise UserError(f"{out}: it is there already. Choose another with --out FILE, or add --replace.")
-    if preprocess and form == "state_dict":
-        raise UserError("--preprocess: a state dict holds weights alone; use --format onnx or pt2.")
-    if form == "onnx":
-        _need_onnx()
-    if form == "state_dict":
-        data = _state_dict(opened.weights)
-        write_atomically(out, data)
-        return ExportResult(out, len(data), 0, 0.0, 0.0)
-    dtype = torch.float64 if opened.config("precision").precision == "float64" else torch.float32
-    model, prepare = opened.model(), opened.about.prepare
-    raw = Evaluation(opened, words, progress).samples(SAMPLES)
-    # A first call outside the tracing: what preparation keeps for later must be tensors of numbers.
-    inputs = raw if preprocess else prepare(raw, dtype)
-    whole = WithPreprocessing(model, prepare, dtype) if preprocess else ModelOnly(model)
-    whole.eval()
-    # What torch has to say of its own workings is left out; what matters is compared below.
+    path = _output_path(checkpoint, request)
+    if request.format == "state_dict":
+        data = to_state_dict(checkpoint.weights)
+        write_atomically(path, data)
+        return ExportResult(path, len(data))
+    dtype = device.dtype_of(checkpoint.config("precision").precision, torch.device("cpu"))
+    model, prepare = build_model(checkpoint), checkpoint.metadata.prepare
+    raw = _test_samples(checkpoint, request, progress)
+    # Preparation caches tensors at its first call, which must not happen while it is traced.
+    prepared = prepare(raw, dtype)
+    inputs = raw if request.preprocess else prepared
+    module = WithPreprocessing(model, prepare, dtype) if request.preprocess else ModelOnly(model)
+    data, difference, scale = _convert(module.eval(), inputs, checkpoint, request)
+    if not difference <= TOLERANCE[dtype] * max(1.0, scale):
+        raise RunFailed(
+            f"{checkpoint.name}: as {request.format} its outputs differ by {difference:.3g} from torch's, which go up "
+            f"to {scale:.3g}: nothing was written to {path}."
+        )
+    write_atomically(path, data)
+    return ExportResult(path, len(data), len(inputs), difference, scale)
+
+
+def _output_path(checkpoint: LoadedCheckpoint, request: ExportRequest) -> Path:
+    """Return the path to write to.
+
+    Raises:
+        UserError: It exists or has no folder, or the request cannot be met.
+    """
+    path = request.out or checkpoint.folder / f"model{SUFFIXES[request.format]}"
+    if not path.parent.is_dir():
+        raise UserError(Problem(f"--out {path}", f"there is no folder {path.parent}"))
+    if path.is_dir() or (path.exists() and not request.replace):
+        advice = "Choose another with --out FILE, or add --replace."
+        raise UserError(Problem(str(path), "it is there already", advice=advice))
+    if request.preprocess and request.format == "state_dict":
+        raise UserError(Problem("--preprocess", "a state dict holds weights alone; use --format onnx or pt2"))
+    if request.format == "onnx":
+        require_onnx()
+    return path
+
+
+def _test_samples(checkpoint: LoadedCheckpoint, request: ExportRequest, progress: Progress | None) -> Tensor:
+    """Read raw samples [N, ...] of the test split."""
+    settings = evaluation_settings(checkpoint, request.words)
+    device.set_up(settings.config.threads, settings.config.deterministic)
+    return read_data(settings, progress).spread_samples(SAMPLES)
+
+
+def _convert(
+    module: nn.Module, inputs: Tensor, checkpoint: LoadedCheckpoint, request: ExportRequest
+) -> tuple[bytes, float, float]:
+    """Convert a model, and return the file, the largest difference of its outputs, and the largest output.
+
+    Raises:
+        RunFailed: It cannot be exported.
+    """
+    convert = to_onnx if request.format == "onnx" else to_pt2
+    # Warnings about torch's internals are hidden; the outputs are compared below.
     with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        expected = whole(inputs)
+        expected = module(inputs)
         try:
-            data, run = (_onnx if form == "onnx" else _pt2)(whole, inputs, about(opened, preprocess))
+            data, run = convert(module, inputs, description(checkpoint, preprocessed=request.preprocess))
             difference = _difference(run, inputs, expected)
         except (UserError, RunFailed):
             raise
-        except Exception as error:  # exporters raise whatever they come upon
+        except Exception as error:  # exporters raise errors of any type
             reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
-            advice = " Without --preprocess it may work." if preprocess else ""
-            raise RunFailed(f"{opened.name}: cannot be exported as {form}: {reason[:300]}.{advice}") from error
-    scale = expected.abs().max().item()
-    if not difference <= TOLERANCE[dtype] * max(1.0, scale):
-        raise RunFailed(
-            f"{opened.name}: as {form} its outputs differ by {difference:.3g} from torch's, which go up to "
-            f"{scale:.3g}: nothing was written to {out}."
-        )
-    write_atomically(out, data)
-    return ExportResult(out, len(data), len(inputs), difference, scale)
+            advice = " Without --preprocess it may work." if request.preprocess else ""
+            raise RunFailed(
+                f"{checkpoint.name}: cannot be exported as {request.format}: {reason[:300]}.{advice}"
+            ) from error
+    return data, difference, expected.abs().max().item()
 
 
-def about(opened: LoadedCheckpoint, preprocess: bool) -> dict[str, Any]:
-    """What another program has to know of a model, as it is written into the file."""
-    found, task = opened.about, opened.about.task
+def description(checkpoint: LoadedCheckpoint, *, preprocessed: bool) -> dict[str, Any]:
+    """Return what another program needs to know of a model; it is written into the file."""
+    task = checkpoint.metadata.task
     return {
         "task": task.name,
         "classes": list(task.classes),
         "output": task.output,
         "target_scale": list(task.scale) if task.scale else None,
-        "preprocessed": preprocess,
-        "prepare": found.prepare.to_dict(),
+        "preprocessed": preprocessed,
+        "prepare": checkpoint.metadata.prepare.to_dict(),
     }
 
 
-def _need_onnx() -> None:
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript
-    except ImportError as error:
-        raise UserError(f"--format onnx: {error.name} is not installed: {EXTRA}") from error
-    logging.getLogger(onnxscript.__name__).setLevel(logging.ERROR)
-    assert onnx
-    assert onnxruntime
-
-
-def _onnx(model: nn.Module, inputs: Tensor, described: dict[str, Any]) -> tuple[bytes, Run]:
-    import onnxruntime
-
-    program = torch.onnx.export(
-        model,
-        (_two(inputs),),
-        dynamo=True,
-        dynamic_shapes={"samples": {0: torch.export.Dim("batch")}},
-        input_names=["samples"],
-        output_names=["outputs"],
-        verbose=False,
-    )
-    assert program is not None
-    proto = program.model_proto
-    for name, value in described.items():
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    data = proto.SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return data, lambda samples: torch.from_numpy(session.run(["outputs"], {"samples": samples.numpy()})[0])
-
-
-def _pt2(model: nn.Module, inputs: Tensor, described: dict[str, Any]) -> tuple[bytes, Run]:
-    program = torch.export.export(model, (_two(inputs),), dynamic_shapes={"samples": {0: torch.export.Dim("batch")}})
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={"about.json": json.dumps(described, ensure_ascii=False)})
-    data = buffer.getvalue()
-    return data, torch.export.load(io.BytesIO(data)).module()
-
-
-def _two(inputs: Tensor) -> Tensor:
-    """Two samples: exporters take a size of one for a constant."""
-    return inputs[:2] if len(inputs) > 1 else inputs.repeat(2, *[1] * (inputs.ndim - 1))
-
-
 def _difference(run: Run, inputs: Tensor, expected: Tensor) -> float:
-    """The largest difference of outputs, for all samples at once and for one alone."""
-    found = []
-    for some, right in ((inputs, expected), (inputs[:1], expected[:1])):
-        outputs = run(some.contiguous())
-        if outputs.shape != right.shape:
-            shapes = f"{list(outputs.shape)} instead of {list(right.shape)}"
+    """Return the largest difference of outputs, for all samples at once and for a single one; NaN if there is any."""
+    differences = []
+    for count in (len(inputs), 1):
+        outputs = run(inputs[:count].contiguous())
+        if outputs.shape != expected[:count].shape:
+            shapes = f"{list(outputs.shape)} instead of {list(expected[:count].shape)}"
             raise RunFailed(f"the exported model's outputs are {shapes}: nothing was written.")
-        found.append((outputs - right).abs().max().item())
-    return max(found, key=lambda value: float("inf") if value != value else value)
-
-
-def _state_dict(weights: dict[str, Tensor]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(weights, buffer)
-    data = buffer.getvalue()
-    again = torch.load(io.BytesIO(data), weights_only=True)
-    if not all(torch.equal(again[name], value) for name, value in weights.items()):
-        raise RunFailed("the state dict does not read as it was written: nothing was written.")
-    return data
+        differences.append((outputs - expected[:count]).abs().max())
+    return torch.stack(differences).max().item()  # in torch, the maximum of NaN and a number is NaN

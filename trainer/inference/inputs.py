@@ -1,4 +1,4 @@
-"""What `trainer predict` is given: files, folders, patterns and lists of them, read one after the other."""
+"""The inputs of `trainer predict`: files, folders, patterns and lists of paths, read one after the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.data import raw
 from trainer.data.images.decode import BadImage, suffixes
 from trainer.data.images.listing import images_below, readable
 from trainer.data.tables.rows import BadRow, Encoder, stream
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 from trainer.inference.predictor import Predictor
 
 DECODED = 64  # images that are decoded at a time
@@ -29,9 +29,9 @@ class Sample:
     """One thing to predict.
 
     Attributes:
-        name: its file, with a line for a row.
-        raw: [...], a raw sample; None where there is none to be had.
-        problem: why not.
+        name: Its file, with the line of a row.
+        raw: The raw sample [...]; None if it cannot be read.
+        problem: Why it cannot be read.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Sample:
 
 
 def paths(words: Iterable[str], lines: Iterable[str]) -> Iterator[str | Sample]:
-    """The files that words stand for, in order; a sample with its problem for a word that stands for none.
+    """Yield the files that words stand for, in order; for a word without a file, a sample with its problem.
 
-    A folder stands for the images below it, sorted; `-` for the paths in `lines`; what is no file and has * ? or [ in
-    it for the files that match.
+    A folder stands for the images below it, sorted; `-` for the paths in `lines`; a word with *, ? or [ that is not
+    a file for the files that match.
     """
     for word in words:
         if word == "-":
@@ -58,58 +58,61 @@ def paths(words: Iterable[str], lines: Iterable[str]) -> Iterator[str | Sample]:
             if not below:
                 yield Sample(word, None, "no images in this folder")
         elif not os.path.exists(word) and glob.has_magic(word):
-            found = sorted(path for path in glob.glob(word, recursive=True) if os.path.isfile(path))
-            yield from found
-            if not found:
+            matching = sorted(path for path in glob.glob(word, recursive=True) if os.path.isfile(path))
+            yield from matching
+            if not matching:
                 yield Sample(word, None, "no file matches this pattern")
         elif not os.path.exists(word):
             yield Sample(readable(word), None, "no such file")
-        elif not os.path.isfile(word):  # a named pipe would be waited for
+        elif not os.path.isfile(word):  # reading a named pipe would wait
             yield Sample(readable(word), None, "no regular file")
         else:
             yield word
 
 
 def samples(predictor: Predictor, words: Iterable[str], lines: Iterable[str] = ()) -> Iterator[Sample]:
-    """All that is to be predicted, in order; few of them are held at a time.
+    """Read all inputs in order; few of them are in memory at a time.
 
     Args:
-        lines: what `-` stands for.
+        predictor: The model, which takes images or rows.
+        words: Files, folders, patterns, or `-`.
+        lines: The paths that `-` stands for.
 
     Raises:
-        UserError: the model takes neither image files nor tables.
+        UserError: The model takes neither image files nor tables.
     """
-    found = paths(words, lines)
+    files = paths(words, lines)
     if predictor.columns:
-        return _rows(predictor, found)
-    if predictor.takes_images and predictor.about.dtype == torch.uint8:
-        return _images(predictor, found)
-    raise UserError(
-        f"{predictor.saved.name}: the model takes numbers of a data set of your own, {list(predictor.prepare.shape)}; "
-        "files do not hold these. In Python: trainer.load(RUN).predict(array)."
+        return _rows(predictor, files)
+    if predictor.takes_images and predictor.metadata.dtype == torch.uint8:
+        return _images(predictor, files)
+    reason = (
+        f"the model takes numbers of a data set of your own, {list(predictor.prepare.shape)}; files do not hold these"
     )
+    advice = "In Python: trainer.load(RUN).predict(array)."
+    raise UserError(Problem(predictor.checkpoint.name, reason, advice=advice))
 
 
-def _images(predictor: Predictor, found: Iterator[str | Sample]) -> Iterator[Sample]:
-    shape, dtype, geometry = predictor.prepare.shape, predictor.about.dtype, predictor.about.geometry
+def _images(predictor: Predictor, files: Iterator[str | Sample]) -> Iterator[Sample]:
+    shape, dtype, spec = predictor.prepare.shape, predictor.metadata.dtype, predictor.checkpoint.resize_spec
 
     def read(path: str | Sample) -> Sample:
         if isinstance(path, Sample):
             return path
         try:
-            return Sample(readable(path), raw.image(path, shape, dtype, geometry))
+            return Sample(readable(path), raw.image(path, shape, dtype, spec))
         except BadImage as error:
             return Sample(readable(path), None, str(error))
 
     with ThreadPoolExecutor(device.cores()) as pool:
-        while some := list(itertools.islice(found, DECODED)):
-            yield from pool.map(read, some)
+        while batch := list(itertools.islice(files, DECODED)):
+            yield from pool.map(read, batch)
 
 
-def _rows(predictor: Predictor, found: Iterator[str | Sample]) -> Iterator[Sample]:
+def _rows(predictor: Predictor, files: Iterator[str | Sample]) -> Iterator[Sample]:
     encoder, images = predictor.encoder(), suffixes()
-    separator = predictor.about.separator
-    for path in found:
+    separator = predictor.checkpoint.separator
+    for path in files:
         if isinstance(path, Sample):
             yield path
         elif Path(path).suffix.lower() in images:
@@ -123,7 +126,7 @@ def _rows_of(path: str, encoder: Encoder, separator: str | None) -> Iterator[Sam
     try:
         lines = stream(path, separator)
         header = next(lines, (1, []))[1]
-        assert not isinstance(header, BadRow)  # which `stream` raises
+        assert not isinstance(header, BadRow)  # `stream` raises it
         encoder.check(header)
         for line, cells in lines:
             try:
@@ -144,18 +147,20 @@ def _reasons(error: UserError) -> str:
     return "; ".join(problem.reason for problem in error.problems)
 
 
-def chunks(found: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    """Lists with `size` readable samples each, as a part of a data set is cut into batches: a single one that is left
-    over joins those before it. What is not readable stands where it stood."""
+def chunks(inputs: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    """Yield lists with `size` readable samples each, cut as a split is cut into batches.
+
+    A single sample that is left over joins those before it. Samples that cannot be read keep their place.
+    """
     held: list[Sample] = []
-    good: list[int] = []  # where the readable ones stand in it
-    for sample in found:
+    places: list[int] = []  # of the readable ones in `held`
+    for sample in inputs:
         if sample.raw is not None:
-            good.append(len(held))
+            places.append(len(held))
         held.append(sample)
-        if len(good) == size + 2:
-            cut = good[size]
+        if len(places) == size + 2:
+            cut = places[size]
             yield held[:cut]
-            held, good = held[cut:], [place - cut for place in good[size:]]
+            held, places = held[cut:], [place - cut for place in places[size:]]
     if held:
         yield held

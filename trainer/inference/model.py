@@ -1,36 +1,90 @@
-"""A trained model on its device, ready for inference."""
+"""The model of a checkpoint, built and placed on its device."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer import device
-from trainer.components.model import place_model
-from trainer.inference.checkpoint import LoadedCheckpoint
+from trainer.components.model import ModelBuilder, place_model
+from trainer.components.targets import find_targets
+from trainer.errors import Problem, UserError
+from trainer.inference.checkpoint import LoadedCheckpoint, advised
 from trainer.training.forward import forward
+
+SHOWN = 6  # names in a sentence
 
 
 class InferenceModel:
     """The model of a checkpoint in eval mode; calling it returns outputs [B, C] of inputs [B, ...].
 
     Args:
+        checkpoint: The opened checkpoint.
         device_name: auto, cpu, cuda, cuda:N or mps.
-        precision: the arithmetic that it was trained in.
-        compiled: call it through torch.compile.
+        precision: The arithmetic that it was trained in.
+        compiled: Call it through torch.compile.
 
     Raises:
-        UserError: the model cannot be built, or there is no such device.
+        UserError: The model cannot be built, or there is no such device.
     """
 
     def __init__(
         self, checkpoint: LoadedCheckpoint, device_name: str, precision: str, *, compiled: bool = False
     ) -> None:
         self.device, self.precision = device.choose(device_name), precision
-        dtype = device.dtype_of(precision, self.device)
-        self.model = checkpoint.model()
-        place_model(self.model, self.device, dtype)
+        self.dtype = device.dtype_of(precision, self.device)
+        self.model = build_model(checkpoint)
+        place_model(self.model, self.device, self.dtype)
         self._call = torch.compile(self.model) if compiled else self.model
 
     def __call__(self, inputs: Tensor) -> Tensor:
         return forward(self._call, inputs, self.device, self.precision)[0]
+
+
+def build_model(checkpoint: LoadedCheckpoint) -> nn.Module:
+    """Build the model of a checkpoint with its weights, on the CPU, in eval mode.
+
+    Only the keys `model` and `precision` of the configuration are used.
+
+    Raises:
+        UserError: The configuration may not be followed, or the weights are those of another model.
+    """
+    config, metadata = checkpoint.config("model", "precision"), checkpoint.metadata
+    # The weights are in the checkpoint: none of timm's are to be downloaded.
+    arguments = {name: value for name, value in config.model.arguments.items() if name != "fetch"}
+    config = replace(config, model=replace(config.model, arguments=arguments))
+    targets, problems = find_targets(config, ["model"], trusted=checkpoint.trusted)
+    if problems:
+        raise UserError(*(advised(problem, checkpoint.path) for problem in problems))
+    shape, published = metadata.prepare.output_shape, metadata.preprocessing.published
+    builder = ModelBuilder(targets.model, config.model.output, shape, metadata.num_outputs, published)
+    try:
+        # Shapes first, without memory: a file of a few bytes may describe a model of terabytes.
+        expected = builder.try_on_meta().state_dict()
+        _check_shapes(checkpoint, {name: tuple(value.shape) for name, value in expected.items()})
+        with torch.random.fork_rng(devices=[]):  # opening a model leaves the caller's random numbers alone
+            model = builder.build()
+        if config.precision == "float64":  # before the weights come in, or they would lose half of their digits
+            model.double()
+        model.load_state_dict(checkpoint.weights)
+    except (RuntimeError, MemoryError) as error:
+        first_line = str(error).splitlines()[0].rstrip(".")
+        raise UserError(Problem(str(checkpoint.path), f"its model cannot be built: {first_line}")) from error
+    return model.eval()
+
+
+def _check_shapes(checkpoint: LoadedCheckpoint, expected: dict[str, tuple[int, ...]]) -> None:
+    """Check names and shapes of the weights against those of the model.
+
+    Raises:
+        UserError: They differ.
+    """
+    stored = {name: tuple(value.shape) for name, value in checkpoint.weights.items()}
+    differing = [name for name in {**expected, **stored} if expected.get(name) != stored.get(name)]
+    if differing:
+        more = f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
+        names = f"{', '.join(differing[:SHOWN])}{more}"
+        reason = f"its weights are not those of the model that it names: {names}"
+        raise UserError(Problem(str(checkpoint.path), reason))

@@ -1,12 +1,13 @@
-"""`trainer predict`: from inputs to predictions on the terminal or in a file, a batch at a time."""
+"""`trainer predict`: from inputs to predictions, a batch at a time, on the terminal or in a file."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,134 +15,152 @@ import torch
 
 from trainer.data.images.pool import Progress
 from trainer.data.tasks import Classification
-from trainer.errors import UserError, printable
+from trainer.errors import Problem, UserError, printable
 from trainer.files import replacing
-from trainer.inference.inputs import Sample, chunks, samples
+from trainer.inference.inputs import Sample, chunks
 from trainer.inference.predictor import NOT_FINITE, Predictor, finite, top
 
 FORMATS = (".csv", ".json")
-Record = dict[str, Any]
-Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one input; an input that cannot be used has an error instead.
+
+    Attributes:
+        input: The file, with the line of a row.
+        classes: The most likely classes with their probabilities, the likeliest first.
+        value: The value of a regression.
+        error: Why there is no prediction.
+    """
+
+    input: str
+    classes: tuple[tuple[str, float], ...] = ()
+    value: float | None = None
+    error: str | None = None
+
+
+Write = Callable[[Prediction], None]
 
 
 def predict(
-    predictor: Predictor,
-    words: Iterable[str],
-    *,
-    lines: Iterable[str] = (),
-    count: int = 3,
-    out: Path | None = None,
-    tell: Tell,
-    progress: Progress | None = None,
-) -> tuple[int, int]:
-    """Predicts all that the words stand for; returns how many inputs there were, and how many could not be used.
+    predictor: Predictor, samples: Iterable[Sample], count: int = 3, progress: Progress | None = None
+) -> Iterator[Prediction]:
+    """Predict samples in order, a batch at a time.
 
     Args:
-        lines: what `-` stands for.
-        count: likeliest classes of each input.
-        out: a file, .csv or .json, that is replaced once all is done; None prints.
-        tell: is told of each input that cannot be used.
-        progress: is told how many inputs are done; may raise to end it.
+        predictor: The model.
+        samples: The inputs, also those that cannot be read.
+        count: Number of most likely classes for each input.
+        progress: Called with the number of finished inputs; may raise to stop.
+    """
+    done = 0
+    for chunk in chunks(samples, predictor.batch_size):
+        yield from _predict_chunk(predictor, chunk, count)
+        done += len(chunk)
+        if progress:
+            progress("predicting", done, 0)
+
+
+def _predict_chunk(predictor: Predictor, chunk: list[Sample], count: int) -> Iterator[Prediction]:
+    readable = [sample.raw for sample in chunk if sample.raw is not None]
+    answers: Iterator[Prediction] = iter(())
+    if readable:
+        names = [sample.name for sample in chunk if sample.raw is not None]
+        answers = _answers(predictor, names, torch.stack(readable), count)
+    for sample in chunk:
+        yield Prediction(sample.name, error=sample.problem) if sample.raw is None else next(answers)
+
+
+def _answers(predictor: Predictor, names: list[str], raw: torch.Tensor, count: int) -> Iterator[Prediction]:
+    """Predict raw samples [N, ...] in one batch."""
+    task, outputs_NC = predictor.task, predictor.outputs(raw)
+    answers = predictor.probabilities(outputs_NC)  # [N, classes], or the values [N] of a regression
+    usable = (finite(outputs_NC) & finite(answers)).tolist()
+    labels = task.predictions(outputs_NC).tolist() if isinstance(task, Classification) else []
+    for number, name in enumerate(names):
+        if not usable[number]:
+            yield Prediction(name, error=NOT_FINITE)
+        elif not isinstance(task, Classification):
+            yield Prediction(name, value=answers[number].item())
+        else:
+            likeliest = top(answers[number], labels[number], count)
+            yield Prediction(name, tuple((task.classes[i], answers[number, i].item()) for i in likeliest))
+
+
+@contextlib.contextmanager
+def writer(out: Path | None, predictor: Predictor, count: int) -> Iterator[Write]:
+    """Open a writer of predictions to a .csv or .json file, which is replaced at the end, or to the terminal.
+
+    Args:
+        out: The file; None prints.
+        predictor: The model.
+        count: Number of most likely classes for each input.
 
     Raises:
-        UserError: the file cannot be one of predictions, or the model takes no files.
-        RunFailed: the file cannot be written.
+        UserError: The file cannot be one of predictions.
+        RunFailed: The file cannot be written.
     """
-    if out is not None and (out.suffix.lower() not in FORMATS or not out.parent.is_dir()):
-        raise UserError(f"--out {out}: expected a file that ends in .csv or .json, in a folder that is there.")
-    found = samples(predictor, words, lines)
-    done = bad = 0
-    with ExitStack() as stack:
-        write = _writer(stack, out, predictor, count)
-        for chunk in chunks(found, predictor.batch_size):
-            for record in _records(predictor, chunk, count):
-                if record["error"] is not None:
-                    bad += 1
-                    tell(f"{record['input']}: {record['error']}.")
-                write(record)
-            done += len(chunk)
-            if progress:
-                progress("predicting", done, 0)
-    return done, bad
-
-
-def _records(predictor: Predictor, chunk: list[Sample], count: int) -> list[Record]:
-    good = [sample.raw for sample in chunk if sample.raw is not None]
-    task, found = predictor.task, iter([])  # type: ignore[var-annotated]
-    key = "top" if isinstance(task, Classification) else "value"
-    if good:
-        outputs_NC = predictor.outputs(torch.stack(good))
-        answers = predictor.probabilities(outputs_NC)
-        usable = (finite(outputs_NC) & finite(answers)).tolist()
-        labels = task.predictions(outputs_NC) if isinstance(task, Classification) else answers
-        found = iter(zip(usable, answers, labels.tolist(), strict=True))
-    records = []
-    for sample in chunk:
-        record: Record = {"input": sample.name, key: None, "error": sample.problem}
-        if sample.raw is not None:
-            fine, chances_C, answer = next(found)
-            if not fine:
-                record["error"] = NOT_FINITE
-            elif isinstance(task, Classification):
-                likeliest = top(chances_C, answer, count)
-                record[key] = [{"class": task.classes[i], "probability": chances_C[i].item()} for i in likeliest]
-            else:
-                record[key] = answer
-        records.append(record)
-    return records
-
-
-def _writer(stack: ExitStack, out: Path | None, predictor: Predictor, count: int) -> Callable[[Record], None]:
     if out is None:
-        return _Printed()
-    file = stack.enter_context(replacing(out))
-    classes = len(predictor.classes)
-    if out.suffix.lower() == ".csv":
-        return _Csv(file, min(count, classes))
-    written = _Json(file)
-    stack.callback(written.end)
-    return written
+        yield _print
+        return
+    if out.suffix.lower() not in FORMATS or not out.parent.is_dir():
+        reason = "expected a file that ends in .csv or .json, in a folder that is there"
+        raise UserError(Problem(f"--out {out}", reason))
+    with replacing(out) as file:
+        if out.suffix.lower() == ".csv":
+            yield _csv_writer(file, min(count, len(predictor.classes)))
+        else:
+            entries = _JsonList(file)
+            yield lambda prediction: entries.add(_to_dict(prediction, bool(predictor.classes)))
+            entries.close()
 
 
-class _Printed:
-    """A line for each input on stdout; what a terminal would obey is not printed as it is."""
-
-    def __call__(self, record: Record) -> None:
-        if record["error"] is None:
-            if "value" in record:
-                told = f"{record['value']:.6g}"
-            else:
-                told = ", ".join(f"{entry['class']} {entry['probability']:.2%}" for entry in record["top"])
-            print(printable(f"{record['input']}: {told}"))
-            sys.stdout.flush()
-
-
-class _Csv:
-    """A row for each input; classes with their probabilities, the likeliest first, or a value; and an error."""
-
-    def __init__(self, file: IO[str], count: int) -> None:
-        self.count = count
-        self.writer = csv.writer(file, lineterminator="\n")
-        names = [f"{name}{'' if i == 1 else f'_{i}'}" for i in range(1, count + 1) for name in ("class", "probability")]
-        self.writer.writerow(["input", *(names or ["value"]), "error"])
-
-    def __call__(self, record: Record) -> None:
-        cells = [record["value"]] if "value" in record else [x for e in record["top"] or () for x in e.values()]
-        cells += [None] * (2 * self.count - len(cells))
-        self.writer.writerow([record["input"], *cells, record["error"]])
+def _print(prediction: Prediction) -> None:
+    """Print a line; control characters in names are replaced."""
+    if prediction.error is not None:
+        return
+    if prediction.value is not None:
+        answer = f"{prediction.value:.6g}"
+    else:
+        answer = ", ".join(f"{name} {probability:.2%}" for name, probability in prediction.classes)
+    print(printable(f"{prediction.input}: {answer}"))
+    sys.stdout.flush()
 
 
-class _Json:
-    """A list of records, written one by one."""
+def _csv_writer(file: IO[str], count: int) -> Write:
+    """Write the header of `count` classes with their probabilities, or of a value if `count` is 0."""
+    rows = csv.writer(file, lineterminator="\n")
+    names = [f"{name}{'' if i == 1 else f'_{i}'}" for i in range(1, count + 1) for name in ("class", "probability")]
+    rows.writerow(["input", *(names or ["value"]), "error"])
+
+    def write(prediction: Prediction) -> None:
+        cells: list[Any] = [cell for pair in prediction.classes for cell in pair]
+        cells = cells + [None] * (2 * count - len(cells)) if count else [prediction.value]
+        rows.writerow([prediction.input, *cells, prediction.error])
+
+    return write
+
+
+def _to_dict(prediction: Prediction, classification: bool) -> dict[str, Any]:
+    """Return the entry of a JSON file."""
+    if not classification:
+        return {"input": prediction.input, "value": prediction.value, "error": prediction.error}
+    classes = [{"class": name, "probability": probability} for name, probability in prediction.classes]
+    return {"input": prediction.input, "top": classes or None, "error": prediction.error}
+
+
+class _JsonList:
+    """A list in a JSON file, written one entry at a time."""
 
     def __init__(self, file: IO[str]) -> None:
-        self.file, self.begun = file, False
+        self.file, self.empty = file, True
 
-    def __call__(self, record: Record) -> None:
-        self.file.write(",\n" if self.begun else "[\n")
-        self.file.write(json.dumps(record, ensure_ascii=False, allow_nan=False))
-        self.begun = True
+    def add(self, entry: dict[str, Any]) -> None:
+        self.file.write("[\n" if self.empty else ",\n")
+        self.file.write(json.dumps(entry, ensure_ascii=False, allow_nan=False))
+        self.empty = False
 
-    def end(self) -> None:
-        """Closes the list."""
-        self.file.write("\n]\n" if self.begun else "[]\n")
+    def close(self) -> None:
+        """Write the end of the list."""
+        self.file.write("[]\n" if self.empty else "\n]\n")

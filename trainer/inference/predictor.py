@@ -1,4 +1,7 @@
-"""A trained model with all that belongs to it: `trainer.load(RUN).predict(images or rows)`."""
+"""A trained model with its preprocessing: `trainer.load(RUN).predict(images or rows)`.
+
+Shape letters: B or N samples, C outputs, K columns of a table.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from trainer.data.samples import Arrays
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.rows import FILLED, Encoder
 from trainer.data.tasks import Classification
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 from trainer.inference.checkpoint import LoadedCheckpoint, open_run
 from trainer.inference.model import InferenceModel
 from trainer.signals import Signals
@@ -29,37 +32,38 @@ NOT_FINITE = "what the model gives for it is not finite"
 
 
 def load(run: str | Path, *, device: str = "auto", calibrated: bool = False, trust: bool = False) -> Predictor:
-    """A trained model, in eval mode, with its preprocessing and the names of its classes.
+    """Load a trained model, in eval mode, with its preprocessing and the names of its classes.
 
     Args:
-        run: a run folder, a checkpoint file in one, or a best.pt that was copied anywhere: the file alone suffices.
+        run: A run folder, a checkpoint file in one, or a best.pt that was copied elsewhere: the file alone suffices.
         device: auto, cpu, cuda, cuda:N or mps.
-        calibrated: divide logits by the temperature that `trainer evaluate RUN --calibrate` stored beside the run.
-        trust: the checkpoint may name code outside this program, torch and torchvision. Nothing else in it is run.
+        calibrated: Divide logits by the temperature that `trainer evaluate RUN --calibrate` stored beside the run.
+        trust: Whether the checkpoint may name code outside this program, torch and torchvision. Nothing else in it
+            is executed.
 
     Raises:
-        UserError: no such run, or one that cannot be used.
+        UserError: There is no such run, or it cannot be used.
     """
     return Predictor(open_run(run, trusted=trust), device=device, calibrated=calibrated)
 
 
 class Predictor:
-    """A trained model and what it takes to use it.
+    """A trained model and what is needed to use it; `trainer.load` returns one.
 
     Attributes:
-        model: in eval mode, on the device; takes what `prepare` gives.
-        classes: names in the order of the probabilities; none for a regression.
-        prepare: raw samples [B, ...] to the model's inputs; see Prepare and TablePrepare.
-        temperature: what logits are divided by.
+        model: The module, in eval mode, on the device; it takes what `prepare` returns.
+        classes: Names in the order of the probabilities; empty for a regression.
+        prepare: Raw samples [B, ...] to the model's inputs; see Prepare and TablePrepare.
+        temperature: The divisor of the logits.
     """
 
-    def __init__(self, opened: LoadedCheckpoint, *, device: str = "auto", calibrated: bool = False) -> None:
-        self.saved, self.about = opened, opened.about
-        self.config = opened.config("model", "precision", "batch_size")
-        self.forward = InferenceModel(opened, device, self.config.precision)
-        self.model, self.device, self.task = self.forward.model, self.forward.device, self.about.task
-        self.classes, self.prepare = self.about.classes, self.about.prepare
-        self.calibration = stored_calibration(opened) if calibrated else None
+    def __init__(self, checkpoint: LoadedCheckpoint, *, device: str = "auto", calibrated: bool = False) -> None:
+        self.checkpoint, self.metadata = checkpoint, checkpoint.metadata
+        self.config = checkpoint.config("precision", "batch_size")
+        self.forward = InferenceModel(checkpoint, device, self.config.precision)
+        self.model, self.device = self.forward.model, self.forward.device
+        self.task, self.classes, self.prepare = self.metadata.task, self.metadata.classes, self.metadata.prepare
+        self.calibration = stored_calibration(checkpoint) if calibrated else None
 
     @property
     def temperature(self) -> float:
@@ -67,7 +71,7 @@ class Predictor:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of a table's columns, in the order of a row without names; empty for images."""
+        """The names of a table's columns, in the order of a row without names; empty for images."""
         return tuple(c.name for c in self.prepare.columns) if isinstance(self.prepare, TablePrepare) else ()
 
     @property
@@ -77,62 +81,65 @@ class Predictor:
 
     @property
     def batch_size(self) -> int:
-        """Samples of a forward pass, as when the run was tested."""
+        """Samples of a forward pass, as in the run's test."""
         return evaluation_size(self.config.batch_size, self.prepare.output_shape)
 
     def encoder(self) -> Encoder:
-        """Rows to raw numbers.
+        """Return the encoder of rows to raw numbers.
 
         Raises:
-            UserError: the model takes no rows of named columns.
+            UserError: The model does not take rows of named columns.
         """
         if not isinstance(self.prepare, TablePrepare):
-            raise UserError(f"{self.saved.name}: the model takes no table but {list(self.prepare.shape)}.")
-        return Encoder(self.prepare.columns, fill=self.about.fills in FILLED)
+            reason = f"the model takes no table but {list(self.prepare.shape)}"
+            raise UserError(Problem(self.checkpoint.name, reason))
+        return Encoder(self.prepare.columns, fill=self.checkpoint.missing in FILLED)
 
     def raw(self, samples: Any) -> Tensor:
-        """Images or rows to raw samples [B, ...], as the model's own data set gave them.
+        """Convert images or rows to raw samples [B, ...], as the model's own data set returned them.
 
         Args:
-            samples: images: a path, a Pillow image, an array or tensor [B, C, H, W] or [C, H, W] (uint8, or floats
+            samples: Images: a path, a Pillow image, an array or tensor [B, C, H, W] or [C, H, W] (uint8, or floats
                 from 0 to 1), or a list of these. Rows: {column: value}, values in the order of `columns`, a list of
                 these, or an array [B, K].
 
         Raises:
-            UserError: one of them cannot be used.
+            UserError: One of them cannot be used.
         """
         if isinstance(self.prepare, TablePrepare):
             return raw.rows(samples, self.encoder())
         if self.takes_images:
-            return raw.images(samples, self.prepare.shape, self.about.dtype, self.about.geometry)
-        return raw.vectors(samples, self.prepare.shape, self.about.dtype)
+            return raw.images(samples, self.prepare.shape, self.metadata.dtype, self.checkpoint.resize_spec)
+        return raw.vectors(samples, self.prepare.shape, self.metadata.dtype)
 
     def outputs(self, raw_samples: Tensor) -> Tensor:
-        """Raw samples [N, ...] to what the model returns, [N, C], on the CPU; in batches as in the run's test.
+        """Compute the model's outputs [N, C], on the CPU, of raw samples [N, ...]; in batches as in the run's test.
 
-        A sample of numbers that the model cannot take (1e300 in float32) gives what is not finite, and no other does.
+        A sample whose numbers the model cannot represent (1e300 in float32) has outputs that are not finite; the
+        others are not affected.
         """
-        placeholder = torch.zeros(len(raw_samples), dtype=torch.int64)
-        samples, dtype = Arrays(raw_samples, placeholder), next(self.model.parameters()).dtype
-        everything = torch.arange(len(raw_samples))
-        fetch = ResidentFetch(samples, everything, self.prepare, self.device, dtype, prepared=True)
+        no_targets = torch.zeros(len(raw_samples), dtype=torch.int64)
+        samples, dtype = Arrays(raw_samples, no_targets), next(self.model.parameters()).dtype
+        indices = torch.arange(len(raw_samples))
+        fetch = ResidentFetch(samples, indices, self.prepare, self.device, dtype, prepared=True)
         batches = Batches(fetch, len(raw_samples), self.batch_size, self.device)
         outputs_NC, _ = evaluate(self.forward, batches, Signals())
         return outputs_NC.cpu()
 
     def _finite_outputs(self, samples: Any) -> Tensor:
-        """
+        """Compute the outputs of samples as `raw` takes them.
+
         Raises:
-            UserError: one of the samples cannot be used.
+            UserError: One of the samples cannot be used.
         """
         outputs_NC = self.outputs(self.raw(samples))
-        odd = (~finite(outputs_NC)).nonzero()[:, 0].tolist()
-        if odd:
-            raise UserError(f"sample {odd[0]}: {NOT_FINITE}.")
+        nonfinite = (~finite(outputs_NC)).nonzero()[:, 0].tolist()
+        if nonfinite:
+            raise UserError(Problem(f"sample {nonfinite[0]}", NOT_FINITE))
         return outputs_NC
 
     def probabilities(self, outputs_NC: Tensor) -> Tensor:
-        """What the model returns [N, C] to probabilities [N, classes], or to values [N] in the target's unit."""
+        """Convert outputs [N, C] to probabilities [N, classes], or to values [N] in the target's unit."""
         if not isinstance(self.task, Classification):
             return self.task.estimates(outputs_NC)[:, 0]
         if self.calibration is None:
@@ -140,44 +147,45 @@ class Predictor:
         return calibration.log_probabilities(self.task, outputs_NC, self.temperature).exp().float()
 
     def predict(self, samples: Any) -> Tensor:
-        """Probabilities [N, classes] (float32), or values [N] (float64) in the target's unit, on the CPU.
+        """Predict probabilities [N, classes] (float32), or values [N] (float64) in the target's unit, on the CPU.
 
         Args:
-            samples: see `raw`.
+            samples: See `raw`.
 
         Raises:
-            UserError: one of the samples cannot be used.
+            UserError: One of the samples cannot be used.
         """
         return self.probabilities(self._finite_outputs(samples))
 
     def labels(self, samples: Any) -> list[str]:
-        """The likeliest class of each sample.
+        """Predict the most likely class of each sample.
 
         Raises:
-            UserError: one of the samples cannot be used, or there are no classes.
+            UserError: One of the samples cannot be used, or there are no classes.
         """
         if not isinstance(self.task, Classification):
-            raise UserError(f"{self.saved.name}: a regression has no classes; `predict` gives its values.")
+            reason = "a regression has no classes; `predict` gives its values"
+            raise UserError(Problem(self.checkpoint.name, reason))
         return [self.classes[i] for i in self.task.predictions(self._finite_outputs(samples)).tolist()]
 
 
-def stored_calibration(opened: LoadedCheckpoint) -> Calibration:
-    """The temperature that was stored beside a run, or beside a lone checkpoint.
+def stored_calibration(checkpoint: LoadedCheckpoint) -> Calibration:
+    """Read the temperature that was stored beside a run, or beside a lone checkpoint.
 
     Raises:
-        UserError: there is none, or it belongs to other weights.
+        UserError: There is none, or it belongs to other weights.
     """
-    if not opened.about.classes:
-        raise UserError(f"{opened.name}: a regression has no probabilities to calibrate.")
-    return calibration.read(opened.folder, opened.digest)
+    if not checkpoint.metadata.classes:
+        raise UserError(Problem(checkpoint.name, "a regression has no probabilities to calibrate"))
+    return calibration.read(checkpoint.folder, checkpoint.digest)
 
 
 def finite(values: Tensor) -> Tensor:
-    """[N], whether all of a sample's values [N] or [N, C] are finite."""
+    """Return [N]: whether all of a sample's values [N] or [N, C] are finite."""
     return values.isfinite().view(len(values), -1).all(1)
 
 
 def top(probabilities_C: Tensor, predicted: int, count: int) -> list[int]:
-    """The `count` likeliest classes; the predicted one first, also where rounding made it equal to another."""
+    """Return the `count` most likely classes; the predicted one first, even if rounding made another one equal."""
     order: Sequence[int] = probabilities_C.argsort(descending=True, stable=True).tolist()
     return [predicted, *(label for label in order if label != predicted)][:count]

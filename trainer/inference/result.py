@@ -1,4 +1,7 @@
-"""What evaluations found: one run, several, or the mean of several; and the file in which it is kept."""
+"""Results of evaluations, of one run or of an ensemble, and the JSON file that holds them.
+
+Shape letters: N samples of a split, C outputs.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch import Tensor
 from trainer import __version__
 from trainer.data.metrics import SplitReport
 from trainer.data.tasks import Classification, Regression, Task
-from trainer.errors import RunFailed, UserError
+from trainer.errors import Problem, RunFailed, UserError
 from trainer.files import write_atomically
 from trainer.records.details import CalibrationReport, EvaluationRecord, Reliability, ScaledReliability
 from trainer.training.calibration import Calibration, log_probabilities, reliability
@@ -22,17 +24,22 @@ from trainer.training.calibration import Calibration, log_probabilities, reliabi
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What came out of an evaluation.
+    """The outcome of an evaluation.
 
     Attributes:
-        report: the metrics of the split.
-        own: whether the data is what the run was trained on; `part` is a part of it.
-        identity: the same for two evaluations of the same samples in the same order.
+        name: The run, as a user would name it.
+        task: Its task.
+        split: The split that was evaluated.
+        own: Whether it is a split of the data that the run was trained on.
+        identity: The same for two evaluations of the same samples in the same order.
+        outputs_NC: What the model returned.
+        targets_N: Class indices, or numbers.
+        report: The metrics.
     """
 
     name: str
     task: Task
-    part: str
+    split: str
     own: bool
     identity: str
     outputs_NC: Tensor
@@ -40,101 +47,93 @@ class EvaluationResult:
     report: SplitReport
 
     def probabilities(self, calibration: Calibration | None = None) -> Tensor:
-        """[N, classes], or of a regression the values [N, 1]; in float64."""
+        """Return probabilities [N, classes] in float64, or the values [N, 1] of a regression."""
         if not isinstance(self.task, Classification):
             return self.task.estimates(self.outputs_NC)
         if calibration is None:
             return self.task.probabilities(self.outputs_NC).double()
         return log_probabilities(self.task, self.outputs_NC, calibration.temperature).exp()
 
-    def plain(self, calibration: Calibration | None = None) -> dict[str, float]:
-        """What can be compared between models of any loss: the negative log-likelihood, which no class weighs, or the
-        mean squared error in the target's unit."""
-        found = self.reliability(calibration)
-        if found is not None:
-            return {"nll": found.nll}
-        errors_N = self.probabilities()[:, 0] - self.targets_N.double()
-        return {"mse": errors_N.square().mean().item()}
-
     def reliability(self, calibration: Calibration | None = None) -> Reliability | None:
-        """How far its probabilities can be believed; None for a regression."""
+        """Compare confidence with accuracy; None for a regression."""
         if not isinstance(self.task, Classification):
             return None
         predicted_N = self.task.predictions(self.outputs_NC)
         return reliability(self.probabilities(calibration), predicted_N, self.targets_N)
 
+    def mean_squared_error(self) -> float:
+        """Return the mean squared error of a regression, in the target's unit squared."""
+        errors_N = self.probabilities()[:, 0] - self.targets_N.double()
+        return errors_N.square().mean().item()
 
-def ensemble(judged: Sequence[EvaluationResult], calibrations: Sequence[Calibration | None]) -> EvaluationResult:
-    """The mean of the probabilities of several runs, or of their values, judged like one of them.
 
-    It has no loss: the runs' own may be weighted by class, or of scaled targets, and could not be compared with any
-    figure of the mean. What can is `Judged.plain`.
+def ensemble(results: Sequence[EvaluationResult], calibrations: Sequence[Calibration | None]) -> EvaluationResult:
+    """Evaluate the mean of the probabilities, or of the values, of several runs.
+
+    It has no loss: those of the runs may weight classes or scale targets.
 
     Raises:
-        UserError: the runs do not judge the same samples, or have other classes.
+        UserError: The runs were not evaluated on the same samples, or have other classes.
     """
-    first = judged[0]
-    for other in judged[1:]:
+    first = results[0]
+    for other in results[1:]:
         if other.task.classes != first.task.classes or other.task.name != first.task.name:
-            raise UserError(f"--ensemble: {other.name} has other classes than {first.name}.")
+            raise UserError(Problem("--ensemble", f"{other.name} has other classes than {first.name}"))
         if other.identity != first.identity:
-            raise UserError(
-                f"--ensemble: the {other.part} part of {other.name} is not that of {first.name}: its samples may be "
-                "what another of the runs was trained on. Train with one data.seed, or give other data: data.root=DIR"
-            )
-    mean_NC = torch.stack(
-        [each.probabilities(calibration) for each, calibration in zip(judged, calibrations, strict=True)]
-    ).mean(0)
+            reason = f"the {other.split} part of {other.name} is not that of {first.name}"
+            reason += ": its samples may be what another of the runs was trained on"
+            advice = "Train with one data.seed, or give other data"
+            raise UserError(Problem("--ensemble", reason, advice=advice, command="data.root=DIR"))
+    members = [each.probabilities(calibration) for each, calibration in zip(results, calibrations, strict=True)]
+    mean_NC = torch.stack(members).mean(0)
     if isinstance(first.task, Classification):
         task: Task = replace(first.task, output="probabilities", monitored=())
     else:
         task = Regression(0.0, 1.0)
     report = task.report(mean_NC, first.targets_N, None)
-    return replace(first, name=f"ensemble of {len(judged)}", task=task, outputs_NC=mean_NC, report=report)
+    return replace(first, name=f"ensemble of {len(results)}", task=task, outputs_NC=mean_NC, report=report)
 
 
-def document(judged: EvaluationResult, calibration: Calibration | None, **about: Any) -> EvaluationRecord:
-    """Return the content of evaluation-<n>.json.
+def record(result: EvaluationResult, calibration: Calibration | None) -> EvaluationRecord:
+    """Return the content of evaluation-<n>.json, without the fields that say which run was evaluated on which data.
 
     Args:
-        about: fields of EvaluationRecord that say which run was evaluated on which data.
+        result: The evaluation.
+        calibration: The temperature to use as well.
     """
-    plain, mended = judged.reliability(), judged.reliability(calibration) if calibration else None
-    found = None
-    if plain is not None:
-        scaled = None
-        if calibration is not None and mended is not None:
-            scaled = ScaledReliability(**vars(mended), temperature=calibration.temperature)
-        found = CalibrationReport(plain, scaled)
-    comparable = judged.plain(calibration)
+    uncalibrated, calibrated = result.reliability(), result.reliability(calibration)
+    scaled = report = None
+    if calibrated is not None and calibration is not None:
+        scaled = ScaledReliability(**vars(calibrated), temperature=calibration.temperature)
+    if uncalibrated is not None:
+        report = CalibrationReport(uncalibrated, scaled)
     return EvaluationRecord(
-        part=judged.part,
-        samples=len(judged.targets_N),
-        test=judged.report,
-        own_data=judged.own,
-        calibration=found,
+        part=result.split,
+        samples=len(result.targets_N),
+        test=result.report,
+        own_data=result.own,
+        nll=None if calibrated is None else calibrated.nll,
+        mse=result.mean_squared_error() if calibrated is None else None,
+        calibration=report,
         versions={"trainer": __version__, "torch": str(torch.__version__)},
-        nll=comparable.get("nll"),
-        mse=comparable.get("mse"),
-        **about,
     )
 
 
 def write(content: EvaluationRecord, folder: Path, stem: str = "evaluation") -> Path:
-    """Writes `<stem>-<n>.json` with the first n that is free; returns its path.
+    """Write `<stem>-<n>.json` with the first free n, and return its path.
 
     Raises:
-        RunFailed: the folder cannot be written to, or a figure is not finite.
+        RunFailed: The folder cannot be written to, or a metric is not finite.
     """
     try:
         text = json.dumps(content.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise RunFailed(f"{content.run}: a figure of the evaluation is not finite.") from error
+        raise RunFailed(f"{content.run}: a metric of the evaluation is not finite.") from error
     number = 1
     while True:
         path = folder / f"{stem}-{number}.json"
         try:
-            open(path, "x").close()  # exclusive: of two evaluations at once each has a file of its own
+            open(path, "x").close()  # exclusive: two evaluations at once write two files
             break
         except FileExistsError:
             number += 1

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
-from trainer.components import metadata
 from trainer.components.assemble import Components
 from trainer.components.feed import evaluation_batches
+from trainer.components.metadata import CheckpointMetadata
 from trainer.components.schedule import depends_on_epochs
 from trainer.config.compose import Job
 from trainer.config.overrides import leaves_of
@@ -98,9 +98,10 @@ class Run:
     def checkpoint_metadata(self) -> dict[str, Any]:
         """Return what each checkpoint holds besides weights; plain values."""
         built = self.components
-        return metadata.describe(
+        metadata = CheckpointMetadata.of_run(
             self.config_text, built.data, built.preprocessing, built.num_outputs, built.class_weights
         )
+        return metadata.to_dict()
 
     def saver(self) -> Saver:
         """Return the writer of the run's checkpoints."""

@@ -1,11 +1,14 @@
-"""How far probabilities can be believed: calibration error, a temperature that mends it, and the file it is kept in."""
+"""Calibration of probabilities: expected calibration error, temperature scaling, and calibration.json.
+
+Shape letters: N samples of a split, C classes or outputs.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,19 +21,21 @@ from trainer.records.details import Bin, Reliability
 FILE = "calibration.json"
 FORMAT = 1
 BINS = 15
-LOWEST, HIGHEST = 0.01, 100.0  # of a temperature
+LOWEST, HIGHEST = 0.01, 100.0  # temperatures that are accepted
 MAX_BYTES = 65_536
-STEPS = 60  # of the search, each of which takes a third off the interval
+STEPS = 60  # of the search for a temperature; each shortens the interval by a third
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature that logits are divided by before they become probabilities; the likeliest class stays the same.
+    """A temperature that logits are divided by before the softmax; the predicted class stays the same.
 
     Attributes:
-        weights: digest of the weights that it was fitted for.
-        samples: of the validation part, to which it was fitted.
-        before, after: `nll` and `ece` on these samples.
+        temperature: The divisor, above 1 for a model that is overconfident.
+        weights: Digest of the weights for which it was fitted.
+        samples: Number of validation samples to which it was fitted.
+        before: `nll` and `ece` of these samples at temperature 1.
+        after: `nll` and `ece` at the fitted temperature.
     """
 
     temperature: float
@@ -39,12 +44,28 @@ class Calibration:
     before: dict[str, float]
     after: dict[str, float]
 
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Calibration:
+        """Return the calibration that `to_dict` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: A value is missing or of another type.
+        """
+        temperature = content["temperature"]
+        if type(temperature) not in (int, float):
+            raise TypeError("temperature: expected a number")
+        before, after = dict(content["before"]), dict(content["after"])
+        return cls(float(temperature), str(content["weights"]), int(content["samples"]), before, after)
+
 
 def log_probabilities(task: Classification, outputs_NC: Tensor, temperature: float = 1.0) -> Tensor:
-    """[N, classes] in float64, at a temperature.
+    """Return log-probabilities [N, classes] in float64 at a temperature.
 
     Raises:
-        UserError: the outputs are not what `model.output` says.
+        UserError: The outputs are not what `model.output` says.
     """
     task.check(outputs_NC)
     outputs_NC = outputs_NC.double()
@@ -53,35 +74,43 @@ def log_probabilities(task: Classification, outputs_NC: Tensor, temperature: flo
         scores_NC = torch.stack([torch.zeros_like(scores_N), scores_N], dim=1)
     else:
         scores_NC = outputs_NC.log() if task.output == "probabilities" else outputs_NC
-    largest = torch.finfo(torch.float64).max / HIGHEST  # an infinite score would make others NaN
+    largest = torch.finfo(torch.float64).max / HIGHEST  # an infinite score would make the others NaN
     return (scores_NC.clamp(-largest, largest) / temperature).log_softmax(dim=1)
 
 
-def reliability(probabilities_NC: Tensor, predicted_N: Tensor, targets_N: Tensor, bins: int = BINS) -> Reliability:
-    """Of probabilities [N, classes], answers [N] and classes [N]."""
-    probabilities_NC, targets_N = probabilities_NC.double().cpu(), targets_N.cpu()
-    confidence_N = probabilities_NC.gather(1, predicted_N.cpu()[:, None])[:, 0]
-    correct_N = (predicted_N.cpu() == targets_N).double()
-    bounds = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-    place_N = torch.bucketize(confidence_N, bounds[1:-1].contiguous(), right=True)
-    found, error = [], 0.0
-    for number in range(bins):
-        inside = place_N == number
-        count = int(inside.sum())
-        means = (confidence_N[inside].mean().item(), correct_N[inside].mean().item()) if count else (None, None)
-        found.append(Bin(bounds[number].item(), bounds[number + 1].item(), count, *means))
-        if means[0] is not None and means[1] is not None:
-            error += count / len(targets_N) * abs(means[0] - means[1])
+def reliability(probabilities_NC: Tensor, predicted_N: Tensor, targets_N: Tensor, num_bins: int = BINS) -> Reliability:
+    """Compute the reliability of probabilities [N, classes], given predicted and true class indices [N]."""
+    probabilities_NC, predicted_N, targets_N = probabilities_NC.double().cpu(), predicted_N.cpu(), targets_N.cpu()
+    confidence_N = probabilities_NC.gather(1, predicted_N[:, None])[:, 0]
+    bounds = torch.linspace(0, 1, num_bins + 1, dtype=torch.float64)
+    bin_N = torch.bucketize(confidence_N, bounds[1:-1].contiguous(), right=True)
+    correct_N = (predicted_N == targets_N).double()
+    bins, error = [], 0.0
+    for number, (low, high) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
+        inside_N = bin_N == number
+        count = int(inside_N.sum())
+        if not count:
+            bins.append(Bin(low, high, 0, None, None))
+            continue
+        confidence, accuracy = confidence_N[inside_N].mean().item(), correct_N[inside_N].mean().item()
+        bins.append(Bin(low, high, count, confidence, accuracy))
+        error += count / len(targets_N) * abs(confidence - accuracy)
     true_N = probabilities_NC.gather(1, targets_N[:, None])[:, 0]
     nll = -true_N.clamp_min(torch.finfo(torch.float64).tiny).log().mean().item()
-    return Reliability(error, nll, found)
+    return Reliability(error, nll, bins)
 
 
 def fit(task: Classification, outputs_NC: Tensor, targets_N: Tensor, weights: str) -> Calibration:
-    """The temperature of the least negative log-likelihood; 1 where none is better than that.
+    """Fit the temperature with the lowest negative log-likelihood; it is 1 if no other is better.
 
-    The likelihood is convex in 1 / temperature (a sum of log-sum-exps of linear functions), so that an interval can
-    be narrowed down to it.
+    The likelihood is convex in 1 / temperature (a sum of log-sum-exps of linear functions), so a ternary search finds
+    its minimum.
+
+    Args:
+        task: The classes, and what the outputs are.
+        outputs_NC: What the model returns for the validation samples.
+        targets_N: Their class indices.
+        weights: Digest of the model's weights.
     """
     outputs_NC, targets_N = outputs_NC.cpu(), targets_N.cpu()
 
@@ -96,60 +125,62 @@ def fit(task: Classification, outputs_NC: Tensor, targets_N: Tensor, weights: st
         else:
             low += third
     best = 2 / (low + high)
-    value = best if nll(1 / best) < nll(1.0) else 1.0
+    fitted = best if nll(1 / best) < nll(1.0) else 1.0
     predicted_N = task.predictions(outputs_NC)
     figures = []
-    for temperature in (1.0, value):
-        found = reliability(log_probabilities(task, outputs_NC, temperature).exp(), predicted_N, targets_N)
-        figures.append({"nll": nll(1 / temperature), "ece": found.ece})
-    return Calibration(value, weights, len(targets_N), *figures)
+    for temperature in (1.0, fitted):
+        probabilities_NC = log_probabilities(task, outputs_NC, temperature).exp()
+        ece = reliability(probabilities_NC, predicted_N, targets_N).ece
+        figures.append({"nll": nll(1 / temperature), "ece": ece})
+    return Calibration(fitted, weights, len(targets_N), *figures)
 
 
 def write(calibration: Calibration, folder: Path) -> Path:
-    """Writes calibration.json and returns its path."""
+    """Write calibration.json into `folder` and return its path.
+
+    Raises:
+        RunFailed: It could not be written.
+    """
     path = folder / FILE
-    text = json.dumps({"format": FORMAT, **asdict(calibration)}, indent=2, allow_nan=False)
+    text = json.dumps(calibration.to_dict(), indent=2, allow_nan=False)
     write_atomically(path, text.encode())
     return path
 
 
 def read(folder: Path, weights: str) -> Calibration:
-    """The temperature that stands in a folder.
+    """Read the calibration.json of a folder, which may be anybody's.
 
     Args:
-        weights: digest of the weights that it is to be used with.
+        folder: The run's folder.
+        weights: Digest of the weights for which it is needed.
 
     Raises:
-        UserError: there is none, it is damaged, or belongs to other weights.
+        UserError: There is none, it is damaged, or it belongs to other weights.
     """
     path = folder / FILE
-    advice = f"Fit it: trainer evaluate {folder} --calibrate"
+
+    def refusal(reason: str) -> UserError:
+        command = f"trainer evaluate {folder} --calibrate"
+        return UserError(Problem(str(path), reason, advice="Fit it", command=command))
+
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file. {advice}")
+        raise refusal("there is no such file")
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{path}: a link that leads out of the folder. {advice}")
+        raise refusal("a link that leads out of the folder")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError("too large")
         content = json.loads(path.read_text(encoding="utf-8"))
-        known, value = content["format"], content["temperature"]
-        if type(known) is not int or type(value) not in (int, float):
-            raise ValueError("not numbers")
-        if known > FORMAT:
-            raise UserError(Problem(str(path), newer_format(known, FORMAT)))
-        if not (math.isfinite(value) and LOWEST <= value <= HIGHEST):
-            raise UserError(f"{path}: a temperature of {value}; expected {LOWEST:g} to {HIGHEST:g}. {advice}")
-        found = Calibration(
-            float(value),
-            str(content["weights"]),
-            int(content["samples"]),
-            dict(content["before"]),
-            dict(content["after"]),
-        )
-    except UserError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as a calibration. {advice}") from error
-    if found.weights != weights:
-        raise UserError(f"{path}: it belongs to other weights than these. {advice}")
-    return found
+        version = content["format"]
+        if type(version) is not int:
+            raise TypeError("format: expected a whole number")
+        calibration = Calibration.from_dict(content)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise refusal("not readable as a calibration") from error
+    if version > FORMAT:
+        raise UserError(Problem(str(path), newer_format(version, FORMAT)))
+    if not LOWEST <= calibration.temperature <= HIGHEST:  # also refuses NaN
+        raise refusal(f"a temperature of {calibration.temperature}; expected {LOWEST:g} to {HIGHEST:g}")
+    if calibration.weights != weights:
+        raise refusal("it belongs to other weights than these")
+    return calibration

@@ -1,0 +1,128 @@
+"""The configuration of an evaluation: that of the finished run, with overrides of what may differ."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from omegaconf import DictConfig, OmegaConf
+
+from trainer.components.target import Target, Targets
+from trainer.components.targets import find_targets
+from trainer.config.compose import Composer, finish
+from trainer.config.overrides import set_value
+from trainer.config.schema import Config
+from trainer.data.tables.prepare import TablePrepare
+from trainer.errors import Problem, UserError, did_you_mean
+from trainer.inference.checkpoint import LoadedCheckpoint, advised
+
+# The keys of a stored configuration that an evaluation uses; it never looks at the others.
+KEYS = ("model", "data", "loss", "precision", "batch_size", "threads", "deterministic", "compile", "debug", "seed",
+        "monitor", "device")  # fmt: skip
+MAY_CHANGE = ("device", "threads")
+DIVIDE = ("data.seed", "data.valid_fraction", "data.test_fraction", "data.folds", "data.fold", "data.per_class")
+NEVER_USED = ("data.balance",)
+OF_TRAINING = ("data.features", "data.drop", "data.task")  # of a table, whose columns the model knows
+OWN_CACHE = (True, False, "auto", "true", "false")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """A finished run and the configuration to evaluate it with.
+
+    Attributes:
+        checkpoint: The run.
+        config: Its configuration, as far as an evaluation uses it, with the overrides applied.
+        targets: The resolved targets of the loss and the data.
+    """
+
+    checkpoint: LoadedCheckpoint
+    config: Config
+    targets: Targets
+
+    def refusal(self, reason: str) -> UserError:
+        """Return the error for data that cannot be used."""
+        path = self.config.data.arguments.get("path")
+        key, place = ("data.path", path) if path else ("data.root", self.config.data.root)
+        return UserError(Problem(key, reason, given=place))
+
+
+def evaluation_settings(checkpoint: LoadedCheckpoint, words: Sequence[str] = ()) -> EvaluationSettings:
+    """Return the settings of an evaluation, all checked.
+
+    Args:
+        checkpoint: The run.
+        words: Overrides `key=value`, of what may differ from training: data=..., data.*, device and threads.
+
+    Raises:
+        UserError: An override is wrong or would have no effect, or the stored configuration may not be followed.
+    """
+    tree = OmegaConf.create(checkpoint.stored(KEYS))
+    overridden = _override(tree, words) if words else frozenset()
+    job = finish(tree, {}, [])
+    if job.problems:
+        raise UserError(*(problem.within(checkpoint.path) for problem in job.problems))
+    config, trusted = job.config, checkpoint.trusted
+    trusts_data = trusted or bool(overridden & {"data", "data._target_"})  # what was typed is trusted
+    if trusts_data and not trusted:
+        sys.path.append(os.getcwd())  # for a data set of the user's own
+    own, problems = find_targets(config, ("model", "loss"), trusted=trusted)
+    others, data_problems = find_targets(config, ("data",), trusted=trusts_data)
+    if problems or data_problems:
+        raise UserError(*(advised(problem, checkpoint.path) for problem in problems + data_problems))
+    data = others.data
+    if problems := [*_ineffective(overridden, data, config.data.root, checkpoint)]:
+        raise UserError(*problems)
+    if not trusts_data and "data.cache" not in overridden and data.arguments.get("cache", "auto") not in OWN_CACHE:
+        # A file of somebody else must not say where something is written.
+        data = replace(data, arguments=data.arguments | {"cache": "auto"})
+    return EvaluationSettings(checkpoint, config, Targets({**own.by_group, "data": data}))
+
+
+def _override(tree: DictConfig, words: Sequence[str]) -> frozenset[str]:
+    """Apply overrides to the stored configuration `tree`, which is mutated, and return their keys.
+
+    Raises:
+        UserError: A word cannot be read, or its key may not differ from training.
+    """
+    composer = Composer()
+    overrides, problems = composer.read(words, sweep=False)
+    keys = frozenset(override.key_or_group for override in overrides)
+    for key in sorted(keys):
+        if key in DIVIDE:
+            reason = "the run's data stays divided as in training: a test on training samples is none"
+            problems.append(Problem(key, reason))
+        elif key != "data" and not key.startswith("data.") and key not in MAY_CHANGE:
+            advice = did_you_mean(key, ["data.root", "data.path", *MAY_CHANGE])
+            reason = "an evaluation changes only data=, data.*, device and threads"
+            problems.append(Problem(key, reason, advice=advice))
+    if problems:
+        raise UserError(*problems)
+    groups = [override for override in overrides if override.key_or_group == "data"]
+    if groups:
+        chosen = composer.job(groups).stored["data"]
+        kept = {key.removeprefix("data."): OmegaConf.select(tree, key) for key in DIVIDE}
+        OmegaConf.update(tree, "data", chosen | kept, merge=False)
+    for override in overrides:
+        if override.key_or_group != "data":
+            set_value(tree, override, composer.groups, problems)
+    if problems:
+        raise UserError(*problems)
+    return keys
+
+
+def _ineffective(
+    overridden: frozenset[str], data: Target, root: str, checkpoint: LoadedCheckpoint
+) -> Iterator[Problem]:
+    """Yield a problem for each override that would have no effect."""
+    table = isinstance(checkpoint.metadata.prepare, TablePrepare)
+    for key in sorted(overridden):
+        if key == "data.root" and "root" not in data.parameters:
+            more = "data=NAME, or data.path=FILE" if "path" in data.parameters else "data=NAME"
+            yield Problem(key, f"{data.name} reads no folder", given=root, advice="Name other data", command=more)
+        elif key in NEVER_USED:
+            yield Problem(key, "an evaluation does not use it; its loss has the class weights of the training")
+        elif key in OF_TRAINING and table:
+            yield Problem(key, "an evaluation does not use it: columns and task are those of the training")
