@@ -1,4 +1,7 @@
-"""Images and rows that somebody has at hand, to raw samples as a model's own data set gave them."""
+"""Images, rows and vectors from a user's program as raw samples, like those of a model's own data set.
+
+Shape letters: B samples, C channels, H and W pixels, K columns of a table, F features.
+"""
 
 from __future__ import annotations
 
@@ -13,65 +16,65 @@ from torch import Tensor
 
 from trainer.data.images.decode import BadImage, ResizeSpec, decode, from_image
 from trainer.data.tables.rows import BadRow, Encoder
-from trainer.errors import UserError
-
-FLOAT_LIMIT = 1.0
+from trainer.errors import Problem, UserError
 
 
-def image(value: Any, shape: tuple[int, ...], dtype: torch.dtype, geometry: ResizeSpec) -> Tensor:
-    """One image as [C, H, W]: uint8, or floats from 0 to 255 where floats were given.
+def _error(reason: str, where: str = "") -> UserError:
+    return UserError(Problem(where, reason))
+
+
+def image(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: ResizeSpec) -> Tensor:
+    """Convert one image to [C, H, W]: uint8, or floats from 0 to 255 if floats are given.
 
     Args:
-        value: a file's path, a Pillow image, or an array or tensor [C, H, W] or [H, W]: uint8, or floats from 0 to 1.
-        shape, dtype: of the raw samples that the model was trained on. Where these are floats of somebody's own data
-            set, only such arrays are taken, as they are.
-        geometry: how image files were read for it. What has another size after that is resized to `shape`.
+        value: the path of a file, a Pillow image, or an array or tensor [C, H, W] or [H, W] of uint8, or of floats from
+            0 to 1. If `dtype` is a float type, only such arrays are taken, unchanged.
+        shape: of the raw samples that the model was trained on; images of another size are resized to it.
+        dtype: of these samples.
+        spec: how image files were resized for them.
 
     Raises:
-        BadImage: a file or an image that cannot be used.
+        BadImage: a file or a Pillow image that cannot be used.
         UserError: an array that is none of these.
     """
     if isinstance(value, (str, Path, Image.Image)):
         if dtype != torch.uint8:
-            raise UserError(
-                "the model was trained on numbers of a data set of your own, not on images of 8 bits: pass arrays as "
-                f"that data set gives them, {list(shape)}."
-            )
-        pixels = from_image(value, geometry) if isinstance(value, Image.Image) else decode(value, geometry)
-        return _shaped(Image.fromarray(pixels), shape)
+            reason = "the model was trained on numbers of a data set of your own, not on images of 8 bits"
+            raise UserError(Problem("", reason, advice=f"Pass arrays as that data set gives them, {list(shape)}."))
+        pixels = from_image(value, spec) if isinstance(value, Image.Image) else decode(value, spec)
+        return _resized(Image.fromarray(pixels), shape)
     tensor = torch.as_tensor(value)
     tensor = tensor[None] if tensor.ndim == 2 else tensor
     if tensor.ndim != 3:
-        raise UserError(f"an image of shape {list(tensor.shape)}; expected [channels, height, width].")
+        raise _error(f"an image of shape {list(tensor.shape)}; expected [channels, height, width]")
     if tensor.dtype != torch.uint8:
-        return _floats(tensor, shape, dtype)
+        return _float_image(tensor, shape, dtype)
     if tuple(tensor.shape) == shape and dtype == torch.uint8:
         return tensor
     if dtype != torch.uint8:
-        raise UserError(f"an image of 8 bits; the model was trained on floats {list(shape)} of your own data set.")
+        raise _error(f"an image of 8 bits; the model was trained on floats {list(shape)} of your own data set")
     if tensor.shape[0] not in (1, 3):
-        raise UserError(f"an image of shape {list(tensor.shape)}; expected 1 or 3 channels, which come first.")
+        raise _error(f"an image of shape {list(tensor.shape)}; expected 1 or 3 channels, which come first")
     array = tensor.cpu().permute(1, 2, 0).numpy()
     opened = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
-    return _shaped(Image.fromarray(from_image(opened, geometry)), shape)
+    return _resized(Image.fromarray(from_image(opened, spec)), shape)
 
 
-def _floats(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def _float_image(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     if tuple(tensor.shape) != shape:
-        raise UserError(f"an image of floats of shape {list(tensor.shape)}; the model takes {list(shape)}.")
+        raise _error(f"an image of floats of shape {list(tensor.shape)}; the model takes {list(shape)}")
     if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-        raise UserError(f"an image of {tensor.dtype} values; expected uint8, or finite floats.")
+        raise _error(f"an image of {tensor.dtype} values; expected uint8, or finite floats")
     if dtype != torch.uint8:
         return tensor.to(dtype)
-    if tensor.numel() and (tensor.min() < 0 or tensor.max() > FLOAT_LIMIT):
-        raise UserError(
-            f"an image of floats from {tensor.min():g} to {tensor.max():g}; expected 0 to 1, or uint8 from 0 to 255."
-        )
+    if tensor.numel() and (tensor.min() < 0 or tensor.max() > 1):
+        low, high = tensor.min().item(), tensor.max().item()
+        raise _error(f"an image of floats from {low:g} to {high:g}; expected 0 to 1, or uint8 from 0 to 255")
     return tensor * 255
 
 
-def _shaped(picture: Image.Image, shape: tuple[int, ...]) -> Tensor:
-    """In the channels and, resized if need be, the height and width of the model's raw samples."""
+def _resized(picture: Image.Image, shape: tuple[int, ...]) -> Tensor:
+    """Return an RGB image as uint8 of this shape [C, H, W]."""
     channels, height, width = shape
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
@@ -82,97 +85,99 @@ def _shaped(picture: Image.Image, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
 
-def images(value: Any, shape: tuple[int, ...], dtype: torch.dtype, geometry: ResizeSpec) -> Tensor:
-    """One image or several as [B, C, H, W]; see `image`. An array [B, C, H, W] is several.
+def images(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: ResizeSpec) -> Tensor:
+    """Convert one image or several to [B, C, H, W]; see `image`. An array [B, C, H, W] is several.
 
     Raises:
-        UserError: one of them cannot be used.
+        UserError: an image cannot be used, or there is none.
     """
     if isinstance(value, (np.ndarray, Tensor)):
-        several = list(value) if value.ndim == 4 else [value]
+        values = list(value) if value.ndim == 4 else [value]
     elif isinstance(value, (list, tuple)):
-        several = list(value)
+        values = list(value)
     else:
-        several = [value]
-    if not several:
-        raise UserError("there are no images to predict.")
-    found = []
-    for number, one in enumerate(several):
+        values = [value]
+    if not values:
+        raise _error("there are no images to predict")
+    converted = []
+    for number, one in enumerate(values):
         where = str(one) if isinstance(one, (str, Path)) else f"image {number}"
         try:
-            found.append(image(one, shape, dtype, geometry))
-        except (BadImage, UserError) as error:
-            raise UserError(f"{where}: {error}{'' if str(error).endswith('.') else '.'}") from error
+            converted.append(image(one, shape, dtype, spec))
+        except UserError as error:
+            raise UserError(*(problem.within(where) for problem in error.problems)) from error
+        except BadImage as error:
+            raise _error(str(error), where) from error
         except (TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"{where}: {type(one).__name__} is no image: {error}.") from error
-    if len({one.dtype for one in found}) > 1:  # bytes beside floats, which go from 0 to 255 by now
-        found = [one.float() for one in found]
-    return torch.stack(found)
+            raise _error(f"{type(one).__name__} is no image: {error}", where) from error
+    if len({one.dtype for one in converted}) > 1:  # uint8 beside floats, which go from 0 to 255 by now
+        converted = [one.float() for one in converted]
+    return torch.stack(converted)
 
 
 def rows(value: Any, encoder: Encoder) -> Tensor:
-    """One row or several as [B, K], float64.
+    """Convert one row or several to float64 [B, K].
 
     Args:
-        value: a row as {column: value} or as values in the order of the model's columns; a list of rows; or an array
-            or tensor [B, K], or [K], of numbers, in which a category is its place in the column's `categories`.
+        value: a row as {column: value} or as values in the order of the model's columns; a list of rows; or an array or
+            tensor [B, K] or [K] of numbers, where a category is its position in the column's `categories`.
+        encoder: of the model's columns.
 
     Raises:
-        UserError: a column is not there, or a value cannot be used; with the row's number, counted from 0.
+        UserError: a column is missing, or a value cannot be used; with the number of the row, counted from 0.
     """
     if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "iufb"):
-        return _numbers(torch.as_tensor(value).double(), encoder)
+        return _encoded_rows(torch.as_tensor(value).double(), encoder)
     if not isinstance(value, Iterable):
-        raise UserError(f"{type(value).__name__} is no row; expected a mapping, a list of values, or a list of these.")
-    several = list(value) if not isinstance(value, Mapping) else [value]
-    if several and (isinstance(several[0], str) or not isinstance(several[0], (Mapping, Sequence, np.ndarray, Tensor))):
-        several = [several]  # the values of one row
-    if not several:
-        raise UserError("there are no rows to predict.")
-    names = [column.name for column in encoder.columns]
-    found = []
-    for number, row in enumerate(several):
-        if not isinstance(row, (Mapping, Sequence, np.ndarray, Tensor)):
-            raise UserError(f"row {number}: {type(row).__name__} is no row.")
-        if not isinstance(row, Mapping):
-            if len(row) != len(names):
-                told = ", ".join(names)
-                raise UserError(f"row {number}: {len(row)} values; the model has {len(names)} columns: {told}.")
-            row = dict(zip(names, row, strict=True))
-        try:
-            found.append(encoder.row(row))
-        except BadRow as error:
-            raise UserError(f"row {number}: {error}.") from error
-    return torch.tensor(found, dtype=torch.float64)
+        raise _error(f"{type(value).__name__} is no row; expected a mapping, a list of values, or a list of these")
+    values = list(value) if not isinstance(value, Mapping) else [value]
+    if values and (isinstance(values[0], str) or not isinstance(values[0], (Mapping, Sequence, np.ndarray, Tensor))):
+        values = [values]  # the values of one row
+    if not values:
+        raise _error("there are no rows to predict")
+    return torch.tensor([_row(row, f"row {number}", encoder) for number, row in enumerate(values)], dtype=torch.float64)
 
 
-def _numbers(table: Tensor, encoder: Encoder) -> Tensor:
+def _row(row: Any, where: str, encoder: Encoder) -> list[float]:
+    if not isinstance(row, (Mapping, Sequence, np.ndarray, Tensor)):
+        raise _error(f"{type(row).__name__} is no row", where)
+    if not isinstance(row, Mapping):
+        names = [column.name for column in encoder.columns]
+        if len(row) != len(names):
+            raise _error(f"{len(row)} values; the model has {len(names)} columns: {', '.join(names)}", where)
+        row = dict(zip(names, row, strict=True))
+    try:
+        return encoder.row(row)
+    except BadRow as error:
+        raise _error(str(error), where) from error
+
+
+def _encoded_rows(table: Tensor, encoder: Encoder) -> Tensor:
     table = table[None] if table.ndim == 1 else table
     if table.ndim != 2 or table.shape[1] != len(encoder.columns) or not len(table):
         names = ", ".join(column.name for column in encoder.columns)
-        raise UserError(f"rows of shape {list(table.shape)}; the model has {len(encoder.columns)} columns: {names}.")
-    wrong = table.isinf() if encoder.fill else ~table.isfinite()
-    if wrong.any():
-        row, column = wrong.nonzero()[0].tolist()
-        raise UserError(
-            f"row {row}: column {encoder.columns[column].name}: {table[row, column].item():g} is no finite number."
-        )
+        raise _error(f"rows of shape {list(table.shape)}; the model has {len(encoder.columns)} columns: {names}")
+    bad = table.isinf() if encoder.fill else ~table.isfinite()
+    if bad.any():
+        row, column = bad.nonzero()[0].tolist()
+        where = f"row {row}: column {encoder.columns[column].name}"
+        raise _error(f"{table[row, column].item():g} is no finite number", where)
     return table.cpu()
 
 
 def vectors(value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Samples of somebody's own data set of numbers as [B, F]: an array or tensor [B, F], or [F].
+    """Convert an array or tensor [B, F] or [F], samples of a data set of the user's own, to [B, F] of `dtype`.
 
     Raises:
-        UserError: another shape, or no finite numbers.
+        UserError: another shape, or values that are no finite numbers.
     """
     try:
         tensor = torch.as_tensor(value).to(dtype)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{type(value).__name__} is no array of numbers: {error}.") from error
+        raise _error(f"{type(value).__name__} is no array of numbers: {error}") from error
     tensor = tensor[None] if tensor.ndim == 1 else tensor
     if tuple(tensor.shape[1:]) != shape or not len(tensor):
-        raise UserError(f"samples of shape {list(tensor.shape)}; expected [samples, {shape[0]}].")
+        raise _error(f"samples of shape {list(tensor.shape)}; expected [samples, {shape[0]}]")
     if not bool(tensor.isfinite().all()):
-        raise UserError("samples that are not finite.")
+        raise _error("samples that are not finite")
     return tensor

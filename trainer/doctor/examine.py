@@ -64,16 +64,16 @@ def examine(
     if components is None:
         report.skipped |= dict.fromkeys(later, "the run cannot be built")
         return report, None
-    training.last_batch(report, components)
+    training.check_last_batch(report, components)
     if train:
-        training.cost(report, components)
+        training.measure_cost(report, components)
         del components
         signals.check()
-        training.overfit(report, config, cache, signals)
+        training.check_overfit(report, config, cache, signals)
     if not lr:
         return report, None
-    test = rates.test(config, cache, signals)
-    rates.look(report, config, test)
+    test = rates.range_test(config, cache, signals)
+    rates.check_rate(report, config.optim.arguments.get("lr"), test)
     return report, test
 
 

@@ -1,4 +1,4 @@
-"""A learning-rate range test (Smith 2017, "Cyclical Learning Rates"): ever larger steps until the loss goes up."""
+"""The learning-rate range test (Smith 2017, "Cyclical Learning Rates"): ever larger steps until the loss rises."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trainer.components.assemble import assemble
 from trainer.config.schema import Config
 from trainer.data.loader import DataCache
-from trainer.doctor.training import plain
+from trainer.doctor.training import simplified
 from trainer.report.findings import Report
 from trainer.run.measure import endless_steps
 from trainer.signals import Signals
@@ -18,38 +19,44 @@ from trainer.training.step import train_step
 
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 200
 SMOOTHING = 0.9  # of the running mean of the loss
-EXPLODED = 4.0  # times the smallest loss: there is nothing more to see
-FALLS = 0.95  # of the first loss: above it, no learning rate did anything
-TOO_LOW, TOO_HIGH = 30, 3  # times lower or higher than what is suggested
+EXPLODED = 4.0  # times the smallest loss: the test ends
+FALLS = 0.95  # of the first loss: if it stays above, no learning rate worked
+TOO_LOW, TOO_HIGH = 30, 3  # times lower or higher than suggested
 
 
 @dataclass
 class RangeTest:
-    """What was found: the smoothed loss at each learning rate, and a learning rate to begin with, if there is one."""
+    """The result of a range test.
+
+    Attributes:
+        rates: the learning rates in the order of the steps.
+        losses: the smoothed training loss at each.
+        suggested: a learning rate to start with; None if the loss never fell.
+    """
 
     rates: list[float]
     losses: list[float]
     suggested: float | None
 
 
-def test(config: Config, shared: DataCache, signals: Signals) -> RangeTest:
-    """Trains for up to STEPS steps on the training part with growing learning rates; nothing of it is kept."""
-    longer = plain(config, epochs=max(config.epochs, 1000))
-    parts = assemble(longer, trusted=True, cache=shared)
-    parts.population.train()
-    groups = parts.state.optimizer.param_groups
-    shares = [group["lr"] / groups[0]["lr"] for group in groups]  # layers with rates of their own keep their ratio
+def range_test(config: Config, cache: DataCache, signals: Signals) -> RangeTest:
+    """Train for up to STEPS steps with growing learning rates; nothing is kept."""
+    longer = simplified(config, epochs=max(config.epochs, 1000))
+    components = assemble(longer, trusted=True, cache=cache)
+    components.population.train()
+    groups = components.state.optimizer.param_groups
+    shares = [group["lr"] / groups[0]["lr"] for group in groups]  # parameter groups keep the ratio of their rates
     rates: list[float] = []
     losses: list[float] = []
-    for batches in itertools.islice(endless_steps(parts), STEPS):
+    for batches in itertools.islice(endless_steps(components), STEPS):
         signals.check()
         rate = LOWEST * (HIGHEST / LOWEST) ** (len(rates) / (STEPS - 1))
         for group, share in zip(groups, shares, strict=True):
             group["lr"] = rate * share
-        parts.population.sums.reset()
-        if train_step(parts.population, batches):
+        components.population.sums.reset()
+        if train_step(components.population, batches):
             break
-        loss = parts.population.sums.result()["train_loss"]
+        loss = components.population.sums.result()["train_loss"]
         if loss is None or not math.isfinite(loss):
             break
         rates.append(rate)
@@ -60,53 +67,39 @@ def test(config: Config, shared: DataCache, signals: Signals) -> RangeTest:
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:
-    """A running mean that begins without a bias to 0."""
-    mean, found = 0.0, []
+    """Return the exponential moving average of losses, corrected for its start at 0."""
+    mean, averages = 0.0, []
     for number, loss in enumerate(losses, 1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        found.append(mean / (1 - SMOOTHING**number))
-    return found
+        averages.append(mean / (1 - SMOOTHING**number))
+    return averages
 
 
 def suggest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """The learning rate at which the loss falls fastest; None where it does not fall."""
+    """Return the learning rate at which the smoothed loss falls fastest; None if it does not fall."""
     if len(losses) < 10 or min(losses) > FALLS * losses[0]:
         return None
     lowest = losses.index(min(losses))
-    # Over some steps to either side, and not from the very first, where the mean is of few batches.
+    # Slopes span some steps to either side, and leave out the first ones, whose mean is of few batches.
     reach = max(1, len(losses) // 20)
     places = range(2 * reach, min(lowest + 1, len(losses) - reach))
     return rates[min(places, key=lambda n: losses[n + reach] - losses[n - reach])] if places else None
 
 
-def look(report: Report, config: Config, found: RangeTest) -> None:
-    """Adds what the test says of the configured learning rate."""
-    report.done.append("learning rate")
-    report.fact("learning rate", suggested=found.suggested, rates=found.rates, losses=found.losses)
-    given = config.optim.arguments.get("lr")
-    if found.suggested is None:
-        report.add(
-            "learning rate",
-            "warning",
-            1,
-            f"no learning rate from {LOWEST:g} to {HIGHEST:g} made the loss fall in {len(found.losses)} steps",
-            "look at data, loss and model first",
-        )
+def check_rate(report: Report, rate: Any, test: RangeTest) -> None:
+    """Report the suggested learning rate, and how far the configured one, `optim.lr`, is from it."""
+    check = "learning rate"
+    report.done.append(check)
+    report.fact(check, suggested=test.suggested, rates=test.rates, losses=test.losses)
+    if test.suggested is None:
+        what = f"no learning rate from {LOWEST:g} to {HIGHEST:g} made the loss fall in {len(test.losses)} steps"
+        report.add(check, "warning", 1, what, "look at data, loss and model first")
         return
-    report.add("learning rate", "note", 1, f"the loss falls fastest at {found.suggested:.2g}", _typed(found.suggested))
-    if not isinstance(given, (int, float)):
+    advice = f"try optim.lr={test.suggested:.2g}"
+    report.add(check, "note", 1, f"the loss falls fastest at {test.suggested:.2g}", advice)
+    if not isinstance(rate, (int, float)):
         return
-    ratio = given / found.suggested
+    ratio = rate / test.suggested
     if ratio > TOO_HIGH or ratio < 1 / TOO_LOW:
         how = "above" if ratio > 1 else "below"
-        report.add(
-            "learning rate",
-            "warning",
-            1,
-            f"optim.lr={given:g} is {max(ratio, 1 / ratio):.0f} times {how} that",
-            _typed(found.suggested),
-        )
-
-
-def _typed(rate: float) -> str:
-    return f"try optim.lr={rate:.2g}"
+        report.add(check, "warning", 1, f"optim.lr={rate:g} is {max(ratio, 1 / ratio):.0f} times {how} that", advice)

@@ -1,4 +1,4 @@
-"""What training would be like: the last batch, seconds and memory of an epoch, whether one batch can be learned."""
+"""Checks that build or train the run: the last batch, the cost of an epoch, and whether one batch can be learned."""
 
 from __future__ import annotations
 
@@ -25,66 +25,60 @@ from trainer.training.loop import fit
 from trainer.training.state import RunState
 
 OVERFIT_EPOCHS, OVERFIT_MINUTES = 300, 0.25
-ON_ITS_WAY = 0.5  # of the first loss: below it, a batch that is not learned in time is being learned
+LEARNING = 0.5  # of the first loss: below it, a batch that was not learned in time is being learned
 
 
-def last_batch(report: Report, parts: Components) -> None:
-    """Adds what becomes of a last training batch of one sample, which BatchNorm cannot take."""
+def check_last_batch(report: Report, components: Components) -> None:
+    """Report that a last training batch of one sample is left over, which BatchNorm cannot take."""
     report.done.append("last batch")
-    config, num_samples = parts.config, len(parts.data.splits["train"])
-    frozen = set(map(id, parts.state.frozen.modules))  # these use their statistics, not those of the batch
-    norms = any(isinstance(m, _BatchNorm) and id(m) not in frozen for m in parts.state.model.modules())
-    if norms and num_samples % config.batch_size == 1 and not config.drop_last:
-        report.add(
-            "last batch",
-            "note",
-            1,
-            f"{num_samples:,} samples in batches of {config.batch_size} leave one over, and BatchNorm needs two",
-            "nothing: it joins the batch before; drop_last=true leaves it out",
-        )
+    config, num_samples = components.config, len(components.data.splits["train"])
+    frozen = set(map(id, components.state.frozen.modules))  # these normalise by their running statistics
+    trains_norms = any(isinstance(m, _BatchNorm) and id(m) not in frozen for m in components.state.model.modules())
+    if trains_norms and num_samples % config.batch_size == 1 and not config.drop_last:
+        what = f"{num_samples:,} samples in batches of {config.batch_size} leave one over, and BatchNorm needs two"
+        advice = "nothing: it joins the batch before; drop_last=true leaves it out"
+        report.add("last batch", "note", 1, what, advice)
 
 
-def cost(report: Report, parts: Components) -> None:
-    """Adds seconds, memory and disk of an epoch."""
+def measure_cost(report: Report, components: Components) -> None:
+    """Measure time, memory and disk space of an epoch; report a training loss that is not finite."""
     report.done += ["seconds per epoch", "memory"]
-    measured = measure(parts)
+    measured = measure(components)
     if measured.diverged_after is not None:
-        lr = parts.config.optim.arguments.get("lr")
-        report.add(
-            "learning rate",
-            "error",
-            1,
-            f"the training loss is not finite after {measured.diverged_after} steps with optim.lr={lr}",
-            "a lower one, or clip_norm=1; --lr suggests one",
-        )
+        lr = components.config.optim.arguments.get("lr")
+        what = f"the training loss is not finite after {measured.diverged_after} steps with optim.lr={lr}"
+        report.add("learning rate", "error", 1, what, "a lower one, or clip_norm=1; --lr suggests one")
         return
-    peak = device.peak_memory(parts.device)
+    peak = device.peak_memory(components.device)
     unit = 1 if sys.platform == "darwin" else 1024
     report.fact(
         "training",
         seconds_per_epoch=round(measured.seconds, 3),
-        samples_per_second=round(len(parts.data.splits["train"]) / measured.seconds),
+        samples_per_second=round(len(components.data.splits["train"]) / measured.seconds),
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit if peak is None else peak,
         checkpoint_bytes=measured.checkpoint_bytes,
-        epochs=parts.config.epochs,
-        seconds_at_most=round(measured.seconds * parts.config.epochs, 1),
+        epochs=components.config.epochs,
+        seconds_at_most=round(measured.seconds * components.config.epochs, 1),
     )
 
 
-def plain(config: Config, **changed: Any) -> Config:
-    """The configuration without what blurs a test of model, loss and learning rate."""
+def simplified(config: Config, **changes: Any) -> Config:
+    """Return the configuration without anything that blurs a test of model, loss and learning rate."""
     model = replace(config.model, cache_features="false")
-    changed = {"unfreeze_at": None, "patience": None, "baseline": False, "compile": False, "max_steps": None} | changed
-    return replace(config, model=model, schedule=ScheduleConfig(), augment=AugmentConfig(), ema=EmaConfig(), **changed)
+    changes = {"unfreeze_at": None, "patience": None, "baseline": False, "compile": False, "max_steps": None} | changes
+    return replace(config, model=model, schedule=ScheduleConfig(), augment=AugmentConfig(), ema=EmaConfig(), **changes)
 
 
-def overfit(report: Report, config: Config, shared: DataCache, signals: Signals) -> None:
-    """Adds the verdict on whether the model can learn one batch by heart, as `debug=overfit` asks it."""
+def check_overfit(report: Report, config: Config, cache: DataCache, signals: Signals) -> None:
+    """Report whether the model can overfit one batch, as in `debug=overfit`.
+
+    Raises:
+        Interrupted: by a signal.
+    """
     report.done.append("one batch")
-    debug = replace(config.debug, batches=1, overfit=True, gradients=False, profile=False)
-    tried = plain(
+    one_batch = simplified(
         config,
-        debug=debug,
+        debug=replace(config.debug, batches=1, overfit=True, gradients=False, profile=False),
         epochs=OVERFIT_EPOCHS,
         max_minutes=OVERFIT_MINUTES,
         validate_every="1ep",
@@ -92,38 +86,35 @@ def overfit(report: Report, config: Config, shared: DataCache, signals: Signals)
         drop_last=False,
     )
     try:
-        parts = assemble(tried, trusted=True, cache=shared)
+        components = assemble(one_batch, trusted=True, cache=cache)
     except UserError as error:
-        report.skipped["one batch"] = str(error).splitlines()[0]
+        report.skipped["one batch"] = str(error.problems[0])
         return
     silent = _Silent()
-    [outcome] = fit(parts.population, TrainingData(parts.train, parts.valid), silent, silent, signals)
-    history = parts.state.history
+    data = TrainingData(components.train, components.valid)
+    [outcome] = fit(components.population, data, silent, silent, signals)
+    state = components.state
     if outcome.status == "diverged":
-        report.add("one batch", "error", 1, outcome.reason.partition(". ")[0], "try a lower optim.lr, or clip_norm=1")
+        what = f"one batch: the loss was not finite after step {state.step}"
+        report.add("one batch", "error", 1, what, "try a lower optim.lr, or clip_norm=1")
         return
-    if not history:
+    if not state.history:
         report.skipped["one batch"] = f"no epoch of it was done in {60 * OVERFIT_MINUTES:.0f} s"
         return
-    first, last = history[0].valid_loss, history[-1].valid_loss
-    told = f"loss {first:.4g} after the first step, {last:.4g} after {parts.state.step}"
-    report.fact("training", one_batch=outcome.status, one_batch_steps=parts.state.step, one_batch_loss=last)
+    first, last = state.history[0].valid_loss, state.history[-1].valid_loss
+    losses = f"loss {first:.4g} after the first step, {last:.4g} after {state.step}"
+    report.fact("training", one_batch=outcome.status, one_batch_steps=state.step, one_batch_loss=last)
     if outcome.status == "completed":
-        report.add("one batch", "note", 1, f"the model learns one batch by heart: {told}")
-    elif last < ON_ITS_WAY * first:
-        report.add("one batch", "note", 1, f"one batch was being learned when the time was over: {told}")
+        report.add("one batch", "note", 1, f"the model overfits one batch: {losses}")
+    elif last < LEARNING * first:
+        report.add("one batch", "note", 1, f"one batch was being learned when the time was over: {losses}")
     else:
-        report.add(
-            "one batch",
-            "warning",
-            1,
-            f"one batch is not learned: {told}",
-            "look for a wrong loss, a dead or far too small model, or a learning rate that does not fit: --lr",
-        )
+        advice = "look for a wrong loss, a dead or far too small model, or a learning rate that does not fit: --lr"
+        report.add("one batch", "warning", 1, f"one batch is not learned: {losses}", advice)
 
 
 class _Silent:
-    """Saves nothing and says nothing."""
+    """A saver that saves nothing and a report that prints nothing."""
 
     def due(self, state: RunState) -> bool:
         return False
