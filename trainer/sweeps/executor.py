@@ -14,12 +14,12 @@ from trainer.signals import Signals
 from trainer.sweeps import halving
 from trainer.sweeps.halving import Rung
 from trainer.sweeps.plan import Plan
+from trainer.sweeps.pool import JobExit, JobStart, Tick
 from trainer.sweeps.recorder import Recorder
 from trainer.sweeps.search import Search
 from trainer.sweeps.sweep import Sweep
 from trainer.sweeps.winner import test_winner
 from trainer.sweeps.worker import WorkItem
-from trainer.sweeps.workers import JobExit, JobStart, Tick
 
 
 def run_sweep(sweep: Sweep, search: Search | None = None, launcher: Sequence[str] = ()) -> int:
@@ -50,11 +50,11 @@ def run_sweep(sweep: Sweep, search: Search | None = None, launcher: Sequence[str
 
 def _train(sweep: Sweep, plan: Plan, recorder: Recorder, signals: Signals, search: Search | None) -> None:
     """Train all jobs, from rung to rung if halving is on, until they end or the sweep is stopped."""
-    workers = sweep.workers(plan)
+    pool = sweep.pool(plan)
     for rung in _rungs(sweep):
         recorder.prune(rung)
         items = _items(sweep, rung) if search is None else _trials(sweep, plan, search)
-        with closing(workers.run(items, signals)) as events:
+        with closing(pool.run(items, signals)) as events:
             for event in events:
                 match event:
                     case JobStart(item):
@@ -64,10 +64,10 @@ def _train(sweep: Sweep, plan: Plan, recorder: Recorder, signals: Signals, searc
                         if search is not None:
                             search.tell(rows)
                         if sweep.settings.on_error == "stop" and any(row.entry.state == "failed" for row in rows):
-                            workers.stop()
+                            pool.stop()
                     case Tick(running):
                         recorder.tick(running)
-        if workers.stopped or signals.received is not None:
+        if pool.stopped or signals.received is not None:
             return
 
 

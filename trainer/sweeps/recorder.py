@@ -13,8 +13,8 @@ from trainer.records.results import Results, read_results, write_results
 from trainer.report.leaderboard_page import Page
 from trainer.report.sweep_view import SweepView
 from trainer.sweeps.halving import Rung
+from trainer.sweeps.pool import JobExit
 from trainer.sweeps.worker import SweepJob, WorkItem
-from trainer.sweeps.workers import JobExit
 
 STATES = {
     "completed": "done",

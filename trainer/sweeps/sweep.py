@@ -11,8 +11,8 @@ from trainer.config.keys import SweepConfig
 from trainer.records.ledger import FINAL, Entry, Ledger
 from trainer.sweeps.grid import identity, names
 from trainer.sweeps.plan import Plan
+from trainer.sweeps.pool import WorkerPool
 from trainer.sweeps.worker import SweepJob, WorkItem
-from trainer.sweeps.workers import Workers
 
 
 def new_entries(jobs: Iterable[Job], varies: Sequence[Mapping[str, object]], start: int = 0) -> list[Entry]:
@@ -33,7 +33,7 @@ class Sweep:
 
     Attributes:
         jobs: By number, like the ledger's entries.
-        plan: Workers and threads; None if all jobs have finished.
+        plan: Devices and threads; None if all jobs have finished.
         command: The command line as typed.
         trusted: Whether the jobs may name code other than this program's.
     """
@@ -80,6 +80,6 @@ class Sweep:
     def _job(self, entry: Entry) -> SweepJob:
         return SweepJob(entry.number, self.jobs[entry.number], self.folder / entry.name)
 
-    def workers(self, plan: Plan) -> Workers:
-        """Return idle workers for this sweep."""
-        return Workers(plan.devices, self.command, plan.shared)
+    def pool(self, plan: Plan) -> WorkerPool:
+        """Return an idle pool of workers."""
+        return WorkerPool(plan.devices, self.command, plan.shared)

@@ -9,9 +9,9 @@ from trainer.records.leaderboard import grouped, winners
 from trainer.records.ledger import FINAL, Entry
 from trainer.signals import Signals
 from trainer.sweeps.plan import make_plan
+from trainer.sweeps.pool import JobExit
 from trainer.sweeps.recorder import Recorder
 from trainer.sweeps.sweep import Sweep
-from trainer.sweeps.workers import JobExit
 
 
 def test_winner(sweep: Sweep, recorder: Recorder, signals: Signals) -> bool:
@@ -24,9 +24,9 @@ def test_winner(sweep: Sweep, recorder: Recorder, signals: Signals) -> bool:
         return True
     others = f" and {len(entries) - 1} more of its setting" if len(entries) > 1 else ""
     recorder.view.say(f"testing    the winner, {entries[0].name}{others}")
-    workers = sweep.workers(sweep.plan or make_plan([sweep.jobs[entry.number] for entry in entries], sweep.settings))
+    pool = sweep.pool(sweep.plan or make_plan([sweep.jobs[entry.number] for entry in entries], sweep.settings))
     passed = True
-    with closing(workers.run((sweep.item(entry, test=True) for entry in entries), signals)) as events:
+    with closing(pool.run((sweep.item(entry, test=True) for entry in entries), signals)) as events:
         for event in events:
             if isinstance(event, JobExit) and (reason := recorder.retest(event)):
                 passed = False

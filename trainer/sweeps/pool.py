@@ -60,7 +60,7 @@ class Tick:
 Event = JobStart | JobExit | Tick
 
 
-class Workers:
+class WorkerPool:
     """A fixed number of processes at a time, each running one work item.
 
     Args:

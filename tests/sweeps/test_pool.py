@@ -18,8 +18,8 @@ from helpers.trees import same_tree
 from trainer.config.compose import Composer
 from trainer.data.loader import DataCache
 from trainer.signals import Signals
+from trainer.sweeps.pool import JobStart, Tick, WorkerPool
 from trainer.sweeps.worker import SweepJob, WorkItem
-from trainer.sweeps.workers import JobStart, Tick, Workers
 
 FAULTS = {
     "raises": ("failed", "ValueError: no good"),
@@ -193,12 +193,12 @@ def test_events_that_nobody_reads_on_kill_what_runs() -> None:
     composer, folder = Composer(), Path("job")
     job = composer.job(composer.read(["data=iris", "model=mlp", "threads=1", "epochs=100000"], sweep=False)[0])
     item = WorkItem((SweepJob(0, job, folder),), folder, trusted=True)
-    workers = Workers(["cpu"], [], DataCache())
-    with closing(workers.run([item, item], Signals())) as events:
+    pool = WorkerPool(["cpu"], [], DataCache())
+    with closing(pool.run([item, item], Signals())) as events:
         assert next(events) == JobStart(item)
         assert not folder.exists()  # it starts when its event has been handled
         assert next(events) == Tick((item,))
-        [process] = workers.running
+        [process] = pool.running
         assert process.is_alive()
     process.join(10)
     assert process.exitcode == -signal.SIGKILL
