@@ -26,7 +26,7 @@ LAYERS = [
     "__main__",
 ]
 LEAVES = {
-    "config.schema": {"config.keys", "config.values", "data.metrics", "errors"},
+    "config.schema": {"config.declare", "config.keys", "config.values", "data.metrics", "errors"},
     "config.values": {"errors"},
     "data.images.decode": set(),  # the processes that decode start with it alone
     "data.metrics": set(),

@@ -101,10 +101,10 @@ def describe(device: torch.device) -> str:
     return str(device)
 
 
-def set_up(threads: str, deterministic: bool) -> int:
+def set_up(threads: int | None, deterministic: bool) -> int:
     """Sets torch's threads and determinism for this process; returns the number of threads in use."""
-    if threads != "auto":
-        torch.set_num_threads(int(threads))
+    if threads is not None:
+        torch.set_num_threads(threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from trainer.config import schema
-from trainer.config.schema import Config, Duration
+from trainer.config.schema import Config, as_typed
+from trainer.config.values import SWITCHES, Duration
 from trainer.errors import Problem, show
 
 KEYS = dict(schema.documented_keys())
@@ -61,9 +62,9 @@ def test_every_key_says_what_it_means(key: str) -> None:
         ("clip_norm", None, None),
         ("patience", None, None),
         ("seed", 2**63 - 1, 2**63 - 1),
-        ("threads", 2, "2"),
-        ("test", True, "true"),
-        ("plots", False, "false"),
+        ("threads", 2, 2),
+        ("test", True, True),
+        ("plots", False, False),
         ("drop_last", True, True),
         ("freeze", "conv1.*", ["conv1.*"]),
         ("freeze", ["a", "b"], ["a", "b"]),
@@ -147,7 +148,7 @@ def test_limits_are_kept_and_named(key: str, bound: str) -> None:
 def test_every_choice_is_accepted_and_offered_to_who_misspells_it(key: str, choice: str) -> None:
     parsed, problems = schema.parse(tree_of(key, choice))
     assert not problems
-    assert get(parsed, key) == choice
+    assert as_typed(KEYS[key], get(parsed, key)) in (choice, SWITCHES.get(choice))
     (problem,) = schema.parse(tree_of(key, choice + "x"))[1]
     assert problem.advice == f"Did you mean {choice}?"
     assert all(other in problem.reason for other in KEYS[key].metadata["choices"])

@@ -262,7 +262,7 @@ def test_what_a_module_keeps_for_itself_stays_each_runs_own(model: str, sweep) -
     [
         ("precision=bfloat16 model.norm=batch", "vmap has no BatchNorm in bfloat16"),
         ("max_minutes=5", "max_minutes"),
-        ("freeze=[1.*]", "frozen layers"),
+        ("freeze=[1.*]", "freeze="),
         ("debug.gradients=true", "debug"),
     ],
 )

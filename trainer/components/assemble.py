@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,11 +42,11 @@ class Components:
     Attributes:
         threads: of torch, as set.
         preprocessing: what the model wants of its images.
+        feed: the batches.
         population: the run's state, and how it trains.
         loading: how samples reach the device.
         num_outputs: of the model, for each sample.
         class_weights: of the loss, float64 [C]; None if all are alike.
-        features: caches of the frozen part's outputs, by split; empty if they are computed each time.
     """
 
     config: Config
@@ -55,13 +55,24 @@ class Components:
     threads: int
     preprocessing: Preprocessing
     data: Data
-    train: Batches
-    valid: Batches
+    feed: Feed
     population: SingleRun
     loading: LoaderConfig
     num_outputs: int
     class_weights: Tensor | None
-    features: dict[str, FeatureCache] = field(default_factory=dict)
+
+    @property
+    def train(self) -> Batches:
+        return self.feed.train
+
+    @property
+    def valid(self) -> Batches:
+        return self.feed.valid
+
+    @property
+    def features(self) -> dict[str, FeatureCache]:
+        """Caches of the frozen part's outputs, by split; empty if they are computed each time."""
+        return self.feed.features
 
     @property
     def state(self) -> RunState:
@@ -73,9 +84,22 @@ class Components:
             split = self.data.splits[name]
             # Each sample is read once: nothing need be kept of it.
             workers = 0 if isinstance(split.samples, Arrays) else self.loading.workers
-            once = replace(self.loading, resident="false", workers=workers)
+            once = replace(self.loading, resident=False, workers=workers)
             passing = evaluation_batches(self.config.batch_size, self.data, name, once)
             self.features[name].fill(self.population, passing, split.loss_targets, progress)
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What a run of a stack shares with the others.
+
+    Attributes:
+        like: a run with the same data, whose data and batches are used.
+        runs: runs with data of their own that share the device's memory.
+    """
+
+    like: Components | None = None
+    runs: int = 1
 
 
 def assemble(
@@ -85,8 +109,7 @@ def assemble(
     saved: Checkpoint | None = None,
     cache: DataCache | None = None,
     progress: Progress | None = None,
-    like: Components | None = None,
-    sharing: int = 1,
+    sharing: Sharing = Sharing(),
 ) -> Components:
     """Build the components of a run; nothing is written but decoded images, to their cache.
 
@@ -95,8 +118,6 @@ def assemble(
         saved: the checkpoint that will be restored, so that `model.weights` need not exist any more.
         cache: keeps data for other runs.
         progress: called with how far reading the data is; may raise to end it.
-        like: a run with the same data, whose data and batches are used.
-        sharing: how many runs with data of their own share the device's memory.
 
     Raises:
         UserError: with all that is wrong with targets, arguments and device at once; then data; then shapes.
@@ -104,45 +125,31 @@ def assemble(
     targets, chosen = _check(config, trusted=trusted)
     threads = device.set_up(config.threads, config.deterministic)
     torch.manual_seed(derive(config.seed, "stream"))
-    dtype = device.dtype_of(config.precision, chosen)
+    dtype, output, like = device.dtype_of(config.precision, chosen), config.model.output, sharing.like
     preprocessing = _preprocessing(config, targets, saved)
     if like is None:
         data = DataReader(config.data, targets.data, preprocessing, cache, progress).read(config.data_seed)
-        data.task = monitored(data.task, config.monitor, config.model.output)
+        data.task = monitored(data.task, config.monitor, output)
     else:
         data = replace(like.data, notes=list(like.data.notes))
     fit_images(data, targets.model, preprocessing)
-    outputs = num_outputs(targets.loss, data.task, config.model.output)
-    shape, published = data.prepare.output_shape, preprocessing.published
-    builder = ModelBuilder(targets.model, config.model.output, shape, outputs, published)
+    outputs = num_outputs(targets.loss, data.task, output)
+    builder = ModelBuilder(targets.model, output, data.prepare.output_shape, outputs, preprocessing.published)
     model = build_model(builder, config.init, config.seed)
     if saved is None:
         data.notes += load_weights(model, config.model.weights, targets.model)
     if like is None:
-        free, workers = device.free_memory(chosen) // sharing, device.loader_workers(config.data.workers)
+        free, workers = device.free_memory(chosen) // sharing.runs, device.loader_workers(config.data.workers)
         loading = LoaderConfig(chosen, dtype, free, config.data.resident, workers, cache)
         feed = build_feed(config, targets, data, model, loading)
     else:
-        feed, loading = Feed(data.task, like.train, like.valid, like.features, ""), like.loading
+        loading, feed = like.loading, replace(like.feed, task=data.task, head="")
     weights = class_weights_of(config.loss, config.data.balance, data)
     examples = targets_on(data.splits["train"].loss_targets[:2], chosen)
-    criterion = build_criterion(targets.loss, data.task, config.model.output, weights, examples, dtype)
+    criterion = build_criterion(targets.loss, data.task, output, weights, examples, dtype)
     population = build_population(config, targets, model, criterion, feed, loading)
-    return Components(
-        config,
-        targets,
-        chosen,
-        threads,
-        preprocessing,
-        data,
-        feed.train,
-        feed.valid,
-        population,
-        loading,
-        outputs,
-        weights,
-        feed.features,
-    )
+    built = (config, targets, chosen, threads, preprocessing, data, feed, population, loading, outputs, weights)
+    return Components(*built)
 
 
 def _check(config: Config, *, trusted: bool) -> tuple[Targets, torch.device]:

@@ -25,7 +25,7 @@ def can_cache(config: Config) -> bool:
     augment = config.augment
     varied = augment.target or augment.mixup or augment.cutmix
     frozen = BACKBONE in config.freeze and config.unfreeze_at is None
-    return config.model.cache_features == "auto" and frozen and not config.compile and not varied
+    return config.model.cache_features is None and frozen and not config.compile and not varied
 
 
 def separable_head(model: nn.Module, data: Data, loading: LoaderConfig) -> str:

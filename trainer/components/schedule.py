@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LinearLR, ReduceLROnPlateau
 from trainer.components.target import Target
 from trainer.components.targets import SCHEDULE_LENGTHS
 from trainer.config.keys import ScheduleConfig
-from trainer.config.schema import Duration
+from trainer.config.values import Duration
 from trainer.data.metrics import DIRECTIONS
 from trainer.errors import Problem, UserError, show
 from trainer.training.schedule import Schedule

@@ -5,19 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainer.config.declare import FREE, REPEATS, SPLITS, SWITCH, key, switch
+
 DURATION = r"[1-9]\d*(ep|st|min)"
 
 
 WARM_UP = 10  # steps that are not looked at: the first ones allocate, choose kernels, start workers
 MOST_STEPS = 1000  # a trace of more fills the memory, and no viewer opens it
-
-
-def key(default: Any, meaning: str, **limits: Any) -> Any:
-    """A field with its meaning and its limits: ge, gt, lt, le (numbers), choices, pattern with `expected` (text)."""
-    metadata = {"meaning": meaning, **limits}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: default.copy(), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -36,10 +30,11 @@ class ModelConfig(ComponentConfig):
     weights: str | None = key(
         "none", "to start from: none, default or a name (torchvision's published ones), a file, or a run's folder"
     )
-    cache_features: str = key(
-        "auto",
+    cache_features: bool | None = switch(
+        None,
         "keep the outputs of the frozen part and train on them; auto: where they are the same in every epoch",
         choices=("auto", "false"),
+        off=False,
     )
 
 
@@ -47,21 +42,36 @@ class ModelConfig(ComponentConfig):
 class DataConfig(ComponentConfig):
     """What it is trained on: the source, and how its samples are split, labelled and brought to the device."""
 
-    root: str = key("${oc.env:TRAINER_DATA,data}", "folder of the data; default: $TRAINER_DATA, else ./data")
-    valid_fraction: float = key(0.2, "share of the training samples held out for validation", gt=0, lt=1)
-    test_fraction: float = key(0.2, "share of all samples held out for the test where no test set exists", gt=0, lt=1)
-    seed: int | None = key(None, "seed of split, order and augmentation; default: seed", ge=0)
-    resident: str = key(
-        "auto", "whole data set on the device, or streamed; auto: when it fits", choices=("auto", "true", "false")
+    root: str = key(
+        "${oc.env:TRAINER_DATA,data}",
+        "folder of the data; default: $TRAINER_DATA, else ./data",
+        **FREE,
+        stackable=False,
     )
-    workers: int | None = key(None, "processes that decode streamed samples; default: one per core, at most 4", ge=0)
-    per_class: int | None = key(None, "keep at most so many training samples of each class", ge=1)
-    folds: int | None = key(None, "cross-validation: so many parts, each the validation part once", ge=2)
-    fold: int | None = key(None, "which of the folds validates, counted from 0: data.fold=range(5)", ge=0)
+    valid_fraction: float = key(0.2, "share of the training samples held out for validation", gt=0, lt=1, **SPLITS)
+    test_fraction: float = key(
+        0.2, "share of all samples held out for the test where no test set exists", gt=0, lt=1, **SPLITS
+    )
+    seed: int | None = key(None, "seed of split, order and augmentation; default: seed", ge=0, **SPLITS, **REPEATS)
+    resident: bool | None = switch(
+        None, "whole data set on the device, or streamed; auto: when it fits", choices=SWITCH, **FREE
+    )
+    workers: int | None = key(
+        None, "processes that decode streamed samples; default: one per core, at most 4", ge=0, **FREE
+    )
+    per_class: int | None = key(None, "keep at most so many training samples of each class", ge=1, **SPLITS)
+    folds: int | None = key(None, "cross-validation: so many folds, each the validation split once", ge=2, **SPLITS)
+    fold: int | None = key(
+        None,
+        "which of the folds validates, counted from 0: data.fold=range(5)",
+        ge=0,
+        **{**SPLITS, **REPEATS, "changes": "build"},
+    )
     balance: str = key(
         "none",
         "classes of different size: sampler draws each equally often (with replacement), loss weighs them",
         choices=("none", "sampler", "loss"),
+        evaluation="ignored",
     )
     relabel: dict[str, Any] | None = key(
         None, "new classes as {name: [old classes]}; `rest` as a value takes the others"
@@ -72,18 +82,26 @@ class DataConfig(ComponentConfig):
 class LossConfig(ComponentConfig):
     """What is made small."""
 
-    weight: Any = key(None, "weight of each class: balanced, or a list in the order of the classes")
+    weight: Any = key(None, "weight of each class: balanced, or a list in the order of the classes", stackable=True)
 
 
 @dataclass
 class OptimConfig(ComponentConfig):
     """How the weights are moved."""
 
-    backbone_lr: float | None = key(None, "learning rate of all but the model's last layer; null: the same", gt=0)
-    layer_decay: float | None = key(
-        None, "each layer's learning rate as a share of the next one's, such as 0.8; null: all the same", gt=0, le=1
+    backbone_lr: float | None = key(
+        None, "learning rate of all but the model's last layer; null: the same", gt=0, stackable=False
     )
-    decay_all: bool = key(True, "weight decay also for biases and norms; false: only for weights of two dimensions up")
+    layer_decay: float | None = key(
+        None,
+        "each layer's learning rate as a share of the next one's, such as 0.8; null: all the same",
+        gt=0,
+        le=1,
+        stackable=False,
+    )
+    decay_all: bool = key(
+        True, "weight decay also for biases and norms; false: only for weights of two dimensions up", stackable=False
+    )
 
 
 @dataclass
@@ -94,6 +112,7 @@ class ScheduleConfig(ComponentConfig):
         "step",
         "when the learning rate changes: each optimizer step, epoch or validation",
         choices=("step", "epoch", "validation"),
+        stackable=False,
     )
     warmup_epochs: float = key(0.0, "epochs of linear warm-up before the schedule starts", ge=0)
 
@@ -148,6 +167,7 @@ class CheckpointConfig:
         "when to save: auto (ends of epochs, under 2 % of the time), or a duration: 1ep, 200st, 5min",
         pattern=rf"auto|{DURATION}",
         expected="auto or a duration such as 1ep, 200st or 5min",
+        stackable=False,
     )
 
 
@@ -163,8 +183,8 @@ class HalvingConfig:
 class SweepConfig:
     """How the jobs of `train -m` are run."""
 
-    workers: str = key(
-        "auto",
+    workers: int | None = switch(
+        None,
         "jobs at a time; auto: one per CPU core, or one per GPU",
         pattern=r"auto|[1-9]\d*",
         expected="auto or a number from 1",
@@ -174,8 +194,8 @@ class SweepConfig:
     dry_run: bool = key(False, "only show the jobs and estimate time and disk")
     sampler: str = key("none", "how trials are chosen; tpe: by optuna, from what was found", choices=("none", "tpe"))
     trials: int | None = key(None, "of a sampler: how many jobs", ge=1)
-    stack: str = key(
-        "false",
+    stack: bool | int | None = switch(
+        False,
         "train jobs of equal shapes in one pass: true, auto (where measured to gain), or at most so many at a time",
         pattern=r"auto|true|false|[1-9]\d*",
         expected="true, false, auto or a number from 1",
@@ -199,12 +219,16 @@ class DebugConfig:
 
     batches: int | None = key(None, "use only so many batches of each part of the data", ge=1)
     overfit: bool = key(
-        False, "train on one batch until accuracy is 1.0 and the loss near 0, and say whether it got there"
+        False, "train on one batch until accuracy is 1.0 and the loss near 0, and say whether it got there", alone=True
     )
     gradients: bool = key(
-        False, "watch gradients, weights and activations of each layer: gradients.csv, gradients.png, and warnings"
+        False,
+        "watch gradients, weights and activations of each layer: gradients.csv, gradients.png, and warnings",
+        alone=True,
+        **FREE,
     )
     profile: bool = key(
         False,
         "profile the steps from the eleventh to max_steps: trace.json, profile.txt, profile.json",
+        alone=True,
     )

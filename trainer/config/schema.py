@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import typing
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from trainer.config.declare import ARGUMENTS_OF_TABLES, FREE, REPEATS, SWITCH, group, key, switch
 from trainer.config.keys import (
     AugmentConfig,
     CheckpointConfig,
@@ -28,7 +28,6 @@ from trainer.config.keys import (
     OptimConfig,
     ScheduleConfig,
     SweepConfig,
-    key,
 )
 from trainer.config.values import convert
 from trainer.data.metrics import DIRECTIONS
@@ -39,80 +38,117 @@ from trainer.errors import Problem, did_you_mean, show
 class Config:
     """The whole configuration, typed and in range."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    ema: EmaConfig = field(default_factory=EmaConfig)
-    init: InitConfig = field(default_factory=InitConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    debug: DebugConfig = field(default_factory=DebugConfig)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
+    model: ModelConfig = group(
+        ModelConfig, arguments={"dropout": {"changes": "build", "stackable": True}}, evaluation="followed"
+    )
+    data: DataConfig = group(DataConfig, arguments=ARGUMENTS_OF_TABLES | {"cache": FREE}, evaluation="typed")
+    loss: LossConfig = group(
+        LossConfig, arguments={"label_smoothing": {"stackable": True}}, changes="build", evaluation="followed"
+    )
+    optim: OptimConfig = group(
+        OptimConfig, arguments={"_target_": {"stackable": False}}, changes="result", stackable=True
+    )
+    schedule: ScheduleConfig = group(
+        ScheduleConfig, arguments={"_target_": {"stackable": False}}, changes="result", stackable=True, off=True
+    )
+    augment: AugmentConfig = group(AugmentConfig, changes="build", off=True)
+    ema: EmaConfig = group(EmaConfig, changes="result", off=True)
+    init: InitConfig = group(InitConfig, changes="build", stackable=True)
+    logger: LoggerConfig = group(LoggerConfig, **FREE)
+    checkpoint: CheckpointConfig = group(CheckpointConfig, **FREE)
+    debug: DebugConfig = group(DebugConfig, evaluation="followed")
+    sweep: SweepConfig = group(SweepConfig, **FREE)
 
-    epochs: int = key(30, "passes over the training samples, at most", ge=1)
-    batch_size: int = key(64, "samples per forward pass", ge=1)
+    epochs: int = key(30, "passes over the training samples, at most", ge=1, changes="build", stackable=True)
+    batch_size: int = key(64, "samples per forward pass", ge=1, evaluation="followed")
     drop_last: bool = key(False, "leave out the last training batch of an epoch when it is not full")
     accumulate: int = key(1, "batches whose gradients make one optimizer step", ge=1)
-    clip_norm: float | None = key(None, "largest norm of the whole gradient", gt=0)
-    clip_value: float | None = key(None, "largest absolute value of a gradient's element", gt=0)
-    seed: int = key(0, "feeds everything random", ge=0, lt=2**63)
-    trial: int | None = key(None, "number of a random draw: trial=range(10)", ge=0)
+    clip_norm: float | None = key(None, "largest norm of the whole gradient", gt=0, changes="result", stackable=True)
+    clip_value: float | None = key(
+        None, "largest absolute value of a gradient's element", gt=0, changes="result", stackable=True
+    )
+    seed: int = key(0, "feeds everything random", ge=0, lt=2**63, evaluation="followed", **REPEATS)
+    trial: int | None = key(None, "number of a random draw: trial=range(10)", ge=0, **REPEATS)
     device: str = key(
         "auto",
         "auto (cuda, else mps, else cpu), cuda, cuda:N, mps or cpu",
         pattern=r"auto|cuda(:\d+)?|mps|cpu",
         expected="auto, cuda, cuda:N, mps or cpu",
+        evaluation="typed",
+        **FREE,
     )
-    threads: str = key(
-        "auto",
+    threads: int | None = switch(
+        None,
         "CPU threads of torch; auto: as torch chooses; the number used is stored",
         pattern=r"auto|[1-9]\d*",
+        evaluation="typed",
         expected="auto or a number from 1",
     )
     precision: str = key(
         "float32",
         "arithmetic of forward and backward pass; bfloat16 and float16: autocast; float64: everything",
         choices=("float32", "bfloat16", "float16", "float64"),
+        evaluation="followed",
+        alone=("float16",),
     )
-    compile: bool = key(False, "compile the model with torch.compile")
-    deterministic: bool = key(False, "only deterministic algorithms (torch.use_deterministic_algorithms)")
-    monitor: str = key("valid_loss", "the column of metrics.csv that decides what is best", choices=tuple(DIRECTIONS))
-    patience: int | None = key(10, "stop after so many validations in a row without a new best; null: never", ge=1)
-    min_delta: float = key(0.0, "a new best must be better by more than this", ge=0)
+    compile: bool = key(False, "compile the model with torch.compile", evaluation="followed", alone=True, off=False)
+    deterministic: bool = key(
+        False, "only deterministic algorithms (torch.use_deterministic_algorithms)", evaluation="followed"
+    )
+    monitor: str = key(
+        "valid_loss",
+        "the column of metrics.csv that decides what is best",
+        choices=tuple(DIRECTIONS),
+        evaluation="followed",
+    )
+    patience: int | None = key(
+        10,
+        "stop after so many validations in a row without a new best; null: never",
+        ge=1,
+        changes="result",
+        stackable=True,
+        off=None,
+    )
+    min_delta: float = key(0.0, "a new best must be better by more than this", ge=0, changes="result", stackable=True)
     validate_every: str = key(
         "1ep",
         "validate every so many epochs or steps: 1ep, 200st",
         pattern=r"[1-9]\d*(ep|st)",
         expected="a number of epochs or steps such as 1ep or 200st",
     )
-    baseline: bool = key(False, "evaluate once before training (epoch 0 in metrics.csv)")
+    baseline: bool = key(False, "evaluate once before training (epoch 0 in metrics.csv)", off=False)
     freeze: list[str] = key(
-        [], "hold the parameters whose names match these patterns, such as conv1.*; backbone: all but the head"
+        [],
+        "hold the parameters whose names match these patterns, such as conv1.*; backbone: all but the head",
+        alone=True,
     )
-    unfreeze_at: int | None = key(None, "train what is frozen from this epoch on, counted from 0", ge=1)
-    test: str = key(
-        "auto",
+    unfreeze_at: int | None = key(
+        None, "train what is frozen from this epoch on, counted from 0", ge=1, alone=True, off=None
+    )
+    test: bool | None = switch(
+        None,
         "test the best checkpoint at the end; auto: single runs do, jobs of a sweep do not",
-        choices=("auto", "true", "false"),
+        choices=SWITCH,
     )
-    plots: str = key(
-        "auto",
+    plots: bool | None = switch(
+        None,
         "draw pictures at the end; auto: single runs do, jobs of a sweep do not",
-        choices=("auto", "true", "false"),
+        choices=SWITCH,
+        **FREE,
     )
-    max_steps: int | None = key(None, "stop after so many optimizer steps", ge=1)
-    max_minutes: float | None = key(None, "stop after so many minutes of training", gt=0)
-    resume: str | None = key(None, "continue this run folder; latest: the newest unfinished one")
-    resume_force: bool = key(False, "resume although a key that matters has changed")
-    trust: bool = key(False, "a stored configuration may name code and environment variables outside this program")
+    max_steps: int | None = key(None, "stop after so many optimizer steps", ge=1, off=None, **FREE)
+    max_minutes: float | None = key(None, "stop after so many minutes of training", gt=0, alone=True, **FREE)
+    resume: str | None = key(None, "continue this run folder; latest: the newest unfinished one", **FREE)
+    resume_force: bool = key(False, "resume although a key that matters has changed", **FREE)
+    trust: bool = key(
+        False, "a stored configuration may name code and environment variables outside this program", **FREE
+    )
     name: str | None = key(
         None,
         "name of the run folder, after the time; default: <data>-<model>",
         pattern=r"[\w.+=-]+",
         expected="letters, digits and . _ + = -",
+        **FREE,
     )
 
     @property
@@ -122,25 +158,6 @@ class Config:
 
 
 GROUPS = ("model", "data", "loss", "optim", "schedule", "augment")
-# Keys that may differ between a run and its resumption (DESIGN: "may change freely").
-FREE_ON_RESUME = (
-    "device",
-    "data.root",
-    "data.cache",
-    "data.workers",
-    "data.resident",
-    "logger",
-    "name",
-    "plots",
-    "checkpoint",
-    "debug.gradients",
-    "max_steps",
-    "max_minutes",
-    "trust",
-    "resume",
-    "resume_force",
-    "sweep",
-)
 
 
 def defaults() -> dict[str, Any]:
@@ -154,8 +171,13 @@ def _own_keys(node: Any) -> dict[str, Any]:
         if f.name in ("target", "arguments"):
             continue
         value = getattr(node, f.name)
-        tree[f.name] = _own_keys(value) if dataclasses.is_dataclass(value) else value
+        tree[f.name] = _own_keys(value) if dataclasses.is_dataclass(value) else as_typed(f, value)
     return tree
+
+
+def as_typed(declared: dataclasses.Field, value: Any) -> Any:
+    """Return the value of a key as a user types it: a switch that is None is `auto`."""
+    return "auto" if value is None and declared.metadata.get("auto") else value
 
 
 def documented_keys(cls: type = Config, prefix: str = "") -> Iterable[tuple[str, dataclasses.Field]]:
@@ -220,22 +242,3 @@ def _example(cls: Any, where: str) -> str:
 def _refuse_non_finite(path: str, value: Any, problems: list[Problem]) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         problems.append(Problem(path, "expected a finite number", given=show(value)))
-
-
-@dataclass(frozen=True)
-class Duration:
-    """`1ep`, `200st` or `5min`."""
-
-    amount: int
-    unit: str
-
-    @classmethod
-    def parse(cls, text: str) -> Duration:
-        match = re.fullmatch(r"(\d+)(ep|st|min)", text)
-        assert match, text
-        return cls(int(match[1]), match[2])
-
-
-def is_free_on_resume(key: str) -> bool:
-    """Return whether a dotted key may differ between a run and its resumption."""
-    return any(key == free or key.startswith(f"{free}.") for free in FREE_ON_RESUME)

@@ -7,11 +7,13 @@ import re
 import types
 import typing
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from trainer.errors import show
 
 LARGEST = 2**64
+SWITCHES = {"auto": None, "true": True, "false": False}
 
 
 def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
@@ -21,7 +23,7 @@ def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
         ValueError: whose text completes the sentence "expected ...".
     """
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and types.NoneType in options:
+    if value is None and types.NoneType in options and not limits.get("auto"):
         return None
     kind = typing.get_origin(options[0]) or options[0]
     if kind is Any:
@@ -35,6 +37,9 @@ def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
         return value
     if kind is str:
         return _text(value, limits, null)
+    if limits.get("auto"):
+        text = _text(value, limits, "")
+        return SWITCHES[text] if text in SWITCHES else int(text)
     if kind is bool:
         if not isinstance(value, bool):
             raise ValueError("true or false")
@@ -53,7 +58,7 @@ def _patterns(value: Any) -> list[str]:
 
 def _text(value: Any, limits: typing.Mapping[str, Any], null: str) -> str:
     if value is None or isinstance(value, (dict, list)):
-        raise ValueError((_one_of(limits["choices"]) if "choices" in limits else "text") + null)
+        raise ValueError((_one_of(limits["choices"]) if "choices" in limits else limits.get("expected", "text")) + null)
     text = show(value)
     if "choices" in limits and text not in limits["choices"]:
         raise ValueError(_one_of(limits["choices"]) + null)
@@ -86,3 +91,17 @@ def _number(value: Any, kind: type, limits: typing.Mapping[str, Any], null: str)
     ):
         raise ValueError(expected)
     return number
+
+
+@dataclass(frozen=True)
+class Duration:
+    """`1ep`, `200st` or `5min`."""
+
+    amount: int
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> Duration:
+        match = re.fullmatch(r"(\d+)(ep|st|min)", text)
+        assert match, text
+        return cls(int(match[1]), match[2])

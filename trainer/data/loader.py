@@ -67,7 +67,7 @@ class LoaderConfig:
 
     Attributes:
         free_memory: bytes free on the device.
-        resident: `true`, `false`, or `auto`: if the data fits.
+        resident: keep all samples on the device; None: if they fit.
         workers: processes that read a streamed split.
         cache: shares resident splits with other runs.
     """
@@ -75,7 +75,7 @@ class LoaderConfig:
     device: torch.device
     dtype: torch.dtype
     free_memory: int
-    resident: str = "auto"
+    resident: bool | None = None
     workers: int = 0
     cache: DataCache | None = None
 
@@ -104,7 +104,7 @@ def _make_fetch(data: Data, split: Split, config: LoaderConfig) -> Fetch:
     element_bytes = split.samples.take(split.indices[:1]).element_size()
     raw_bytes = num_samples * torch.Size(data.shape).numel() * element_bytes
     fits = raw_bytes <= RAW_SHARE * config.free_memory
-    if split.samples.repeatable and (config.resident == "true" or (config.resident == "auto" and fits)):
+    if split.samples.repeatable and (config.resident or (config.resident is None and fits)):
         prepared = prepared_bytes <= PREPARED_SHARE * config.free_memory
         form = (data.prepare, config.device, config.dtype)
         make = partial(ResidentFetch, split.samples, split.indices, *form, prepared=prepared)

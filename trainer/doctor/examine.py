@@ -138,7 +138,7 @@ def _check_shapes(report: Report, config: Config, cache: DataCache, progress: Pr
     """Build the run, which makes one forward pass; return None if that is not possible."""
     report.done.append("shapes")
     try:
-        model = replace(config.model, cache_features="false")
+        model = replace(config.model, cache_features=False)
         components = assemble(replace(config, model=model), trusted=True, cache=cache, progress=progress)
     except UserError as error:
         report.add_problems(error.problems, "shapes")

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainer import device
 from trainer.components.assemble import Components, assemble
-from trainer.config.keys import AugmentConfig, EmaConfig, ScheduleConfig
+from trainer.config.effects import switched_off
 from trainer.config.schema import Config
 from trainer.data.loader import DataCache
 from trainer.errors import UserError
@@ -64,9 +64,7 @@ def measure_cost(report: Report, components: Components) -> None:
 
 def simplified(config: Config, **changes: Any) -> Config:
     """Return the configuration without anything that blurs a test of model, loss and learning rate."""
-    model = replace(config.model, cache_features="false")
-    changes = {"unfreeze_at": None, "patience": None, "baseline": False, "compile": False, "max_steps": None} | changes
-    return replace(config, model=model, schedule=ScheduleConfig(), augment=AugmentConfig(), ema=EmaConfig(), **changes)
+    return replace(switched_off(config), **changes)
 
 
 def check_overfit(report: Report, config: Config, cache: DataCache, signals: Signals) -> None:

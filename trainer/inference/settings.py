@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.components.target import Target, Targets
 from trainer.components.targets import find_targets
 from trainer.config.compose import Composer, finish
+from trainer.config.effects import effects_of, keys_where
 from trainer.config.overrides import set_value
 from trainer.config.schema import Config
 from trainer.data.tables.prepare import TablePrepare
@@ -19,12 +20,9 @@ from trainer.errors import Problem, UserError, did_you_mean
 from trainer.inference.checkpoint import LoadedCheckpoint, advised
 
 # The keys of a stored configuration that an evaluation uses; it never looks at the others.
-KEYS = ("model", "data", "loss", "precision", "batch_size", "threads", "deterministic", "compile", "debug", "seed",
-        "monitor", "device")  # fmt: skip
-MAY_CHANGE = ("device", "threads")
-DIVIDE = ("data.seed", "data.valid_fraction", "data.test_fraction", "data.folds", "data.fold", "data.per_class")
-NEVER_USED = ("data.balance",)
-OF_TRAINING = ("data.features", "data.drop", "data.task")  # of a table, whose columns the model knows
+KEYS = tuple(f.name for f in fields(Config) if effects_of(f.name).evaluation != "ignored")
+TYPED = tuple(key for key in keys_where(evaluation="typed") if "." not in key)
+SPLITTING = tuple(key for key in keys_where(evaluation="followed") if key.startswith("data."))
 OWN_CACHE = (True, False, "auto", "true", "false")
 
 
@@ -91,11 +89,11 @@ def _override(tree: DictConfig, words: Sequence[str]) -> frozenset[str]:
     overrides, problems = composer.read(words, sweep=False)
     keys = frozenset(override.key_or_group for override in overrides)
     for key in sorted(keys):
-        if key in DIVIDE:
+        if key in SPLITTING:
             reason = "the run's data stays divided as in training: a test on training samples is none"
             problems.append(Problem(key, reason))
-        elif key != "data" and not key.startswith("data.") and key not in MAY_CHANGE:
-            advice = did_you_mean(key, ["data.root", "data.path", *MAY_CHANGE])
+        elif key != "data" and not key.startswith("data.") and key not in TYPED:
+            advice = did_you_mean(key, ["data.root", "data.path", *TYPED])
             reason = "an evaluation changes only data=, data.*, device and threads"
             problems.append(Problem(key, reason, advice=advice))
     if problems:
@@ -103,7 +101,7 @@ def _override(tree: DictConfig, words: Sequence[str]) -> frozenset[str]:
     groups = [override for override in overrides if override.key_or_group == "data"]
     if groups:
         chosen = composer.job(groups).stored["data"]
-        kept = {key.removeprefix("data."): OmegaConf.select(tree, key) for key in DIVIDE}
+        kept = {key.removeprefix("data."): OmegaConf.select(tree, key) for key in SPLITTING}
         OmegaConf.update(tree, "data", chosen | kept, merge=False)
     for override in overrides:
         if override.key_or_group != "data":
@@ -122,7 +120,7 @@ def _ineffective(
         if key == "data.root" and "root" not in data.parameters:
             more = "data=NAME, or data.path=FILE" if "path" in data.parameters else "data=NAME"
             yield Problem(key, f"{data.name} reads no folder", given=root, advice="Name other data", command=more)
-        elif key in NEVER_USED:
+        elif effects_of(key).evaluation == "ignored":
             yield Problem(key, "an evaluation does not use it; its loss has the class weights of the training")
-        elif key in OF_TRAINING and table:
+        elif effects_of(key).evaluation == "columns" and table:
             yield Problem(key, "an evaluation does not use it: columns and task are those of the training")

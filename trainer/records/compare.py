@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from trainer.config.effects import is_free_on_resume
 from trainer.config.overrides import leaves_of, value_at
-from trainer.config.schema import is_free_on_resume
 from trainer.data.metrics import LARGE, METRICS
 from trainer.errors import printable, show
 from trainer.records.record import Record

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainer.config.effects import keys_where
 from trainer.config.overrides import value_at
 from trainer.data.metrics import DIRECTIONS
 from trainer.records.ledger import FINAL, Entry
@@ -16,7 +17,7 @@ from trainer.records.results import Results, read_results
 from trainer.records.statistics import LEVEL, paired, quantile, welch
 from trainer.records.table import write_csv
 
-REPEATED = ("seed", "data.seed", "data.fold", "trial")  # keys that repeat a setting instead of changing it
+REPEATED = tuple(keys_where(repeats=True))  # keys that repeat a setting instead of changing it
 
 
 @dataclass

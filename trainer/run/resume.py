@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from trainer.config import schema
 from trainer.config.compose import Composer, Job, finish
+from trainer.config.effects import is_free_on_resume
 from trainer.config.overrides import leaves_of, set_value
 from trainer.config.stored import read_choices, read_config
 from trainer.errors import Problem, UserError, show
@@ -94,7 +95,7 @@ def is_finished(path: Path, job: Job) -> bool:
     trained = results.status == "early_stopped" or (
         results.status == "completed" and results.epochs >= job.config.epochs
     )
-    return trained and (results.test is not None or job.config.test == "false" or job.config.debug.overfit)
+    return trained and (results.test is not None or job.config.test is False or job.config.debug.overfit)
 
 
 def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
@@ -104,7 +105,7 @@ def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
         and show(before.get(key)) != show(after.get(key))  # threads: "1" and 1
-        and not _is_free(key)
+        and not is_free_on_resume(key)
     ]
     if "epochs" in changed:
         from trainer.components.schedule import depends_on_epochs  # imports torch
@@ -125,7 +126,3 @@ def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
                 for key in changed
             )
         )
-
-
-def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in schema.FREE_ON_RESUME)

@@ -180,7 +180,7 @@ class Run:
                 outcome = Outcome("interrupted", "interrupted while testing")
             self.testing = time.perf_counter() - begin
         self._write_results(outcome, test)
-        if self.config.plots != "false" and outcome.status not in ("interrupted", "paused"):
+        if self.config.plots is not False and outcome.status not in ("interrupted", "paused"):
             write_page(self.folder.path)
         has_weights = (self.folder.checkpoints / "best.pt").exists()
         self.console.next(self.folder.path, has_weights, self._next_command(outcome))
@@ -223,11 +223,11 @@ class Run:
         if outcome.status == "diverged":
             self.gradients.row(self.state.epoch + (self.state.batch > 0), self.state.step, None)
         self.gradients.close()
-        if self.config.plots != "false" and outcome.status != "interrupted":
+        if self.config.plots is not False and outcome.status != "interrupted":
             self.gradients.draw()
 
     def _tests(self) -> bool:
-        return self.config.test != "false" and not self.config.debug.overfit
+        return self.config.test is not False and not self.config.debug.overfit
 
     def _test(self, signals: Signals) -> SplitReport:
         """Test the best weights, write details.json and draw the pictures; return the `test` block of results.json."""
@@ -246,6 +246,6 @@ class Run:
         outputs_NC = tested.outputs_NC.cpu()
         self.console.test(tested.report, best.epoch)
         details.write(self.folder.path, data.task, data.splits["test"], outputs_NC)
-        if self.config.plots != "false":
+        if self.config.plots is not False:
             results.draw(self.folder.path, components, tested.report, outputs_NC)
         return tested.report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.components.assemble import Components, assemble
+from trainer.components.assemble import Components, Sharing, assemble
 from trainer.config.compose import Job
 from trainer.config.schema import Config
 from trainer.data.batches import StackedBatches
@@ -51,8 +51,7 @@ class Builder:
             trusted=self.trusted,
             saved=saved,
             cache=self.shared,
-            like=self.first.get(key),
-            sharing=self.sharing,
+            sharing=Sharing(self.first.get(key), self.sharing),
         )
         self.first.setdefault(key, components)
         if saved:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from trainer import device
 from trainer.components.assemble import Components
 from trainer.config.compose import Job
+from trainer.config.effects import effects_of, reasons_to_train_alone
 from trainer.config.overrides import leaves_of
-from trainer.config.schema import FREE_ON_RESUME, Config
+from trainer.config.schema import Config
 from trainer.data.fetch import StreamedFetch
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError
@@ -26,16 +27,6 @@ from trainer.stack.progress import most_files
 from trainer.stack.trial import MOST_RUNS, build_each, verify_stacked_step
 from trainer.training.step import train_step
 
-# What runs of a stack may differ in; everything else shapes their tensors, their batches or their moments.
-MAY_DIFFER = (
-    *("seed", "trial", "data.seed", "data.fold", "init", "sweep", "patience", "min_delta", "epochs"),
-    *("clip_norm", "clip_value", "model.dropout", "loss.label_smoothing", "loss.weight", "optim", "schedule"),
-    *FREE_ON_RESUME,
-)
-MUST_AGREE = (
-    *("optim._target_", "optim.decay_all", "optim.backbone_lr", "optim.layer_decay"),
-    *("schedule._target_", "schedule.interval", "checkpoint.every", "data.root"),
-)
 FEW = 4  # folds and the like whose sizes may differ: kinds of shapes that a measurement looks for
 WORTH = 0.9  # of the time of single runs, at most
 MEASURE_SECONDS = 0.3
@@ -74,32 +65,21 @@ def candidates(jobs: Sequence[Job]) -> list[list[int]]:
     """Places of jobs that differ only in what runs of a stack may differ in, two or more of them."""
     groups: dict[str, list[int]] = {}
     for place, job in enumerate(jobs):
-        leaves = {k: v for k, v in leaves_of(job.stored) if _within(k, MUST_AGREE) or not _within(k, MAY_DIFFER)}
-        leaves["refused"] = refusal(job.config)  # of these, jobs may differ in what refuses some of them
+        leaves = {key: value for key, value in leaves_of(job.stored) if not effects_of(key).stackable}
+        leaves["alone"] = list(reasons_to_train_alone(job.config))  # jobs may differ in what keeps some of them alone
         groups.setdefault(json.dumps(leaves, sort_keys=True, default=str), []).append(place)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _within(key: str, names: Sequence[str]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)
-
-
 def refusal(config: Config) -> str:
-    """Why jobs of this configuration are not stacked; empty where they may be."""
-    reasons = {
-        "compile=true": config.compile,
-        "precision=float16": config.precision == "float16",
-        "frozen layers": config.freeze not in (None, "none", []) or config.unfreeze_at is not None,
-        "max_minutes": config.max_minutes is not None,
-        "debug": config.debug.gradients or config.debug.profile or config.debug.overfit,
-    }
-    return ", ".join(name for name, given in reasons.items() if given)
+    """Return why jobs of this configuration are not stacked; empty if they can be."""
+    return ", ".join(f"{key}={value}" for key, value in reasons_to_train_alone(config).items())
 
 
 def choose(
     jobs: Sequence[Job],
     numbers: Sequence[int],
-    stack: str,
+    stack: int | None,
     devices: Sequence[str],
     shared: DataCache,
     *,
@@ -109,7 +89,7 @@ def choose(
 
     Args:
         numbers: of the jobs in the sweep.
-        stack: `true`, `auto` or a number.
+        stack: True, or at most so many runs at a time; None lets a measurement decide.
         devices: one for each worker.
     """
     found = Stacks()
@@ -158,7 +138,9 @@ def _cut(places: Sequence[int], size: int) -> list[list[int]]:
     return parts
 
 
-def _answer(jobs: Sequence[Job], stack: str, num_workers: int, shared: DataCache, trusted: bool) -> StackDecision:
+def _answer(
+    jobs: Sequence[Job], stack: int | None, num_workers: int, shared: DataCache, trusted: bool
+) -> StackDecision:
     """How many of these jobs are stacked at a time; in a process of its own."""
     try:
         [first] = build_each(jobs[:1], shared, trusted)
@@ -169,11 +151,11 @@ def _answer(jobs: Sequence[Job], stack: str, num_workers: int, shared: DataCache
         if len(together) > 1:
             verify_stacked_step(together, shared, trusted)
         most, reason = _most(first, len(jobs), num_workers)
-        if stack.isdecimal() and int(stack) <= most:
-            most, reason = int(stack), "as asked for"
+        if stack is not None and stack is not True and stack <= most:
+            most, reason = stack, "as configured"
         if len(together) < len(jobs) and len(together) < most:
             most, reason = len(together), "those that read the same samples on their way"
-        if stack == "auto" and most > 1:
+        if stack is None and most > 1:
             most, reason = _measured(together, most, shared, trusted)
     except UserError as error:
         return StackDecision(0, " ".join(map(str, error.problems)))

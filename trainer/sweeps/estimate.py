@@ -16,19 +16,18 @@ from trainer.report.leaderboard import print_table
 from trainer.run.measure import SECONDS, Cost, measure
 from trainer.sweeps import halving
 from trainer.sweeps.plan import Plan
-from trainer.sweeps.validate import HARMLESS, kind, user_targets
+from trainer.sweeps.validate import SAME_COST, kind, user_targets
 
 ALL_SECONDS = 20.0  # of measuring, for all kinds of jobs together
-ALIKE = (*HARMLESS, "epochs", "data.fold", "model.dropout", "loss", "augment", "init")  # as to what a step costs
 CHECKPOINTS = 2.5  # last.pt and previous.pt hold everything, best.pt the weights alone
 
 
 def show_plan(jobs: Sequence[Job], settings: SweepConfig, plan: Plan, *, trusted: bool) -> int:
     """Print a table of the jobs and an estimate of time and disk; return the exit code."""
-    kinds = {kind(job, ALIKE): job for job in reversed(jobs)}
+    kinds = {kind(job, SAME_COST): job for job in reversed(jobs)}
     limit = min(SECONDS, ALL_SECONDS / len(kinds))
     measured = {name: _measure_apart(job, plan, limit, trusted=trusted) for name, job in kinds.items()}
-    costs = [measured[kind(job, ALIKE)] for job in jobs]
+    costs = [measured[kind(job, SAME_COST)] for job in jobs]
     seconds = [cost.seconds * job.config.epochs for cost, job in zip(costs, jobs, strict=True)]
     print_table(*_table(jobs, seconds))
     total, notes = sum(seconds), ["if no job stops early"]
@@ -36,7 +35,7 @@ def show_plan(jobs: Sequence[Job], settings: SweepConfig, plan: Plan, *, trusted
         share = halving.planned_share(settings.halving, [job.config.epochs for job in jobs])
         total *= share
         notes.append(f"{share:.0%} of all epochs because of halving")
-    if settings.stack != "false":
+    if settings.stack is not False:
         notes.append("each job by itself: what a stack saves is measured when the sweep starts")
     print(f"\n{len(jobs)} jobs, {plan.describe()}")
     print(f"time       about {_time(total / len(plan.devices))} {'; '.join(notes)}")

@@ -110,7 +110,7 @@ def _has_reached(sweep: Sweep, entry: Entry, epoch: int | None) -> bool:
 
 def _stacks(sweep: Sweep, waiting: Sequence[Entry]) -> list[list[Entry]]:
     """Return the groups of waiting jobs that are trained in one pass."""
-    if sweep.settings.stack == "false":
+    if sweep.settings.stack is False:
         return []
     entries = {entry.number: entry for entry in waiting}
     stacks = [[entries[number] for number in stack if number in entries] for stack in sweep.ledger.stacks]

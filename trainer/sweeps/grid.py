@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer.config.compose import Composer, HydraException, Job, finish, gist
+from trainer.config.effects import is_free_on_resume
 from trainer.config.overrides import leaves_of
-from trainer.config.schema import is_free_on_resume
 from trainer.config.stored import refuse_interpolation
 from trainer.errors import Problem, UserError, show
 from trainer.records.compare import differing_keys

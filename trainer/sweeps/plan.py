@@ -35,10 +35,10 @@ class Plan:
 
     def set_threads(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs with a number of threads each, also where the configuration leaves it open."""
-        return [self._with_threads(job) if job.config.threads == "auto" else job for job in jobs]
+        return [self._with_threads(job) if job.config.threads is None else job for job in jobs]
 
     def _with_threads(self, job: Job) -> Job:
-        config = replace(job.config, threads=str(self.threads))
+        config = replace(job.config, threads=self.threads)
         return replace(job, config=config, stored={**job.stored, "threads": self.threads})
 
     def describe(self) -> str:
@@ -61,14 +61,11 @@ def make_plan(jobs: Sequence[Job], settings: SweepConfig) -> Plan:
     torch.set_num_threads(1)  # before any arithmetic; see trainer.processes
     chosen = {name: device.choose(name) for name in {job.config.device for job in jobs}}
     cores = device.cores()
-    typed = [int(job.config.threads) for job in jobs if job.config.threads != "auto"]
+    typed = [job.config.threads for job in jobs if job.config.threads is not None]
     gpus = sorted({str(d) for name, d in chosen.items() if d.type != "cpu" and name != "auto"})
     if not gpus and "auto" in chosen and chosen["auto"].type != "cpu":
         gpus = device.accelerators()
-    if settings.workers != "auto":
-        number = int(settings.workers)
-    else:
-        number = len(gpus) or max(cores // max(typed, default=1), 1)
+    number = settings.workers or len(gpus) or max(cores // max(typed, default=1), 1)
     number = min(number, len(jobs))
     threads = max(cores // number, 1)
     used = typed + [threads] * (len(typed) < len(jobs))

@@ -100,7 +100,7 @@ def check(jobs: Sequence[Job], settings: SweepConfig, launcher: Sequence[str], *
         UserError: Two settings exclude each other, or the jobs cannot be compared as halving does.
     """
     halving = settings.halving
-    if launcher and (halving.factor or sampled or settings.stack != "false"):
+    if launcher and (halving.factor or sampled or settings.stack is not False):
         reason = "halving, samplers and stacks need the program's own workers; leave it out"
         raise UserError(Problem("hydra/launcher", reason))
     if (settings.sampler != "none") != sampled:
@@ -109,7 +109,7 @@ def check(jobs: Sequence[Job], settings: SweepConfig, launcher: Sequence[str], *
         )
         command = "train -m sweep.sampler=tpe sweep.trials=50 ..."
         raise UserError(Problem("sweep.sampler", reason, given=settings.sampler, command=command))
-    if sampled and settings.stack != "false":
+    if sampled and settings.stack is not False:
         raise UserError(Problem("sweep.stack", "a sampler chooses one job at a time; leave one of the two out"))
     if sampled and halving.factor:
         raise UserError(Problem("sweep.halving", "a sampler has no rungs; choose one of the two"))

@@ -175,7 +175,7 @@ def _added(composer: Composer, ledger: Ledger, words: dict[str, str]) -> list[Jo
 
 def _stacks(jobs: Sequence[Job], numbers: Sequence[int], settings: SweepConfig, plan: Plan, *, trusted: bool) -> Stacks:
     """Decide which of these jobs are trained in one pass, and print the decisions."""
-    if settings.stack == "false":
+    if settings.stack is False:
         if plan.light and (line := hint(jobs)):
             print(line)
         return Stacks()

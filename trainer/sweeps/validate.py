@@ -15,28 +15,19 @@ from trainer.components.optimizer import build_optimizer
 from trainer.components.schedule import RunLength, build_schedule
 from trainer.components.targets import OUR_MODULES, find_targets, resolve_targets
 from trainer.config.compose import Job
+from trainer.config.effects import effects_of
 from trainer.config.keys import HalvingConfig
 from trainer.config.overrides import leaves_of
-from trainer.config.schema import GROUPS, Duration
+from trainer.config.schema import GROUPS
+from trainer.config.values import Duration
 from trainer.errors import Problem, UserError, raised_at
 from trainer.processes import run_in_subprocess
 from trainer.report.console import StatusBar
 from trainer.sweeps.plan import Plan
 
 LIGHT = 1_000_000  # parameters
-# Where a number decides nothing of what is built and read; optimizer and schedule are tried for each job.
-HARMLESS = (
-    "optim",
-    "schedule",
-    "seed",
-    "trial",
-    "data.seed",
-    "patience",
-    "min_delta",
-    "clip_norm",
-    "clip_value",
-    "ema",
-)
+SAME_BUILD = ("result",)  # what a number changes at most, so that one job stands for others: they are built the same
+SAME_COST = ("result", "build")  # a step of them costs the same
 
 
 def validate(jobs: Sequence[Job], plan: Plan, *, trusted: bool) -> Plan:
@@ -93,7 +84,7 @@ def _build_each_kind(jobs: Sequence[Job], plan: Plan, trusted: bool) -> tuple[li
         return problems, False
     light = True
     for alike in _grouped((kind(job), job) for job in jobs).values():
-        config = replace(alike[0].config, device="cpu", threads="1", compile=False)
+        config = replace(alike[0].config, device="cpu", threads=1, compile=False)
         try:
             with StatusBar(lambda: None) as progress:
                 components = assemble(config, trusted=trusted or config.trust, cache=plan.shared, progress=progress)
@@ -147,14 +138,14 @@ def _is_light(model: nn.Module, devices: Sequence[str]) -> bool:
     return sum(p.numel() for p in model.parameters()) < LIGHT and not (convolutions and devices[0] == "cpu")
 
 
-def kind(job: Job, harmless: Sequence[str] = HARMLESS) -> str:
-    """Return a text that is equal for jobs which differ in numbers below the `harmless` keys alone."""
+def kind(job: Job, changes: Sequence[str] = SAME_BUILD) -> str:
+    """Return a text that is the same for jobs that differ only in numbers with these effects (`Effects.changes`)."""
 
-    def masked(key: str, value: Any) -> Any:
+    def blind(key: str, value: Any) -> Any:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return "a number" if number and any(key == name or key.startswith(f"{name}.") for name in harmless) else value
+        return "a number" if number and effects_of(key).changes in changes else value
 
-    return json.dumps({key: masked(key, value) for key, value in leaves_of(job.stored)}, default=str)
+    return json.dumps({key: blind(key, value) for key, value in leaves_of(job.stored)}, default=str)
 
 
 def _grouped(pairs: Iterable[tuple[str, Job]]) -> dict[str, list[Job]]:

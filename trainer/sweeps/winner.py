@@ -40,4 +40,4 @@ def _untested_winners(sweep: Sweep, recorder: Recorder) -> list[Entry]:
         return []
     rows = recorder.rows()
     entries = [row.entry for row in winners(rows, grouped(rows)) if not (row.results and row.results.test)]
-    return [entry for entry in entries if sweep.jobs[entry.number].config.test == "auto"]
+    return [entry for entry in entries if sweep.jobs[entry.number].config.test is None]

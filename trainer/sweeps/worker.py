@@ -100,8 +100,7 @@ def run_item(item: WorkItem, device: str, command: Command, shared: DataCache) -
 
 def _configured(job: Job, device: str, *, test: bool) -> Job:
     """Return the job on this device, with `test` and `plots` decided where the configuration leaves them open."""
-    choice = "true" if test else "false"
-    test_key, plots = (choice if key == "auto" else key for key in (job.config.test, job.config.plots))
+    test_key, plots = (test if value is None else value for value in (job.config.test, job.config.plots))
     return replace(job, config=replace(job.config, device=device, test=test_key, plots=plots))
 
 

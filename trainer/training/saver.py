@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from trainer.config.schema import Duration
+from trainer.config.values import Duration
 from trainer.files import remove_torn
 from trainer.training.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, save
 from trainer.training.state import RunState

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from trainer.config.schema import Duration
+from trainer.config.values import Duration
 from trainer.data.batches import Batch
 from trainer.data.metrics import DIRECTIONS
 from trainer.records.metrics import MetricsRow

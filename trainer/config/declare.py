@@ -1,0 +1,49 @@
+"""Declare a configuration key: its default, meaning, limits and effects. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+SWITCH = ("auto", "true", "false")
+FREE: dict[str, Any] = {"free_on_resume": True}
+SPLITS = {"evaluation": "followed"}  # how the data is split: an evaluation does not change it
+REPEATS = {"repeats": True, "stackable": True, "changes": "result"}
+ARGUMENTS_OF_TABLES = {name: {"evaluation": "columns"} for name in ("features", "drop", "task")}
+
+
+def key(default: Any, meaning: str, **facts: Any) -> Any:
+    """Declare a key with its meaning, its limits and its effects.
+
+    Limits: `ge`, `gt`, `lt`, `le` for numbers; `choices`, or `pattern` with `expected`, for text.
+
+    Effects, from which every list of keys in this program is made (see `trainer.config.effects`). A key without an
+    effect of its own has that of its group:
+
+    - `free_on_resume`: the key may change between a run and its resumption, so it does not tell jobs apart.
+    - `changes`: what another number changes at most: "cost" (what a step costs; the default), "build" (what is built
+      or read) or "result" (nothing but the result).
+    - `stackable`: runs of a stack may differ in it; by default if it is free on resume.
+    - `alone`: values with which a run is not stacked; True for all but the default.
+    - `repeats`: another value repeats a setting instead of changing it.
+    - `evaluation`: "typed" (an evaluation may change it), "followed" (it has the stored value), "columns" (the same,
+      for tables) or "ignored" (the default).
+    - `off`: the value that takes the key's effect on training away, for tests of a bare model.
+    """
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: default.copy(), metadata={"meaning": meaning, **facts})
+    return field(default=default, metadata={"meaning": meaning, **facts})
+
+
+def switch(default: bool | int | None, meaning: str, **facts: Any) -> Any:
+    """Declare a key that is true, false or a number, or `auto` for the user and None inside the program."""
+    return key(default, meaning, auto=True, **facts)
+
+
+def group(cls: type, arguments: dict[str, dict[str, Any]] | None = None, **effects: Any) -> Any:
+    """Declare a group of keys with the effects of all its keys.
+
+    Args:
+        arguments: effects of `_target_` and of its arguments, by name.
+    """
+    return field(default_factory=cls, metadata={"arguments": arguments or {}, **effects})

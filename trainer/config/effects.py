@@ -1,0 +1,89 @@
+"""What a change of a key means: for a resumption, a sweep, a stack and an evaluation. Imports no torch.
+
+Every key declares its effects once, where it is declared (`trainer.config.keys.key`).
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
+from functools import cache
+from typing import Any
+
+from trainer.config.schema import Config, as_typed, documented_keys
+from trainer.errors import show
+
+
+@dataclass(frozen=True)
+class Effects:
+    """The effects of a key; see `trainer.config.keys.key`."""
+
+    free_on_resume: bool = False
+    changes: str = "cost"
+    stackable: bool = False
+    repeats: bool = False
+    evaluation: str = "ignored"
+
+
+@cache
+def effects_of(key: str) -> Effects:
+    """Return the effects of a dotted key, or of a group; an argument of a `_target_` has those of its group."""
+    cls: Any = Config
+    declared: dict[str, Any] = {}
+    for name in key.split("."):
+        own = {f.name: f for f in fields(cls) if f.name not in ("target", "arguments")} if is_dataclass(cls) else {}
+        facts = own[name].metadata if name in own else declared.get("arguments", {}).get(name, {})
+        declared = {**declared, **facts}
+        cls = typing.get_type_hints(cls)[name] if name in own else None
+    effects = {f.name: declared[f.name] for f in fields(Effects) if f.name in declared}
+    return Effects(**{"stackable": declared.get("free_on_resume", False), **effects})
+
+
+def is_free_on_resume(key: str) -> bool:
+    """Return whether a dotted key may differ between a run and its resumption."""
+    return effects_of(key).free_on_resume
+
+
+def keys_where(**effects: Any) -> list[str]:
+    """Return the declared keys that have all these effects, in the order of their declaration."""
+    return [
+        name
+        for name, _ in documented_keys()
+        if all(getattr(effects_of(name), effect) == value for effect, value in effects.items())
+    ]
+
+
+def reasons_to_train_alone(config: Config) -> dict[str, str]:
+    """Return {key: value} of all values with which a run is not stacked."""
+    values = [(name, declared, _get(config, name)) for name, declared in documented_keys()]
+    return {name: show(as_typed(declared, value)) for name, declared, value in values if _alone(declared, value)}
+
+
+def _alone(declared: Field, value: Any) -> bool:
+    alone = declared.metadata.get("alone", ())
+    if alone is True:
+        return bool(value)
+    return value in alone
+
+
+def _get(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def switched_off(config: Config) -> Config:
+    """Return the configuration without what changes how a bare model trains: schedule, augmentation, stopping."""
+    return _off(config)
+
+
+def _off(config: Any) -> Any:
+    changes: dict[str, Any] = {}
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if is_dataclass(value):
+            cls: Any = type(value)
+            changes[f.name] = cls() if f.metadata.get("off") else _off(value)
+        elif "off" in f.metadata:
+            changes[f.name] = f.metadata["off"]
+    return replace(config, **changes)
