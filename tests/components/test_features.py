@@ -46,7 +46,7 @@ class Nowhere:
 
 def history(config: Config, *, kept: bool) -> tuple[list[dict], dict]:
     """The rows of a run, timings left out, and its last weights."""
-    config = replace(config, model=replace(config.model, cache_features="auto" if kept else "false"))
+    config = replace(config, model=replace(config.model, cache_features=None if kept else False))
     with Signals() as signals:
         parts = assemble(config)
         assert bool(parts.features) == kept

@@ -192,7 +192,7 @@ def test_batches_are_the_same_resident_and_streamed(size, augment) -> None:
     ways = {
         "prepared": LoaderConfig(CPU, torch.float32, 1 << 40),
         "unprepared": LoaderConfig(CPU, torch.float32, 3 * raw),  # the bytes fit, their floats do not
-        "streamed": LoaderConfig(CPU, torch.float32, 1 << 40, resident="false"),
+        "streamed": LoaderConfig(CPU, torch.float32, 1 << 40, resident=False),
         "with workers": LoaderConfig(CPU, torch.float32, 0, workers=2),
     }
     found = {
@@ -425,7 +425,7 @@ def test_a_named_split_is_split_by_us(own) -> None:
 def test_samples_that_change_are_streamed_never_kept(own) -> None:
     data = own("Own", "+data.kind=noise")
     batches = loader.make_batches(
-        data, "train", 16, LoaderConfig(CPU, torch.float32, 1 << 40, resident="true"), TrainSampling(0)
+        data, "train", 16, LoaderConfig(CPU, torch.float32, 1 << 40, resident=True), TrainSampling(0)
     )
     first, second = everything(batches), everything(batches)
     assert torch.equal(first[0][1], second[0][1])
