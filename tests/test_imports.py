@@ -30,7 +30,7 @@ LEAVES = {
     "config.values": {"errors"},
     "data.images.decode": set(),  # the processes that decode start with it alone
     "data.metrics": set(),
-    "data.tasks": {"data.metrics", "errors"},
+    "data.tasks": {"data.classification", "data.metrics", "errors"},
     "device": {"errors"},
     "seeds": set(),
     "errors": set(),

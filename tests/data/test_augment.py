@@ -142,7 +142,7 @@ def test_each_colour_change_is_torchvisions(name: str, index: int, reference) ->
         torch.testing.assert_close(found[i], expected, atol=0.02, rtol=0)  # their greys have weights of four digits
 
 
-def test_all_changes_together_are_torchvisions_in_turn() -> None:
+def test_all_changes_together_are_torchvisions_in_rotation() -> None:
     images = raw()
     found, draws = jittered(images, brightness=0.2, contrast=0.3, saturation=0.4)
     for i in range(len(images)):
@@ -153,12 +153,12 @@ def test_all_changes_together_are_torchvisions_in_turn() -> None:
 
 
 def test_hue_turns_as_hsv_does_by_a_third_and_keeps_greys_and_sums() -> None:
-    from trainer.data.augment.colour import _turn
+    from trainer.data.augment.colour import _rotation
 
     one = torch.eye(3, dtype=torch.float64)
     images = raw(1)[0]
     for third in (1 / 3, -1 / 3):
-        turned = torch.einsum("dc,chw->dhw", _turn(torch.tensor([third * 2 * math.pi]).double(), one)[0], images)
+        turned = torch.einsum("dc,chw->dhw", _rotation(torch.tensor([third * 2 * math.pi]).double(), one)[0], images)
         torch.testing.assert_close(turned, tv.adjust_hue(images / 255, third) * 255, atol=1e-6, rtol=1e-6)
     images = raw()
     found, _ = jittered(images, hue=0.5)
@@ -188,7 +188,7 @@ def test_colour_of_other_channels_is_brightness_and_contrast(channels: int) -> N
 # Chains
 
 
-def test_a_chain_is_its_steps_in_turn() -> None:
+def test_a_chain_is_its_steps_in_rotation() -> None:
     images = photos()
     chain = Chain(["FlipCrop", {"ColourJitter": {"hue": 0.1}}, {"RandomErasing": {"area": 0.4}}], MEAN, STD)
     draws = generator(4)

@@ -23,6 +23,7 @@ def classification_report(
     rest, which is None if a class has no sample.
 
     Args:
+        classes: names in label order.
         predicted_N: int64, the predicted classes.
         outputs_NC: of the model, or [N, 1] for the second of two classes.
         targets_N: int64.
@@ -49,16 +50,16 @@ def classification_report(
     metrics["balanced_accuracy"] = metrics["recall"]
     metrics["auroc"] = _auroc(outputs_NC, targets_N, num_classes, logits) if bool(present.all()) else None
     reports = [
-        ClassReport(
-            name,
-            correct[i],
-            totals[i],
-            correct[i] / totals[i] if totals[i] else None,
-            **{metric: values[i].item() if totals[i] else None for metric, values in per_class.items()},
-        )
+        _class_report(name, correct[i], totals[i], {metric: values[i].item() for metric, values in per_class.items()})
         for i, name in enumerate(classes)
     ]
     return SplitReport(metrics, 0.5 if num_classes == 2 else None, reports, confusion.tolist())
+
+
+def _class_report(name: str, correct: int, total: int, metrics: dict[str, float]) -> ClassReport:
+    """Return the report of one class; its fractions are None if it has no sample."""
+    fractions = metrics if total else dict.fromkeys(metrics)
+    return ClassReport(name, correct, total, correct / total if total else None, **fractions)
 
 
 def _auroc(outputs_NC: Tensor, targets_N: Tensor, num_classes: int, logits: bool) -> float:

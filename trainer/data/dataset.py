@@ -110,11 +110,7 @@ class Data:
         self.notes.append(f"at most {per_class} training samples of each class")
 
     def truncate(self, samples: int, seed: int, *, overfit: bool = False) -> None:
-        """Keep at most this many samples of each split, at random.
-
-        Args:
-            overfit: validate on the training samples.
-        """
+        """Keep at most `samples` samples of each split, at random; with `overfit`, validate on the training samples."""
         for name, split in self.splits.items():
             generator = torch.Generator().manual_seed(derive(seed, "limit", name))
             chosen = torch.randperm(len(split), generator=generator)[:samples]
@@ -136,7 +132,10 @@ def load(
     """Split a source, describe its task and fit its preprocessing to the training samples.
 
     Args:
-        valid_fraction, test_fraction: share of the samples that is held out if the source has no such split.
+        source: raw samples; it is not changed.
+        valid_fraction: share of the samples that is held out if the source has no validation split.
+        test_fraction: the same for the test split.
+        seed: for what is held out.
         relabel: `data.relabel`, see `labels.merge_classes`.
         folds: number of folds for cross-validation, and the fold that validates.
 

@@ -16,10 +16,7 @@ from trainer.errors import Problem, UserError
 def relabel(source: Source, groups: dict[str, Any] | None) -> tuple[tuple[str, ...], dict[str, Samples]]:
     """Return the classes and the splits of a source, merged into the classes of `groups` if there are any.
 
-    The source is not changed.
-
-    Args:
-        groups: `data.relabel`, see `merge_classes`.
+    The source is not changed. For `groups`, which is `data.relabel`, see `merge_classes`.
 
     Raises:
         UserError: labels out of range, or classes that cannot be merged like this.
@@ -57,6 +54,7 @@ def merge_classes(classes: tuple[str, ...], groups: dict[str, Any]) -> tuple[tup
     """Return the names of the new classes and, for each old class [C], its new label.
 
     Args:
+        classes: the old names in label order.
         groups: {new name: [old names] or "rest"}.
 
     Raises:

@@ -91,7 +91,11 @@ def make_batches(
     """Return the batches of a split.
 
     Args:
+        data: all splits.
         name: `train`, `valid` or `test`.
+        batch_size: samples per batch.
+        config: how samples reach the device.
+        sampling: None keeps the order of the split and does not augment.
         fetch: provides the samples; default: resident or streamed, as `config` says.
     """
     split = data.splits[name]

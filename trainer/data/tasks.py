@@ -59,8 +59,7 @@ class Task(Protocol):
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
         """Count the correct predictions among outputs [..., B, C]: [...]; None for a regression.
 
-        Args:
-            targets: class indices [..., B], or class probabilities [..., B, C] with the largest as the true class.
+        Targets are class indices [..., B], or class probabilities [..., B, C] with the largest as the true class.
         """
 
     def metrics(self, outputs_NC: Tensor, targets_N: Tensor) -> dict[str, float | None]:
@@ -74,6 +73,7 @@ class Task(Protocol):
         """Return everything that is measured on a whole split.
 
         Args:
+            outputs_NC: of the model.
             targets_N: class indices, class probabilities [N, C] with the largest as the true class, or numbers.
             loss: taken into the report as it is.
 

@@ -38,7 +38,9 @@ def examine(
 
     Args:
         words: overrides, as for `train`.
+        signals: end the checks.
         progress: called while data is read.
+        config_dir: a folder of the user's own YAML.
         lr: make the learning-rate range test too.
         train: make the checks that take training steps.
 
@@ -101,11 +103,7 @@ def _without_bad_images(config: DataConfig) -> DataConfig:
 
 
 def _check_data(report: Report, config: Config, given: DataConfig, cache: DataCache, progress: Progress) -> bool:
-    """Return whether the data can be loaded.
-
-    Args:
-        given: the data's configuration as the user wrote it.
-    """
+    """Return whether the data can be loaded; `given` is its configuration as the user wrote it."""
     earlier = len(report.findings)
     if given.target == folders.TARGET and not folders.check_folder(report, given, progress):
         return False

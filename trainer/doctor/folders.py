@@ -120,11 +120,13 @@ def _shown(name: str) -> str:
 
 
 def report_unreadable(report: Report, files: list[dict[str, str]], total: int, *, skipped: bool = False) -> None:
-    """Report files that cannot be used: an error, or a warning if they are to be skipped.
+    """Report files that cannot be used, as an error, or as a warning if they are to be skipped.
 
     Args:
+        report: takes the finding.
         files: `path` and `reason` of each.
         total: number of all files.
+        skipped: whether `data.on_bad_image=skip`.
     """
     if files:
         listed = some(f"{readable(file['path'])} ({file['reason']})" for file in files)

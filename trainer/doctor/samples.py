@@ -29,6 +29,8 @@ def check_samples(
     """Report what is wrong with the samples, and how many there are.
 
     Args:
+        report: takes facts and findings.
+        data: loaded and split.
         identifiers: columns of a table that number its rows; without them equal rows are copies.
         balanced: whether the configuration handles rare classes.
     """
@@ -120,8 +122,7 @@ def _is_coarse(data: Data, columns: list[int]) -> bool:
 def _digests(report: Report, name: str, split: Split, columns: list[int] | None) -> list[bytes]:
     """Return a digest of each sample's raw input, and report inputs that are not finite.
 
-    Args:
-        columns: of a table, to compare; its NaNs are missing values, and it has no infinity.
+    Only `columns` of a table are compared; NaNs in it are missing values, and it has no infinity.
     """
     first = split.samples.take(split.indices[:1])
     size = max(1, CHUNK_BYTES // max(1, first.nbytes))

@@ -1,4 +1,4 @@
-"""Several augmentations one after the other, listed in YAML."""
+"""A sequence of augmentations, listed in YAML."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ STEPS: dict[str, type[Augmentation]] = {
 
 @dataclass
 class Chain(Augmentation):
-    """The steps in order, each a name or a name with arguments: `[FlipCrop, {ColourJitter: {hue: 0.1}}]`.
+    """Augmentations in sequence.
 
     Args:
-        mean, std: handed to the steps that take them.
+        steps: names, or names with arguments: `[FlipCrop, {ColourJitter: {hue: 0.1}}]`.
+        mean: per channel, passed to the steps that take it.
+        std: the same.
     """
 
     steps: Sequence[Any]
@@ -34,7 +36,7 @@ class Chain(Augmentation):
     def __post_init__(self) -> None:
         if not isinstance(self.steps, (list, tuple)) or not self.steps:
             raise ValueError("steps is a list of one augmentation or more")
-        self.made = [self._step(entry, number) for number, entry in enumerate(self.steps, 1)]
+        self.augmentations = [self._step(entry, number) for number, entry in enumerate(self.steps, 1)]
 
     def _step(self, entry: Any, number: int) -> Augmentation:
         name, arguments = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (entry, {})
@@ -43,11 +45,11 @@ class Chain(Augmentation):
                 f"step {number} is {entry}; expected one of {', '.join(STEPS)}, or with arguments "
                 "{FlipCrop: {padding: 2}}"
             )
-        given = {"mean": self.mean, "std": self.std}
-        known = inspect.signature(STEPS[name]).parameters
-        return STEPS[name](**{key: value for key, value in given.items() if key in known}, **arguments)
+        parameters = inspect.signature(STEPS[name]).parameters
+        statistics = {key: value for key, value in (("mean", self.mean), ("std", self.std)) if key in parameters}
+        return STEPS[name](**statistics, **arguments)
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        for step in self.made:
-            images = step(images, generator)
+        for augmentation in self.augmentations:
+            images = augmentation(images, generator)
         return images

@@ -12,18 +12,18 @@ from torch.nn import functional as F
 
 from trainer.data.augment.base import Augmentation
 
-TRIES = 10  # windows drawn for one that fits into the image
+TRIES = 10  # windows drawn per image, of which the first that fits is used, as torchvision does
 
 
 @dataclass
 class RandomAffine(Augmentation):
-    """Rotation, shift, scaling and shear around the centre; what comes in from outside repeats the border.
+    """Rotation, translation, scaling and shear around the centre; pixels from outside repeat the border.
 
     Args:
-        degrees: largest angle either way.
-        translate: largest shift, as a share of the image's side.
-        scale: sizes from 1 - scale to 1 + scale.
-        shear: largest angle by which upright lines lean, either way, in degrees.
+        degrees: largest angle of rotation either way.
+        translate: largest shift either way, as a share of the image's side.
+        scale: sizes are drawn from 1 - scale to 1 + scale.
+        shear: largest angle, either way, by which vertical lines lean, in degrees.
     """
 
     degrees: float = 10.0
@@ -56,7 +56,12 @@ class RandomAffine(Augmentation):
 
 @dataclass
 class FlipCrop(Augmentation):
-    """A mirror image with probability 1/2, and a window of the same size out of the image padded with its border."""
+    """Horizontal flip with probability 1/2, and a random crop of the same size from the padded image.
+
+    Args:
+        padding: pixels added to every side, which repeat the border.
+        flip: whether to flip.
+    """
 
     padding: int = 4
     flip: bool = True
@@ -83,14 +88,14 @@ class FlipCrop(Augmentation):
 
 @dataclass
 class RandomResizedCrop(Augmentation):
-    """A window of random size, shape and place, brought to the image's own size, and mirror images.
+    """Random crop resized to the image's own size (Szegedy et al. 2015), and horizontal flip.
 
-    Drawn as torchvision's transform draws it, to a fraction of a pixel.
+    Windows are distributed like those of torchvision's transform, but not rounded to whole pixels.
 
     Args:
-        scale: least and largest share of the image's area.
-        ratio: least and largest width / height of the window, in pixels.
-        flip: mirror with probability 1/2.
+        scale: smallest and largest share of the image's area.
+        ratio: smallest and largest aspect ratio, width / height, of the window in pixels.
+        flip: whether to flip with probability 1/2.
     """
 
     scale: Sequence[float] = (0.08, 1.0)
@@ -99,46 +104,47 @@ class RandomResizedCrop(Augmentation):
 
     def __post_init__(self) -> None:
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError("scale is [least, largest], from above 0 to 1")
+            raise ValueError("scale is [smallest, largest], from above 0 to 1")
         if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1] < math.inf:
-            raise ValueError("ratio is [least, largest], from above 0")
+            raise ValueError("ratio is [smallest, largest], from above 0")
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         batch, _, height, width = images.shape
         draws = torch.rand(2, TRIES, batch, generator=generator, device=images.device, dtype=images.dtype)
         places = torch.rand(3, batch, generator=generator, device=images.device, dtype=images.dtype)
-        tall, wide, fitting = self._windows(draws, width / height)
-        top = torch.where(fitting, places[0], 0.5) * (1 - tall)
-        left = torch.where(fitting, places[1], 0.5) * (1 - wide)
-        across = torch.where(places[2] < 0.5, -wide, wide) if self.flip else wide
-        # The axes do not mix, so that this is a fifth of the work of affine_grid.
-        x = _centres(images, width) * across[:, None] + (2 * left + wide - 1)[:, None]
-        y = _centres(images, height) * tall[:, None] + (2 * top + tall - 1)[:, None]
+        crop_height, crop_width, fits = self._windows(draws, width / height)
+        top = torch.where(fits, places[0], 0.5) * (1 - crop_height)
+        left = torch.where(fits, places[1], 0.5) * (1 - crop_width)
+        step = torch.where(places[2] < 0.5, -crop_width, crop_width) if self.flip else crop_width
+        # The axes are independent, which makes this a fifth of the work of affine_grid.
+        x = _centres(images, width) * step[:, None] + (2 * left + crop_width - 1)[:, None]
+        y = _centres(images, height) * crop_height[:, None] + (2 * top + crop_height - 1)[:, None]
         planes = x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)
         grid = torch.stack(planes, dim=-1)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
-    def _windows(self, draws: Tensor, image: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Heights and widths as shares of the image's, from draws [2, tries, B], and whether a try fitted, each [B].
+    def _windows(self, draws: Tensor, aspect: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return heights and widths as shares of the image's, and whether any try fits into it, each [B].
 
         Args:
-            image: its width / height.
+            draws: uniform random numbers [2, TRIES, B].
+            aspect: width / height of the image.
         """
         area = self.scale[0] + draws[0] * (self.scale[1] - self.scale[0])
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         ratio = torch.exp(low + draws[1] * (high - low))
-        tall, wide = (area / ratio * image).sqrt(), (area * ratio / image).sqrt()
-        fits = (tall <= 1) & (wide <= 1)
-        first, fitting = fits.int().argmax(0, keepdim=True), fits.any(0)
-        # Where none fits, the largest window in the middle whose shape is accepted.
-        whole = min(1.0, image / self.ratio[0]), min(1.0, self.ratio[1] / image)
+        heights, widths = (area / ratio * aspect).sqrt(), (area * ratio / aspect).sqrt()
+        fits = (heights <= 1) & (widths <= 1)
+        first, any_fits = fits.int().argmax(0, keepdim=True), fits.any(0)
+        # If no try fits: the largest central window with an accepted aspect ratio.
+        fallback = min(1.0, aspect / self.ratio[0]), min(1.0, self.ratio[1] / aspect)
         return (
-            torch.where(fitting, tall.gather(0, first)[0], whole[0]),
-            torch.where(fitting, wide.gather(0, first)[0], whole[1]),
-            fitting,
+            torch.where(any_fits, heights.gather(0, first)[0], fallback[0]),
+            torch.where(any_fits, widths.gather(0, first)[0], fallback[1]),
+            any_fits,
         )
 
 
 def _centres(images: Tensor, count: int) -> Tensor:
-    """Of so many pixels in a row, from -1 to 1."""
+    """Return the centres of `count` pixels in a row, [count] from -1 to 1."""
     return (2 * torch.arange(count, device=images.device, dtype=images.dtype) + 1) / count - 1

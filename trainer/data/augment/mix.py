@@ -1,4 +1,4 @@
-"""mixup and cutmix: pairs of samples become one, and so do their targets; seeded, a draw for each pair."""
+"""mixup and cutmix: pairs of samples and their targets are mixed, with a seeded draw for each pair."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Mix:
-    """Mixes each sample of a batch with another one of it.
+    """Mixes each sample of a batch with another one of the batch.
 
-    torchvision's own draw once for a batch and from torch's global stream, which a resumed run cannot repeat.
+    torchvision's transforms draw once per batch and from torch's global generator, which a resumed run cannot repeat.
 
     Args:
-        num_classes: C of the targets that come out.
-        mixup: alpha of Beta(alpha, alpha), the share of the first sample (Zhang et al. 2018); 0 for none.
-        cutmix: likewise, for a rectangle pasted in (Yun et al. 2019). With both, each batch takes one of them.
+        num_classes: C of the targets.
+        mixup: alpha of Beta(alpha, alpha), from which the share of the first sample is drawn (Zhang et al. 2018); 0
+            turns it off.
+        cutmix: the same for a pasted rectangle (Yun et al. 2019). With both, one of them is drawn for each batch.
     """
 
     num_classes: int
@@ -27,7 +28,7 @@ class Mix:
     cutmix: float = 0.0
 
     def __call__(self, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Inputs [B, ...] and classes [B] or [B, C] to new inputs and class probabilities [B, C]."""
+        """Return mixed inputs [B, ...] and class probabilities [B, C] for inputs [B, ...] and classes [B] or [B, C]."""
         random = np.random.default_rng(seed)
         cut = self.cutmix > 0 and (self.mixup == 0 or random.random() < 0.5)
         alpha = self.cutmix if cut else self.mixup
@@ -38,13 +39,13 @@ class Mix:
         else:
             first = share.view(-1, *[1] * (inputs.ndim - 1))
             inputs = inputs * first + inputs[partner] * (1 - first)
-        whole = targets if targets.ndim == 2 else F.one_hot(targets, self.num_classes)
-        whole = whole.to(inputs.dtype)
-        return inputs, whole * share[:, None] + whole[partner] * (1 - share[:, None])
+        probabilities = targets if targets.ndim == 2 else F.one_hot(targets, self.num_classes)
+        probabilities = probabilities.to(inputs.dtype)
+        return inputs, probabilities * share[:, None] + probabilities[partner] * (1 - share[:, None])
 
     @staticmethod
     def _paste(inputs: Tensor, partner: Tensor, share: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """A rectangle of the partner's in each image, and the share of pixels that stayed the image's own."""
+        """Paste a rectangle of its partner into each image; return the images and the share [B] of their own pixels."""
         height, width = inputs.shape[-2:]
         side = (1 - share).sqrt()
         places = torch.from_numpy(random.random((2, len(share)))).to(inputs.device, inputs.dtype)

@@ -72,7 +72,10 @@ def obtain(
     If two runs need the same file at once, one writes it and the other waits.
 
     Args:
+        key: what the images are made from.
         shape: [H, W, 3] of a row.
+        folder: of the cache; made if there is none.
+        progress: called while images are decoded or another run decodes them.
         disk_share: share of the free disk that a new file may take.
 
     Raises:

@@ -170,9 +170,7 @@ Sink = Callable[[int, np.ndarray], None]  # takes the number of a row and its pi
 def decode_rows(paths: list[str], first: int, shape: tuple[int, ...], spec: ResizeSpec, sink: Sink) -> DecodeResult:
     """Decode files in turn and pass the pixels of each to `sink`.
 
-    Args:
-        first: number of the row of the first file.
-        shape: [H, W, 3] of a row.
+    The first file belongs to the row `first`; `shape` is that of a row, [H, W, 3].
 
     Raises:
         SizeMismatch: an image of another shape.

@@ -59,6 +59,7 @@ def image_folder(
     """Load the images below `root`, which has a folder for each class, or folders of them for each split.
 
     Args:
+        root: the folder.
         size: height and width of the images; None keeps them, and all must be of equal size.
         resize: the shorter side is brought to this length and the centre cut out; None squashes the image.
         interpolation: `bilinear` (the default) or `bicubic`.

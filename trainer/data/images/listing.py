@@ -46,6 +46,7 @@ def list_images(root: str, selected: Sequence[str] | None = None) -> Listing:
     lead outside `root`, or back to a folder that they are in, are not followed.
 
     Args:
+        root: the folder.
         selected: only these classes, in this order; default: all, in alphabetical order.
 
     Raises:

@@ -121,6 +121,7 @@ def parse_target(cells: Cells, task: str | None) -> TargetColumn:
     """Return the target of a table; no cell may be missing.
 
     Args:
+        cells: the column.
         task: `binary`, `multiclass` or `regression`; None finds it from the values.
 
     Raises:

@@ -95,6 +95,8 @@ def fit(columns: tuple[Column, ...], raw: Tensor, missing: str | None) -> TableP
     """Fit imputation, scaling and categories to the training rows float64 [N, K], NaN where missing.
 
     Args:
+        columns: names and categories.
+        raw: the training rows.
         missing: fill missing numbers by their `mean` or `median`; missing categories are encoded as all zeros.
     """
     fitted = []

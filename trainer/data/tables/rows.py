@@ -32,6 +32,7 @@ def stream(path: str, separator: str | None = None, where: str = "") -> Iterator
     breaks.
 
     Args:
+        path: the file.
         separator: default: the most frequent one in the header.
         where: key and path for messages; default: the path.
 

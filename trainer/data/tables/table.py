@@ -82,8 +82,10 @@ def csv_table(
     """Load a delimited text file with a header line.
 
     Args:
+        path: the file.
         target: the column to predict.
-        features: the columns to predict from; default: all but the target and `drop`.
+        features: the columns to predict from; default: all but the target.
+        drop: columns to leave out.
         task: `binary`, `multiclass` or `regression`; default: found from the target's values.
         separator: default: found in the header line.
         missing: `mean` or `median` of the training samples fills missing numbers, `drop` leaves out rows with missing
