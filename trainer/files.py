@@ -19,7 +19,9 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
     """Replace a file as a whole or not at all; the new content is on the disk when this returns.
 
     Args:
-        keep: where the file's old content is moved once the new file is complete.
+        path: of the file.
+        data: new content.
+        keep: where the old content is moved once the new file is complete.
 
     Raises:
         RunFailed: the disk is full or refuses; the old content is still there.
@@ -93,6 +95,7 @@ def open_regular(path: Path, *, follow: bool = False) -> IO[bytes]:
     """Open a file for reading that anyone may have put there.
 
     Args:
+        path: of the file.
         follow: whether it may be a symbolic link.
 
     Raises:

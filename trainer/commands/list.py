@@ -36,7 +36,7 @@ def command(group: str | None, config_dir: str | None, outputs: str, everything:
         return 0
     from trainer.errors import print_problems
     from trainer.records.history import HEADER, runs
-    from trainer.report.leaderboard import print_table
+    from trainer.report.tables import print_table
 
     lines, problems = runs(Path(outputs), None if everything else 20)
     print_table(HEADER, [list(line) for line in lines], named=True)

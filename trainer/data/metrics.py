@@ -1,7 +1,7 @@
 """Metrics, each declared once, and the values that they are reported in. Imports no torch.
 
-A new metric is one entry of METRICS and its computation in `trainer.data.tasks`. The choices of `monitor`, the columns
-of metrics.csv, the console, the tables and the pages are made from the entries.
+A new metric is an entry of METRICS and its computation, in `trainer.data.classification` or `trainer.data.tasks`.
+The choices of `monitor`, the columns of metrics.csv, the console, the tables and the pages are made from the entries.
 """
 
 from __future__ import annotations
@@ -71,10 +71,11 @@ HEADLINES = tuple(metric.name for metric in _ENTRIES if metric.shown == "headlin
 
 
 def columns(task: str, monitored: Collection[str] = ()) -> list[str]:
-    """Return the metrics' columns of metrics.csv, for a task of the kind `classification` or `regression`.
+    """Return the metrics' columns of metrics.csv.
 
     Args:
-        monitored: names of metrics that are computed because one of them is monitored.
+        task: `classification` or `regression`.
+        monitored: names of costly metrics that are computed because one is monitored.
     """
     metrics = [metric for metric in _ENTRIES if metric.task in (None, task)]
     train = [f"train_{metric.name}" for metric in metrics if metric.computed == "train"]

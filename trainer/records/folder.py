@@ -65,10 +65,11 @@ class RunFolder:
         return text
 
     def start_metrics(self, metrics: Sequence[str], history: Sequence[MetricsRow]) -> None:
-        """Write metrics.csv anew with the rows of `history`; rows beyond a checkpoint will be written again.
+        """Start metrics.csv anew.
 
         Args:
             metrics: the columns between learning rate and seconds, such as `train_loss`.
+            history: rows up to the checkpoint that the run continues from; those after it will be written again.
         """
         rows = [row.to_dict() for row in history]
         self._metrics = Table(self.path / metrics_csv.FILE, metrics_csv.columns(metrics), rows)

@@ -1,4 +1,4 @@
-"""`trainer list runs`: what stands below outputs/, newest first. Imports no torch."""
+"""`trainer list runs`: runs and sweeps in outputs/, the newest first. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ Line = list[str | int | float | None]
 
 
 def runs(outputs: Path, most: int | None = None) -> tuple[list[Line], list[Problem]]:
-    """A line for each run and sweep as in HEADER, and a sentence for each that cannot be read.
+    """Return a line for each run and sweep, with the columns of HEADER, and a problem for each that cannot be read.
+
+    Args:
+        outputs: folder that holds them.
+        most: number of lines; default: all.
 
     Raises:
         UserError: there is no such folder.
@@ -44,7 +48,7 @@ def _run(place: Path) -> Line:
 
 
 def _sweep(place: Path) -> Line:
-    """Its jobs by state, and the best of them."""
+    """Return the line of a sweep: the number of jobs in each state, and the best job."""
     _, entries, *_ = read_ledger(place / LEDGER)
     counts = Counter(entry.state for entry in entries)
     rows = read_rows(place, entries, {})

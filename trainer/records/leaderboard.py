@@ -1,4 +1,4 @@
-"""The table of a sweep: a row per job, best first, and what the settings are worth over their seeds and folds."""
+"""The leaderboard of a sweep: a row per job, best first, and the settings over their seeds and folds."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Row:
         return self.results.value(self.monitor) if self.results else None
 
     def setting(self, key: str) -> Any:
-        """What the job has at a key or group, whether it set the job apart when it was added or not."""
+        """Return the job's value of a key, or its option of a group."""
         if key in self.entry.varies or key in self.entry.choices:
             return self.entry.varies.get(key, self.entry.choices.get(key))
         return value_at(self.entry.stored, key)
 
     @property
     def repeat(self) -> tuple[str, ...]:
-        """Which repetition of its setting the job is."""
+        """Seed, fold and the like: which repetition of its setting the job is."""
         return tuple(repr(self.setting(key)) for key in REPEATED)
 
     @property
@@ -52,12 +52,12 @@ class Row:
 
 @dataclass
 class Group:
-    """The jobs of a setting, which differ in what repeats it alone: seed, fold.
+    """The jobs of a setting, which differ only in keys that repeat it: seed, fold.
 
     Attributes:
         varies: the setting.
-        rows: all its jobs, whatever became of them.
-        standing: "best", "tied" where the best one is not told from it at the 5 % level, else empty.
+        rows: all its jobs, in whatever state.
+        standing: "best"; "tied" if it does not differ from the best at the 5 % level; else empty.
     """
 
     varies: dict[str, Any]
@@ -65,19 +65,19 @@ class Group:
     standing: str = ""
 
     @property
-    def done(self) -> list[Row]:
-        """The jobs that count."""
+    def finished(self) -> list[Row]:
+        """The jobs that count: done, and with a value."""
         return [row for row in self.rows if row.entry.state == "done" and row.value is not None]
 
     @property
     def values(self) -> list[float]:
-        """Of the monitored column."""
-        return [row.value for row in self.done if row.value is not None]
+        """The monitored values of the finished jobs."""
+        return [row.value for row in self.finished if row.value is not None]
 
     @property
     def missing(self) -> int:
-        """Jobs without a value that counts: they failed, diverged, were pruned, or are yet to be run."""
-        return len(self.rows) - len(self.done)
+        """Number of jobs that do not count: they failed, diverged, were pruned, or have not run yet."""
+        return len(self.rows) - len(self.finished)
 
     @property
     def mean(self) -> float | None:
@@ -94,54 +94,58 @@ class Group:
         return None if self.std is None else quantile(0.975, n - 1) * self.std / math.sqrt(n)
 
     def tied(self, best: Group) -> bool:
-        """Whether values such as these come of equal settings in one case of twenty or more.
+        """Return whether the difference to the best setting is not significant at the 5 % level.
 
-        By the paired t test where both settings were repeated alike, else by Welch's. Of single values
-        nothing is known.
+        The test is the paired t test if both settings have the same seeds and folds, else Welch's. Single values are
+        never tied.
         """
         if min(len(self.values), len(best.values)) < 2:
             return False
-        mine, its = ({row.repeat: row.value or 0.0 for row in group.done} for group in (self, best))
+        mine, its = ({row.repeat: row.value or 0.0 for row in group.finished} for group in (self, best))
         if mine.keys() == its.keys() and len(mine) == len(self.values) == len(best.values):
             return paired([mine[repeat] for repeat in mine], [its[repeat] for repeat in mine]) >= LEVEL
         return welch(self.values, best.values) >= LEVEL
 
 
-def read_rows(folder: Path, entries: Iterable[Entry], known: dict[int, Row]) -> list[Row]:
-    """A row for each job of a sweep's folder; `known` rows of finished jobs are taken as they are, and added to."""
+def read_rows(folder: Path, entries: Iterable[Entry], cache: dict[int, Row]) -> list[Row]:
+    """Return a row for each job of a sweep. `cache` holds the rows of finished jobs by number, and is added to.
+
+    Raises:
+        UserError: the results of a job cannot be read.
+    """
     rows = []
     for entry in entries:
-        row = known.get(entry.number)
+        row = cache.get(entry.number)
         if row is None:
             monitor = str(entry.stored.get("monitor", "valid_loss"))
             row = Row(entry, monitor, read_results(folder / entry.name))
             if entry.state in FINAL:
-                known[entry.number] = row
+                cache[entry.number] = row
         rows.append(row)
     return rows
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
-    """Best first, of equal ones the earlier; then what is not done, pruned, failed or otherwise; without a value last.
+    """Return the rows, best first: done jobs, then other jobs with a value, then jobs without one.
 
-    Where jobs monitor different columns, each column's are ranked by themselves.
+    Equal jobs keep the order of the sweep. If jobs monitor different columns, each column is ranked separately.
     """
     monitors = list(dict.fromkeys(row.monitor for row in rows))
 
     def place(row: Row) -> tuple[Any, ...]:
         sign = 1 if DIRECTIONS.get(row.monitor, "min") == "min" else -1
         value = row.value
-        unlike = row.entry.state != "done"
-        return (value is None, unlike, monitors.index(row.monitor), sign * (value or 0.0), row.entry.number)
+        is_done = row.entry.state == "done"
+        return (value is None, not is_done, monitors.index(row.monitor), sign * (value or 0.0), row.entry.number)
 
     return sorted(rows, key=place)
 
 
 def grouped(rows: Sequence[Row]) -> list[Group]:
-    """The settings, best first; empty where no setting was repeated, or where jobs monitor different columns.
+    """Return the settings, best mean first; empty if none was repeated, or jobs monitor different columns.
 
-    The best has the best mean. One of whose jobs some are missing comes behind those that are whole: the mean of what
-    is left says nothing about a setting that fails at times.
+    A setting with missing jobs comes after the complete ones: the mean of the others says nothing about a setting that
+    sometimes fails.
     """
     groups: dict[str, Group] = {}
     keys = [key for key in dict.fromkeys(key for row in rows for key in row.entry.varies) if key not in REPEATED]
@@ -160,14 +164,14 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
 
 
 def winners(rows: Sequence[Row], groups: Sequence[Group]) -> list[Row]:
-    """What the sweep comes to: all jobs of the best setting, or the best job where no setting was repeated."""
+    """Return all jobs of the best setting, or the best job if no setting was repeated."""
     if groups:
-        return groups[0].done
+        return groups[0].finished
     return [row for row in ranked(rows)[:1] if row.entry.state == "done" and row.value is not None]
 
 
 def table(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[list[str], list[list[Any]]]:
-    """Header and cells of the leaderboard, best first; None where there is nothing to say."""
+    """Return header and cells of the leaderboard, best first; None is an empty cell."""
     won = {row.entry.number for row in winners(rows, groups)}
     keys = list(dict.fromkeys(key for row in rows for key in row.entry.varies))
     monitors = sorted({row.monitor for row in rows})
@@ -185,13 +189,13 @@ def table(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[list[str], list
 
 
 def group_table(groups: Sequence[Group], monitor: str) -> tuple[list[str], list[list[Any]]]:
-    """Header and cells of the settings over their seeds and folds."""
+    """Return header and cells of the settings over their seeds and folds."""
     header = [*groups[0].varies, f"mean {monitor}", "std", "95 % interval +-", "n", "missing", "standing"]
     header += ["test", "test std"]
     cells = []
     for group in groups:
         figures = [group.mean, group.std, group.interval, len(group.values), group.missing or None]
-        tests = [row.test for row in group.done if row.test is not None and _is_shown(row, group is groups[0])]
+        tests = [row.test for row in group.finished if row.test is not None and _is_shown(row, group is groups[0])]
         tested = [statistics.fmean(tests) if tests else None, statistics.stdev(tests) if len(tests) > 1 else None]
         cells.append([*group.varies.values(), *figures, group.standing or None, *tested])
     optional = ("missing", "standing", "test", "test std")
@@ -200,12 +204,16 @@ def group_table(groups: Sequence[Group], monitor: str) -> tuple[list[str], list[
 
 
 def _is_shown(row: Row, won: bool) -> bool:
-    """An earlier winner that a resumed sweep has put behind another keeps its test's figures in its own folder."""
+    """Return whether a row shows its test: of a job that was tested only as a winner, not after it lost that place."""
     return won or row.entry.stored.get("test") != "auto"
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
-    """leaderboard.csv, and leaderboard_groups.csv where settings were repeated."""
+    """Write leaderboard.csv, and leaderboard_groups.csv if settings were repeated.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
+    """
     groups = grouped(rows)
     write_csv(folder / "leaderboard.csv", *table(rows, groups))
     if groups:

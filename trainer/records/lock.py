@@ -24,6 +24,7 @@ def lock(path: Path, reason: str) -> IO[str]:
     Forked processes close their copy, so that the end of this process frees the lock.
 
     Args:
+        path: of the lock file.
         reason: why the folder cannot be used if another process holds the lock.
 
     Raises:

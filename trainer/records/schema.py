@@ -27,7 +27,9 @@ def read_json(path: Path, limit: int, kind: type[Value]) -> Value:
     """Return the content of a JSON file as an instance of the dataclass `kind`.
 
     Args:
-        limit: size in bytes from which on the file is refused.
+        path: of the file.
+        limit: largest accepted size in bytes.
+        kind: class that the file's object is read into.
 
     Raises:
         UserError: the file cannot be read, is larger, or does not fit `kind`.
@@ -51,6 +53,8 @@ def convert(value: Any, hint: Any, where: str = "") -> Any:
     `{"json": "*"}`, which holds them. Metadata `{"json": name}` gives the key of a field with another name.
 
     Args:
+        value: as `json.loads` returned it.
+        hint: annotation of the type.
         where: dotted key, for the message.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Student's t, without scipy: the quantile, and whether two settings can be told apart."""
+"""Student's t distribution without scipy: quantiles and the p-values of t tests."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import statistics
 from collections.abc import Sequence
 from functools import lru_cache
 
-LEVEL = 0.05  # settings whose p is at least this are tied
+LEVEL = 0.05  # settings whose p-value is at least this are tied
 INTERVALS = 400  # of Simpson's rule
 
 
 def _below(angle: float, freedom: float) -> float:
-    """The probability of less than tan(angle), for angle >= 0; exact to about 1e-9 for whole degrees of freedom.
+    """Return the probability of a t below tan(angle), for an angle from 0 on.
 
-    Between 1 and 2 degrees only to 1e-4 where it is nearly 1, which decides nothing.
+    The error is about 1e-9 for whole degrees of freedom; between 1 and 2 degrees it is up to 1e-4 for probabilities
+    near 1.
     """
     constant = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
 
@@ -30,7 +31,7 @@ def _below(angle: float, freedom: float) -> float:
 
 @lru_cache(maxsize=256)
 def quantile(probability: float, freedom: int) -> float:
-    """The t below which this probability lies, by bisection; `probability` from 0.5 up."""
+    """Return the t with this probability below it, by bisection; `probability` must be at least 0.5."""
     low, high = 0.0, math.pi / 2 - 1e-9
     for _ in range(60):
         middle = (low + high) / 2
@@ -39,19 +40,19 @@ def quantile(probability: float, freedom: int) -> float:
 
 
 def two_sided(t: float, freedom: float) -> float:
-    """The probability of a t as far from 0 as this one, or farther; `freedom`, from 1 up, need not be whole."""
+    """Return the probability of a t at least as far from 0; `freedom` is at least 1, and need not be whole."""
     return max(2 * (1 - _below(math.atan(abs(t)), freedom)), 0.0)
 
 
 def paired(a: Sequence[float], b: Sequence[float]) -> float:
-    """p of the paired t test, two-sided: `a[i]` and `b[i]`, two or more, have something in common, such as a seed."""
+    """Return the two-sided p-value of the paired t test; `a[i]` and `b[i]` share a condition such as the seed."""
     differences = [x - y for x, y in zip(a, b, strict=True)]
     error = statistics.stdev(differences) / math.sqrt(len(differences))
     return _p(statistics.fmean(differences), error, len(differences) - 1)
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> float:
-    """p of Welch's t test, two-sided: two values or more each, of variances that may differ."""
+    """Return the two-sided p-value of Welch's t test, for two or more values each with variances that may differ."""
     of_a, of_b = (statistics.variance(values) / len(values) for values in (a, b))
     freedom = 1.0
     if of_a + of_b > 0:

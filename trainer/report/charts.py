@@ -1,6 +1,6 @@
-"""What draws the charts of a page in the browser: curves of the jobs that are ticked, and points against each key.
+"""Charts of a sweep's page, drawn in the browser: curves of the selected jobs, and their values against each key.
 
-The data stands in the page as JSON, in an element `#charts-data`: `{"charts": [column, ...], "monitor": column,
+The page holds the data as JSON in the element `#charts-data`: `{"charts": [column, ...], "monitor": column,
 "axes": [{"key", "log", "whole", "labels"}, ...], "jobs": [{"name", "value", "at": [x, ...], "curves": {column: [[epoch,
 value], ...]}}, ...], "shown": [index, ...]}`. A job's `at` has a number for each axis, or null; an axis with `labels`
 counts them from 0. All text goes into the page as text, never as HTML.
@@ -200,7 +200,7 @@ only(given.shown);
 
 
 def embedded(data: Any) -> str:
-    """The element that holds the data; nothing in it can end it or begin another."""
+    """Return the element that holds the data, whose text can neither end it nor begin another."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # ASCII
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")

@@ -1,4 +1,4 @@
-"""`trainer compare`: tables on the terminal, and the curves of several runs in one picture."""
+"""Output of `trainer compare`: tables on the terminal, and the curves of all runs in one picture."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from trainer.data.metrics import METRICS
 from trainer.errors import UserError, printable
 from trainer.records import compare
 from trainer.records.record import Record
-from trainer.report.leaderboard import print_table
 from trainer.report.svg import LOG_FROM
+from trainer.report.tables import print_table
 
 COLOURS = ("#1f6fd6", "#d1495b", "#2e933c", "#8f5bd6", "#d68c1f", "#1fa3a3", "#7f8ea3", "#a3591f")
 # The loss, and what is computed at every validation and has no unit.
@@ -25,7 +25,7 @@ COLUMNS = [
 
 
 def show(records: Sequence[Record], picture: Path) -> None:
-    """Prints what differs between the runs and what came of it, and draws their curves.
+    """Print how the configurations and the results of runs differ, and draw their curves.
 
     Raises:
         UserError: the picture cannot be written.
@@ -44,7 +44,11 @@ def show(records: Sequence[Record], picture: Path) -> None:
 
 
 def draw(records: Sequence[Record], names: Sequence[str], path: Path) -> bool:
-    """Validation by epoch of all runs (solid), their training loss (thin); False where there is nothing to draw."""
+    """Draw the validation of all runs by epoch, and their training as thin lines; return whether there was any row.
+
+    Raises:
+        UserError: the picture cannot be written.
+    """
     columns = [c for c in COLUMNS if any(row.get(c) is not None for record in records for row in record.rows)]
     if not columns:
         return False
@@ -53,12 +57,12 @@ def draw(records: Sequence[Record], names: Sequence[str], path: Path) -> bool:
         values = []
         for number, (record, name) in enumerate(zip(records, names, strict=True)):
             colour = COLOURS[number % len(COLOURS)]
-            for part, width, alpha in (("train", 1.0, 0.45), ("valid", 1.8, 1.0)):
-                points = _points(record, column.replace("valid", part))
+            for split, width, alpha in (("train", 1.0, 0.45), ("valid", 1.8, 1.0)):
+                points = _points(record, column.replace("valid", split))
                 values += [y for _, y in points]
                 if points:
                     x, y = zip(*points, strict=True)
-                    label = name if part == "valid" else None
+                    label = name if split == "valid" else None
                     style = "-" if number < len(COLOURS) else "--"
                     axes.plot(x, y, style, color=colour, linewidth=width, alpha=alpha, label=label)
         if column == "valid_loss" and min(values) > 0 and max(values) / min(values) > LOG_FROM:

@@ -1,4 +1,4 @@
-"""A confusion matrix for a page: a table to read, a picture to see at once, and what is confused most."""
+"""The confusion matrix on a run's page: the counts, a picture for many classes, and the most confused pairs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from PIL import Image
 
 from trainer.report import page
 
-MOST_CELLS = 200  # classes up to which every count stands in a table
-PICTURE_FROM = 25  # classes from which a picture shows the whole
-PAIRS = 20
+MAX_TABLE_CLASSES = 200  # up to which every count is shown
+PICTURE_FROM = 25  # classes from which a picture is drawn
+PAIRS = 20  # of confused classes
 BLUE = (31, 111, 214)
 
 STYLE = """
@@ -36,29 +36,27 @@ STYLE = """
 
 
 def section(matrix: list[list[int]], classes: list[str]) -> str:
-    """HTML; rows of the matrix are the true classes, columns the predicted ones."""
+    """Return the section as HTML; rows of the matrix are the true classes, columns the predicted ones."""
     pairs = most_confused(matrix, classes)
     header = ["true", "predicted", "samples", "share of the true class"]
-    told = "<h3>What is confused most</h3>" + page.table(
-        "What is confused most", header, [list(pair) for pair in pairs], named=True
-    )
-    parts = [told] if pairs else []
+    table = page.table("Most confused classes", header, [list(pair) for pair in pairs], named=True)
+    parts = [f"<h3>Most confused classes</h3>{table}"] if pairs else []
     if len(classes) <= PICTURE_FROM:
         return "\n".join([_table(matrix, classes), *parts])
-    if len(classes) <= MOST_CELLS:
+    if len(classes) <= MAX_TABLE_CLASSES:
         parts.append("<h3>All counts</h3>" + _table(matrix, classes))
     return "\n".join([_picture(matrix, classes), *parts])
 
 
 def most_confused(matrix: list[list[int]], classes: list[str]) -> list[tuple[str, str, int, float]]:
-    """(true class, predicted class, samples, share of the true class) of the most frequent mistakes."""
-    found = [
+    """Return (true class, predicted class, samples, share of the true class) of the most frequent mistakes."""
+    pairs = [
         (classes[i], classes[j], count, count / sum(row))
         for i, row in enumerate(matrix)
         for j, count in enumerate(row)
         if i != j and count > 0
     ]
-    return sorted(found, key=lambda pair: -pair[2])[:PAIRS]
+    return sorted(pairs, key=lambda pair: -pair[2])[:PAIRS]
 
 
 def _table(matrix: list[list[int]], classes: list[str]) -> str:
@@ -82,12 +80,12 @@ def _cell(count: int, share: float, diagonal: bool, true: str, guess: str) -> st
     if count == 0:
         return '<td class="d"></td>' if diagonal else "<td></td>"
     shade = min(10, max(1, round(share * 10)))
-    told = f"{escape(true)} taken for {escape(guess)}: {count}" if not diagonal else f"{escape(true)}: {count} right"
-    return f'<td class="s{shade}" title="{told}">{count}</td>'
+    title = f"{escape(true)}: {count} right" if diagonal else f"{escape(true)} taken for {escape(guess)}: {count}"
+    return f'<td class="s{shade}" title="{title}">{count}</td>'
 
 
 def _picture(matrix: list[list[int]], classes: list[str]) -> str:
-    """A pixel for each cell, the more opaque the larger its share of the true class."""
+    """Return a picture with a pixel for each cell, the more opaque the larger its share of the true class."""
     image = Image.new("RGBA", (len(classes), len(classes)))
     for i, row in enumerate(matrix):
         total = max(sum(row), 1)
@@ -98,6 +96,6 @@ def _picture(matrix: list[list[int]], classes: list[str]) -> str:
     image.save(buffer, "PNG", optimize=True)
     right = sum(matrix[i][i] for i in range(len(classes)))
     share = right / max(sum(map(sum, matrix)), 1)
-    told = f"{len(classes)} true classes downwards, predicted ones to the right; {share:.1%} on the diagonal"
+    caption = f"{len(classes)} true classes downwards, predicted ones to the right; {share:.1%} on the diagonal"
     source = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return f'<figure class="heat"><img src="{source}" alt="{told}"><figcaption>{told}</figcaption></figure>'
+    return f'<figure class="heat"><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'

@@ -1,6 +1,6 @@
-"""The terminal and train.log: header, progress, a row per validation, the per-class table, what to type next.
+"""Output of a run on the terminal and in train.log: header, progress, a row per validation, the test, what to do next.
 
-Off a terminal, and in the log, everything is plain lines. Results go to stdout, diagnostics to stderr.
+The log, and stdout if it is no terminal, get plain lines. Results go to stdout, diagnostics to stderr.
 """
 
 from __future__ import annotations
@@ -22,12 +22,18 @@ from trainer.records.metrics import MetricsRow
 from trainer.training.state import RunState
 
 REDRAW_SECONDS = 0.2
-LASTING_SECONDS = 1.0  # before a line off the terminal says what is waited for
-ROW_SECONDS = 0.1  # rows of epochs shorter than this are thinned out on a terminal; metrics.csv has all
+LASTING_SECONDS = 1.0  # before a line says what takes so long, if stdout is no terminal
+ROW_SECONDS = 0.1  # least time between two rows on a terminal; metrics.csv has all
 
 
 class Console:
-    """Tells of one run. With `live`, a progress bar stands below the rows; with `quiet`, only the log is written."""
+    """Output of one run.
+
+    Args:
+        log: path of train.log, appended to.
+        live: draw a progress bar below the rows; default: if stdout is a terminal.
+        quiet: write only the log.
+    """
 
     def __init__(self, log: Path | None = None, live: bool | None = None, *, quiet: bool = False) -> None:
         self.out = RichConsole(highlight=False, soft_wrap=True, quiet=quiet)
@@ -47,12 +53,12 @@ class Console:
             self.log = self.plain = None
 
     def say(self, text: str = "", style: str | None = None) -> None:
-        """A line of results."""
+        """Print a line of results."""
         self.out.print(text, style=style, markup=False)
         self._log(text)
 
     def note(self, text: str) -> None:
-        """A line of diagnostics."""
+        """Print a line of diagnostics, to stderr."""
         if self.progress:
             self.progress.console.print(text, style="yellow", markup=False)
         elif not self.quiet:
@@ -65,7 +71,7 @@ class Console:
             self.log.flush()
 
     def header(self, lines: Iterable[tuple[str, str]]) -> None:
-        """What is trained on what, by which means: (name, text) of each line."""
+        """Print the header: a name and a text in each line."""
         for name, value in lines:
             self.out.print(f"[bold]{name:<10}[/] ", end="")
             self.out.print(value, markup=False)
@@ -73,7 +79,7 @@ class Console:
         self.say()
 
     def begin(self, state: RunState, done: int, total: int) -> None:
-        """Training starts, with `done` of `total` batches behind it."""
+        """Start the progress bar of training, with `done` of `total` batches behind it."""
         self.samples, self.since = 0, time.perf_counter()
         if self.live:
             self.progress = Progress(
@@ -90,7 +96,7 @@ class Console:
             self.progress.start()
 
     def advance(self, state: RunState, batches: int, samples: int) -> None:
-        """A step is done; draws at most five times a second."""
+        """Move the progress bar after a step; it is drawn at most five times a second."""
         if self.progress is None:
             return
         self.samples += samples
@@ -126,13 +132,13 @@ class Console:
             self.log.flush()
 
     def end_progress(self) -> None:
-        """Takes the progress bar away, for other lines to come."""
+        """Remove the progress bar."""
         if self.progress:
             self.progress.stop()
             self.progress = None
 
     def end(self, reason: str) -> None:
-        """Training is over."""
+        """Print why training ended."""
         self.end_progress()
         self.say()
         self.say(f"stopped    {reason}")
@@ -160,7 +166,7 @@ class Console:
             console.print()
 
     def next(self, path: Path, has_weights: bool, command: str | None) -> None:
-        """Where things are, and what to type."""
+        """Print where the results are, and a command to continue with."""
         pictures = ", ".join(sorted(file.name for file in [*path.glob("*.png"), *path.glob("report.html")]))
         self.say(f"folder     {path}{f': {pictures}' if pictures else ''}")
         if has_weights:
@@ -170,11 +176,11 @@ class Console:
 
 
 class StatusBar:
-    """Shows how far something is that comes before a run: a bar on a terminal, else a line once it lasts.
+    """Progress of what happens before a run: a bar on a terminal, else a line once it takes long. Goes to stderr.
 
     Args:
-        check: called as well each time; may raise to end what is waited for.
-        quiet: nothing is shown.
+        check: called at each update; may raise to cancel.
+        quiet: show nothing.
     """
 
     def __init__(self, check: Callable[[], None], *, quiet: bool = False) -> None:
@@ -191,7 +197,7 @@ class StatusBar:
         self._end()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """`done` of `total`; no total where there is nothing to count."""
+        """Show that `done` of `total` is done; a total of 0 shows no count."""
         self.check()
         now = time.perf_counter()
         if what != self.what:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from rich.console import Console as RichConsole
-from rich.table import Table
-
 from trainer.data.metrics import shown, text
-from trainer.errors import printable
 from trainer.records.details import EvaluationRecord, Reliability
 from trainer.report.console import Console
-
-WIDE = 400  # off a terminal no line is broken
+from trainer.report.tables import print_table
 
 
 def tell(content: EvaluationRecord, epoch: int) -> None:
@@ -35,19 +30,15 @@ def _errors(reliability: Reliability) -> str:
 def table(rows: list[tuple[str, EvaluationRecord]]) -> None:
     """Print a row for each of several runs of one task; an ensemble has no loss."""
     values = [{**content.test.metrics, "nll": content.nll, "mse": content.mse} for _, content in rows]
-    known = {name for metrics in values for name, value in metrics.items() if value is not None}
-    metrics = shown("headline", "line", "table", among=known)
+    present = {name for metrics in values for name, value in metrics.items() if value is not None}
+    metrics = shown("headline", "line", "table", among=present)
     has_calibration = rows[0][1].calibration is not None
-    table = Table(box=None, pad_edge=False)
-    for name in ("run", "part", "samples", *(metric.label for metric in metrics), *["ece"] * has_calibration):
-        table.add_column(name, justify="left" if name in ("run", "part") else "right", overflow="fold")
-    for (name, content), each in zip(rows, values, strict=True):
-        numbers = [each.get(metric.name) for metric in metrics]
-        cells = ["" if x is None else text(metric.name, x) for metric, x in zip(metrics, numbers, strict=True)]
+    cells = []
+    for (name, content), by_name in zip(rows, values, strict=True):
+        numbers = [(metric.name, by_name.get(metric.name)) for metric in metrics]
+        row = [name, content.part, f"{content.samples:,}", *(x if x is None else text(m, x) for m, x in numbers)]
         if content.calibration is not None:
-            cells.append(f"{(content.calibration.calibrated or content.calibration.uncalibrated).ece:.2%}")
-        table.add_row(printable(name), content.part, f"{content.samples:,}", *cells)
-    console = RichConsole(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(table)
+            row.append(f"{(content.calibration.calibrated or content.calibration.uncalibrated).ece:.2%}")
+        cells.append(row)
+    header = ["run", "part", "samples", *(metric.label for metric in metrics), *["ece"] * has_calibration]
+    print_table(header, cells, named=True)

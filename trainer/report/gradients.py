@@ -1,4 +1,4 @@
-"""The picture of debug=gradients: gradient norms over the epochs, and each layer's state in the last one."""
+"""gradients.png of `debug=gradients`: gradient norms by epoch, and each layer in the last epoch."""
 
 from __future__ import annotations
 
@@ -13,33 +13,36 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from trainer.report.plots import save
 
-DEAD, FLAT, GREY = "#c0392b", "#e0a030", "#9aa5b1"
-BRIGHTEST = 0.85  # of viridis, whose end is too bright on white
-PLAIN_LAYERS = 12  # up to so many, markers tell lines of few epochs apart
+DEAD, SATURATED, GREY = "#c0392b", "#e0a030", "#9aa5b1"
+BRIGHTEST = 0.85  # position in viridis, whose end is too bright on white
+MARKED_LAYERS = 12  # up to which lines of few epochs have markers
 
 Row = dict[str, Any]
 
 
 def picture(path: Path, rows: list[Row]) -> None:
-    """Left, each layer's gradient norm by epoch, coloured from the first layer to the last.
+    """Draw the gradient norm of each layer by epoch, and by depth in the first and the last epoch.
 
-    Right, sharing the layers' names, the same norms in the first and the last epoch by depth, and where there are
-    activations to judge, the share of dead units and of saturated outputs in the last epoch.
+    If activations were watched, a third chart shows the share of dead units and of saturated outputs in the last epoch.
 
     Args:
-        rows: of gradients.csv; layers stand in the order in which they are called.
+        path: of the PNG.
+        rows: of gradients.csv, layers in the order in which they are called.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
     """
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     shades = matplotlib.colormaps["viridis"]
     colours = [shades(BRIGHTEST * i / max(len(layers) - 1, 1)) for i in range(len(layers))]
     times = _times(rows)
-    judged = any(row[share] is not None for row in rows for share in ("dead_share", "saturated_share"))
+    has_activations = any(row[share] is not None for row in rows for share in ("dead_share", "saturated_share"))
     figure = Figure(figsize=(13, max(4.2, 1.4 + 0.19 * len(layers))), dpi=110, layout="constrained")
-    widths = [2.2, 1.5, 1.0] if judged else [2.2, 1.5]
+    widths = [2.2, 1.5, 1.0] if has_activations else [2.2, 1.5]
     over_time, by_depth, *last = figure.subplots(1, len(widths), width_ratios=widths)
     _over_time(over_time, rows, layers, times, colours)
     _by_depth(by_depth, rows, layers, times, colours)
-    if judged:
+    if has_activations:
         _shares(last[0], rows, layers)
         last[0].sharey(by_depth)
         last[0].tick_params(labelleft=False)
@@ -50,7 +53,7 @@ def picture(path: Path, rows: list[Row]) -> None:
 
 
 def _times(rows: list[Row]) -> str:
-    """The column that tells rows of one layer apart: the epoch, or the step where epochs have several rows."""
+    """Return the column for the time axis: `epoch`, or `step` if an epoch has several rows."""
     moments = {(row["epoch"], row["step"]) for row in rows}
     return "epoch" if len({epoch for epoch, _ in moments}) == len(moments) else "step"
 
@@ -60,7 +63,7 @@ def _over_time(axes: Axes, rows: list[Row], layers: list[str], times: str, colou
         points = [(row[times], row["gradient_norm"]) for row in rows if row["layer"] == layer]
         points = [(x, y) for x, y in points if _drawable(y)]
         if points:
-            marker = "o" if (len(points) < 30 and len(layers) <= PLAIN_LAYERS) or len(points) == 1 else None
+            marker = "o" if (len(points) < 30 and len(layers) <= MARKED_LAYERS) or len(points) == 1 else None
             axes.plot(*zip(*points, strict=True), color=colours[i], marker=marker, markersize=3.5, linewidth=1.4)
     _log(axes, rows, "y")
     axes.set(xlabel=times, ylabel="L2 norm, mean over the steps", title="gradient norm")
@@ -93,7 +96,10 @@ def _by_depth(axes: Axes, rows: list[Row], layers: list[str], times: str, colour
 def _shares(axes: Axes, rows: list[Row], layers: list[str]) -> None:
     step = max(row["step"] for row in rows)
     last = {row["layer"]: row for row in rows if row["step"] == step}
-    for share, colour, label in (("dead_share", DEAD, "dead units"), ("saturated_share", FLAT, "saturated outputs")):
+    for share, colour, label in (
+        ("dead_share", DEAD, "dead units"),
+        ("saturated_share", SATURATED, "saturated outputs"),
+    ):
         bars = [(i, last[layer][share]) for i, layer in enumerate(layers) if layer in last]
         bars = [(i, value) for i, value in bars if value is not None]
         if bars:
@@ -108,7 +114,7 @@ def _shares(axes: Axes, rows: list[Row], layers: list[str]) -> None:
 
 
 def _log(axes: Axes, rows: list[Row], axis: str) -> None:
-    """Whole decades, so that ordinary scatter looks like what it is."""
+    """Set a logarithmic scale over whole decades, so that ordinary scatter does not look large."""
     norms = [row["gradient_norm"] for row in rows if _drawable(row["gradient_norm"])]
     if norms:
         low, high = math.floor(math.log10(min(norms))), math.ceil(math.log10(max(norms)))

@@ -1,4 +1,4 @@
-"""leaderboard.html: a sweep as one self-contained page, renewed while the sweep runs."""
+"""leaderboard.html: a sweep as one self-contained page, updated while the sweep runs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from trainer.records.ledger import FINAL
 from trainer.records.metrics import MetricsRow, read_metrics
 from trainer.report import charts, page
 
-EVERY_SECONDS = 3.0  # at most so often is the page drawn,
-SHARE = 0.02  # and for at most this share of the time
-SHOWN = 5  # the best jobs, whose curves are shown at first
-LOG_FROM = 20  # times the smallest value is the largest: then a logarithmic axis
-MOST_POINTS, ALL_POINTS = 150, 100_000  # of a curve, and of all curves together
+EVERY_SECONDS = 3.0  # least time between two updates
+MAX_SHARE = 0.02  # of the sweep's time that updates may take
+SELECTED = 5  # of the best jobs, whose curves are shown at first
+LOG_FROM = 20  # ratio of the largest to the smallest value from which an axis is logarithmic
+MAX_POINTS, MAX_ALL_POINTS = 150, 100_000  # of a curve, and of all curves together
 
 Curves = dict[str, list[tuple[float, float]]]
 
@@ -30,26 +30,31 @@ class Page:
     """The page of a sweep.
 
     Args:
-        rows: gives the jobs as things stand.
+        folder: of the sweep.
+        words: of the command that started it.
+        rows: returns the current rows of the leaderboard.
+
+    Attributes:
+        stale: whether something has changed since the page was written.
     """
 
     def __init__(self, folder: Path, words: Sequence[str], rows: Callable[[], Sequence[Row]]) -> None:
         self.folder, self.words, self.rows = folder, words, rows
         self.stale, self.due = False, 0.0
-        self._curves: dict[int, Curves] = {}  # of finished jobs
+        self._curves: dict[int, Curves] = {}  # cache, of finished jobs
 
     def draw(self, *, now: bool = False) -> None:
-        """Writes the page where something has changed, `now` or when it is time again."""
+        """Write the page, `now` or if something has changed and the last update is long enough ago."""
         begin = time.monotonic()
         if not (now or (self.stale and begin >= self.due)):
             return
         self.stale = False
         write_atomically(self.folder / "leaderboard.html", self.html().encode())
         end = time.monotonic()
-        self.due = end + max(EVERY_SECONDS, (end - begin) / SHARE)
+        self.due = end + max(EVERY_SECONDS, (end - begin) / MAX_SHARE)
 
     def html(self) -> str:
-        """The page as things stand."""
+        """Return the page for the current rows."""
         rows = ranked(self.rows())
         groups = grouped(rows)
         won = winners(rows, groups)
@@ -84,10 +89,10 @@ class Page:
         return page.page(title, "\n".join(parts), style=charts.STYLE, script=charts.SCRIPT)
 
     def _data(self, rows: Sequence[Row], first: Sequence[int]) -> dict[str, Any]:
-        """What the charts are made of, see report.charts; the curves of the `first` jobs are shown."""
+        """Return the data of `trainer.report.charts`; the curves of the `first` jobs are selected."""
         monitors = list(dict.fromkeys(row.monitor for row in rows))
         columns = list(dict.fromkeys([*monitors, "train_loss", "valid_loss"]))
-        most = max(min(MOST_POINTS, ALL_POINTS // max(len(rows) * len(columns), 1)), 2)
+        most = max(min(MAX_POINTS, MAX_ALL_POINTS // max(len(rows) * len(columns), 1)), 2)
         axes = _axes([row for row in rows if row.monitor == monitors[0]])
         jobs = []
         for row in rows:
@@ -99,29 +104,29 @@ class Page:
                 "at": [axis["at"].get(row.entry.number) for axis in axes],
                 "curves": {name: _thinned(points, most) for name, points in curves.items()},
             })  # fmt: skip
-        told = [{name: axis[name] for name in ("key", "log", "whole", "labels") if name in axis} for axis in axes]
-        shown = [place for place in dict.fromkeys(first) if jobs[place]["curves"]][:SHOWN]
-        return {"charts": columns, "monitor": (monitors or [""])[0], "axes": told, "jobs": jobs, "shown": shown}
+        described = [{name: axis[name] for name in ("key", "log", "whole", "labels") if name in axis} for axis in axes]
+        shown = [place for place in dict.fromkeys(first) if jobs[place]["curves"]][:SELECTED]
+        return {"charts": columns, "monitor": (monitors or [""])[0], "axes": described, "jobs": jobs, "shown": shown}
 
     def _curves_of(self, row: Row, columns: Sequence[str]) -> Curves:
-        known = self._curves.get(row.entry.number)
-        if known is not None:
-            return known
+        cached = self._curves.get(row.entry.number)
+        if cached is not None:
+            return cached
         try:
             rows = read_metrics(self.folder / row.entry.name / "metrics.csv")
         except FileNotFoundError:  # the job has not been validated yet
             return {}
         points = {name: _points(rows, name) for name in columns}
-        curves = {name: _thinned(curve, MOST_POINTS) for name, curve in points.items() if curve}
+        curves = {name: _thinned(curve, MAX_POINTS) for name, curve in points.items() if curve}
         if row.entry.state in FINAL:
             self._curves[row.entry.number] = curves
         return curves
 
 
 def _best(won: Sequence[Row], groups: Sequence[Group]) -> str:
-    """The winner in a line."""
+    """Return the winner in a sentence."""
     tests = [row.test for row in won if row.test is not None]
-    tested = f"; on the test part {statistics.fmean(tests):.4g}" if tests else ""
+    tested = f"; on the test split {statistics.fmean(tests):.4g}" if tests else ""
     tested += f" \N{PLUS-MINUS SIGN} {statistics.stdev(tests):.2g}" if len(tests) > 1 else ""
     if not groups:
         return f"Best: {won[0].entry.name}, {won[0].monitor} {won[0].value:.4g}{tested}"
@@ -131,21 +136,21 @@ def _best(won: Sequence[Row], groups: Sequence[Group]) -> str:
 
 
 def _axes(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The keys that vary, with each job's place on them; what merely repeats a setting comes last."""
+    """Return an axis for each key that varies, with the position of each job; seeds and folds come last."""
     keys = list(dict.fromkeys(key for row in rows for key in row.entry.varies))
     axes = []
     for key in sorted(keys, key=lambda key: key in REPEATED):
-        found = {row.entry.number: row.setting(key) for row in rows if row.entry.state == "done"}
-        if len({repr(value) for value in found.values()}) < 2:
+        settings = {row.entry.number: row.setting(key) for row in rows if row.entry.state == "done"}
+        if len({repr(value) for value in settings.values()}) < 2:
             continue
-        numbers = {n: float(v) for n, v in found.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
-        if len(numbers) == sum(value is not None for value in found.values()) and len(set(numbers.values())) > 1:
+        numbers = {n: float(v) for n, v in settings.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+        if len(numbers) == sum(value is not None for value in settings.values()) and len(set(numbers.values())) > 1:
             low, high = min(numbers.values()), max(numbers.values())
             whole = all(value.is_integer() for value in numbers.values())
             axes.append({"key": key, "log": low > 0 and high / low > LOG_FROM, "whole": whole, "at": numbers})
         else:
-            labels = sorted({show(value) for value in found.values()})
-            axes.append({"key": key, "labels": labels, "at": {n: labels.index(show(v)) for n, v in found.items()}})
+            labels = sorted({show(value) for value in settings.values()})
+            axes.append({"key": key, "labels": labels, "at": {n: labels.index(show(v)) for n, v in settings.items()}})
     return axes
 
 
@@ -154,7 +159,7 @@ def _points(rows: Sequence[MetricsRow], column: str) -> list[tuple[float, float]
 
 
 def _thinned(points: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:
-    """At most so many of them, the first and the last among them."""
+    """Return at most `most` points, with the first and the last."""
     if len(points) <= most:
         return points
     return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]

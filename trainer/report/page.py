@@ -1,4 +1,4 @@
-"""What the pages of this program share: one self-contained file, dark and light, readable on a phone."""
+"""The frame and the tables of HTML pages: one self-contained file, dark and light, readable on a phone."""
 
 from __future__ import annotations
 
@@ -51,9 +51,13 @@ for (const button of document.querySelectorAll("th button")) button.addEventList
 
 
 def page(title: str, body: str, *, style: str = "", script: str = "") -> str:
-    """A whole HTML document; `body` is HTML already, `style` more CSS.
+    """Return an HTML document. Its content security policy allows this program's script alone, and no requests.
 
-    The browser is told to run this program's own script and nothing else, and to fetch nothing.
+    Args:
+        title: plain text.
+        body: HTML.
+        style: more CSS.
+        script: more JavaScript.
     """
     style, script = STYLE + style, SORTING + script
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{_hash(script)}'"
@@ -79,12 +83,15 @@ def table(
     jobs: Sequence[int] | None = None,
     named: bool = False,
 ) -> str:
-    """A table whose columns sort at a click or the Enter key; columns without a value are left out.
+    """Return a table whose columns are sorted by a click or the Enter key; columns without a value are left out.
 
     Args:
-        best: rows to stand out.
-        jobs: a number for each row, which gets a box to tick for it.
-        named: the first column says what a row is.
+        caption: read out by screen readers.
+        header: names of the columns.
+        rows: the cells of each row; None is an empty cell.
+        best: rows to highlight.
+        jobs: a number for each row, whose check box shows the curves of this job.
+        named: whether the first column names the rows.
     """
     shown = [i for i in range(len(header)) if any(row[i] is not None for row in rows)]
     header, rows = [header[i] for i in shown], [[row[i] for i in shown] for row in rows]
@@ -109,7 +116,7 @@ def table(
 
 
 def _digits(column: list[Any]) -> str:
-    """How the numbers of a column are written: shares with the same decimals, what was typed (0.01) as it was."""
+    """Return the format of a column's floats: fractions get the same decimals, typed values (0.01) stay short."""
     sizes = [abs(value) for value in column if isinstance(value, float) and value != 0]
     measured = any(round(size, 2) != size for size in sizes)
     return ".4f" if measured and all(0.01 <= size <= 1 for size in sizes) else ".4g"

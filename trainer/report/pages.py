@@ -1,4 +1,4 @@
-"""Pages and pictures of many runs at once; what is wrong with one does not keep the others from theirs."""
+"""`trainer report`: pages and pictures of many runs. A run that cannot be read does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from trainer.report.run_page import write_page
 
 
 def write_pages(places: Iterable[str]) -> int:
-    """Writes report.html, and pictures that are missing, for the runs at or below each place; returns the exit code.
+    """Write report.html and missing pictures for the runs at or below each place; return the exit code.
 
     Raises:
-        UserError: a place that holds no run.
+        UserError: a place holds no run.
     """
     runs = []
     for place in places:
         path = run_folder(place)
         if not path.is_dir():
             raise UserError(f"{place}: there is no such folder.")
-        found = list(runs_below(path))
-        if not found:
+        below = list(runs_below(path))
+        if not below:
             raise UserError(f"{place}: there is no run in it (a folder with a config.yaml).")
-        runs += found
+        runs += below
     code = 0
     for run in dict.fromkeys(runs):
         try:
@@ -37,7 +37,7 @@ def write_pages(places: Iterable[str]) -> int:
 
 
 def _draw_missing(record: Record) -> None:
-    """curves.png and confusion_matrix.png, where the run left them out, as the jobs of a sweep do."""
+    """Draw curves.png and confusion_matrix.png if the run did not, as the jobs of a sweep."""
     test = record.results.test if record.results else None
     curves, matrix = record.path / "curves.png", record.path / "confusion_matrix.png"
     draws_curves = bool(record.rows) and not curves.exists()

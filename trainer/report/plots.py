@@ -1,4 +1,4 @@
-"""Pictures of a run: curves, confusion matrix, the most confident mistakes. Drawn without pyplot's global state."""
+"""Pictures of a run as PNG, drawn without pyplot's global state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRAIN, VALID = "#7f8ea3", "#1f6fd6"
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG as a whole: what stands there may be a link to somewhere else, put there by anybody.
+    """Write a figure as PNG, atomically and without following a link at `path`.
 
     Raises:
         RunFailed: the disk is full or refuses.
@@ -32,17 +32,21 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def curves(path: Path, history: Sequence[MetricsRow], best_epoch: int | None) -> None:
-    """Train against validation by epoch: the loss, and accuracy or R2; the best one marked."""
+    """Draw training and validation by epoch: the loss, and accuracy or R2. The best epoch is marked.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
+    """
     figure = Figure(figsize=(10, 4), dpi=110, layout="constrained")
     second = "accuracy" if any("valid_accuracy" in row.metrics for row in history) else "r2"
     for axes, name in zip(figure.subplots(1, 2), ("loss", second), strict=True):
-        for part, colour in (("train", TRAIN), ("valid", VALID)):
-            values = [(row.epoch, row.get(f"{part}_{name}")) for row in history]
+        for split, colour in (("train", TRAIN), ("valid", VALID)):
+            values = [(row.epoch, row.get(f"{split}_{name}")) for row in history]
             points = [(epoch, value) for epoch, value in values if value is not None]
             if points:
                 marker = "o" if len(points) < 30 else None
                 x, y = zip(*points, strict=True)
-                axes.plot(x, y, color=colour, label=part, marker=marker, markersize=3, linewidth=1.6)
+                axes.plot(x, y, color=colour, label=split, marker=marker, markersize=3, linewidth=1.6)
         if best_epoch is not None:
             axes.axvline(best_epoch, color="#c0392b", linewidth=1, linestyle=":", label=f"best, epoch {best_epoch}")
         axes.set(xlabel="epoch", title=name)
@@ -55,7 +59,11 @@ def curves(path: Path, history: Sequence[MetricsRow], best_epoch: int | None) ->
 
 
 def predictions(path: Path, targets: Tensor, predicted: Tensor) -> None:
-    """Predicted against true values [N], and the residuals against the predicted ones."""
+    """Draw predicted against true values, both [N], and the residuals against the predicted values.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
+    """
     figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
     low, high = float(min(targets.min(), predicted.min())), float(max(targets.max(), predicted.max()))
@@ -82,7 +90,11 @@ def _plain(axes: Axes) -> None:
 
 
 def confusion_matrix(path: Path, matrix: list[list[int]], classes: Sequence[str]) -> None:
-    """Rows are the true classes, columns the predicted ones; shade is the share of the row."""
+    """Draw counts, rows for the true classes and columns for the predicted ones; the shade is the share of the row.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
+    """
     counts = torch.tensor(matrix, dtype=torch.float64)
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
     n = len(classes)
@@ -109,6 +121,7 @@ def reliability(path: Path, curves: dict[str, list[Bin]]) -> None:
     """Draw accuracy against confidence, and how many samples have each confidence.
 
     Args:
+        path: of the PNG.
         curves: bins of equal width by name of the curve, two at most.
 
     Raises:
@@ -116,14 +129,14 @@ def reliability(path: Path, curves: dict[str, list[Bin]]) -> None:
     """
     figure = Figure(figsize=(5.4, 6), dpi=110, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], color=TRAIN, linewidth=1, linestyle=":", label="as it should be")
+    upper.plot([0, 1], [0, 1], color=TRAIN, linewidth=1, linestyle=":", label="calibrated")
     for (name, bins), colour in zip(curves.items(), (VALID, "#c0392b"), strict=False):
         points = [(b.confidence, b.accuracy) for b in bins if b.count]
         x, y = zip(*points, strict=True) if points else ((), ())
         upper.plot(x, y, color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
         shares = [b.count / max(sum(b.count for b in bins), 1) for b in bins]
         lower.stairs(shares, [b.low for b in bins] + [bins[-1].high], color=colour, linewidth=1.4)
-    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02), title="reliability of the likeliest class")
+    upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02), title="reliability of the predicted class")
     upper.legend(frameon=False, loc="upper left")
     lower.set(xlabel="confidence", ylabel="share of samples")
     for axes in (upper, lower):
@@ -132,7 +145,11 @@ def reliability(path: Path, curves: dict[str, list[Bin]]) -> None:
 
 
 def mistakes(path: Path, images: Tensor, captions: list[str]) -> None:
-    """A grid of images (uint8 or float [N, C, H, W]) with their captions."""
+    """Draw a grid of images [N, C, H, W], uint8 or float, with their captions.
+
+    Raises:
+        RunFailed: the disk is full or refuses.
+    """
     columns = min(6, len(images))
     rows = math.ceil(len(images) / columns)
     figure = Figure(figsize=(1.9 * columns, 2.3 * rows), dpi=110, layout="constrained")

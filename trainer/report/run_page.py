@@ -13,7 +13,7 @@ from trainer.files import write_atomically
 from trainer.records.metrics import MetricsRow
 from trainer.records.record import Record, read
 from trainer.records.results import Results
-from trainer.report import confusion, page, svg, tested
+from trainer.report import confusion, page, svg, test_sections
 
 FILE = "report.html"
 MOST_ROWS = 200  # of metrics.csv in the page's table
@@ -40,10 +40,10 @@ pre { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; paddi
 
 
 def write_page(folder: Path) -> Path:
-    """Writes the page of a run into its folder; returns its path.
+    """Write the page of a run into its folder; return its path.
 
     Raises:
-        UserError: it is no run's folder, or a file in it is not as this program writes it.
+        UserError: it is no run folder, or a file in it is not as this program writes it.
     """
     path = folder / FILE
     write_atomically(path, html(read(folder)).encode())
@@ -51,14 +51,14 @@ def write_page(folder: Path) -> Path:
 
 
 def html(record: Record) -> str:
-    """The page."""
+    """Return the page."""
     sections = {
         "Curves": _curves(record),
-        "Classes": tested.classes(record),
+        "Classes": test_sections.classes(record),
         "Confusion matrix": _confusion(record),
         "Predictions": _predictions(record),
-        "Calibration": tested.calibration(record),
-        "Later evaluations": tested.evaluations(record),
+        "Calibration": test_sections.calibration(record),
+        "Later evaluations": test_sections.evaluations(record),
         "Most confident mistakes": _mistakes(record),
         "Configuration": _configuration(record),
         "Environment": _environment(record),
@@ -176,7 +176,7 @@ def _mistakes(record: Record) -> str:
 
 
 def _image(text: str) -> str | None:
-    """Class and source of an image; None where the text is no PNG in base64."""
+    """Return the class and source of an image element; None if the text is no PNG in base64."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -217,18 +217,18 @@ def _environment(record: Record) -> str:
 
 
 def _config_dir(record: Record) -> list[str]:
-    """The flag that names a folder of the user's own YAML, where there was one."""
-    typed = record.results.command if record.results else []
-    for place, word in enumerate(typed):
+    """Return the flag that names a folder of the user's own YAML; empty if there was none."""
+    command = record.results.command if record.results else []
+    for place, word in enumerate(command):
         if word.startswith(("--config-dir=", "-cd=")):
             return [word]
         if word in ("--config-dir", "-cd"):
-            return typed[place : place + 2]
+            return command[place : place + 2]
     return []
 
 
 def _commands(record: Record) -> str:
-    """To be copied; only the words after the first are taken from the folder, each quoted."""
+    """Return commands to copy. Only the words after the first come from the folder, and each is quoted."""
     place = shlex.quote(str(record.path))
     words = record.overrides
     lines = [("Repeat", shlex.join(["train", *_config_dir(record), *words]))] if words is not None else []

@@ -9,9 +9,9 @@ from html import escape
 
 WIDTH, HEIGHT = 460, 290
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 30, 40
-LOG_FROM = 20  # times the smallest value is the largest: then a logarithmic axis
-MOST_POINTS = 400  # of a line; more are thinned out
-MARKED_POINTS = 40  # of a line that has a dot at each
+LOG_FROM = 20  # ratio of the largest to the smallest value from which an axis is logarithmic
+MAX_POINTS = 400  # of a line
+MARKED_POINTS = 40  # up to which a line has a dot at each
 
 STYLE = """
 svg.chart { width: 100%; max-width: 36rem; display: block; } svg.chart text { font-size: 13px; }
@@ -25,13 +25,20 @@ svg rect.share { fill: var(--soft); fill-opacity: .35; } svg text.a { stroke: no
 svg text.b { fill: var(--mark); stroke: none; font-weight: 600; }
 """
 
-MARGIN = 6  # pixels between the frame and the outermost points, which have a size
+MARGIN = 6  # pixels between the frame and the outermost points
 Points = Sequence[tuple[float, float]]
 
 
 @dataclass
 class Axis:
-    """A range of values along `length` pixels from `start`; logarithmic where values are far apart and `log` allows."""
+    """Position of values on an axis of `length` pixels from `start`, which may be negative.
+
+    Attributes:
+        low, high: range of the values.
+        start, length: in pixels.
+        log: whether the scale is logarithmic.
+        whole: whether ticks are whole numbers.
+    """
 
     low: float
     high: float
@@ -44,7 +51,10 @@ class Axis:
     def over(
         cls, values: Sequence[float], start: float, length: float, *, log: bool = False, whole: bool = False
     ) -> Axis:
-        """Wide enough for all the values; what is drawn at the outermost of them stays within the frame."""
+        """Return an axis over all values, logarithmic if `log` allows it and they are far apart.
+
+        Markers at the outermost values stay within the frame.
+        """
         inner = math.copysign(MARGIN, length)
         low, high = min(values), max(values)
         if high - low <= max(1e-12 * max(abs(low), abs(high)), 1e-300):
@@ -57,12 +67,12 @@ class Axis:
         return self.start + (at - low) / (high - low) * self.length
 
     def ticks(self) -> list[float]:
-        """Round values within the range."""
+        """Return round values within the range."""
         if self.log:
             low, high = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             steps = (1,) if high - low > 3 else (1, 2, 5)
             every = max(1, (high - low) // 6)
-            found = [step * 10.0**power for power in range(low, high + 1, every) for step in steps]
+            values = [step * 10.0**power for power in range(low, high + 1, every) for step in steps]
         else:
             rough = (self.high - self.low) / 5
             power = 10.0 ** math.floor(math.log10(rough))
@@ -70,13 +80,20 @@ class Axis:
             if self.whole:
                 step = max(1.0, step)
             first = math.ceil(self.low / step - 1e-9)
-            found = [n * step for n in range(first, first + 12)]
+            values = [n * step for n in range(first, first + 12)]
         inside = (self.high - self.low) * 1e-9
-        return [v for v in found if self.low - inside <= v <= self.high + inside]
+        return [v for v in values if self.low - inside <= v <= self.high + inside]
 
 
 def line_chart(title: str, across: str, lines: Mapping[str, Points], best: float | None = None) -> str:
-    """Lines over one axis, the first of them grey; `best` is marked by a vertical line. Empty lines are left out."""
+    """Return a chart of lines, the first of two in grey; lines without points are left out.
+
+    Args:
+        title: of the chart.
+        across: name of the x axis.
+        lines: points by name, two lines at most.
+        best: marked by a vertical line.
+    """
     shown = {name: thinned(points) for name, points in lines.items() if points}
     if not shown:
         return ""
@@ -101,12 +118,20 @@ def line_chart(title: str, across: str, lines: Mapping[str, Points], best: float
         legend.append((kind, name))
     if best is not None:
         legend.append(("best", f"best, {across} {best:g}"))
-    told = "; ".join(f"{name} from {points[0][1]:.4g} to {points[-1][1]:.4g}" for name, points in shown.items())
-    return _chart(title, f"{title} by {across}: {told}", "".join(parts) + _legend(legend))
+    summary = "; ".join(f"{name} from {points[0][1]:.4g} to {points[-1][1]:.4g}" for name, points in shown.items())
+    return _chart(title, f"{title} by {across}: {summary}", "".join(parts) + _legend(legend))
 
 
 def scatter_chart(title: str, across: str, down: str, points: Points, diagonal: bool = False) -> str:
-    """Dots; with `diagonal`, the line on which both values are equal."""
+    """Return a chart of dots, with the diagonal on request.
+
+    Args:
+        title: of the chart.
+        across: name of the x axis.
+        down: name of the y axis.
+        points: x and y of each dot.
+        diagonal: draw the line on which both values are equal.
+    """
     xs, ys = [x for x, _ in points], [y for _, y in points]
     if diagonal:
         xs = ys = xs + ys
@@ -123,38 +148,39 @@ def scatter_chart(title: str, across: str, down: str, points: Points, diagonal: 
 
 
 def reliability_chart(title: str, bins: Sequence[tuple[float, float, float, float]]) -> str:
-    """Accuracy by the predicted chance.
+    """Return a chart of accuracy by confidence.
 
     Args:
-        bins: (lowest, highest chance, accuracy, share of the samples) of those that have samples.
+        title: of the chart.
+        bins: (lowest, highest confidence, accuracy, share of the samples) of the bins that have samples.
     """
     x_axis, y_axis = Axis(0, 1, LEFT, WIDTH - LEFT - RIGHT), Axis(0, 1, HEIGHT - BOTTOM, -(HEIGHT - TOP - BOTTOM))
     floor = HEIGHT - BOTTOM
-    parts = [_frame(x_axis, y_axis, "predicted chance", "")]
+    parts = [_frame(x_axis, y_axis, "confidence", "")]
     for low, high, accuracy, share in bins:
         left, wide = x_axis(low), x_axis(high) - x_axis(low)
         for kind, value, inset in (("share", share, 0.0), ("bar", accuracy, wide * 0.2)):
             top = y_axis(value)
             parts.append(
                 f'<rect class="{kind}" x="{left + inset:.1f}" y="{top:.1f}" width="{wide - 2 * inset:.1f}" '
-                f'height="{floor - top:.1f}"><title>chance {low:.2f} to {high:.2f}: accuracy {accuracy:.1%}, '
+                f'height="{floor - top:.1f}"><title>confidence {low:.2f} to {high:.2f}: accuracy {accuracy:.1%}, '
                 f"{share:.1%} of the samples</title></rect>"
             )
     parts.append(f'<line class="diagonal" x1="{x_axis(0)}" y1="{y_axis(0)}" x2="{x_axis(1)}" y2="{y_axis(1)}"/>')
     parts.append(_legend([("b", "accuracy"), ("a", "share of the samples")]))
-    told = "; ".join(f"{low:.2f} to {high:.2f}: {accuracy:.1%}" for low, high, accuracy, _ in bins)
-    return _chart(title, f"accuracy by predicted chance: {told}", "".join(parts))
+    summary = "; ".join(f"{low:.2f} to {high:.2f}: {accuracy:.1%}" for low, high, accuracy, _ in bins)
+    return _chart(title, f"accuracy by confidence: {summary}", "".join(parts))
 
 
 def thinned(points: Points) -> list[tuple[float, float]]:
-    """At most MOST_POINTS, the extremes of each stretch among them."""
-    if len(points) <= MOST_POINTS:
+    """Return at most MAX_POINTS of the points, with the extremes of each stretch."""
+    if len(points) <= MAX_POINTS:
         return list(points)
-    size = math.ceil(2 * len(points) / MOST_POINTS)
+    size = math.ceil(2 * len(points) / MAX_POINTS)
     kept: list[tuple[float, float]] = []
     for start in range(0, len(points), size):
-        some = points[start : start + size]
-        kept += sorted({min(some, key=lambda p: p[1]), max(some, key=lambda p: p[1])})
+        stretch = points[start : start + size]
+        kept += sorted({min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])})
     return kept
 
 
@@ -183,9 +209,9 @@ def _legend(entries: list[tuple[str, str]]) -> str:
     return "".join(parts)
 
 
-def _chart(title: str, told: str, inside: str) -> str:
+def _chart(title: str, summary: str, inside: str) -> str:
     return (
         f"<figure><figcaption>{escape(title)}</figcaption>"
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">{inside}</svg>'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(summary)}">{inside}</svg>'
         "</figure>"
     )

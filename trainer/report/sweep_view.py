@@ -1,4 +1,4 @@
-"""A sweep on the terminal: a line for each worker and a bar for all; plain lines elsewhere; the table at the end."""
+"""A sweep on the terminal: a line for each running job, a progress bar, and the leaderboard at the end."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from trainer.data.metrics import HEADLINES
 from trainer.errors import show
 from trainer.records.leaderboard import Row, group_table, grouped, table
 from trainer.records.ledger import Entry
-from trainer.report.leaderboard import print_table
+from trainer.report.tables import print_table
 
-SHOWN_ROWS = 20
+MAX_ROWS = 20
 REDRAW_SECONDS = 0.5
 
 
 class SweepView:
-    """Tells of a sweep; draws only when it is called, because a thread of its own would not survive a fork.
+    """Terminal output of a sweep, in plain lines if stdout is no terminal.
+
+    It draws only when it is called: a thread of its own would not survive a fork.
 
     Args:
-        done: jobs that an earlier session has finished.
+        total: number of jobs.
+        folder: of the sweep.
+        done: jobs that an earlier session finished.
     """
 
     def __init__(self, total: int, folder: Path, done: int = 0) -> None:
@@ -43,22 +47,22 @@ class SweepView:
         self.task = self.bar.add_task("jobs", total=total, completed=done)
 
     def begin(self, how: str) -> None:
-        """Before the first job."""
+        """Print the sweep's line and start the progress bar."""
         self.say(f"sweep      {self.folder}: {self.total} jobs, {how}")
         if self.out.is_terminal:
             self.live = Live(self.bar, console=self.out, auto_refresh=False, transient=True)
             self.live.start()
 
     def say(self, text: str) -> None:
-        """A line above what moves."""
+        """Print a line above the progress bar."""
         (self.live.console if self.live else self.out).print(text, markup=False)
 
     def started(self, number: int, entry: Entry, together: int = 1) -> None:
-        """A job begins, or `together` jobs that are trained in one pass."""
+        """Note that a job starts, or `together` jobs that are trained in one pass."""
         self.names[number] = _words(entry) if together == 1 else f"{together} jobs in one pass"
 
     def ended(self, number: int, entry: Entry, value: float | None) -> None:
-        """A job has come to an end, for now or for good."""
+        """Print how a job ended or paused, with its monitored value."""
         if entry.state not in ("paused", "interrupted"):
             self.done += 1
         figure = "" if value is None else f"  {entry.stored['monitor']} {value:.4f}"
@@ -66,7 +70,7 @@ class SweepView:
         self.bar.update(self.task, completed=self.done)
 
     def look(self, running: Sequence[Any]) -> None:
-        """Draws what runs, at most twice a second."""
+        """Draw the running tasks, at most twice a second."""
         now = time.monotonic()
         if self.live is None or now - self.drawn < REDRAW_SECONDS:
             return
@@ -75,19 +79,19 @@ class SweepView:
         self.live.update(Group(*lines, self.bar), refresh=True)
 
     def end(self, rows: Sequence[Row], closing: Sequence[str]) -> None:
-        """The table, the best rows of it, and what is to be said."""
+        """Print the best rows of the leaderboard, its settings over their seeds and folds, and the closing lines."""
         if self.live is not None:
             self.live.stop()
         groups = grouped(rows)
         header, cells = table(rows, groups)
         shown = [i for i, name in enumerate(header) if name not in ("job", "reason", "trained")]
         print()
-        print_table([header[i] for i in shown], [[row[i] for i in shown] for row in cells[:SHOWN_ROWS]])
-        if len(cells) > SHOWN_ROWS:
-            print(f"... and {len(cells) - SHOWN_ROWS} more in leaderboard.csv")
+        print_table([header[i] for i in shown], [[row[i] for i in shown] for row in cells[:MAX_ROWS]])
+        if len(cells) > MAX_ROWS:
+            print(f"... and {len(cells) - MAX_ROWS} more in leaderboard.csv")
         if groups:
             print()
-            print_table(*group_table(groups[:SHOWN_ROWS], rows[0].monitor))
+            print_table(*group_table(groups[:MAX_ROWS], rows[0].monitor))
         print()
         for line in closing:
             print(line)

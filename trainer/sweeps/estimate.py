@@ -12,7 +12,7 @@ from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError, raised_at
 from trainer.processes import run_in_subprocess
 from trainer.records.compare import varying
-from trainer.report.leaderboard import print_table
+from trainer.report.tables import print_table
 from trainer.run.measure import SECONDS, Cost, measure
 from trainer.sweeps import halving
 from trainer.sweeps.plan import Plan

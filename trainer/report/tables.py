@@ -1,7 +1,8 @@
-"""The leaderboard of a sweep on the terminal."""
+"""Tables on the terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -10,15 +11,18 @@ from rich.table import Table
 
 from trainer.errors import printable
 
+WIDTH = 10_000  # off a terminal, where no line is broken
 
-def print_table(header: list[str], rows: list[list[Any]], *, named: bool = False) -> None:
-    """Prints rows as they come, best first; None is left blank, figures have four digits after the point.
 
-    Columns with a point in their name are keys of the configuration, shown as short as they can be. Off a terminal
-    nothing is cut off.
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, named: bool = False) -> None:
+    """Print a table. None is left blank, and floats have four decimals; text may be that of an untrusted file.
+
+    Floats in a column with a dot in its name, which is a key of the configuration, are printed as short as possible.
 
     Args:
-        named: the first column says what a row is, and is shown whole.
+        header: names of the columns.
+        rows: the cells of each row.
+        named: whether the first column names the rows: it is aligned to the left and never broken.
     """
     table = Table(box=None, pad_edge=False)
     for number, name in enumerate(header):
@@ -28,7 +32,7 @@ def print_table(header: list[str], rows: list[list[Any]], *, named: bool = False
         table.add_row(*(_cell(value, short="." in name) for name, value in zip(header, row, strict=True)))
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console.width = 10_000
+        console.width = WIDTH
     console.print(table)
 
 

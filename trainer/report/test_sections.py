@@ -1,4 +1,4 @@
-"""Parts of a run's page: its test by class, how far its chances can be believed, and what later evaluations found."""
+"""Sections of a run's page about its test: metrics by class, calibration, and later evaluations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trainer.report import page, svg
 
 
 def classes(record: Record) -> str:
-    """Return the table of the test's classes."""
+    """Return a table with the metrics of each class."""
     test = record.results.test if record.results else None
     if test is None or not test.per_class:
         return ""
@@ -18,7 +18,7 @@ def classes(record: Record) -> str:
 
 
 def calibration(record: Record) -> str:
-    """Return how often the model is right at each confidence, as a chart and a table."""
+    """Return accuracy by confidence, as a chart and a table."""
     reliability = record.details.calibration
     if reliability is None:
         return ""
@@ -32,12 +32,12 @@ def calibration(record: Record) -> str:
         return ""
     bars = [(low, high, accuracy, count / total) for low, high, count, _, accuracy in filled]
     mean = sum(count * (confidence - accuracy) for _, _, count, confidence, accuracy in filled) / total
-    verdict = "surer than it is right" if mean > 0 else "less sure than it is right"
-    header = ["chance from", "to", "samples", "mean chance", "accuracy"]
+    verdict = "overconfident" if mean > 0 else "underconfident"
+    header = ["confidence from", "to", "samples", "mean confidence", "accuracy"]
     table = page.table("Calibration", header, [list(row) for row in filled])
     return (
-        f"<p>Expected calibration error {reliability.ece:.4f}: on the whole the model is {verdict} by {abs(mean):.2%}. "
-        "Bars on the dashed line would be a model whose chances can be believed.</p>"
+        f"<p>Expected calibration error {reliability.ece:.4f}: on average the model is {verdict} by {abs(mean):.2%}. "
+        "The bars of a calibrated model end on the dashed line.</p>"
         f'<div class="plots">{svg.reliability_chart("reliability", bars)}</div>'
         f"<details><summary>The numbers</summary>{table}</details>"
     )
@@ -47,8 +47,8 @@ def evaluations(record: Record) -> str:
     """Return a table with a row for each `trainer evaluate`."""
     if not record.evaluations:
         return ""
-    known = {name for each in record.evaluations.values() for name, x in each.test.metrics.items() if x is not None}
-    metrics = shown("headline", "line", "table", among=known)
+    present = {name for each in record.evaluations.values() for name, x in each.test.metrics.items() if x is not None}
+    metrics = shown("headline", "line", "table", among=present)
     header = ["file", "data", "part", "samples", *(metric.label for metric in metrics)]
     header += ["calibration error", "temperature", "calibrated error"]
     rows = []
