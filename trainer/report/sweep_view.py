@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -21,6 +21,15 @@ from trainer.report.tables import print_table
 
 MAX_ROWS = 20
 REDRAW_SECONDS = 0.5
+
+
+class RunningWork(Protocol):
+    """A job, or a stack of jobs, that runs: the number of the first job, and the folder with its metrics.csv."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def folder(self) -> Path: ...
 
 
 class SweepView:
@@ -69,13 +78,13 @@ class SweepView:
         self.say(f"job {number:>4}  {entry.state:<11}{figure}  {_words(entry)}")
         self.bar.update(self.task, completed=self.done)
 
-    def look(self, running: Sequence[Any]) -> None:
-        """Draw the running tasks, at most twice a second."""
+    def update(self, running: Sequence[RunningWork]) -> None:
+        """Draw what runs, at most twice a second."""
         now = time.monotonic()
         if self.live is None or now - self.drawn < REDRAW_SECONDS:
             return
         self.drawn = now
-        lines = [Text(f"  {task.number:>4}  {_progress(task.place)}  {self.names[task.number]}") for task in running]
+        lines = [Text(f"  {work.number:>4}  {_progress(work.folder)}  {self.names[work.number]}") for work in running]
         self.live.update(Group(*lines, self.bar), refresh=True)
 
     def end(self, rows: Sequence[Row], closing: Sequence[str]) -> None:
@@ -105,13 +114,13 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else show(value)
 
 
-def _progress(place: Path) -> str:
+def _progress(folder: Path) -> str:
     """Return the last row of a running job's metrics.csv, in a few words.
 
     The file of a stack has other columns than that of a run, and both may have thousands of rows.
     """
     try:
-        with open(place / "metrics.csv", encoding="utf-8") as file:
+        with open(folder / "metrics.csv", encoding="utf-8") as file:
             header = file.readline().rstrip("\n").split(",")
             last = deque(file, maxlen=1)
     except FileNotFoundError:

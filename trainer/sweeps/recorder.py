@@ -98,7 +98,7 @@ class Recorder:
 
     def tick(self, running: Sequence[WorkItem]) -> None:
         """Redraw the terminal and the page if it is time to."""
-        self.view.look(running)
+        self.view.update(running)
         self.page.draw()
 
     def write(self) -> None:
