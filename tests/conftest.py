@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,17 @@ from helpers.processes import run_python
 from helpers.runs import REAL_DATA, CompletedCommand, exit_code, run_folders, train_in
 from helpers.words import calibrated_words
 from trainer.config.compose import Composer, Job
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SLOW_FIXTURES = {"server", "train_process", "browse"}  # they start processes
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what is exhaustive and what starts processes through a fixture."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("exhaustive"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +86,22 @@ def server() -> Iterator[ForkServer]:
 def sweep(server: ForkServer) -> Callable[..., CompletedCommand]:
     """Run a command, most often a sweep, in a process of its own."""
     return lambda *words, **environment: server.start(*words, **environment).end()
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """Open a page in a headless browser; return the document that its script leaves."""
+    program = os.environ.get("TRAINER_TEST_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("no chromium; TRAINER_TEST_BROWSER names another browser of its kind")
+
+    def open_page(path: Path) -> str:
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--allow-file-access-from-files"]
+        flags += [f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "--virtual-time-budget=5000", "--dump-dom"]
+        words = [program, *flags, path.resolve().as_uri()]
+        return subprocess.run(words, capture_output=True, text=True, timeout=90, check=True).stdout
+
+    return open_page
 
 
 @pytest.fixture

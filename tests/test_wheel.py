@@ -14,6 +14,8 @@ import pytest
 
 from helpers.runs import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("hatchling")
 pytest.importorskip("pip")
 

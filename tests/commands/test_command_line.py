@@ -18,6 +18,7 @@ from trainer.config import schema
 QUICK = ["model=ann", "debug=fast"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["predict", "nowhere", "x"], ["evaluate", "x"], ["export", "x", "--format", "onnx"]])
 def test_a_mistyped_run_is_answered_without_torch(words: list[str]) -> None:
     done = run_without(HEAVY, *words)
@@ -95,6 +96,7 @@ def test_help_begins_with_examples_and_names_everything(train) -> None:
         assert re.search(rf"^  {path.stem}\s", section, re.MULTILINE), path
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_help_are_sound(train) -> None:
     examples = [line.split("  ")[0].split() for line in re.findall(r"^  (train .*)", train("-h").out, re.MULTILINE)]
     assert len(examples) >= 5
@@ -166,6 +168,7 @@ def test_our_own_mistakes_show_a_traceback() -> None:
         1 // 0  # noqa: B018
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error() -> None:
     program = [sys.executable, "-m", "trainer", "--help"]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

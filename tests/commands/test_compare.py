@@ -261,6 +261,7 @@ def test_without_outputs(verb) -> None:
     assert "there are no runs yet" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["list"], ["list", "runs"], ["report", "--help"], ["compare", "{0}", "{1}"]])
 def test_no_torch_is_imported(words: list[str], runs: list[Path]) -> None:
     done = run_without(["torch"], *(word.format(*runs) for word in words), cwd=runs[0].parents[2])

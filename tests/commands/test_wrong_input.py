@@ -154,6 +154,7 @@ def test_each_problem_is_told_once(train) -> None:
     assert len(train("epochs=0", "seed=-1").err.splitlines()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -197,6 +198,7 @@ def on_terminal(**variables: str) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_colours_only_on_a_terminal_and_not_under_no_color() -> None:
     assert "\x1b[31m" in on_terminal()
     assert "\x1b" not in on_terminal(NO_COLOR="1")

@@ -20,6 +20,8 @@ from trainer.training import checkpoint
 from trainer.training.interfaces import TrainingData
 from trainer.training.loop import fit
 
+pytestmark = pytest.mark.slow
+
 FEW = ["freeze=backbone", "epochs=2", "batch_size=16", "debug.batches=3"]
 SHUFFLENET = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.image_size=32", "model.weights=none"]
 

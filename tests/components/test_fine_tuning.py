@@ -17,6 +17,8 @@ from trainer.components.preprocessing import Preprocessing
 from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 FEW = ["batch_size=32", "debug.batches=4", "test=false"]
 SMALL = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.image_size=32"]
 GOOGLENET = ["model=torchvision", "model.name=googlenet", "model.image_size=32"]

@@ -12,6 +12,8 @@ from sklearn.model_selection import StratifiedKFold
 from helpers.components import assemble
 from trainer.data.split import fold_of_each
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("folds", [2, 3, 5, 7])
 def test_folds_are_as_even_as_scikit_learns(folds: int) -> None:

@@ -17,6 +17,8 @@ from helpers.datasets import CLASSES, write_images, write_table
 from helpers.runs import own_test
 from helpers.words import photo_words, table_words
 
+pytestmark = pytest.mark.slow
+
 DIGITS = ("epochs=3",)
 WEIGHED = ("loss.weight=[9,1,1,1,1,1,1,1,1,1]",)
 DIABETES = ("data=diabetes", "model=mlp", "epochs=40", "optim.lr=1e-2")

@@ -15,6 +15,8 @@ import trainer
 from helpers.runs import own_test
 from helpers.words import table_words
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 DIGITS = ("epochs=3",)

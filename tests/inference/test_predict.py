@@ -23,6 +23,8 @@ from trainer.data.samples import Arrays
 from trainer.errors import UserError
 from trainer.inference.inputs import Sample, chunks
 
+pytestmark = pytest.mark.slow
+
 
 def read_csv(path: str) -> list[dict[str, str]]:
     with open(path, newline="") as file:

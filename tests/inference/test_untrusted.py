@@ -21,6 +21,8 @@ from helpers.words import table_words
 from trainer.errors import UserError
 from trainer.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 DIGITS = ("epochs=3",)
 VERBS = {
     "predict": ("x.png", "--out", "out.csv"),

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import time
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +18,6 @@ from trainer.records.results import Results
 from trainer.report import charts, leaderboard_page
 from trainer.report.leaderboard_page import Page
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HOSTILE = [
     "</script><script>document.title='owned'</script>",
     "<img src=x onerror=\"document.title='owned'\">",
@@ -30,22 +25,6 @@ HOSTILE = [
     "<!--<script>",
     "\u2028]]>\\u003c/script>",
 ]
-
-
-@pytest.fixture(scope="session")
-def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
-    """Opens a page in a headless browser; gives the document that its script leaves."""
-    program = os.environ.get("TRAINER_TEST_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip("no chromium; TRAINER_TEST_BROWSER names another browser of its kind")
-
-    def open_page(path: Path) -> str:
-        profile = tmp_path_factory.mktemp("profile")
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
-        words = [program, *flags, "--virtual-time-budget=2000", "--dump-dom", path.resolve().as_uri()]
-        return subprocess.run(words, capture_output=True, text=True, timeout=90, check=True).stdout
-
-    return open_page
 
 
 def made(number: int, value: float | None, state: str = "done", name: str = "", **varies: Any) -> Row:

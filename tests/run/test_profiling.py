@@ -11,6 +11,8 @@ from helpers.runs import CompletedCommand
 from helpers.trees import same_tree
 from trainer.training.checkpoint import load
 
+pytestmark = pytest.mark.slow
+
 SLOW = """
 import time
 

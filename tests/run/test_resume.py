@@ -74,7 +74,14 @@ def untimed(row: dict) -> dict:
     return {name: value for name, value in row.items() if name not in ("seconds", "samples_per_second")}
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ann",
+        pytest.param("lenet5", marks=pytest.mark.exhaustive),
+        pytest.param("mnist_classifier", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_killed_runs_end_like_uninterrupted_ones(name: str, server: ForkServer) -> None:
     words = SETTINGS[name]
     begin = time.perf_counter()
@@ -99,7 +106,9 @@ def test_killed_runs_end_like_uninterrupted_ones(name: str, server: ForkServer) 
         assert same_tree(essence(newest()), expected)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.exhaustive)]
+)
 def test_signals_save_at_once_and_lose_nothing(number: int, code: int, server: ForkServer) -> None:
     words = [*SETTINGS["lenet5"][:-1], "checkpoint.every=100ep", "epochs=4"]
     assert run(server, words) == 0

@@ -17,6 +17,8 @@ from helpers.sweeps import ledger, places, results, states, table
 from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 IRIS = (*DOUBLE, "data=iris", "model=mlp", "model.hidden=[8]", "test=false")
 # Stopped early at different times, at the end of their epochs, and some that diverge from the middle of the stack.
 MANY = (

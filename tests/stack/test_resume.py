@@ -21,7 +21,7 @@ from helpers.stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owne
 from helpers.sweeps import contents, ledger, places, results, rows, states, table
 from trainer.training import checkpoint
 
-pytestmark = pytest.mark.skipif(NO_PROC, reason="processes are found in /proc")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(NO_PROC, reason="processes are found in /proc")]
 IRIS = ("-m", *DOUBLE, "data=iris", "model=mlp", "model.hidden=[8]", "test=false", "patience=null")
 # One diverges, some stop early, none has the epochs of the others; each step takes its time.
 PATIENT = (
@@ -77,7 +77,7 @@ def kill_workers(running: RunningCommand) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("victim", ["sweep", "worker"])
+@pytest.mark.parametrize("victim", ["sweep", pytest.param("worker", marks=pytest.mark.exhaustive)])
 def test_killed_stacks_end_like_uninterrupted_ones(victim: str, whole, hasty: ForkServer) -> None:
     expected, length = whole
     chance, kills, left = random.Random(victim), 0, 0
@@ -103,7 +103,9 @@ def test_killed_stacks_end_like_uninterrupted_ones(victim: str, whole, hasty: Fo
     assert left > 1 or victim == "sweep"  # whose worker saves its members itself
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.exhaustive)]
+)
 def test_a_signal_lets_all_members_save(number: int, code: int, whole, hasty: ForkServer) -> None:
     running = begin(hasty)
     running.until(training)
@@ -195,7 +197,7 @@ def test_a_file_that_is_not_this_sweeps_is_refused_in_a_sentence(name: str, hast
     assert not Path("/tmp/elsewhere").exists()
 
 
-@pytest.mark.parametrize("name", ["short", ["x"], 7])
+@pytest.mark.parametrize("name", ["short", *(pytest.param(x, marks=pytest.mark.exhaustive) for x in (["x"], 7))])
 def test_a_stack_whose_files_are_all_damaged_costs_what_its_runs_had_not_saved(
     name: Any, whole, hasty: ForkServer
 ) -> None:

@@ -170,7 +170,7 @@ MOMENTS = {
 
 
 @pytest.mark.skipif(NO_PROC, reason="processes are found in /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
 def test_a_killed_sweep_keeps_the_same_survivors(number: int, server, sweep) -> None:
     words = (*write_faulty(), "epochs=6", "batch_size=24", "optim.lr=1e-4,1e-3,1e-2,1e-1")
     every = "checkpoint.every=1st" if number == signal.SIGKILL else "checkpoint.every=auto"

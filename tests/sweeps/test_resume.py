@@ -113,7 +113,9 @@ def test_the_test_figures_are_the_winners_alone_also_after_a_resumption(sweep) -
     assert [bool(row["test"]) for row in table(done.folder)] == [True, False, False, False]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.exhaustive)]
+)
 def test_a_signal_lets_all_workers_save(number: int, code: int, whole, server: ForkServer) -> None:
     expected, length = whole
     chance, signals = random.Random(number), 0
@@ -139,7 +141,7 @@ def test_a_signal_lets_all_workers_save(number: int, code: int, whole, server: F
         assert same_tree(essence(done.folder), expected)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
 def test_half_trained_jobs_go_on_from_their_checkpoints(number: int, server: ForkServer) -> None:
     words = (*write_faulty(), "model.fault=slow", "epochs=10", "checkpoint.every=1ep", "test=false")
     running = server.start("-m", *words, "seed=0,1,2", "sweep.workers=2")

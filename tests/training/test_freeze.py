@@ -19,6 +19,8 @@ from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 from trainer.training.freeze import freeze
 
+pytestmark = pytest.mark.slow
+
 SHUFFLENET = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.weights=none", "model.image_size=32"]
 FEW = ["batch_size=16", "debug.batches=3", "test=false"]  # three steps an epoch
 

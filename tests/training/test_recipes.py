@@ -14,6 +14,8 @@ from helpers.trees import same_tree
 from trainer.training import checkpoint
 from trainer.training.step import train_step
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_average_is_the_formula_stepped_by_hand(job) -> None:
     parts = assemble(job("data=wine", "model=mlp", "model.norm=batch", "ema.decay=0.9", "precision=float64").config)

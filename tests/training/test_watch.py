@@ -23,6 +23,8 @@ from trainer.training.checkpoint import load
 from trainer.training.step import train_step
 from trainer.training.watch import Watch
 
+pytestmark = pytest.mark.slow
+
 UNSCALED = GradScaler("cpu", enabled=False)
 DEEP = "model.hidden=[64,64,64,64,64,64,64,64]"
 

@@ -216,6 +216,7 @@ def test_the_cache_folder_is_the_users_and_private(photos: Path) -> None:
     assert cache.default_folder().stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_a_cache_folder_that_is_not_absolute_is_not_taken() -> None:
     program = "from trainer.data.images.cache import default_folder\nprint(default_folder())"
     command = [sys.executable, "-c", program]
@@ -283,6 +284,7 @@ def in_a_process(root: str, side: int, **options) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_midway_is_said_and_nothing_stays() -> None:
     """A limit on the size of files stands in for it: a real refusal of the system's, in the decoding processes too."""
     import resource
@@ -297,6 +299,7 @@ def test_a_disk_that_fills_up_midway_is_said_and_nothing_stays() -> None:
 # Several processes
 
 
+@pytest.mark.slow
 def test_processes_decode_what_one_does() -> None:
     paths = write_photos(Path("photos"), 70)
     Path(paths[33]).write_bytes(b"")
@@ -330,6 +333,7 @@ def _command(process: int) -> str:
         return ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes through /proc")
 def test_a_decoding_process_that_dies_costs_no_image() -> None:
     write_many(Path("photos"), 600, side=300)
@@ -352,6 +356,7 @@ def test_a_decoding_process_that_dies_costs_no_image() -> None:
     assert children() == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes through /proc")
 def test_a_file_that_ends_its_decoder_is_named() -> None:
     """Whoever decodes it is killed, as the system does where memory runs out, or a fault in a library would."""
@@ -381,6 +386,7 @@ def test_a_file_that_ends_its_decoder_is_named() -> None:
     assert len(found.digests) == 61 * 16
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     write_many(Path("photos"), 40, side=16)
     paths = sorted(map(str, Path("photos").rglob("*.jpg")))
@@ -389,6 +395,7 @@ def test_processes_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -
         decode_all(paths, (16, 16, 3), ResizeSpec(16), None, Watched(), processes=2)
 
 
+@pytest.mark.exhaustive
 def test_of_two_runs_at_once_one_decodes_and_both_are_right() -> None:
     write_many(Path("photos"), 400, side=200)
     both = [in_a_process("photos", 200) for _ in range(2)]
@@ -422,6 +429,7 @@ def decoders(cache: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes through /proc")
 def test_what_a_killed_run_leaves_is_never_used_and_cleaned_up() -> None:
     write_many(Path("photos"), 1000, side=300)
@@ -437,6 +445,7 @@ def test_what_a_killed_run_leaves_is_never_used_and_cleaned_up() -> None:
     assert all_of(Path("photos"))[1] == 1000
 
 
+@pytest.mark.slow
 def test_a_signal_while_decoding_ends_at_once_and_leaves_nothing() -> None:
     write_many(Path("photos"), 2000, side=300)
     words = ["data=image_folder", "data.root=photos", "data.size=200", "model=ann"]
@@ -550,6 +559,7 @@ except (MemoryError, RuntimeError) as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory that is not a file's")
 def test_a_folder_larger_than_memory_trains() -> None:
     """1,000 images of 256 x 256 are 197 MB as bytes; the process may use 170 MB besides what its imports took."""
