@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torchmetrics.functional.classification  # noqa: F401  a test of weights would import it, for a second
+
 import trainer.run.run
 import trainer.sweeps.executor  # noqa: F401  for the children
 from helpers.processes import children, start_python

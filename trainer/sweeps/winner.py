@@ -30,7 +30,8 @@ def test_winner(sweep: Sweep, recorder: Recorder, signals: Signals) -> bool:
         for event in events:
             if isinstance(event, JobExit) and (reason := recorder.retest(event)):
                 passed = False
-                print_problems([f"job {event.item.number}: its test failed: {reason}"])
+                if signals.received is None:  # otherwise the user interrupted it
+                    print_problems([f"job {event.item.number}: its test failed: {reason}"])
     return passed
 
 
