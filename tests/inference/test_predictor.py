@@ -141,6 +141,31 @@ def test_a_models_own_size_and_normalisation_come_along(fine_tuned: Path, photos
     assert model.checkpoint.resize_spec.size == 32
 
 
+def test_images_that_are_higher_than_wide(trained: Callable[..., Path], photos: Path) -> None:
+    """A model with its own height and width; image files are squashed to a square before."""
+    model = ("model=torchvision", "model.name=shufflenet_v2_x0_5", "model.weights=none", "model.image_size=[48,32]")
+    data = ("data=image_folder", f"data.root={photos}", "data.cache=false", "batch_size=8", "epochs=1")
+    run = trained(*model, *data)
+    _, outputs, _ = own_test(run)
+    files = sorted((photos / "test").rglob("*.*"))
+    assert torch.allclose(trainer.load(run, device="cpu").predict(files), outputs.softmax(1))
+
+
+def test_a_trusted_run_may_read_environment_variables(
+    trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACTIVATION", "tanh")
+    run = trained("model=mlp", "model.activation=${oc.env:ACTIVATION}", "epochs=1")
+    with pytest.raises(UserError, match="add --trust"):
+        trainer.load(run)
+    raw = torch.randint(0, 240, (5, 1, 8, 8), dtype=torch.uint8)
+    same = trainer.load(trained("model=mlp", "model.activation=tanh", "epochs=1"))
+    assert torch.equal(trainer.load(run, trust=True).outputs(raw), same.outputs(raw))
+    monkeypatch.delenv("ACTIVATION")
+    with pytest.raises(UserError, match="ACTIVATION"):
+        trainer.load(run, trust=True)
+
+
 def test_opening_a_model_draws_nothing(trained: Callable[..., Path]) -> None:
     run = trained(*DIGITS)
     torch.manual_seed(5)

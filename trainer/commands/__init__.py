@@ -1,1 +1,1 @@
-"""The commands: one module for each verb of `trainer`, and `train` itself."""
+"""The command line: `train`, and one module for each verb of `trainer`."""

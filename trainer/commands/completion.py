@@ -1,4 +1,4 @@
-"""Shell completion is Hydra's own, over this program's groups and keys. Imports no torch."""
+"""Shell completion of `train`: Hydra's own, over this program's groups and keys. Imports no torch."""
 
 import sys
 
@@ -10,8 +10,11 @@ from trainer.config.compose import ROOT_NAME, Composer
 
 
 def complete(request: str, config_dir: str | None = None) -> int:
-    """`install=bash` prints the script for a shell, `query=bash` the completions of its current line."""
-    Composer(config_dir)  # registers the configuration and the user's folders
+    """Print the completion script (`install=bash`) or the completions of the current line (`query=bash`).
+
+    Returns the exit code.
+    """
+    Composer(config_dir)  # registers the configuration and the user's folders with Hydra
     GlobalHydra.instance().clear()
     sys.argv = [sys.argv[0], "--shell-completion", request]
     hydra.main(version_base="1.3", config_path=str(shipped_conf()), config_name=ROOT_NAME)(lambda config: None)()

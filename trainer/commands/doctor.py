@@ -1,4 +1,4 @@
-"""`trainer doctor [key=value ...]`: what is wrong, before a run."""
+"""`trainer doctor [key=value ...]`: check machine, configuration and data before a run."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ import click
     "\n  trainer doctor --json | jq .findings"
 )
 @click.argument("overrides", metavar="[key=value]...", nargs=-1)
-@click.option("--lr", is_flag=True, help="Make a learning-rate range test; its picture is lr_range.png.")
-@click.option("--no-training", is_flag=True, help="Leave out what takes training steps.")
+@click.option("--lr", is_flag=True, help="Run a learning-rate range test; its picture is lr_range.png.")
+@click.option("--no-training", is_flag=True, help="Skip the checks that train.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--config-dir", metavar="DIR", help="A folder of your own YAML, as for train.")
 def command(overrides: tuple[str, ...], lr: bool, no_training: bool, as_json: bool, config_dir: str | None) -> int:
-    """Look for what is wrong with machine, configuration and data before a single step is made.
+    """Check machine, configuration and data before a run.
 
-    Takes the same key=value words as train. Exit code 1 where there is an error, else 0.
+    Takes the same key=value words as train. The exit code is 1 if there is an error, else 0.
     """
     import json
 
-    sys.path.append(os.getcwd())  # a user's own `_target_: mymodule.Net`; last, so that it shadows nothing
+    sys.path.append(os.getcwd())  # for a user's own `_target_: mymodule.Net`; last, so that it shadows nothing
     from trainer.doctor.examine import examine
     from trainer.report.console import StatusBar
     from trainer.report.doctor_view import draw_rates, show

@@ -1,4 +1,4 @@
-"""`trainer evaluate`."""
+"""`trainer evaluate RUN... [key=value]...`: evaluate finished runs."""
 
 from __future__ import annotations
 
@@ -7,43 +7,44 @@ import click
 EXAMPLES = """
 \b
 Examples:
-  trainer evaluate outputs/latest                     the run's own test again
+  trainer evaluate outputs/latest                     test the run again
   trainer evaluate best.pt data.root=other/photos     other data of the same classes
-  trainer evaluate outputs/*/*-mnist-* --ensemble     several runs, and the mean of their probabilities
+  trainer evaluate outputs/*/*-mnist-* --ensemble     several runs, and their mean probabilities
   trainer evaluate RUN --calibrate                    fit a temperature, for predict --calibrated
 """
 
 
 @click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("runs", nargs=-1, required=True, metavar="RUN... [key=value]...", type=click.Path(readable=False))
-@click.option("--part", type=click.Choice(["train", "valid", "test"]), help="Which part; default: the test part.")
-@click.option("--ensemble", is_flag=True, help="Also the mean of the runs' probabilities.")
-@click.option("--calibrate", is_flag=True, help="Fit a temperature on the validation part, and store it by the run.")
+@click.option("--part", type=click.Choice(["train", "valid", "test"]), help="Split to evaluate.  [test]")
+@click.option("--ensemble", is_flag=True, help="Also evaluate the mean of the runs' probabilities.")
+@click.option("--calibrate", is_flag=True, help="Fit a temperature on the validation split and store it.")
 @click.option("--calibrated", is_flag=True, help="Use the stored temperature.")
-@click.option("--trust", is_flag=True, help="The runs may name code of their own, in this folder for example.")
+@click.option("--trust", is_flag=True, help="Let the runs import code of their own, for example from this folder.")
 def command(
     runs: tuple[str, ...], part: str | None, ensemble: bool, calibrate: bool, calibrated: bool, trust: bool
 ) -> int:
-    """Test finished runs again, on their own data or on other data of the same shape and classes: data=..., data.*,
-    device and threads can be others. Several RUNs give a table.
+    """Evaluate finished runs on their own data, or on other data of the same shape and classes.
 
-    The report is written to evaluation-<n>.json beside the checkpoint, with a picture of its calibration."""
+    You may change data=..., data.*, device and threads. Several RUNs are printed as a table. The report is written to
+    evaluation-<n>.json beside the checkpoint, with a reliability diagram.
+    """
     import os
 
     from trainer.config.catalog import leave_current_folder
 
     leave_current_folder()
-    from trainer.errors import UserError
+    from trainer.errors import Problem, UserError
     from trainer.records.find import checkpoint_file
 
     words = tuple(word for word in runs if "=" in word and not os.path.exists(word))
     names = [word for word in runs if word not in words]
     if not names:
-        raise UserError("evaluate: no RUN: expected a run folder or a checkpoint file.")
+        raise UserError(Problem("evaluate", "no RUN: expected a run folder or a checkpoint file"))
     if ensemble and len(names) < 2:
-        raise UserError("--ensemble: it takes two runs or more.")
+        raise UserError(Problem("--ensemble", "it takes two runs or more"))
     for name in names:
-        checkpoint_file(name)  # before seconds are spent on torch
+        checkpoint_file(name)  # before torch is imported, which takes seconds
     from trainer.inference.evaluate import EvaluationRequest, WrittenEvaluation, evaluate_ensemble, evaluate_run
     from trainer.report.console import StatusBar
     from trainer.report.evaluation import table, tell

@@ -1,16 +1,17 @@
-"""`trainer export`."""
+"""`trainer export RUN --format FORMAT`: a trained model for other programs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 EXAMPLES = """
 \b
 Examples:
-  trainer export outputs/latest --format onnx --preprocess    bytes of images in, logits out
-  trainer export best.pt --format onnx data.root=photos       where the test samples are now
+  trainer export outputs/latest --format onnx --preprocess    from bytes of images to logits
+  trainer export best.pt --format onnx data.root=photos       if the test samples are elsewhere now
   trainer export RUN --format pt2 --out served/model.pt2
   trainer export RUN --format state_dict
 """
@@ -19,24 +20,23 @@ Examples:
 @click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("run", type=click.Path(readable=False))
 @click.argument("words", nargs=-1, metavar="[key=value]...")
-@click.option("--format", "form", type=click.Choice(["onnx", "pt2", "state_dict"]), required=True, help="The form.")
-@click.option("--out", type=click.Path(path_type=Path), help="The file; default: model.onnx, .pt2 or .pt by the run.")
-@click.option("--preprocess", is_flag=True, help="Put the preprocessing inside: raw images or rows go in.")
-@click.option("--replace", is_flag=True, help="Replace a file that is there.")
-@click.option("--trust", is_flag=True, help="The checkpoint may name code of its own, in this folder for example.")
-def command(
-    run: str, words: tuple[str, ...], form: str, out: Path | None, preprocess: bool, replace: bool, trust: bool
-) -> int:
-    """Write a trained model for other programs: ONNX (needs the extra export), torch.export's pt2, or a state dict.
+@click.option("--format", type=click.Choice(["onnx", "pt2", "state_dict"]), required=True, help="File format.")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [model.onnx, .pt2 or .pt beside the run]")
+@click.option("--preprocess", is_flag=True, help="Include the preprocessing: the model takes raw images or rows.")
+@click.option("--replace", is_flag=True, help="Replace an existing file.")
+@click.option("--trust", is_flag=True, help="Let the checkpoint import code of its own, for example from this folder.")
+def command(run: str, trust: bool, **request: Any) -> int:
+    """Export a trained model as ONNX (needs the extra export), as torch.export's pt2, or as a state dict.
 
-    Its answers to samples of the run's test part are compared with torch's, for any size of batch, and nothing is
-    written where they differ. Class names and preprocessing are in the file."""
+    The exported model is compared with torch on samples of the run's test split; nothing is written if their outputs
+    differ. The file holds class names and preprocessing.
+    """
     from trainer.config.catalog import leave_current_folder
 
     leave_current_folder()
     from trainer.records.find import checkpoint_file
 
-    checkpoint_file(run)  # before seconds are spent on torch
+    checkpoint_file(run)  # before torch is imported, which takes seconds
     from trainer.inference.checkpoint import open_for_verb
     from trainer.inference.export import ExportRequest, export
     from trainer.report.console import StatusBar
@@ -45,8 +45,7 @@ def command(
     with Signals() as signals:
         try:
             with StatusBar(signals.check) as progress:
-                request = ExportRequest(form, out, preprocess, replace, words)
-                exported = export(open_for_verb(run, trusted=trust), request, progress)
+                exported = export(open_for_verb(run, trusted=trust), ExportRequest(**request), progress)
         except Interrupted:
             return signals.exit_code
     if exported.samples:

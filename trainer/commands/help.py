@@ -1,4 +1,4 @@
-"""`train --help`: examples, then the groups with their options, then every key. Imports neither torch nor Hydra."""
+"""`train --help`: examples, flags, the options of every group, and every key. Imports neither torch nor Hydra."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from trainer.errors import show
 
 EXAMPLES = """\
 train                                        LeNet-5 with AdamW on the bundled digits, offline
-train model=lenet5 optim=adamw data=mnist    choose a model, an optimizer, a data set
+train model=lenet5 optim=adamw data=mnist    choose model, optimizer and data set
 train optim.lr=3e-3 epochs=50 patience=5     change keys
 train data=image_folder data.root=photos data.size=64 model=net
-train resume=outputs/2026-11-20/12-00-00-mnist-lenet5    continue a run that was stopped
+train resume=outputs/2026-11-20/12-00-00-mnist-lenet5    continue a stopped run
 train resume=latest                          continue the newest unfinished one
-train -m optim.lr=1e-4,1e-3 seed=0,1,2       a sweep: every combination, one after the other
-train debug=fast                             a few batches of everything, to see that it runs
-train --cfg job model=cnn                    show the configuration, train nothing"""
+train -m optim.lr=1e-4,1e-3 seed=0,1,2       a sweep: every combination
+train debug=fast                             smoke test: a few batches of every stage
+train --cfg job model=cnn                    print the configuration, do not train"""
 
 FLAGS = """\
--m, --multirun         several values of a key make a sweep
---cfg job              print the configuration and stop
---config-dir DIR       a folder of your own YAML; so is ./conf. Yours win over the shipped ones of the same name
+-m, --multirun         sweep over several values of a key
+--cfg job              print the configuration and exit
+--config-dir DIR       folder of your own YAML, beside ./conf; your files win over shipped ones of the same name
 -sc install=bash       print a completion script (also zsh, fish): eval "$(train -sc install=bash)"
 --version, -h, --help"""
 
 
 def help_text(config_dir: str | None = None) -> str:
-    """The whole page, wrapped to the terminal."""
+    """Return the whole text, wrapped to the terminal's width."""
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     sections = ["Usage: train [key=value ...]", _section("Examples", EXAMPLES), _section("Flags", FLAGS)]
     for group, files in groups(config_folders(config_dir)).items():
         sections.append(_section(f"{group}=", "\n".join(_entry(name, first_line(path), width) for name, path in files)))
     keys = list(schema.documented_keys())
     loop = [(key, field) for key, field in keys if "." not in key]
-    parts = [(key, field) for key, field in keys if "." in key]
-    for title, chosen in (("Keys of the loop", loop), ("Keys of its parts", parts)):
+    groups_keys = [(key, field) for key, field in keys if "." in key]
+    for title, chosen in (("Keys of the loop", loop), ("Keys of the groups", groups_keys)):
         lines = [_entry(f"{key}={_default(field)}", field.metadata["meaning"], width) for key, field in chosen]
         sections.append(_section(title, "\n".join(lines)))
     sections.append(
-        "Every other key below model, data, loss, optim, schedule and augment is an argument of that part's _target_,\n"
-        "such as optim.weight_decay=0. Defaults of a YAML: train --cfg job."
+        "Every other key of model, data, loss, optim, schedule and augment is an argument of the group's _target_,\n"
+        "such as optim.weight_decay=0. Show the values of a YAML: train --cfg job."
     )
     return "\n\n".join(sections)
 

@@ -1,4 +1,4 @@
-"""`trainer list [GROUP]`: what there is to choose from, and the runs so far."""
+"""`trainer list [GROUP]`: the options of every group, and past runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 
 def _names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """What a shell completes GROUP to."""
+    """Return the groups that a shell completes an incomplete GROUP to."""
     from trainer.config.catalog import config_folders, groups
 
     return [name for name in [*groups(config_folders()), "runs"] if name.startswith(incomplete)]
@@ -22,12 +22,12 @@ def _names(context: click.Context, parameter: click.Parameter, incomplete: str) 
 )
 @click.argument("group", required=False, shell_complete=_names)
 @click.option("--config-dir", metavar="DIR", help="A folder of your own YAML, as for train.")
-@click.option("--outputs", metavar="DIR", default="outputs", help="Where runs are looked for.  [outputs]")
-@click.option("--all", "everything", is_flag=True, help="All runs, not only the newest 20.")
+@click.option("--outputs", metavar="DIR", default="outputs", help="Folder with the runs.  [outputs]")
+@click.option("--all", "everything", is_flag=True, help="List all runs, not only the newest 20.")
 def command(group: str | None, config_dir: str | None, outputs: str, everything: bool) -> int:
-    """List the options of a GROUP, or of all, with a line on each; or the runs so far.
+    """List the options of a GROUP, or of all groups, with a line on each; `runs` lists past runs.
 
-    Files in ./conf and in --config-dir are listed too, and named.
+    Files of your own in ./conf and in --config-dir are listed with their paths.
     """
     if group not in ("runs", "run"):
         from trainer.config.catalog import config_folders, describe

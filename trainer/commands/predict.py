@@ -1,8 +1,9 @@
-"""`trainer predict`."""
+"""`trainer predict RUN INPUT...`: classes or values for images and rows of tables."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,18 +19,17 @@ Examples:
 @click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("run", type=click.Path(readable=False))
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(readable=False))
-@click.option("--top", default=3, type=click.IntRange(1), show_default=True, help="Likeliest classes of each input.")
+@click.option("--top", default=3, type=click.IntRange(1), show_default=True, help="Number of classes for each input.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file, .csv or .json, instead of printing.")
 @click.option("--calibrated", is_flag=True, help="Use the temperature that evaluate --calibrate stored.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--trust", is_flag=True, help="The checkpoint may name code of its own, in this folder for example.")
-def command(
-    run: str, inputs: tuple[str, ...], top: int, out: Path | None, calibrated: bool, device: str, trust: bool
-) -> int:
-    """Predict classes or values of INPUTS: images, folders of images, patterns, tables, or - for a list of paths on
-    standard input. RUN is a run folder or a checkpoint file; the file alone is enough.
+@click.option("--trust", is_flag=True, help="Let the checkpoint import code of its own, for example from this folder.")
+def command(run: str, inputs: tuple[str, ...], top: int, out: Path | None, trust: bool, **options: Any) -> int:
+    """Predict classes or values for images, folders of images, patterns or tables.
 
-    An input that cannot be used is reported, the others go on, and the exit code is 1."""
+    RUN is a run folder or a checkpoint file; the file alone is enough. The input - stands for a list of paths on
+    standard input. Inputs that cannot be used are reported, and the exit code is then 1.
+    """
     import sys
 
     from trainer.config.catalog import leave_current_folder
@@ -37,7 +37,7 @@ def command(
     leave_current_folder()
     from trainer.records.find import checkpoint_file
 
-    checkpoint_file(run)  # before seconds are spent on torch
+    checkpoint_file(run)  # before torch is imported, which takes seconds
     from trainer.errors import print_problems
     from trainer.inference.checkpoint import open_for_verb
     from trainer.inference.inputs import samples
@@ -49,11 +49,10 @@ def command(
     total = bad = 0
     with Signals() as signals:
         try:
-            predictor = Predictor(open_for_verb(run, trusted=trust), device=device, calibrated=calibrated)
-            found = samples(predictor, inputs, sys.stdin)
+            predictor = Predictor(open_for_verb(run, trusted=trust), **options)
             quiet = out is None and sys.stdout.isatty()  # no bar among the printed lines
             with StatusBar(signals.check, quiet=quiet) as progress, writer(out, predictor, top) as write:
-                for prediction in predict(predictor, found, top, progress):
+                for prediction in predict(predictor, samples(predictor, inputs, sys.stdin), top, progress):
                     total += 1
                     if prediction.error is not None:
                         bad += 1

@@ -14,8 +14,9 @@ import click
 def command(places: tuple[str, ...]) -> int:
     """Write report.html, one self-contained page for each run.
 
-    A DIR is a run's folder, a sweep's, or a folder of either. The page is written into the run's folder: curves, the
-    test by class, what is confused, calibration, the most confident mistakes, configuration, environment, commands.
+    A DIR is the folder of a run, of a sweep, or of several. The page is written into the run's folder. It shows
+    curves, metrics by class, the confusion matrix, calibration, the most confident mistakes, the configuration, the
+    environment and commands.
     """
     from trainer.report.pages import write_pages
 

@@ -1,4 +1,4 @@
-"""`trainer VERB ...`: the verbs, each in a module of its own that is imported when it is used. Imports no torch."""
+"""`trainer VERB ...`: the verbs, each in a module that is imported when it is used. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from click.shell_completion import CompletionItem, shell_complete
 
 from trainer.errors import Problem, UserError, suggestions
 
-# What `trainer --help` shows; a verb's own help is its command's.
+# Shown by `trainer --help`. The help of a verb is the docstring of its command.
 VERBS: dict[str, str] = {
-    "evaluate": "the test of finished runs again, on their own data or on other data",
-    "predict": "classes or values of images and rows of tables",
-    "export": "a trained model as ONNX, pt2 or state dict, checked against torch",
+    "evaluate": "evaluate finished runs, on their own data or on other data",
+    "predict": "predict classes or values for images and rows of tables",
+    "export": "export a trained model as ONNX, pt2 or state dict, checked against torch",
     "report": "write report.html: a run as one self-contained page",
-    "compare": "runs side by side: what was different, and what came of it",
-    "doctor": "what is wrong with machine, configuration and data, before a run",
-    "init": "copy the YAML files to ./conf, to be changed there",
-    "list": "models, data, optimizers, ... to choose from; the runs so far",
+    "compare": "compare runs: configuration keys that differ, metrics and curves",
+    "doctor": "check machine, configuration and data before a run",
+    "init": "copy the YAML files to ./conf, where you can change them",
+    "list": "list models, data, optimizers, ..., and past runs",
 }
 
 
 class Verbs(click.Group):
-    """A group whose commands are found by name: `trainer.commands.NAME` has a click command called `command`."""
+    """A click group that imports a verb's command from `trainer.commands.<verb>` when it is needed."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return ["train", *VERBS]
@@ -41,9 +41,9 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = words[0]
         unknown = name not in VERBS and not name.startswith("-")
-        if unknown and not context.resilient_parsing:  # which a shell does that completes: it wants no sentences
-            known = self.list_commands(context)
-            raise UserError(Problem(name, "no such verb", advice=suggestions(name, known)))
+        if unknown and not context.resilient_parsing:  # true while a shell completes, which shows no errors
+            advice = suggestions(name, self.list_commands(context))
+            raise UserError(Problem(name, "no such verb", advice=advice))
         return super().resolve_command(context, words)
 
     def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -58,19 +58,26 @@ class Verbs(click.Group):
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="trainer-cli", prog_name="trainer", message="%(prog)s %(version)s")
 def verbs() -> None:
-    """What can be done with runs, before and after training. A RUN is a run folder or a checkpoint in one."""
+    """Work with runs before and after training. A RUN is a run folder or a checkpoint file in one."""
 
 
-def complete(asked: str) -> int:
-    """Answers a shell that completes a command line, which stands in its environment; returns the exit code."""
-    return shell_complete(verbs, {}, "trainer", "_TRAINER_COMPLETE", asked)
+def complete(instruction: str) -> int:
+    """Print completions of the command line in the environment, as a shell's completion asks for them.
+
+    Args:
+        instruction: click's instruction, such as `bash_complete`.
+
+    Returns:
+        The exit code.
+    """
+    return shell_complete(verbs, {}, "trainer", "_TRAINER_COMPLETE", instruction)
 
 
 def run_verb(words: Sequence[str]) -> int:
-    """Runs a verb with its arguments; returns the exit code.
+    """Run a verb with its arguments; return the exit code.
 
     Raises:
-        UserError: a verb, an option or an argument is wrong.
+        UserError: A verb, an option or an argument is wrong.
     """
     try:
         code = verbs.main(list(words), prog_name="trainer", standalone_mode=False)
@@ -78,8 +85,8 @@ def run_verb(words: Sequence[str]) -> int:
         print(error.ctx.get_help())
         return 0
     except click.UsageError as error:
-        place = f"{error.ctx.info_name}: " if error.ctx is not None and error.ctx.parent is not None else ""
-        raise UserError(f"{place}{' '.join(error.format_message().split())}") from error
+        verb = error.ctx.info_name or "" if error.ctx is not None and error.ctx.parent is not None else ""
+        raise UserError(Problem(verb, "", advice=" ".join(error.format_message().split()))) from error
     except click.Abort:
         return 130
     return code if isinstance(code, int) else 0

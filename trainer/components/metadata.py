@@ -111,7 +111,8 @@ class CheckpointMetadata:
 
 
 def _expect(condition: bool, name: str) -> None:
-    """
+    """Check a value of the file.
+
     Raises:
         ValueError: The condition does not hold.
     """

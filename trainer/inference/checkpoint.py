@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from trainer import device
@@ -89,7 +90,10 @@ class LoadedCheckpoint:
         """
         stored = self.stored(names)
         if _has_interpolation(stored):
-            stored = OmegaConf.to_container(OmegaConf.create(stored), resolve=True)  # type: ignore[assignment]
+            try:
+                stored = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(stored), resolve=True))
+            except OmegaConfBaseException as error:
+                raise UserError(Problem("", str(error).splitlines()[0], source=str(self.path))) from error
         parsed, problems = schema.parse(stored)
         if problems:
             raise UserError(*(problem.within(self.path) for problem in problems))
@@ -105,9 +109,9 @@ class LoadedCheckpoint:
         data = self._data
         if data.get("_target_") != IMAGE_FOLDER:
             return ResizeSpec()
-        size, resize, usual = data.get("size"), data.get("resize"), self.metadata.preprocessing
-        if usual.size:
-            size, resize = size or usual.size, resize or usual.resize
+        size, resize, preprocessing = data.get("size"), data.get("resize"), self.metadata.preprocessing
+        if side := preprocessing.size:  # images are read as squares, which `prepare` brings to another form
+            size, resize = size or (side if isinstance(side, int) else max(side)), resize or preprocessing.resize
         interpolation = data.get("interpolation") or "bilinear"
         possible = all(side is None or (type(side) is int and 0 < side <= MAX_SIDE) for side in (size, resize))
         if possible and interpolation in METHODS and (resize is None or (size is not None and size <= resize)):

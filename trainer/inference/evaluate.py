@@ -85,7 +85,7 @@ def evaluate_run(
     Raises:
         UserError: The run, the data or the request cannot be used.
         RunFailed: A file could not be written.
-        Interrupted: within a batch of a signal.
+        Interrupted: A signal arrived; at the next batch.
     """
     checkpoint = open_for_verb(name, trusted=request.trust)
     _check_request(checkpoint, request, beside)
@@ -133,7 +133,7 @@ def evaluate_split(model: InferenceModel, data: EvaluationData, name: str, signa
 
     Raises:
         UserError: There is no such split, or its samples are of another shape.
-        Interrupted: within a batch of a signal.
+        Interrupted: A signal arrived; at the next batch.
     """
     split, config, checkpoint = data.split(name), data.settings.config, data.settings.checkpoint
     metadata = checkpoint.metadata
@@ -164,7 +164,7 @@ def _calibrate(model: InferenceModel, data: EvaluationData, signals: Signals) ->
     Raises:
         UserError: The data is not what the run was trained on.
         RunFailed: The file could not be written.
-        Interrupted: within a batch of a signal.
+        Interrupted: A signal arrived; at the next batch.
     """
     checkpoint = data.settings.checkpoint
     if not data.own:

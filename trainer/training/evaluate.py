@@ -31,13 +31,15 @@ def evaluate(
     All outputs are kept, so that each metric is computed once over all samples and does not depend on the batch size.
 
     Args:
-        forward: inputs [B, ...] to outputs [B, C] of a model in eval mode, or [R, B, C] of R models, which give
+        forward: Inputs [B, ...] to outputs [B, C] of a model in eval mode, or [R, B, C] of R models, which give
             outputs [R, N, C].
-        batch_axis: the axis of the targets that counts samples: 1 if each of the R models has samples of its own,
+        batches: The split.
+        signals: Signals that interrupt it.
+        batch_axis: The axis of the targets that counts samples: 1 if each of the R models has samples of its own,
             which gives targets [R, N].
 
     Raises:
-        Interrupted: within a batch of a signal.
+        Interrupted: A signal arrived; at the next batch.
     """
     outputs = targets = torch.empty(0)
     start = 0
@@ -67,11 +69,14 @@ def evaluate_and_report(
     """Evaluate a split and compute every metric of its task.
 
     Args:
-        forward: inputs [B, ...] to outputs [B, C] of a model in eval mode.
-        criterion: outputs [N, C] and targets [N] to the mean loss [].
+        forward: Inputs [B, ...] to outputs [B, C] of a model in eval mode.
+        criterion: Outputs [N, C] and targets [N] to the mean loss [].
+        task: Computes the metrics.
+        batches: The split.
+        signals: Signals that interrupt it.
 
     Raises:
-        Interrupted: within a batch of a signal.
+        Interrupted: A signal arrived; at the next batch.
     """
     outputs_NC, targets_N = evaluate(forward, batches, signals)
     loss = criterion(outputs_NC, targets_N).item()
