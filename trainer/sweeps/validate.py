@@ -26,8 +26,9 @@ from trainer.report.console import StatusBar
 from trainer.sweeps.plan import Plan
 
 LIGHT = 1_000_000  # parameters
-SAME_BUILD = ("result",)  # what a number changes at most, so that one job stands for others: they are built the same
-SAME_COST = ("result", "build")  # a step of them costs the same
+# What a number may affect (`Effects.changes`) so that jobs which differ in it are of one kind.
+SAME_BUILD = ("result",)  # built alike, so that trying one of them is enough
+SAME_COST = ("result", "build")  # a step of each takes the same time
 
 
 def validate(jobs: Sequence[Job], plan: Plan, *, trusted: bool) -> Plan:
@@ -139,13 +140,17 @@ def _is_light(model: nn.Module, devices: Sequence[str]) -> bool:
 
 
 def kind(job: Job, changes: Sequence[str] = SAME_BUILD) -> str:
-    """Return a text that is the same for jobs that differ only in numbers with these effects (`Effects.changes`)."""
+    """Return a text that is equal for jobs which differ only in numbers of keys with these effects.
 
-    def blind(key: str, value: Any) -> Any:
+    Args:
+        changes: Values of `Effects.changes`.
+    """
+
+    def masked(key: str, value: Any) -> Any:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return "a number" if number and effects_of(key).changes in changes else value
 
-    return json.dumps({key: blind(key, value) for key, value in leaves_of(job.stored)}, default=str)
+    return json.dumps({key: masked(key, value) for key, value in leaves_of(job.stored)}, default=str)
 
 
 def _grouped(pairs: Iterable[tuple[str, Job]]) -> dict[str, list[Job]]:
