@@ -190,4 +190,4 @@ def test_long_curves_are_thinned() -> None:
 def made_again() -> Row:
     """The job whose folder is there already."""
     entry = Entry(0, "id0", "000-x", {"lr": 1}, {"monitor": "valid_accuracy", "epochs": 3}, {}, [], "done")
-    return Row(entry, "valid_accuracy", {"valid": {"accuracy": 0.5}})
+    return Row(entry, "valid_accuracy", Results("completed", valid={"accuracy": 0.5}))

@@ -321,7 +321,7 @@ def test_a_lone_checkpoint_has_no_page(digits: Path, words: list[str], verb) -> 
     shutil.copy(digits / "checkpoints" / "best.pt", "copied")
     done = verb(*words)
     assert done.code == 2
-    assert "copied/best.pt: no run folder but a file alone" in done.err
+    assert "copied/best.pt: a file alone; expected a run folder" in done.err
 
 
 def test_the_checkpoint_of_a_run_stands_for_it(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,7 +354,7 @@ def test_pictures_that_a_run_left_out_are_drawn(tmp_path: Path, verb) -> None:
 def test_pictures_are_not_drawn_through_a_link(copy: Path, tmp_path: Path, verb) -> None:
     (copy / "curves.png").unlink()
     (copy / "curves.png").symlink_to(tmp_path / "elsewhere")
-    (copy / "metrics.csv").write_text("step\n1\n2\n")  # none of the columns that are drawn
+    write_metrics(copy, [metrics_row(1, valid_mae=1.0)])  # none of the columns that are drawn
     assert verb("report", str(copy)).code == 0
     assert not (tmp_path / "elsewhere").exists()
     assert not (copy / "curves.png").is_symlink()
@@ -407,9 +407,7 @@ def test_the_page_repeats_this_run(copy: Path, sweep) -> None:
         typed = f"train data=iris model=mlp 'model.hidden={hidden}' optim.lr={rate} trial=3 epochs=1 threads=1"
         assert repeat(job) == typed
     again = train_in(copy.parent, *shlex.split(typed)[1:], "plots=false")
-    assert record.read(again).results["valid"] == record.read(jobs[1]).results["valid"]
-    change(jobs[0] / "results.json", overrides=None)  # as an older version wrote it
-    assert repeat(jobs[0]) is None
+    assert record.read(again).results.valid == record.read(jobs[1]).results.valid
     change(copy / "results.json", overrides=["resume=outputs/latest", "epochs=3"])
     assert repeat(copy) is None
 
