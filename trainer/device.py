@@ -1,66 +1,148 @@
-"""The machine: which device, how many threads, how exact, how much memory is free."""
+"""The machine: its devices and what they can do, threads, precision and free memory."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainer.errors import Problem, UserError
 
 
-def choose(name: str) -> torch.device:
-    """The device that `device=` names; auto takes cuda, then mps, then cpu.
-
-    Raises:
-        UserError: where the device asked for is not there; nothing falls back silently.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", 0)
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            there = f"there are {count} CUDA devices" if count else "torch sees no CUDA device on this machine"
-            raise UserError(f"device={name}: {there}. Use device=auto or device=cpu.")
-        return torch.device("cuda", device.index or 0)
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("device=mps: torch sees no Apple GPU on this machine. Use device=auto or device=cpu.")
-    return device
-
-
 @dataclass(frozen=True)
 class Traits:
-    """What a type of device can do.
+    """What a type of device can do. A new type of device is one entry of TRAITS, and a name for `device` in the schema.
 
     Attributes:
+        label: the type in a message.
+        count: number of devices of this type in the machine.
         float64: it computes in float64.
+        fused_optimizers: torch has fused optimizers for it.
         pin_memory: copies from pinned memory overlap with computing.
-        own_stream: it draws random numbers from a generator of its own, whose state is saved.
-        memory_statistics: torch counts the memory that it holds on the device.
+        asynchronous: kernels return before they have finished.
+        profiled: torch.profiler records its kernels.
+        random_state, set_random_state: state of its generators, from which `F.dropout` and stochastic depth draw.
+        product: name of a device's product.
+        free_memory, peak_memory: bytes of a device, free and held by torch at most; None if torch does not count them.
     """
 
+    label: str
+    count: Callable[[], int]
     float64: bool = True
-    pin_memory: bool = False
     fused_optimizers: bool = True
-    own_stream: bool = False
-    memory_statistics: bool = False
+    pin_memory: bool = False
+    asynchronous: bool = True
+    profiled: bool = False
+    random_state: Callable[[], Any] | None = None
+    set_random_state: Callable[[Any], None] | None = None
+    synchronize: Callable[[], None] | None = None
+    product: Callable[[torch.device], str] | None = None
+    free_memory: Callable[[torch.device], int] | None = None
+    peak_memory: Callable[[torch.device], int] | None = None
 
 
+def _count_cuda() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _set_cuda_state(states: list[Tensor]) -> None:
+    if _count_cuda() == len(states):
+        torch.cuda.set_rng_state_all(states)
+
+
+# Accelerators come in the order in which `device=auto` looks for them.
 TRAITS = {
-    "cpu": Traits(),
-    "cuda": Traits(pin_memory=True, own_stream=True, memory_statistics=True),
-    "mps": Traits(float64=False),
-    "meta": Traits(fused_optimizers=False),
+    "cuda": Traits(
+        "CUDA device",
+        _count_cuda,
+        pin_memory=True,
+        profiled=True,
+        random_state=lambda: torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None,
+        set_random_state=_set_cuda_state,
+        synchronize=torch.cuda.synchronize,
+        product=torch.cuda.get_device_name,
+        free_memory=lambda device: torch.cuda.mem_get_info(device)[0],
+        peak_memory=torch.cuda.max_memory_allocated,
+    ),
+    "mps": Traits(
+        "Apple GPU",
+        lambda: int(torch.backends.mps.is_available()),
+        float64=False,
+        random_state=lambda: torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+        set_random_state=lambda state: torch.mps.set_rng_state(state) if torch.backends.mps.is_available() else None,
+        synchronize=torch.mps.synchronize,
+    ),
+    "cpu": Traits(
+        "CPU",
+        lambda: 1,
+        asynchronous=False,
+        random_state=torch.get_rng_state,
+        set_random_state=torch.set_rng_state,
+    ),
+    "meta": Traits("meta device", lambda: 0, fused_optimizers=False, asynchronous=False),
 }
 
 
 def traits(device: torch.device) -> Traits:
     """Return what a device can do."""
     return TRAITS[device.type]
+
+
+def accelerators() -> list[str]:
+    """Return the names of all CUDA devices, or else of Apple's GPU, or else nothing."""
+    for kind, can in TRAITS.items():
+        if can.asynchronous and (count := can.count()):
+            return [f"{kind}:{i}" for i in range(count)] if can.product else [kind]
+    return []
+
+
+def choose(name: str) -> torch.device:
+    """Return the device that `device=` names; `auto` is the first accelerator, else the CPU.
+
+    Raises:
+        UserError: the device does not exist; nothing falls back silently.
+    """
+    if name == "auto":
+        return torch.device((accelerators() or ["cpu"])[0])
+    device = torch.device(name)
+    can = traits(device)
+    count = can.count()
+    if (device.index or 0) >= count:
+        plural = "s" if count > 1 else ""
+        reason = f"there {'are' if plural else 'is'} {count} {can.label}{plural}"
+        if not count:
+            reason = f"torch sees no {can.label} on this machine"
+        raise UserError(Problem("device", reason, given=name, advice="Use device=auto or device=cpu."))
+    return torch.device(device.type, device.index or 0) if can.product else device
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 for a device that has no float64."""
+    return torch.float64 if traits(device).float64 else torch.float32
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished all work."""
+    if (wait := traits(device).synchronize) is not None:
+        wait()
+
+
+def random_state() -> dict[str, Any]:
+    """Return the states of torch's generators by type of device."""
+    states = {kind: can.random_state() for kind, can in TRAITS.items() if can.random_state is not None}
+    return {kind: state for kind, state in states.items() if state is not None}
+
+
+def set_random_state(states: dict[str, Any]) -> None:
+    """Restore what `random_state` returned, for the devices that the machine still has."""
+    for kind, state in states.items():
+        restore = TRAITS[kind].set_random_state
+        assert restore is not None
+        restore(state)
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype:
@@ -87,22 +169,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def accelerators() -> list[str]:
-    """All CUDA devices, else Apple's GPU, else none."""
-    if torch.cuda.is_available():
-        return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    return ["mps"] if torch.backends.mps.is_available() else []
-
-
 def describe(device: torch.device) -> str:
-    """As the header names it, a GPU with its product name."""
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return str(device)
+    """Return the device's name as the header shows it, with the product name of a GPU."""
+    product = traits(device).product
+    return f"{device} ({product(device)})" if product else str(device)
 
 
 def set_up(threads: int | None, deterministic: bool) -> int:
-    """Sets torch's threads and determinism for this process; returns the number of threads in use."""
+    """Set torch's threads and determinism for this process; return the number of threads in use."""
     if threads is not None:
         torch.set_num_threads(threads)
     if deterministic:
@@ -113,14 +187,14 @@ def set_up(threads: int | None, deterministic: bool) -> int:
 
 
 def silence_profiler() -> None:
-    """Keeps torch's profiler from reporting on stderr that this machine has no GPU."""
+    """Keep torch's profiler from reporting on stderr that this machine has no GPU."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes free on the device; half of the machine's memory where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+    """Return the bytes free on the device; half of the machine's memory if the system does not say."""
+    if (count := traits(device).free_memory) is not None:
+        return count(device)
     page = os.sysconf("SC_PAGE_SIZE")
     if "SC_AVPHYS_PAGES" not in os.sysconf_names:
         return page * os.sysconf("SC_PHYS_PAGES") // 2
@@ -132,5 +206,6 @@ def free_memory(device: torch.device) -> int:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes that torch held on a CUDA device at most; None elsewhere."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    """Return the bytes that torch held on the device at most; None if torch does not count them."""
+    count = traits(device).peak_memory
+    return count(device) if count else None

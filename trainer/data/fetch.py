@@ -18,6 +18,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from trainer.data.prepare import Prepare
 from trainer.data.samples import Samples
 from trainer.data.tables.prepare import TablePrepare
+from trainer.device import exact_dtype, traits
 from trainer.errors import UserError
 
 Batch = tuple[Tensor, Tensor]  # inputs [B, ...] and targets [B] or [B, C]
@@ -94,9 +95,9 @@ def _select(inputs: Tensor, positions: Tensor) -> Tensor:
 
 
 def targets_on(targets: Tensor, device: torch.device, *, non_blocking: bool = False) -> Tensor:
-    """Move targets [B] or [B, C] to the device; float64 becomes float32 on Apple GPUs, which lack it."""
-    if device.type == "mps" and targets.dtype == torch.float64:
-        targets = targets.float()
+    """Move targets [B] or [B, C] to the device; float64 becomes float32 on a device without it."""
+    if targets.dtype == torch.float64:
+        targets = targets.to(exact_dtype(device))
     return targets.to(device, non_blocking=non_blocking)
 
 
@@ -119,7 +120,7 @@ class StreamedFetch:
         workers: int,
     ) -> None:
         self.indices, self.prepare, self.device, self.dtype = indices, prepare, device, dtype
-        self.pin = device.type == "cuda"
+        self.pin = traits(device).pin_memory
         self.sampler = _PresetBatchSampler()
         # On a CPU the workers prepare too: threads of this process would compete with them for the cores.
         self.in_workers = workers > 0 and device.type == "cpu"

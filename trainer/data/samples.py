@@ -5,7 +5,6 @@ Shape letters: N samples, B samples of a batch, C classes, K columns of a table.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
@@ -13,6 +12,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from trainer.device import cores
 
 
 class Samples(Dataset):
@@ -38,7 +39,7 @@ class Samples(Dataset):
 
     def take(self, indices: Tensor) -> Tensor:
         """Return the raw inputs [B, ...] of the samples int64 [B], read by as many threads as there are cores."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             return torch.stack(list(pool.map(self.input, indices.tolist())))
 
     def input(self, index: int) -> Tensor:

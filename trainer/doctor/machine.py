@@ -44,5 +44,5 @@ def check_machine(report: Report, outputs: Path = Path()) -> None:
     if free_memory < LITTLE_MEMORY:
         what = f"{free_memory / 1e9:.1f} GB of memory are free"
         report.add("memory", "warning", 1, what, "torch alone takes 0.8 GB; end other programs")
-    if chosen.type == "cuda":
+    if device.traits(chosen).free_memory:
         report.fact("machine", free_device_memory_bytes=device.free_memory(chosen))

@@ -12,6 +12,7 @@ import torch
 
 from trainer.components.assemble import Components
 from trainer.data.batches import Batch
+from trainer.device import synchronize, traits
 from trainer.training.loop import grouped
 from trainer.training.step import nonfinite_runs, train_step
 
@@ -47,7 +48,7 @@ def measure(components: Components, limit: float = SECONDS) -> Cost:
     def step() -> None:
         nonlocal diverged_after
         train_step(population, next(steps), drop_nonfinite=False)
-        if diverged_after is None and population.device.type == "cpu" and nonfinite_runs(population):
+        if diverged_after is None and not traits(population.device).asynchronous and nonfinite_runs(population):
             diverged_after = components.state.step - 1
 
     step()  # the first one allocates memory and compiles
@@ -74,9 +75,3 @@ def endless_steps(components: Components) -> Iterator[list[Batch]]:
     """Yield the micro-batches of one step after another, over as many epochs as needed."""
     for number in itertools.count():
         yield from grouped(components.train.epoch(number), components.config.accumulate)
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has finished all work."""
-    if device.type in ("cuda", "mps"):
-        getattr(torch, device.type).synchronize()

@@ -15,7 +15,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from trainer.config.keys import WARM_UP
-from trainer.device import silence_profiler
+from trainer.device import silence_profiler, traits
 from trainer.files import write_atomically
 from trainer.training.interfaces import Report
 from trainer.training.phases import PREFIX, recorded_phases
@@ -42,7 +42,7 @@ class Profile:
         self.folder = folder
         self.steps = 0
         self.summary: dict[str, Any] | None = None
-        on_cuda = device.type == "cuda"
+        on_cuda = traits(device).profiled
         if not on_cuda:
             silence_profiler()
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]

@@ -197,8 +197,7 @@ def _seconds(parts: Sequence[Components]) -> float:
     while len(times) < 4 or time.perf_counter() < until:
         begin = time.perf_counter()
         train_step(population, [batches[len(times) % len(batches)]], drop_nonfinite=False)
-        if population.device.type != "cpu":
-            population.sums.nonfinite_runs()  # waits for the device
+        device.synchronize(population.device)
         times.append(time.perf_counter() - begin)
     return min(times) / len(parts)
 

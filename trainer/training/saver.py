@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from trainer.config.values import Duration
+from trainer.device import exact_dtype
 from trainer.files import remove_torn
 from trainer.training.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, save
 from trainer.training.state import RunState
@@ -21,7 +22,7 @@ BYTES_PER_SECOND = 200e6  # assumed for the first save, before one was measured
 def is_finite(state: RunState) -> bool:
     """Return whether all weights of a run are finite. Synchronises with the device once for all tensors."""
     sums = [
-        value.double().sum() if value.device.type != "mps" else value.sum()
+        value.to(exact_dtype(value.device)).sum()
         for value in state.model.state_dict().values()
         if value.is_floating_point()
     ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from trainer.config.schema import Config
+from trainer.device import random_state, set_random_state
 from trainer.records.metrics import MetricsRow
 from trainer.training.freeze import FrozenParameters
 from trainer.training.schedule import Schedule
@@ -108,7 +108,7 @@ class RunState:
             "watch": self.watch and self.watch.state_dict(),
             "best": best,
             "history": [row.to_dict() for row in self.history],
-            "random": _random_state(),
+            "random": random_state(),
             **{name: getattr(self, name) for name in self.COUNTERS},
         }
 
@@ -140,7 +140,7 @@ class RunState:
             weights = saved["best"]["weights"] or {k: v.clone() for k, v in saved["model"].items()}
             row = MetricsRow.from_dict(saved["best"]["row"])
             self.best = Best(**{**saved["best"], "weights": weights, "row": row})
-        _restore_random(saved["random"])
+        set_random_state(saved["random"])
 
     @property
     def evaluated(self) -> nn.Module:
@@ -150,21 +150,3 @@ class RunState:
     def weights(self) -> dict[str, Tensor]:
         """Return a copy of the evaluated state dict, on the CPU."""
         return {name: value.detach().to("cpu", copy=True) for name, value in self.evaluated.state_dict().items()}
-
-
-def _random_state() -> dict[str, Any]:
-    """Return the states of torch's generators, from which `F.dropout` and stochastic depth draw."""
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_initialized():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    if torch.backends.mps.is_available():
-        state["mps"] = torch.mps.get_rng_state()
-    return state
-
-
-def _restore_random(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available() and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all(state["cuda"])
-    if "mps" in state and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(state["mps"])

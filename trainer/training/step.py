@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainer.data.batches import Batch
+from trainer.device import traits
 from trainer.training.phases import phase
 from trainer.training.population import Population
 from trainer.training.state import RunState
@@ -33,7 +34,7 @@ def train_step(population: Population, batches: Sequence[Batch], *, drop_nonfini
             objective.backward()
     with phase("optimizer"):
         lost: list[RunState] = []
-        if drop_nonfinite and population.device.type == "cpu" and (lost := nonfinite_runs(population)):
+        if drop_nonfinite and not traits(population.device).asynchronous and (lost := nonfinite_runs(population)):
             population.remove(lost)
         for state in population.states:
             state.lr = state.optimizer.param_groups[0]["lr"]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trainer.data.tasks import Task
+from trainer.device import exact_dtype
 
 
 class RunningSums:
@@ -30,7 +31,7 @@ class RunningSums:
     """
 
     def __init__(self, num_runs: int, device: torch.device, task: Task) -> None:
-        exact = torch.float32 if device.type == "mps" else torch.float64
+        exact = exact_dtype(device)
         self.task, self.device = task, device
         self.loss_R = torch.zeros(num_runs, dtype=exact, device=device)
         self.weight_R = torch.zeros(num_runs, dtype=exact, device=device)

@@ -17,6 +17,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
+from trainer.device import exact_dtype
+
 RECTIFIERS = ("relu", "relu_", "relu6")  # their slope is 0 wherever the output is
 SQUASHERS = {"sigmoid": (0.5, 0.49), "tanh": (0.0, 0.98)}  # centre, and the distance from it where flatness begins
 CHANNELS_FIRST = (_ConvNd, _NormBase, nn.GroupNorm)  # units lie along axis 1 of what they give, else along the last
@@ -43,7 +45,7 @@ class Watch:
         self.trained = [parameter for _, parameter in owned]
         self.has_trained = {i for i, _ in owned}
         device = self.trained[0].device
-        self.exact = torch.float32 if device.type == "mps" else torch.float64
+        self.exact = exact_dtype(device)
         self.layer_P = torch.tensor([i for i, _ in owned], device=device)
         self.norms_P = torch.zeros(len(owned), dtype=self.exact, device=device)
         self.unit_axes = [1 if isinstance(module, CHANNELS_FIRST) else -1 for module in layers.values()]

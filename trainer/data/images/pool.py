@@ -20,6 +20,7 @@ import numpy as np
 
 from trainer.data.images import decode
 from trainer.data.images.decode import DIGEST_BYTES, DecodeResult, ResizeSpec, SizeMismatch
+from trainer.device import cores
 from trainer.errors import RunFailed
 
 Progress = Callable[[str, int, int], None]  # takes an activity, the number done and the total; may raise to end it
@@ -64,7 +65,7 @@ def decode_all(
     results = _decode_here(probes, shape, spec, rows, lambda done: progress(ACTIVITY, done, len(paths)))
     if processes is None:
         seconds = (time.perf_counter() - begin) / PROBES * len(paths)
-        processes = min(_cores(), int(seconds / MIN_SECONDS))
+        processes = min(cores(), int(seconds / MIN_SECONDS))
 
     def report(done: int) -> None:
         progress(ACTIVITY, PROBES + done, len(paths))
@@ -76,10 +77,6 @@ def decode_all(
     ordered = sorted(results.items())
     problems = [(first + number, reason) for first, result in ordered for number, reason in result.problems]
     return DecodeResult(b"".join(result.digests for _, result in ordered), problems)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _decode_here(

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer.device import traits
+
 
 @dataclass(frozen=True)
 class Column:
@@ -54,8 +56,8 @@ class TablePrepare:
 
     def __call__(self, raw: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Prepare raw rows [B, K], NaN where missing: [B, F] of `dtype`, on the same device."""
-        if raw.device.type == "mps":  # which has no float64
-            return self(raw.cpu(), dtype).to("mps")
+        if not traits(raw.device).float64:
+            return self(raw.cpu(), dtype).to(raw.device)
         fill, mean, std = _numbers(self, raw.device)
         filled = torch.where(raw.isnan(), fill, raw.double())
         scaled = (filled - mean) / std
