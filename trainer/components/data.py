@@ -172,6 +172,6 @@ def build_mix(augment: AugmentConfig, data: Data, loss: type[nn.Module]) -> Mix 
         reason = f"the data has no images but {list(data.shape)}"
         raise UserError(Problem("augment.cutmix", reason, advice="Use augment.mixup."))
     if issubclass(loss, nn.NLLLoss):
-        reason = "takes classes, and augment.mixup gives class probabilities"
+        reason = "it takes classes, and augment.mixup gives class probabilities"
         raise UserError(Problem("loss", reason, given="nll", advice="Use loss=cross_entropy."))
     return Mix(len(data.task.classes), augment.mixup, augment.cutmix)

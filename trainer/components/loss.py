@@ -74,10 +74,10 @@ def fitting(loss: type[nn.Module], task: Task, output: str) -> LossSpec:
         has = f"{len(task.classes)} classes" if task.classes else "a number as its target"
         wants = {"binary": "two classes", "regression": "a number"}.get(spec.tasks[-1], "classes")
         wants = "two classes" if spec.tasks == ("binary",) else "classes" if spec.tasks == CLASSES else wants
-        reason = f"fits {wants}, and the data has {has}"
+        reason = f"it fits {wants}, and the data has {has}"
         raise UserError(Problem("loss", reason, given=spec.name, advice=f"Use loss={better}."))
     if output not in spec.output:
-        reason = f"needs a model that returns {' or '.join(spec.output)}, and model.output={output}"
+        reason = f"it needs a model that returns {' or '.join(spec.output)}, and model.output={output}"
         raise UserError(Problem("loss", reason, given=spec.name, advice=f"Use loss={better}."))
     return spec
 

@@ -88,7 +88,7 @@ def fit_images(data: Data, target: Target, preprocessing: Preprocessing) -> None
     parameters = target.parameters
     if len(data.shape) != 3:
         if getattr(target.factory, "image_size", None) or "in_channels" in parameters or "image_size" in parameters:
-            reason = f"takes images [channels, h, w]; the data has {list(data.shape)}"
+            reason = f"it takes images [channels, h, w]; the data has {list(data.shape)}"
             raise UserError(
                 Problem("model._target_", reason, given=target.name, advice="Use model=mlp.", check="shapes")
             )
@@ -131,7 +131,7 @@ def _try_forward(model: nn.Module, name: str, shape: tuple[int, ...], num_output
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
         takes = f"; its first convolution takes {first.in_channels} channels" if first is not None else ""
-        raise _shape_error(name, f"cannot take inputs of {list(shape)}{takes}: {_first_line(error)}") from error
+        raise _shape_error(name, f"it cannot take inputs of {list(shape)}{takes}: {_first_line(error)}") from error
     if hasattr(model, "auxiliary_weight"):
         try:
             model.train()(inputs)
@@ -140,7 +140,9 @@ def _try_forward(model: nn.Module, name: str, shape: tuple[int, ...], num_output
             raise _shape_error(name, reason, "Use larger images, or model.aux_logits=false.") from error
     actual = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     if actual != (2, num_outputs):
-        raise _shape_error(name, f"gives {actual} for two samples of {list(shape)}; the task needs (2, {num_outputs})")
+        raise _shape_error(
+            name, f"it gives {actual} for two samples of {list(shape)}; the task needs (2, {num_outputs})"
+        )
 
 
 def _shape_error(name: str, reason: str, advice: str = "") -> UserError:
