@@ -15,7 +15,7 @@ from PIL import Image
 
 from helpers.runs import REPOSITORY
 from trainer.doctor import leaks, rates
-from trainer.report.findings import SEVERITIES, Report, some
+from trainer.report.findings import SEVERITIES, Report, first_few
 
 _spec = importlib.util.spec_from_file_location("doctor_faults", REPOSITORY / "scripts" / "doctor_faults.py")
 faults = importlib.util.module_from_spec(_spec)
@@ -235,4 +235,4 @@ def test_a_report_puts_the_worst_first() -> None:
         report.add("a check", severity, 1, "something")
     assert [f.severity for f in report.ordered()] == list(SEVERITIES)
     assert report.failed
-    assert some("abcdef") == "a, b, c and 3 more"
+    assert first_few("abcdef") == "a, b, c and 3 more"

@@ -1,1 +1,1 @@
-"""`trainer doctor`: what is wrong with machine, configuration and data, found before a run and not after it."""
+"""`trainer doctor`: checks of machine, configuration, data and training before a run."""

@@ -34,7 +34,7 @@ def examine(
     lr: bool = False,
     train: bool = True,
 ) -> tuple[Report, rates.RangeTest | None]:
-    """Make all checks; nothing is written but decoded images, to their cache.
+    """Make all checks, and return the findings and the range test; only decoded images are written, to their cache.
 
     Args:
         words: overrides, as for `train`.
@@ -43,9 +43,6 @@ def examine(
         config_dir: a folder of the user's own YAML.
         lr: make the learning-rate range test too.
         train: make the checks that take training steps.
-
-    Returns:
-        What was found, and the range test if it was made.
 
     Raises:
         Interrupted: by a signal.
@@ -81,7 +78,7 @@ def examine(
 
 def _compose(report: Report, words: Sequence[str], config_dir: str | None) -> Job | None:
     """Return the job of these overrides; None if there is an error."""
-    report.done += ["composes", "targets", "device"]
+    report.checks += ["composes", "targets", "device"]
     try:
         job = new_job(Composer(config_dir), words)
     except UserError as error:
@@ -102,13 +99,13 @@ def _without_bad_images(config: DataConfig) -> DataConfig:
     return replace(config, arguments={**config.arguments, "on_bad_image": "skip"})
 
 
-def _check_data(report: Report, config: Config, given: DataConfig, cache: DataCache, progress: Progress) -> bool:
-    """Return whether the data can be loaded; `given` is its configuration as the user wrote it."""
+def _check_data(report: Report, config: Config, original: DataConfig, cache: DataCache, progress: Progress) -> bool:
+    """Return whether the data can be loaded; `original` is its configuration as the user wrote it."""
     earlier = len(report.findings)
-    if given.target == folders.TARGET and not folders.check_folder(report, given, progress):
+    if original.target == folders.TARGET and not folders.check_folder(report, original, progress):
         return False
-    identifiers = tables.check_table(report, given) if given.target in tables.TARGETS else frozenset()
-    report.done.append("label range")
+    identifiers = tables.check_table(report, original) if original.target in tables.TARGETS else frozenset()
+    report.checks.append("label range")
     try:
         data = _read(config, cache, progress)
     except UserError as error:
@@ -117,7 +114,7 @@ def _check_data(report: Report, config: Config, given: DataConfig, cache: DataCa
         return False
     if data.skipped:
         total = sum(map(len, data.splits.values())) + len(data.skipped)
-        skipped = given.arguments.get("on_bad_image") == "skip"
+        skipped = original.arguments.get("on_bad_image") == "skip"
         folders.report_unreadable(report, data.skipped, total, skipped=skipped)
     balanced = config.loss.weight is not None or config.data.balance != "none"
     check_samples(report, data, identifiers, balanced=balanced)
@@ -134,7 +131,7 @@ def _read(config: Config, cache: DataCache, progress: Progress) -> Data:
 
 def _check_shapes(report: Report, config: Config, cache: DataCache, progress: Progress) -> Components | None:
     """Build the run, which makes one forward pass; return None if that is not possible."""
-    report.done.append("shapes")
+    report.checks.append("shapes")
     try:
         model = replace(config.model, cache_features=False)
         components = assemble(replace(config, model=model), trusted=True, cache=cache, progress=progress)

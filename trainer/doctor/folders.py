@@ -12,7 +12,7 @@ from trainer.data.images.decode import DIGEST_BYTES, ResizeSpec
 from trainer.data.images.listing import FolderReport, readable, survey
 from trainer.data.images.pool import Progress, decode_all
 from trainer.errors import UserError, did_you_mean, show
-from trainer.report.findings import Report, ascii_if_odd, some
+from trainer.report.findings import Report, ascii_if_odd, first_few
 
 TARGET = "trainer.data.images.folder.image_folder"
 SIDE = 64  # pixels that files are resized to if they are decoded only to be checked
@@ -23,7 +23,7 @@ def check_folder(report: Report, config: DataConfig, progress: Progress) -> bool
 
     If it can, unreadable files and duplicates are found when it is loaded; otherwise here.
     """
-    report.done += ["class lists", "hidden folders", "images left out", "empty classes", "unreadable images"]
+    report.checks += ["class lists", "hidden folders", "images left out", "empty classes", "unreadable images"]
     try:
         folder = survey(config.root)
     except UserError as error:
@@ -40,7 +40,7 @@ def check_folder(report: Report, config: DataConfig, progress: Progress) -> bool
     for split, classes in folder.splits.items():
         if empty := [name for name, files in classes.items() if not files]:
             usable = False
-            what = f"no images in {some(f'{split}/{name}' for name in empty)}"
+            what = f"no images in {first_few(f'{split}/{name}' for name in empty)}"
             advice = "delete the folders, fill them, or name the classes to use: data.classes=[...]"
             report.add("empty classes", "error", len(empty), what, advice)
     if not usable:
@@ -60,10 +60,10 @@ def _check_left_out(report: Report, folder: FolderReport) -> None:
         advice = "splits are called train, valid or val, and test; move it elsewhere if it is none"
         report.add("images left out", "warning", count, what, advice)
     for name, count in folder.loose.items():
-        what = f"images that stand in {name} outside the class folders are left out: {count:,}"
+        what = f"images in {name} outside the class folders are left out: {count:,}"
         report.add("images left out", "warning", count, what, "move them to the folders of their classes")
     if folder.links:
-        what = f"symbolic links that lead nowhere, outside or back are left out: {some(folder.links)}"
+        what = f"symbolic links that lead nowhere, outside or back are left out: {first_few(folder.links)}"
         report.add("images left out", "note", len(folder.links), what)
     if folder.others:
         plural = "s" * (folder.others != 1)
@@ -88,7 +88,9 @@ def _check_class_lists(report: Report, folder: FolderReport) -> bool:
             if names:
                 usable = False
                 hints = (did_you_mean(readable(name).lower(), others) for name in names)
-                what = f"classes that {where}: {some(map(_shown, names), 10)}{_hint(next(filter(None, hints), ''))}"
+                what = (
+                    f"classes that {where}: {first_few(map(_shown, names), 10)}{_hint(next(filter(None, hints), ''))}"
+                )
                 advice = "give every split the same class folders: labels are derived from their names"
                 report.add("class lists", "error", len(names), what, advice)
     if len(train) < 2:
@@ -109,7 +111,7 @@ def _check_files(report: Report, folder: FolderReport, progress: Progress) -> No
     bad = {row for row, _ in result.problems}
     digests = np.frombuffer(result.digests, np.uint8).reshape(-1, DIGEST_BYTES)
     counts = Counter(digests[row].tobytes() for row in range(len(paths)) if row not in bad)
-    report.done.append("duplicates")
+    report.checks.append("duplicates")
     if copies := sum(count - 1 for count in counts.values()):
         what = f"{copies:,} images are exact copies of others (resized to {SIDE} pixels)"
         report.add("duplicates", "warning", copies, what, "delete the copies")
@@ -129,7 +131,7 @@ def report_unreadable(report: Report, files: list[dict[str, str]], total: int, *
         skipped: whether `data.on_bad_image=skip`.
     """
     if files:
-        listed = some(f"{readable(file['path'])} ({file['reason']})" for file in files)
+        listed = first_few(f"{readable(file['path'])} ({file['reason']})" for file in files)
         what = f"{len(files):,} of {total:,} images cannot be used: {listed}"
         advice = "repair or delete them" + ("" if skipped else ", or leave them out: data.on_bad_image=skip")
         report.add("unreadable images", "warning" if skipped else "error", len(files), what, advice)

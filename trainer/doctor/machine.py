@@ -27,7 +27,7 @@ def check_machine(report: Report, outputs: Path = Path()) -> None:
     report.fact("machine", device=device.describe(chosen), accelerators=accelerators)
     cores, threads = device.cores(), torch.get_num_threads()
     report.fact("machine", cores=cores, threads=threads)
-    report.done += ["threads", "disk", "memory"]
+    report.checks += ["threads", "disk", "memory"]
     if threads > cores:
         what = f"torch would use {threads} threads on {cores} cores"
         report.add("threads", "warning", threads, what, f"set threads={cores}, or OMP_NUM_THREADS={cores}")

@@ -89,7 +89,7 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
 def check_rate(report: Report, rate: Any, test: RangeTest) -> None:
     """Report the suggested learning rate, and how far the configured one, `optim.lr`, is from it."""
     check = "learning rate"
-    report.done.append(check)
+    report.checks.append(check)
     report.fact(check, suggested=test.suggested, rates=test.rates, losses=test.losses)
     if test.suggested is None:
         what = f"no learning rate from {LOWEST:g} to {HIGHEST:g} made the loss fall in {len(test.losses)} steps"

@@ -12,7 +12,7 @@ import torch
 from trainer.data.dataset import Data, Split
 from trainer.data.images.samples import ImageFiles
 from trainer.data.tables.prepare import TablePrepare
-from trainer.report.findings import Report, ascii_if_odd, some
+from trainer.report.findings import Report, ascii_if_odd, first_few
 
 CHUNK_BYTES = 2**26
 IMBALANCE, SLIGHT_IMBALANCE = 10, 3  # samples of the largest class / samples of the smallest
@@ -44,7 +44,7 @@ def check_samples(
     if streamed > MAX_STREAMED:
         report.skipped["duplicates"] = f"{streamed:,} images would have to be decoded for it"
         return
-    report.done.append("non-finite inputs")
+    report.checks.append("non-finite inputs")
     columns = None
     if isinstance(data.prepare, TablePrepare):
         names = [column.name for column in data.prepare.columns]
@@ -52,13 +52,13 @@ def check_samples(
     digests = {name: _digests(report, name, split, columns) for name, split in data.splits.items()}
     rows, distinct = sum(map(len, digests.values())), len(set(chain.from_iterable(digests.values())))
     if columns is not None and 2 * distinct < rows and _is_coarse(data, columns):
-        report.done.append("duplicates")
+        report.checks.append("duplicates")
         what = f"only {distinct:,} different rows among {rows:,}, as the columns have few values"
         report.add("duplicates", "note", distinct, what, "a finer column would tell more of them apart")
     elif all(split.samples.repeatable for split in data.splits.values()):
         aside = f" (without {', '.join(sorted(identifiers))})" if identifiers else ""
         images = len(data.shape) == 3
-        report.done += ["duplicates", "duplicates across splits", "contradictions"]
+        report.checks += ["duplicates", "duplicates across splits", "contradictions"]
         _check_copies(report, digests, images, aside)
         _check_copies_across_splits(report, digests, images, aside)
         _check_contradictions(report, data, digests, aside)
@@ -67,12 +67,12 @@ def check_samples(
 
 
 def _check_balance(report: Report, data: Data, balanced: bool) -> None:
-    report.done += ["imbalance", "absent classes"]
+    report.checks += ["imbalance", "absent classes"]
     classes = data.task.classes
     for name, split in data.splits.items():
         counts = torch.bincount(split.targets, minlength=len(classes))
         if absent := [classes[i] for i in (counts == 0).nonzero().flatten().tolist()]:
-            what = f"the {name} split has no sample of {some(absent)}"
+            what = f"the {name} split has no sample of {first_few(absent)}"
             advice = "add some, leave the class out, or hold out more" if name != "train" else "it cannot be learned"
             report.add("absent classes", "warning", len(absent), what, advice)
         if name != "train":
@@ -90,13 +90,13 @@ def _check_balance(report: Report, data: Data, balanced: bool) -> None:
 
 def _check_names(report: Report, classes: tuple[str, ...]) -> None:
     """Report class names that look like the same name."""
-    report.done.append("class names")
+    report.checks.append("class names")
     by_name: dict[str, list[str]] = defaultdict(list)
     for name in classes:
         by_name[_normalised(name)].append(name)
     twins = [names for names in by_name.values() if len(names) > 1]
     if twins:
-        listed = some(" and ".join(map(ascii_if_odd, names)) for names in twins)
+        listed = first_few(" and ".join(map(ascii_if_odd, names)) for names in twins)
         advice = "if they are one class, write them in one way, or merge them: data.relabel"
         report.add("class names", "warning", sum(map(len, twins)), f"classes with similar names: {listed}", advice)
 

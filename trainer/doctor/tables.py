@@ -21,7 +21,7 @@ from trainer.doctor.columns import (
 )
 from trainer.doctor.leaks import tells_class, tells_number
 from trainer.errors import UserError
-from trainer.report.findings import Report, some
+from trainer.report.findings import Report, first_few
 
 TARGETS = ("trainer.data.tables.table.csv_table", "trainer.data.tables.table.bundled_table")
 CHECKS = ("missing values", "constant columns", "unusable columns", "identifiers", "repeated columns", "scale", "leaks")
@@ -37,7 +37,7 @@ def check_table(report: Report, config: DataConfig) -> frozenset[str]:
     """
     arguments = config.arguments
     bundled = arguments.get("dataset")
-    report.done += CHECKS
+    report.checks += CHECKS
     try:
         table = read(bundled_path(bundled) if bundled else str(arguments.get("path")), arguments.get("separator"))
     except UserError as error:
@@ -65,13 +65,13 @@ def _check_missing(report: Report, columns: dict[str, Cells], target: Cells, cho
     counts = {name: counter.total() for name, counter in texts.items() if counter}
     if not counts:
         return
-    listed = some((f"{name} {count:,}{_spellings(texts[name])}" for name, count in counts.items()), 10)
+    listed = first_few((f"{name} {count:,}{_spellings(texts[name])}" for name, count in counts.items()), 10)
     mostly_missing = [name for name, count in counts.items() if count > MANY_MISSING * rows]
     refused = chosen is None or (target.name in counts and chosen != "drop")
     if refused:
         advice = "choose data.missing=mean, median or drop" if chosen is None else "leave rows out: data.missing=drop"
     elif mostly_missing:
-        names = some(mostly_missing)
+        names = first_few(mostly_missing)
         advice = f"more than {MANY_MISSING:.0%} are missing in {names}: think of leaving it out, data.drop=[...]"
     else:
         advice = ""
@@ -87,7 +87,7 @@ def _check_missing(report: Report, columns: dict[str, Cells], target: Cells, cho
 def _spellings(texts: Counter[str]) -> str:
     """List the texts that count as missing, because they may be meant as a value."""
     spellings = [f"{text!r} {count:,}" for text, count in texts.most_common() if text]
-    return f" ({some(spellings)})" if spellings else ""
+    return f" ({first_few(spellings)})" if spellings else ""
 
 
 def _parse(report: Report, columns: dict[str, Cells]) -> dict[str, ParsedColumn]:
@@ -112,15 +112,15 @@ def _check_target(report: Report, parsed: dict[str, ParsedColumn], cells: Cells,
     rows = [row for row, text in enumerate(cells.texts) if not is_missing(text)]
     if not rows:
         return  # reported with the missing values
-    known = Cells(cells.name, [cells.texts[row] for row in rows], [cells.lines[row] for row in rows], cells.path)
+    present = Cells(cells.name, [cells.texts[row] for row in rows], [cells.lines[row] for row in rows], cells.path)
     try:
-        target = parse_target(known, task)
+        target = parse_target(present, task)
     except UserError as error:
         report.add_problems((replace(problem, source="") for problem in error.problems), "label range")
         return
     if target.task == "regression":
         if bool((target.values == target.values[0]).all()):
-            what = f"column {cells.name}, the target, is {known.texts[0]} in every row"
+            what = f"column {cells.name}, the target, is {present.texts[0]} in every row"
             report.add("label range", "error", 1, what, "there is nothing to learn: choose another data.target")
             return
         check_far_values(report, cells.name, ParsedColumn(target.values, categories=False))

@@ -30,7 +30,7 @@ LEARNING = 0.5  # of the first loss: below it, a batch that was not learned in t
 
 def check_last_batch(report: Report, components: Components) -> None:
     """Report that a last training batch of one sample is left over, which BatchNorm cannot take."""
-    report.done.append("last batch")
+    report.checks.append("last batch")
     config, num_samples = components.config, len(components.data.splits["train"])
     frozen = set(map(id, components.state.frozen.modules))  # these normalise by their running statistics
     trains_norms = any(isinstance(m, _BatchNorm) and id(m) not in frozen for m in components.state.model.modules())
@@ -42,7 +42,7 @@ def check_last_batch(report: Report, components: Components) -> None:
 
 def measure_cost(report: Report, components: Components) -> None:
     """Measure time, memory and disk space of an epoch; report a training loss that is not finite."""
-    report.done += ["seconds per epoch", "memory"]
+    report.checks += ["seconds per epoch", "memory"]
     measured = measure(components)
     if measured.diverged_after is not None:
         lr = components.config.optim.arguments.get("lr")
@@ -73,7 +73,7 @@ def check_overfit(report: Report, config: Config, cache: DataCache, signals: Sig
     Raises:
         Interrupted: by a signal.
     """
-    report.done.append("one batch")
+    report.checks.append("one batch")
     one_batch = simplified(
         config,
         debug=replace(config.debug, batches=1, overfit=True, gradients=False, profile=False),

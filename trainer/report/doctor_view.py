@@ -32,7 +32,7 @@ def show(report: Report) -> None:
         console.print(f"{finding.check}: {finding.what}{end}{advice}", markup=False)
     counts = [sum(f.severity == severity for f in report.findings) for severity in SEVERITIES]
     summary = [f"{count} {severity}{'s'[: count != 1]}" for count, severity in zip(counts, SEVERITIES, strict=True)]
-    console.print(f"\n{len(set(report.done))} checks: {', '.join(summary)}")
+    console.print(f"\n{len(set(report.checks))} checks: {', '.join(summary)}")
 
 
 def _name(name: str) -> str:

@@ -47,13 +47,13 @@ class Report:
 
     Attributes:
         facts: {topic: {name: value}}, such as those of machine, data and training.
-        done: the checks that were made, whether they found something or not.
+        checks: names of the checks that were made, whether they found something or not.
         skipped: {check: why it was not made}.
     """
 
     findings: list[Finding] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    done: list[str] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def add(self, check: str, severity: str, count: int, what: str, advice: str = "") -> None:
@@ -83,12 +83,12 @@ class Report:
         return {
             "findings": [asdict(finding) for finding in self.ordered()],
             "facts": self.facts,
-            "checks": list(dict.fromkeys(self.done)),
+            "checks": list(dict.fromkeys(self.checks)),
             "skipped": self.skipped,
         }
 
 
-def some(names: Iterable[str], most: int = EXAMPLES) -> str:
+def first_few(names: Iterable[str], most: int = EXAMPLES) -> str:
     """List the first names, and say how many more there are."""
     listed = list(names)
     more = f" and {len(listed) - most:,} more" if len(listed) > most else ""

@@ -54,13 +54,13 @@ def list_images(root: str, selected: Sequence[str] | None = None) -> Listing:
     """
     walk = _walk(root)
     split_folders = _find_splits(walk)
-    found = {split: {f.name: f for f in walk.folders(where)} for split, where in split_folders.folders.items()}
-    _check_classes(walk, split_folders.folders, found)
-    classes = tuple(found["train"])
+    class_folders = {split: {f.name: f for f in walk.folders(where)} for split, where in split_folders.folders.items()}
+    _check_classes(walk, split_folders.folders, class_folders)
+    classes = tuple(class_folders["train"])
     if selected is not None:
         classes = _select(classes, selected)
     files: dict[str, list[tuple[str, int]]] = {}
-    for split, folders in found.items():
+    for split, folders in class_folders.items():
         files[split] = []
         for label, name in enumerate(classes):
             paths = sorted(walk.images(folders[name]))
@@ -177,11 +177,11 @@ def _find_splits(walk: FolderWalk) -> _SplitFolders:
     return _SplitFolders(ordered, others, notes)
 
 
-def _check_classes(walk: FolderWalk, splits: dict[str, Path], found: dict[str, dict[str, Path]]) -> None:
+def _check_classes(walk: FolderWalk, splits: dict[str, Path], class_folders: dict[str, dict[str, Path]]) -> None:
     """Refuse fewer than two classes, classes that differ between splits, and names that are not UTF-8."""
-    for split, folders in found.items():
+    for split, folders in class_folders.items():
         where = walk.shown(splits[split])
-        if different := sorted(set(folders) ^ set(found["train"])):
+        if different := sorted(set(folders) ^ set(class_folders["train"])):
             train, names = walk.shown(splits["train"]), ", ".join(map(readable, different))
             raise UserError(Problem(str(where), f"its classes are not those of {train}: {names} differ"))
         if len(folders) < 2:
@@ -205,6 +205,6 @@ def _select(classes: tuple[str, ...], selected: Sequence[str]) -> tuple[str, ...
             advice = suggestions(name, classes, most=20)
             raise UserError(Problem("data.classes", f"there is no class {name}", advice=advice))
     if len(set(selected)) < max(2, len(selected)):
-        given = f"[{','.join(selected)}]"
-        raise UserError(Problem("data.classes", "expected two different classes or more", given=given))
+        reason = "expected two different classes or more"
+        raise UserError(Problem("data.classes", reason, given=f"[{','.join(selected)}]"))
     return tuple(selected)
