@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from hydra.core.override_parser.types import Override
@@ -52,7 +52,7 @@ def _nearest(path: str, known: dict[str, Any], groups: Iterable[str], value: str
     return f"Did you mean {near[0]}={value}?" if near else "All keys: train --help"
 
 
-def leaves_of(tree: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def leaves_of(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     """(dotted key, value) of everything in a tree that is no mapping with entries."""
     for name, value in tree.items():
         if isinstance(value, dict) and value:

@@ -7,11 +7,12 @@ The choices of `monitor`, the columns of metrics.csv, the console, the tables an
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 TOP_K = 5  # of `top5_accuracy`
 LARGE = 100  # from this size on a number is printed with one decimal
+OPTIONAL = {"optional": True}  # left out of a file if it does not apply; see trainer.records.schema
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,6 @@ class ClassReport:
     recall: float | None
     f1: float | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object."""
-        values = asdict(self)
-        return {"class": values.pop("name"), **values}
-
 
 @dataclass(frozen=True)
 class SplitReport:
@@ -137,16 +133,6 @@ class SplitReport:
     """
 
     metrics: dict[str, float | None] = field(metadata={"json": "*"})
-    threshold: float | None = None
-    per_class: list[ClassReport] = field(default_factory=list)
-    confusion_matrix: list[list[int]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object, without the keys that do not apply to the task."""
-        content: dict[str, Any] = dict(self.metrics)
-        if self.threshold is not None:
-            content["threshold"] = self.threshold
-        if self.per_class:
-            content["per_class"] = [entry.to_dict() for entry in self.per_class]
-            content["confusion_matrix"] = self.confusion_matrix
-        return content
+    threshold: float | None = field(default=None, metadata=OPTIONAL)
+    per_class: list[ClassReport] = field(default_factory=list, metadata=OPTIONAL)
+    confusion_matrix: list[list[int]] = field(default_factory=list, metadata=OPTIONAL)

@@ -5,7 +5,6 @@ Shape letters: N samples of a split, C outputs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from trainer.data.tasks import Classification, Regression, Task
 from trainer.errors import Problem, RunFailed, UserError
 from trainer.files import write_atomically
 from trainer.records.details import CalibrationReport, EvaluationRecord, Reliability, ScaledReliability
+from trainer.records.schema import dump
 from trainer.training.calibration import Calibration, log_probabilities, reliability
 
 
@@ -126,7 +126,7 @@ def write(content: EvaluationRecord, folder: Path, stem: str = "evaluation") -> 
         RunFailed: The folder cannot be written to, or a metric is not finite.
     """
     try:
-        text = json.dumps(content.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        text = dump(content)
     except ValueError as error:
         raise RunFailed(f"{content.run}: a metric of the evaluation is not finite.") from error
     number = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from trainer.config.effects import is_free_on_resume
@@ -113,14 +113,14 @@ class Configured(Protocol):
     """A stored configuration and how it came about: a composed job, a job in a sweep's ledger, or a run's record."""
 
     @property
-    def stored(self) -> dict[str, Any]: ...
+    def stored(self) -> Mapping[str, Any]: ...
     @property
     def choices(self) -> dict[str, str]: ...
     @property
     def overrides(self) -> list[str] | None: ...
 
 
-def differing_keys(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return {key: both values} of the keys in which two stored configurations of the same identity differ."""
     before, after = dict(leaves_of(one)), dict(leaves_of(other))
     keys = dict.fromkeys([*before, *after]) if one is not other else {}
@@ -152,5 +152,5 @@ def varying(configured: Sequence[Configured]) -> list[dict[str, Any]]:
     ]
 
 
-def _differ(key: str, leaves: Sequence[dict[str, Any]]) -> bool:
+def _differ(key: str, leaves: Sequence[Mapping[str, Any]]) -> bool:
     return len({json.dumps(leaf.get(key), default=str) for leaf in leaves}) > 1

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from trainer.data.metrics import SplitReport
 from trainer.errors import Problem, UserError
 from trainer.files import write_atomically
-from trainer.records.schema import read_json
+from trainer.records.schema import dump, read_json
 
 FILE = "details.json"
 LARGEST_BYTES = 20_000_000
 MOST_EVALUATIONS = 1000
 FORMAT = 1  # of evaluation-<n>.json
+OPTIONAL = {"optional": True}  # left out of the file if it is None
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,6 @@ class Reliability:
     ece: float
     nll: float
     bins: list[Bin]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -76,9 +71,9 @@ class Details:
         predictions: pairs of true and predicted value of a regression.
     """
 
-    calibration: Reliability | None = None
-    mistakes: list[Mistake] | None = None
-    predictions: list[list[float]] | None = None
+    calibration: Reliability | None = field(default=None, metadata=OPTIONAL)
+    mistakes: list[Mistake] | None = field(default=None, metadata=OPTIONAL)
+    predictions: list[list[float]] | None = field(default=None, metadata=OPTIONAL)
 
 
 def write_details(folder: Path, details: Details) -> None:
@@ -87,8 +82,7 @@ def write_details(folder: Path, details: Details) -> None:
     Raises:
         RunFailed: the disk is full or refuses.
     """
-    content = {name: value for name, value in asdict(details).items() if value is not None}
-    write_atomically(folder / FILE, json.dumps(content, allow_nan=False).encode())
+    write_atomically(folder / FILE, dump(details, indent=None).encode())
 
 
 def read_details(folder: Path) -> Details:
@@ -137,22 +131,16 @@ class EvaluationRecord:
     samples: int
     test: SplitReport
     run: str | list[str] = ""
-    epoch: int | None = None
-    step: int | None = None
+    epoch: int | None = field(default=None, metadata=OPTIONAL)
+    step: int | None = field(default=None, metadata=OPTIONAL)
     data: dict[str, str | None] = field(default_factory=dict)
     own_data: bool = True
     overrides: list[str] = field(default_factory=list)
-    nll: float | None = None
-    mse: float | None = None
+    nll: float | None = field(default=None, metadata=OPTIONAL)
+    mse: float | None = field(default=None, metadata=OPTIONAL)
     calibration: CalibrationReport | None = None
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object, without the keys that do not apply."""
-        content = {**asdict(self), "test": self.test.to_dict()}
-        optional = ("epoch", "step", "nll", "mse")
-        return {name: value for name, value in content.items() if value is not None or name not in optional}
 
 
 def read_evaluations(folder: Path) -> dict[str, EvaluationRecord]:

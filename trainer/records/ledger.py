@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -199,7 +199,7 @@ def read_ledger(path: Path) -> tuple[list[str], list[Entry], list[list[int]], in
     return words, entries, stacks, len(whole)
 
 
-def _entry(line: dict[str, Any], number: int) -> Entry:
+def _entry(line: Mapping[str, Any], number: int) -> Entry:
     """Return the job of its first line; its name must lead into the sweep's folder."""
     if line["job"] != number or not re.fullmatch(r"\d[\w.,=-]*", line["name"]):
         raise ValueError(f"job {line['job']}, name {line['name']}")
@@ -216,7 +216,7 @@ _FROZEN = ("id", "name", "varies", "stored", "choices", "overrides", "of")
 _KINDS = {"varies": dict, "stored": dict, "choices": dict, "overrides": list, "of": int}
 
 
-def _check_format(line: dict[str, Any], path: Path) -> None:
+def _check_format(line: Any, path: Path) -> None:
     if not isinstance(line, dict) or not isinstance(line.get("sweep"), int):
         raise ValueError("expected the sweep's own line, with its format")
     if line["sweep"] > FORMAT:

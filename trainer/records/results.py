@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from trainer.data.metrics import SplitReport, headline
 from trainer.errors import Problem, UserError
 from trainer.files import write_atomically
-from trainer.records.schema import read_json
+from trainer.records.schema import dump, read_json
 
 FILE = "results.json"
 LARGEST_BYTES = 100_000_000
@@ -87,11 +85,6 @@ class Results:
         """The number that stands for the test."""
         return headline(self.split("test"))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object, with every key."""
-        content = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {**content, "test": self.test and self.test.to_dict()}
-
 
 def write_results(folder: Path, results: Results) -> None:
     """Write results.json into a run folder.
@@ -99,8 +92,7 @@ def write_results(folder: Path, results: Results) -> None:
     Raises:
         RunFailed: the disk is full or refuses.
     """
-    text = json.dumps(results.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / FILE, text.encode())
+    write_atomically(folder / FILE, dump(results).encode())
 
 
 def read_results(folder: Path) -> Results | None:

@@ -1,4 +1,8 @@
-"""JSON files that anyone may have written, read into dataclasses: every value is of its annotated type or refused."""
+"""Dataclasses as JSON files. Anyone may have written a file that is read: values of another type are refused.
+
+Metadata of a field: `{"json": name}` is its key if that has another name; `{"json": "*"}` holds all keys that no other
+field has; `{"optional": True}` leaves the key out if the value is None or an empty list.
+"""
 
 from __future__ import annotations
 
@@ -46,11 +50,36 @@ def read_json(path: Path, limit: int, kind: type[Value]) -> Value:
         raise UserError(Problem(str(path), f"not as this program writes it: {error}")) from error
 
 
+def dump(value: Any, *, indent: int | None = 2) -> str:
+    """Return a dataclass as the text of a JSON file.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    content: dict[str, object] = {}
+    for f in dataclasses.fields(value):
+        item, key = getattr(value, f.name), f.metadata.get("json", f.name)
+        if key == "*":
+            content |= _plain(item)
+        elif not f.metadata.get("optional") or (item is not None and item != []):
+            content[key] = _plain(item)
+    return content
+
+
 def convert(value: Any, hint: Any, where: str = "") -> Any:
     """Return a value of a JSON file as the annotated type: a dataclass, list, dict, number or text, or None.
 
-    Texts are made printable. Keys that a dataclass does not have are ignored, unless one of its fields has the metadata
-    `{"json": "*"}`, which holds them. Metadata `{"json": name}` gives the key of a field with another name.
+    Texts are made printable. Keys that a dataclass does not have are ignored.
 
     Args:
         value: as `json.loads` returned it.
@@ -76,24 +105,19 @@ def convert(value: Any, hint: Any, where: str = "") -> Any:
             raise SchemaError(f"{where} is no list")
         return [convert(item, arguments[0], where) for item in value]
     if origin is dict:
-        entries = mapping(value, where).items()
+        entries = _mapping(value, where).items()
         return {name: convert(item, arguments[1], f"{where}.{name}".lstrip(".")) for name, item in entries}
     return _scalar(value, hint, where)
 
 
-def mapping(value: Any, where: str) -> dict[str, Any]:
-    """Return a JSON object, with printable keys.
-
-    Raises:
-        SchemaError: it is none.
-    """
+def _mapping(value: Any, where: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise SchemaError(f"{where or 'it'} is no mapping")
     return {printable(str(name)): item for name, item in value.items()}
 
 
 def _dataclass(value: Any, kind: type, where: str) -> Any:
-    values = mapping(value, where)
+    values = _mapping(value, where)
     arguments = {}
     for name, key, hint, is_required in _fields(kind):
         if key == "*":

@@ -12,9 +12,9 @@ def classes(record: Record) -> str:
     test = record.results.test if record.results else None
     if test is None or not test.per_class:
         return ""
-    columns = ["class", "total", "correct", "accuracy", "precision", "recall", "f1"]
-    rows = [entry.to_dict() for entry in test.per_class]
-    return page.table("Classes", columns, [[row[column] for column in columns] for row in rows], named=True)
+    columns = ["total", "correct", "accuracy", "precision", "recall", "f1"]
+    rows = [[entry.name, *(getattr(entry, column) for column in columns)] for entry in test.per_class]
+    return page.table("Classes", ["class", *columns], rows, named=True)
 
 
 def calibration(record: Record) -> str:
