@@ -158,7 +158,7 @@ def test_a_job_that_the_data_does_not_fit_is_refused_with_all_others_like_it(swe
     assert "optim.lr=-1" in done.err
     done = sweep("-m", "data=iris", "model=mlp,lenet5", "monitor=valid_loss,valid_rmse")
     assert done.code == 2
-    assert "LeNet5 takes images" in done.err
+    assert "LeNet5: it takes images" in done.err
     assert "monitor=valid_rmse: the task is" in done.err
     assert not Path("outputs").exists()
 

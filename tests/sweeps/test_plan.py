@@ -18,5 +18,5 @@ def test_threads_are_set_in_new_jobs() -> None:
     settled = plan.set_threads(jobs)
     assert jobs == before
     assert [job.stored["threads"] for job in settled] == [plan.threads, 3]
-    assert [job.config.threads for job in settled] == [str(plan.threads), "3"]
+    assert [job.config.threads for job in settled] == [plan.threads, 3]
     assert plan.thread_range == (min(3, plan.threads), max(3, plan.threads))

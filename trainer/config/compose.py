@@ -10,7 +10,7 @@ import copy
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class _UserConf(SearchPathPlugin):
             search_path.prepend("user", folder)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Job:
     """One composed configuration.
 
@@ -142,9 +142,8 @@ class Composer:
                 set_value(tree, override, self.groups, problems)
         typed = {o.key_or_group for o in overrides}
         job = finish(tree, choices, [o.input_line or "" for o in overrides], suggest)
-        job.problems = problems + [self._placed(problem, typed, choices) for problem in job.problems]
-        job.unusual = self._unusual(shipped, job.stored, choices)
-        return job
+        problems += [self._placed(problem, typed, choices) for problem in job.problems]
+        return replace(job, problems=problems, unusual=self._unusual(shipped, job.stored, choices))
 
     def sweep_of(self, overrides: list[Override]) -> dict[str, str] | None:
         """What a chosen experiment sweeps over by itself (`hydra.mode: MULTIRUN`, `hydra.sweeper.params`), or None."""
@@ -273,10 +272,11 @@ def finish(
     except OmegaConfBaseException as error:
         raise UserError(Problem("", gist(error))) from error
     parsed, found = schema.parse(resolved)
-    parsed.data.root = os.path.abspath(os.path.expanduser(parsed.data.root))
+    root = os.path.abspath(os.path.expanduser(parsed.data.root))
+    parsed = replace(parsed, data=replace(parsed.data, root=root))
     stored = _keep_environment(raw, resolved, _secrets(raw, resolved) - {""})
     if isinstance(stored.get("data"), dict):
-        stored["data"]["root"] = parsed.data.root
+        stored["data"]["root"] = root
     return Job(parsed, stored, choices, overrides, problems + found)
 
 

@@ -14,7 +14,7 @@ WARM_UP = 10  # steps that are not looked at: the first ones allocate, choose ke
 MOST_STEPS = 1000  # a trace of more fills the memory, and no viewer opens it
 
 
-@dataclass
+@dataclass(frozen=True)
 class ComponentConfig:
     """A plug point: what to construct, and with which arguments."""
 
@@ -22,7 +22,7 @@ class ComponentConfig:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ModelConfig(ComponentConfig):
     """What is trained."""
 
@@ -38,7 +38,7 @@ class ModelConfig(ComponentConfig):
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataConfig(ComponentConfig):
     """What it is trained on: the source, and how its samples are split, labelled and brought to the device."""
 
@@ -78,14 +78,14 @@ class DataConfig(ComponentConfig):
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class LossConfig(ComponentConfig):
     """What is made small."""
 
     weight: Any = key(None, "weight of each class: balanced, or a list in the order of the classes", stackable=True)
 
 
-@dataclass
+@dataclass(frozen=True)
 class OptimConfig(ComponentConfig):
     """How the weights are moved."""
 
@@ -104,7 +104,7 @@ class OptimConfig(ComponentConfig):
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class ScheduleConfig(ComponentConfig):
     """How the learning rate changes."""
 
@@ -117,7 +117,7 @@ class ScheduleConfig(ComponentConfig):
     warmup_epochs: float = key(0.0, "epochs of linear warm-up before the schedule starts", ge=0)
 
 
-@dataclass
+@dataclass(frozen=True)
 class AugmentConfig(ComponentConfig):
     """How training samples are varied."""
 
@@ -125,7 +125,7 @@ class AugmentConfig(ComponentConfig):
     cutmix: float = key(0.0, "paste a rectangle of another image, its share from Beta(cutmix, cutmix); 0: not", ge=0)
 
 
-@dataclass
+@dataclass(frozen=True)
 class InitConfig:
     """How the weights begin."""
 
@@ -151,14 +151,14 @@ class InitConfig:
     bound: float = key(0.05, "of init=uniform: weights lie between -bound and bound", gt=0)
 
 
-@dataclass
+@dataclass(frozen=True)
 class EmaConfig:
     """A moving average of the weights, evaluated and kept in place of the raw ones."""
 
     decay: float | None = key(None, "share of the average that stays each step, such as 0.999; null: none", gt=0, lt=1)
 
 
-@dataclass
+@dataclass(frozen=True)
 class CheckpointConfig:
     """When a run is saved."""
 
@@ -171,7 +171,7 @@ class CheckpointConfig:
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class HalvingConfig:
     """Successive halving: the weaker jobs of a sweep end early."""
 
@@ -179,7 +179,7 @@ class HalvingConfig:
     min_epochs: int = key(1, "epochs of the first rung; each further one has `factor` times as many", ge=1)
 
 
-@dataclass
+@dataclass(frozen=True)
 class SweepConfig:
     """How the jobs of `train -m` are run."""
 
@@ -203,7 +203,7 @@ class SweepConfig:
     halving: HalvingConfig = field(default_factory=HalvingConfig)
 
 
-@dataclass
+@dataclass(frozen=True)
 class LoggerConfig:
     """Who is told of a run besides metrics.csv."""
 
@@ -213,7 +213,7 @@ class LoggerConfig:
     online: bool = key(False, "wandb sends results over the network while the run goes on")
 
 
-@dataclass
+@dataclass(frozen=True)
 class DebugConfig:
     """What `debug=` switches on."""
 

@@ -34,7 +34,7 @@ from trainer.data.metrics import DIRECTIONS
 from trainer.errors import Problem, did_you_mean, show
 
 
-@dataclass
+@dataclass(frozen=True)
 class Config:
     """The whole configuration, typed and in range."""
 
