@@ -39,7 +39,7 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise RunFailed(
-            f"{path}: could not be written ({error.strerror}). What was saved before still stands."
+            f"{path}: could not be written ({error.strerror}). What was saved before is still there."
         ) from error
 
 

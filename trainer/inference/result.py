@@ -108,7 +108,7 @@ def record(result: EvaluationResult, calibration: Calibration | None) -> Evaluat
     if uncalibrated is not None:
         report = CalibrationReport(uncalibrated, scaled)
     return EvaluationRecord(
-        part=result.split,
+        split=result.split,
         samples=len(result.targets_N),
         test=result.report,
         own_data=result.own,

@@ -1,1 +1,1 @@
-"""What stands in a run or sweep folder: written, found and read again. Imports no torch."""
+"""Files of run and sweep folders: one value, one reader and one writer each. Imports no torch."""

@@ -115,7 +115,7 @@ class EvaluationRecord:
     """Content of evaluation-<n>.json: the evaluation of one run, or of the mean of several.
 
     Attributes:
-        part: the split: train, valid or test.
+        split: train, valid or test; `part` in the file.
         samples: number of samples in it.
         run: path of the checkpoint, or of each checkpoint of an ensemble.
         epoch, step: of the checkpoint.
@@ -127,7 +127,7 @@ class EvaluationRecord:
         calibration: None for a regression.
     """
 
-    part: str
+    split: str = field(metadata={"json": "part"})
     samples: int
     test: SplitReport
     run: str | list[str] = ""

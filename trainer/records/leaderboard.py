@@ -144,7 +144,7 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
 def grouped(rows: Sequence[Row]) -> list[Group]:
     """Return the settings, best mean first; empty if none was repeated, or jobs monitor different columns.
 
-    A setting with missing jobs comes after the complete ones: the mean of the others says nothing about a setting that
+    A setting with missing jobs comes after the complete ones: the mean of the others is misleading if a setting
     sometimes fails.
     """
     groups: dict[str, Group] = {}

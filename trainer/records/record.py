@@ -1,4 +1,4 @@
-"""What the folder of a finished, running or killed run says about it, read from files that anyone may have written.
+"""The record of a finished, running or killed run, read from a folder that anyone may have written.
 
 Nothing here is resolved, constructed or run: a record consists of plain values of the expected types, and any other
 content is reported in one sentence. Imports no torch.

@@ -24,7 +24,7 @@ Value = TypeVar("Value")
 
 
 class SchemaError(ValueError):
-    """A value that is not of its type; the message says where it stands."""
+    """A value that is not of its type; the message names its key."""
 
 
 def read_json(path: Path, limit: int, kind: type[Value]) -> Value:

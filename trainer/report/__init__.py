@@ -1,1 +1,1 @@
-"""What a person sees: terminal, pictures, pages."""
+"""Output for people: terminal, pictures and HTML pages."""

@@ -12,7 +12,7 @@ def tell(content: EvaluationRecord, epoch: int) -> None:
     """Print the evaluation of one run: the metrics as at the end of training, and the calibration errors."""
     console = Console()
     whose = "" if content.own_data else ", of other data than the run was trained on"
-    console.say(f"{content.part:<10} {content.samples:,} samples{whose}")
+    console.say(f"{content.split:<10} {content.samples:,} samples{whose}")
     console.test(content.test, epoch)
     calibration = content.calibration
     if calibration is None:
@@ -36,7 +36,7 @@ def table(rows: list[tuple[str, EvaluationRecord]]) -> None:
     cells = []
     for (name, content), by_name in zip(rows, values, strict=True):
         numbers = [(metric.name, by_name.get(metric.name)) for metric in metrics]
-        row = [name, content.part, f"{content.samples:,}", *(x if x is None else text(m, x) for m, x in numbers)]
+        row = [name, content.split, f"{content.samples:,}", *(x if x is None else text(m, x) for m, x in numbers)]
         if content.calibration is not None:
             row.append(f"{(content.calibration.calibrated or content.calibration.uncalibrated).ece:.2%}")
         cells.append(row)

@@ -56,7 +56,7 @@ def evaluations(record: Record) -> str:
         before = each.calibration and each.calibration.uncalibrated
         after = each.calibration and each.calibration.calibrated
         rows.append([
-            name, " ".join(each.overrides or ["its own"]), each.part, each.samples,
+            name, " ".join(each.overrides or ["its own"]), each.split, each.samples,
             *(_real(each.test.metrics.get(metric.name)) for metric in metrics),
             before and before.ece, after and after.temperature, after and after.ece,
         ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a tracker is, how the chosen one is found, and what happens if it fails: the run goes on and says so once.
+"""The interface of trackers, the choice of one, and its failure, which the run survives with a single note.
 
 A new tracker is a subclass of Tracker in `trainer/trackers/NAME.py`, an option `conf/logger/NAME.yaml` and an extra of
 the same name in pyproject.toml.
