@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from trainer.config.values import Duration
 from trainer.data.batches import Batch
@@ -214,10 +214,10 @@ class Session:
         state.num_bad_validations = 0 if better else state.num_bad_validations + 1
         return better
 
-    def _count_time(self, leaving: Iterable[RunState] = ()) -> None:
+    def _count_time(self, leaving: Collection[RunState] = ()) -> None:
         """Add each run's equal share of the time since the last call to its seconds."""
-        now = time.perf_counter()
-        sharing = {*self.population.states, *leaving}
+        now, states = time.perf_counter(), self.population.states
+        sharing = {*states, *leaving} if leaving else states
         for state in sharing:
             state.seconds += (now - self.clock) / len(sharing)
         self.clock = now
