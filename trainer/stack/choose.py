@@ -27,21 +27,21 @@ from trainer.stack.progress import most_files
 from trainer.stack.trial import MOST_RUNS, build_each, verify_stacked_step
 from trainer.training.step import train_step
 
-FEW = 4  # folds and the like whose sizes may differ: kinds of shapes that a measurement looks for
-WORTH = 0.9  # of the time of single runs, at most
+KINDS = 4  # of shapes that a measurement looks for: the sizes of folds may differ
+WORTH = 0.9  # the share of the time of single runs below which a stack is used
 MEASURE_SECONDS = 0.3
-MEMORY_SHARE = 0.25  # of what is free, that all stacks may take
-COPIES = 8  # of a run's weights: gradients, moments, the best, and what an update needs on its way
-HINT_FROM = 8  # jobs
+MEMORY_SHARE = 0.25  # of the free memory, that all stacks may take
+COPIES = 8  # of a run's weights: gradients, optimizer state, best weights, and temporaries of an update
+HINT_FROM = 8  # jobs that are alike
 
 
 @dataclass
 class Stacks:
-    """What was decided.
+    """The stacks of a sweep.
 
     Attributes:
-        jobs: numbers of the jobs of each stack; one alone where it was decided so.
-        lines: what is to be said about it.
+        jobs: The job numbers of each stack; a stack of one is a single run.
+        lines: Lines that explain the decision.
     """
 
     jobs: list[list[int]] = field(default_factory=list)
@@ -53,7 +53,9 @@ class StackDecision:
     """How many jobs are trained at a time.
 
     Attributes:
-        apart: whether those of a stack must train on the same samples in the same order.
+        size: Runs of a stack; 0 or 1 if the jobs are not stacked.
+        reason: Why, as a clause.
+        separate_data: Whether the runs of a stack must train on the same samples in the same order.
     """
 
     size: int
@@ -62,7 +64,7 @@ class StackDecision:
 
 
 def candidates(jobs: Sequence[Job]) -> list[list[int]]:
-    """Places of jobs that differ only in what runs of a stack may differ in, two or more of them."""
+    """Return groups of two or more jobs, by index, that differ only in keys in which runs of a stack may differ."""
     groups: dict[str, list[int]] = {}
     for place, job in enumerate(jobs):
         leaves = {key: value for key, value in leaves_of(job.stored) if not effects_of(key).stackable}
@@ -85,49 +87,53 @@ def choose(
     *,
     trusted: bool,
 ) -> Stacks:
-    """Decides for jobs whose threads are settled.
+    """Decide which jobs are stacked. Their numbers of threads must be set.
 
     Args:
-        numbers: of the jobs in the sweep.
-        stack: True, or at most so many runs at a time; None lets a measurement decide.
-        devices: one for each worker.
+        jobs: The jobs.
+        numbers: Their numbers in the sweep.
+        stack: True, or at most so many runs at a time; None decides by a measurement.
+        devices: The device of each worker.
+        shared: Data that is kept for other runs of this process.
+        trusted: Whether configurations may name code outside of this program.
     """
-    found = Stacks()
+    stacks = Stacks()
     for group in candidates(jobs):
-        some, what = [jobs[place] for place in group], f"{len(group)} jobs from job {numbers[group[0]]} on"
-        answer = StackDecision(0, refusal(some[0].config))
-        if not answer.reason:
-            try:  # a user's model, and any arithmetic of more than one thread, stay out of this process
-                answer = run_in_subprocess(devices, _answer, some, stack, len(devices), shared, trusted)
+        members, what = [jobs[place] for place in group], f"{len(group)} jobs from job {numbers[group[0]]} on"
+        decision = StackDecision(0, refusal(members[0].config))
+        if not decision.reason:
+            try:  # user code and arithmetic with several threads stay out of this process
+                decision = run_in_subprocess(devices, _decide, members, stack, len(devices), shared, trusted)
             except RunFailed as failed:
-                answer = StackDecision(0, str(failed).rstrip("."))
-        together = _apart(group, jobs) if answer.separate_data else [group]
-        parts = [part for places in together for part in _cut(places, max(answer.size, 1))]
-        found.jobs += [[numbers[place] for place in part] for part in parts]
+                decision = StackDecision(0, str(failed).rstrip("."))
+        together = _apart(group, jobs) if decision.separate_data else [group]
+        parts = [part for places in together for part in _cut(places, max(decision.size, 1))]
+        stacks.jobs += [[numbers[place] for place in part] for part in parts]
         most = max(map(len, parts))
         how = f"{most} at a time" if most > 1 else "one by one"
         alone = "each reads samples of its own on its way"
-        found.lines.append(
-            f"stack      {what} are trained {how}: {alone if most < 2 <= answer.size else answer.reason}"
+        stacks.lines.append(
+            f"stack      {what} are trained {how}: {alone if most < 2 <= decision.size else decision.reason}"
         )
-    return found
+    return stacks
 
 
 def hint(jobs: Sequence[Job]) -> str:
-    """A line for a sweep of light models that does not stack and would gain; empty where too few jobs are alike."""
+    """Return a line for a sweep that does not stack and could; empty if too few jobs are alike."""
     most = max((len(group) for group in candidates(jobs) if not refusal(jobs[group[0]].config)), default=0)
     return "" if most < HINT_FROM else f"hint       sweep.stack=auto may train {most} of these jobs in one pass"
 
 
 def _apart(group: Sequence[int], jobs: Sequence[Job]) -> list[list[int]]:
-    found: dict[Any, list[int]] = {}
+    """Return the group divided into jobs that train on the same samples in the same order."""
+    by_data: dict[Any, list[int]] = {}
     for place in group:
-        found.setdefault(data_key(jobs[place].config), []).append(place)
-    return list(found.values())
+        by_data.setdefault(data_key(jobs[place].config), []).append(place)
+    return list(by_data.values())
 
 
 def _cut(places: Sequence[int], size: int) -> list[list[int]]:
-    """Parts of at most `size`, as equal as may be."""
+    """Return consecutive pieces of at most `size`, as equal as possible."""
     number = -(-len(places) // size)
     least, more = divmod(len(places), number)
     parts, start = [], 0
@@ -138,15 +144,14 @@ def _cut(places: Sequence[int], size: int) -> list[list[int]]:
     return parts
 
 
-def _answer(
+def _decide(
     jobs: Sequence[Job], stack: int | None, num_workers: int, shared: DataCache, trusted: bool
 ) -> StackDecision:
-    """How many of these jobs are stacked at a time; in a process of its own."""
+    """Decide how many of these jobs are stacked at a time. Runs in a child process."""
     try:
         [first] = build_each(jobs[:1], shared, trusted)
-        separate_data = isinstance(
-            first.train.fetch, StreamedFetch
-        )  # each run's own stream would want workers of its own
+        # Runs with streams of their own would need loader workers of their own.
+        separate_data = isinstance(first.train.fetch, StreamedFetch)
         together = [jobs[place] for place in max(_apart(range(len(jobs)), jobs), key=len)] if separate_data else jobs
         if len(together) > 1:
             verify_stacked_step(together, shared, trusted)
@@ -154,18 +159,18 @@ def _answer(
         if stack is not None and stack is not True and stack <= most:
             most, reason = stack, "as configured"
         if len(together) < len(jobs) and len(together) < most:
-            most, reason = len(together), "those that read the same samples on their way"
+            most, reason = len(together), "those that read the same samples"
         if stack is None and most > 1:
             most, reason = _measured(together, most, shared, trusted)
     except UserError as error:
         return StackDecision(0, " ".join(map(str, error.problems)))
-    except Exception as error:  # whatever a model that cannot be stacked comes upon
+    except Exception as error:  # a model that cannot be stacked can raise any exception
         return StackDecision(0, (str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
     return StackDecision(most, reason, separate_data)
 
 
 def _most(parts: Components, num_jobs: int, num_workers: int) -> tuple[int, str]:
-    """How many runs at a time there may be, and what the limit is."""
+    """Return how many runs there may be at a time, and which limit that is."""
     share = -(-num_jobs // num_workers)
     limits = {
         max(_memory(parts) // (num_workers * _bytes(parts)), 1): "as many as the memory takes",
@@ -177,19 +182,19 @@ def _most(parts: Components, num_jobs: int, num_workers: int) -> tuple[int, str]
 
 
 def _measured(jobs: Sequence[Job], most: int, shared: DataCache, trusted: bool) -> tuple[int, str]:
-    """The number of runs at a time with the least seconds for a step of one; 0 where single runs are as fast."""
+    """Return the number of runs at a time with the fastest step per run, and a reason; 0 if single runs are as fast."""
     sizes = sorted({1, min(MOST_RUNS, most), most})
     seconds = {size: _seconds(list(build_each(jobs[:size], shared, trusted))) for size in sizes}
     best = min(sizes[1:], key=lambda size: seconds[size])
-    told = f"{best} at a time took {seconds[best] / seconds[1]:.2f} of the time of single runs"
-    return (best if seconds[best] <= WORTH * seconds[1] else 0), told
+    reason = f"{best} at a time took {seconds[best] / seconds[1]:.2f} of the time of single runs"
+    return (best if seconds[best] <= WORTH * seconds[1] else 0), reason
 
 
-def _seconds(parts: Sequence[Components]) -> float:
-    """Of a training step, for each run; the least of several."""
-    alike = [[one for one in parts if stack_signature(one) == stack_signature(other)] for other in parts[:FEW]]
-    parts = max(alike, key=len)
-    population, data = stacked(parts)
+def _seconds(runs: Sequence[Components]) -> float:
+    """Return the seconds of a training step per run, the minimum of several steps."""
+    alike = [[run for run in runs if stack_signature(run) == stack_signature(other)] for other in runs[:KINDS]]
+    runs = max(alike, key=len)
+    population, data = stacked(runs)
     population.train()
     batches = [batch for batch, _ in zip(data.train.epoch(0), range(4), strict=False)]
     times: list[float] = []
@@ -199,7 +204,7 @@ def _seconds(parts: Sequence[Components]) -> float:
         train_step(population, [batches[len(times) % len(batches)]], drop_nonfinite=False)
         device.synchronize(population.device)
         times.append(time.perf_counter() - begin)
-    return min(times) / len(parts)
+    return min(times) / len(runs)
 
 
 def _memory(parts: Components) -> int:
@@ -207,13 +212,13 @@ def _memory(parts: Components) -> int:
 
 
 def _bytes(parts: Components) -> int:
-    """What a run takes: its weights some times over, and what a batch leaves in its layers."""
+    """Estimate the bytes that a run needs: COPIES of its weights, and a batch's activations."""
     model = parts.state.model
-    seen = 0
+    activations = 0
 
     def count(module: nn.Module, inputs: Any, outputs: Any) -> None:
-        nonlocal seen
-        seen += outputs.nbytes if isinstance(outputs, Tensor) else 0
+        nonlocal activations
+        activations += outputs.nbytes if isinstance(outputs, Tensor) else 0
 
     hooks = [m.register_forward_hook(count) for m in model.modules() if not list(m.children())]
     try:
@@ -222,4 +227,4 @@ def _bytes(parts: Components) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    return COPIES * sum(p.nbytes for p in model.parameters()) + 3 * seen
+    return COPIES * sum(p.nbytes for p in model.parameters()) + 3 * activations

@@ -1,4 +1,4 @@
-"""Which runs can be stacked: what a stack does not hold for each run must be the same for all."""
+"""Which runs can be stacked: whatever a stack does not hold for each run must be equal for all."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ MODULES_OWN = frozenset(vars(nn.Module()))
 
 
 def stack_signature(parts: Components) -> tuple[Any, ...]:
-    """Equal for runs that can be stacked: the same layers with the same settings, tensors, batches and moment.
+    """Return a key that is equal for runs that can be stacked: same step, layers, settings, shapes and batches.
 
-    The forward pass of a stack runs in a copy of the first run's modules, so whatever they compute with besides
-    parameters and buffers is the first run's. `KeyedDropout` alone knows each run's own.
+    The forward pass of a stack runs in a copy of the first run's modules, so all settings besides parameters and
+    buffers are the first run's; only `SeededDropout` has settings of each run. The trial step (`stack/trial.py`)
+    cannot replace this comparison: it tries two runs of each kind and cannot see that a third one has another setting.
     """
     model, state = parts.state.model, parts.state
     return (
@@ -33,25 +34,26 @@ def stack_signature(parts: Components) -> tuple[Any, ...]:
 def _settings(module: nn.Module, known: set[int]) -> Any:
     if isinstance(module, SeededDropout):
         return None
-    return {name: _plain(value, known) for name, value in vars(module).items() if name not in MODULES_OWN}
+    return {name: _comparable(value, known) for name, value in vars(module).items() if name not in MODULES_OWN}
 
 
-def _plain(value: Any, known: set[int]) -> Any:
-    """To be compared by `==`: tensors by their content, objects by what they hold, all else by itself.
+def _comparable(value: Any, known: set[int]) -> Any:
+    """Return a value that compares by content: tensors by their numbers, objects by their attributes.
 
     Args:
-        known: ids of what is compared elsewhere, or further out.
+        value: Any attribute of a module.
+        known: Ids of objects that are compared elsewhere, or that contain this one.
     """
     if isinstance(value, Tensor):
         return ("tensor", value.dtype, value.tolist())
     if isinstance(value, Mapping):
-        return [(key, _plain(item, known)) for key, item in value.items()]
+        return [(key, _comparable(item, known)) for key, item in value.items()]
     if isinstance(value, (list, tuple)):
-        return [_plain(item, known) for item in value]
+        return [_comparable(item, known) for item in value]
     if isinstance(value, functools.partial):
-        return [_plain(item, known) for item in (value.func, value.args, value.keywords)]
+        return [_comparable(item, known) for item in (value.func, value.args, value.keywords)]
     if id(value) in known:
         return None
     if (hasattr(value, "__dict__") and not callable(value)) or isinstance(value, nn.Module):
-        return (type(value), _plain(vars(value), known | {id(value)}))
+        return (type(value), _comparable(vars(value), known | {id(value)}))
     return value

@@ -1,4 +1,4 @@
-"""Looks at every layer while it trains: gradients, weights, updates, activations. By hooks, and changing nothing.
+"""Statistics of every layer during training, by hooks: gradients, weights, updates, activations.
 
 Shape letters: L layers, P trained parameters, U units.
 """
@@ -19,21 +19,22 @@ from torch.overrides import TorchFunctionMode
 
 from trainer.device import exact_dtype
 
-RECTIFIERS = ("relu", "relu_", "relu6")  # their slope is 0 wherever the output is
+RECTIFIERS = ("relu", "relu_", "relu6")  # functions whose slope is 0 wherever their output is 0
 SQUASHERS = {"sigmoid": (0.5, 0.49), "tanh": (0.0, 0.98)}  # centre, and the distance from it where flatness begins
 CHANNELS_FIRST = (_ConvNd, _NormBase, nn.GroupNorm)  # units lie along axis 1 of what they give, else along the last
 
 
 class Watch:
-    """Figures of each layer since they were last asked for, summed on the device: no step waits for them.
+    """Statistics of each layer since the last call of `rows`, summed on the device without synchronising.
 
     A layer is a module with parameters of its own, named by its path. An activation, be it a module or a function,
-    belongs to the layer that was called last before it. Every hook looks and computes; none draws random numbers or
-    writes to what the model or the optimizer uses.
+    belongs to the layer that was called last before it. Hooks draw no random numbers and change nothing that the model
+    or the optimizer uses.
 
     Args:
-        model: on its device; make the copies that are not to be watched first, for a copy takes the hooks along.
-        scaler: of the loss; gradients are counted as if it were not there.
+        model: The model, on its device. Copies made later would have the hooks too.
+        optimizer: Steps the model.
+        scaler: Scales the loss; its factor is divided out of the gradients.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, scaler: GradScaler) -> None:
@@ -49,8 +50,8 @@ class Watch:
         self.layer_P = torch.tensor([i for i, _ in owned], device=device)
         self.norms_P = torch.zeros(len(owned), dtype=self.exact, device=device)
         self.unit_axes = [1 if isinstance(module, CHANNELS_FIRST) else -1 for module in layers.values()]
-        self.called: dict[int, int] = {}  # layer -> its place in the order of the first calls
-        self.latest: int | None = None  # the layer whose activation is still to come
+        self.called: dict[int, int] = {}  # each layer's place in the order of first calls
+        self.latest: int | None = None  # the layer whose activation comes next
         self.before: list[Tensor] | None = None
         self._reset()
 
@@ -69,12 +70,12 @@ class Watch:
         self.largest_L = self.sum_L.clone()
         self.steps = self.sum_L.new_zeros(())
         self.ratio_L: Tensor | None = None
-        self.alive: dict[int, Tensor] = {}  # [U], whether a unit ever gave more than 0
-        self.flat: dict[int, Tensor] = {}  # [], outputs in the flat parts of a sigmoid or tanh
-        self.outputs: dict[int, int] = {}  # of how many
+        self.alive: dict[int, Tensor] = {}  # [U], whether a unit was ever above 0
+        self.flat: dict[int, Tensor] = {}  # [], number of outputs in the flat ends of a sigmoid or tanh
+        self.outputs: dict[int, int] = {}  # number of all outputs
 
     def _begin(self, activations: _Activations, model: nn.Module, inputs: Any) -> None:
-        """A forward pass; only those that train are watched."""
+        """Begin to watch a forward pass, if it is one of training."""
         self.latest = None
         if model.training and torch.is_grad_enabled():
             activations.enter()
@@ -85,7 +86,7 @@ class Watch:
 
     @torch.no_grad()
     def _activation(self, kind: str, outputs: Tensor) -> None:
-        """The first activation after a layer; `outputs` is [B, U], [B, U, ...] or [B, ..., U]."""
+        """Count the first activation after a layer; `outputs` is [B, U], [B, U, ...] or [B, ..., U]."""
         layer, self.latest = self.latest, None
         if layer is None or outputs.ndim < 2:
             return
@@ -97,13 +98,13 @@ class Watch:
             return
         unit_axis = self.unit_axes[layer] % outputs.ndim
         alive_U = outputs.amax([axis for axis in range(outputs.ndim) if axis != unit_axis]) > 0
-        known_U = self.alive.get(layer, alive_U)
-        if known_U.shape == alive_U.shape:  # of a layer that is used at two sizes, the first counts
-            self.alive[layer] = known_U | alive_U
+        before_U = self.alive.get(layer, alive_U)
+        if before_U.shape == alive_U.shape:  # a layer that is used with two sizes counts with the first
+            self.alive[layer] = before_U | alive_U
 
     @torch.no_grad()
     def _gradient(self, slot: int, parameter: Tensor) -> None:
-        """Of a parameter, so far in this step: of several backward passes the last leaves the whole."""
+        """Store the gradient norm of a parameter; after several backward passes it is that of their sum."""
         assert parameter.grad is not None
         self.norms_P[slot].copy_(torch.linalg.vector_norm(parameter.grad, dtype=self.exact))
 
@@ -115,16 +116,16 @@ class Watch:
     @torch.no_grad()
     def _after_step(self, *_: Any) -> None:
         norms_L = self._by_layer(self.norms_P)
-        self.norms_P.zero_()  # a parameter may have no part in the next step
+        self.norms_P.zero_()  # a parameter may get no gradient in the next step
         if self.scaler.is_enabled():
             norms_L = norms_L / self.scaler.scale(torch.ones_like(self.steps))
-            finite = norms_L.isfinite().all()  # else the scaler left this step out
-            norms_L, done = norms_L.where(finite, 0), finite.to(self.exact)
+            finite = norms_L.isfinite().all()  # otherwise the scaler skipped this step
+            norms_L, counted = norms_L.where(finite, 0), finite.to(self.exact)
         else:
-            done = torch.ones_like(self.steps)
+            counted = torch.ones_like(self.steps)
         self.sum_L += norms_L
         self.largest_L = self.largest_L.maximum(norms_L)
-        self.steps += done
+        self.steps += counted
         if self.before is not None:
             moved = [new - old for new, old in zip(self.trained, self.before, strict=True)]
             self.ratio_L = self._size(moved) / self._size(self.before)
@@ -134,23 +135,23 @@ class Watch:
         return torch.zeros_like(self.sum_L).index_add_(0, self.layer_P, norms_P.square()).sqrt()
 
     def _size(self, tensors: list[Tensor]) -> Tensor:
-        """L2 norms [L] of values, one tensor for each trained parameter."""
+        """Return the L2 norms [L] of the layers of tensors, one for each trained parameter."""
         return self._by_layer(torch.stack([torch.linalg.vector_norm(t, dtype=self.exact) for t in tensors]))
 
     @torch.no_grad()
     def rows(self) -> list[dict[str, Any]]:
-        """A row of figures per layer, in the order of the first calls; then all sums begin anew.
+        """Return a row of statistics per layer, in the order of first calls, and reset all sums. Synchronises.
 
-        Empty where no step was made. Waits for the device. The figures:
+        The list is empty if no step was made. The columns:
 
-            gradient_norm: L2 norm of the layer's whole gradient before clipping, the mean over the steps; None where
-                nothing in the layer is trained. The steps' largest is largest_gradient_norm.
+            gradient_norm: L2 norm of the layer's whole gradient before clipping, mean over the steps; None if nothing
+                in the layer is trained. largest_gradient_norm is the maximum.
             weight_norm: L2 norm of its parameters now.
-            dead_share: units whose ReLU gave 0 for every sample; None where no ReLU follows. A unit of a convolution
-                is a channel.
-            saturated_share: outputs of its sigmoid or tanh past 98 % of the way from the middle to a bound, where the
-                slope is under 4 % of the steepest; None where none follows.
-            update_ratio: size of the first step's update by the size of what it moved.
+            dead_share: Share of units whose ReLU was 0 for every sample; None if no ReLU follows. A unit of a
+                convolution is a channel.
+            saturated_share: Share of outputs of its sigmoid or tanh beyond 98 % of the way from the centre to a bound,
+                where the slope is below 4 % of the steepest; None if none follows.
+            update_ratio: Norm of the first step's update divided by the norm of the weights before it.
         """
         steps = self.steps.item()
         if not steps:
@@ -175,7 +176,7 @@ class Watch:
         return [rows[i] for i in self._order()]
 
     def _order(self) -> list[int]:
-        """Layers as they are called; one that never is, such as a part of an attention, after the one listed before."""
+        """Return the layers in the order of first calls; a layer without calls follows the one registered before it."""
         places, place = [], -1
         for i in range(len(self.names)):
             place = self.called.get(i, place)
@@ -183,11 +184,12 @@ class Watch:
         return [i for _, i in sorted(places)]
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums, so that a run resumed in the middle of an epoch goes on with them."""
+        """Return the sums, so that a run resumed in mid-epoch continues them."""
         names = ("sum_L", "largest_L", "steps", "ratio_L", "alive", "flat", "outputs", "called")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over the sums that `state_dict` returned."""
         device = self.sum_L.device
         for name, value in saved.items():
             if isinstance(value, dict):
@@ -196,11 +198,11 @@ class Watch:
 
 
 class _Activations(TorchFunctionMode):
-    """While entered, tells of each call of an activation, a function's as well as a module's: (kind, outputs)."""
+    """While entered, calls `report` with the kind and the outputs of each activation, be it a function or a module."""
 
-    def __init__(self, tell: Callable[[str, Tensor], None]) -> None:
+    def __init__(self, report: Callable[[str, Tensor], None]) -> None:
         super().__init__()
-        self.tell, self.entered = tell, False
+        self.report, self.entered = report, False
 
     def enter(self) -> None:
         self.__enter__()
@@ -218,5 +220,5 @@ class _Activations(TorchFunctionMode):
             name = "relu6"
         kind = "relu" if name in RECTIFIERS else name.rstrip("_")
         if (kind == "relu" or kind in SQUASHERS) and isinstance(outputs, Tensor):
-            self.tell(kind, outputs.detach())
+            self.report(kind, outputs.detach())
         return outputs
