@@ -27,7 +27,6 @@ SIGNATURES_WITH_DICTS = 60  # that hold `dict[str, Any]`
 LONG_FILES = {"config.compose", "run.run"}
 LONG_FUNCTIONS = {"doctor.examine:examine"}
 MANY_PARAMETERS = {
-    *("commands.export:command", "commands.predict:command"),
     *("data.images.folder:image_folder", "data.tables.table:csv_table"),
 }
 SIGNATURES_WITH_DICTS_NOW = 82

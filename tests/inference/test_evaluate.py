@@ -106,7 +106,7 @@ def test_calibrating(trained: Callable[..., Path], verb) -> None:
     assert stored["samples"] == valid["samples"] == 288
     assert found["calibration"]["calibrated"]["temperature"] == stored["temperature"]
     assert f"at temperature {stored['temperature']:.4f}" in done.out
-    # No other temperature is better on the validation part.
+    # No other temperature is better on the validation split.
     raw, outputs, targets = own_test(run)
     plain, warm = trainer.load(run), trainer.load(run, calibrated=True)
     assert warm.temperature == stored["temperature"]
@@ -210,7 +210,7 @@ def test_several_runs_and_their_ensemble(trained: Callable[..., Path], verb) -> 
     other = copied(trained("model=mlp", "epochs=2", "data.seed=7"), "c")
     done = verb("evaluate", "a", other, "--ensemble")
     assert done.code == 2
-    assert "the test part of c is not that of a" in done.err
+    assert "the test split of c is not that of a" in done.err
 
 
 def test_an_ensemble_of_regressions(trained: Callable[..., Path], verb) -> None:

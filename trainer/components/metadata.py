@@ -137,7 +137,7 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and printable(value) == value
 
 
-def _task(content: dict[str, Any]) -> Task:
+def _task(content: Any) -> Task:
     output = _one_of(content["output"], OUTPUTS, "output")
     classes = content["classes"]
     _expect(isinstance(classes, (list, tuple)) and all(map(_is_name, classes)), "classes")
@@ -154,7 +154,7 @@ def _prepare(stored: Any) -> Prepare | TablePrepare:
     return _table_prepare(stored) if "columns" in stored else _image_prepare(stored)
 
 
-def _table_prepare(stored: dict[str, Any]) -> TablePrepare:
+def _table_prepare(stored: Any) -> TablePrepare:
     # Counted before they are copied: a list that the file holds once may stand for every column.
     columns = stored["columns"]
     _expect(sum(len(c["categories"]) + len(c["seen"]) for c in columns) <= MAX_CATEGORIES, "columns")
@@ -169,7 +169,7 @@ def _table_prepare(stored: dict[str, Any]) -> TablePrepare:
     return prepare
 
 
-def _image_prepare(stored: dict[str, Any]) -> Prepare:
+def _image_prepare(stored: Any) -> Prepare:
     """Return how images, or rows of numbers without named columns, are prepared."""
     prepare = Prepare.from_dict(stored)
     sizes = (*prepare.shape, *(prepare.size or ()), prepare.channels or 1)

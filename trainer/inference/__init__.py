@@ -1,1 +1,1 @@
-"""Trained runs put to use: evaluate, predict, export."""
+"""Use finished runs: evaluate, predict, export."""

@@ -1,4 +1,4 @@
-"""Opening a checkpoint for inference: the file is found, loaded and checked before anything in it is used."""
+"""Open a checkpoint for inference: find the file, load it, and check it before anything in it is used."""
 
 from __future__ import annotations
 
@@ -106,13 +106,12 @@ class LoadedCheckpoint:
         Raises:
             UserError: The configuration has sizes that are not possible.
         """
-        data = self._data
-        if data.get("_target_") != IMAGE_FOLDER:
+        if self._data("_target_") != IMAGE_FOLDER:
             return ResizeSpec()
-        size, resize, preprocessing = data.get("size"), data.get("resize"), self.metadata.preprocessing
+        size, resize, preprocessing = self._data("size"), self._data("resize"), self.metadata.preprocessing
         if side := preprocessing.size:  # images are read as squares, which `prepare` brings to another form
             size, resize = size or (side if isinstance(side, int) else max(side)), resize or preprocessing.resize
-        interpolation = data.get("interpolation") or "bilinear"
+        interpolation = self._data("interpolation") or "bilinear"
         possible = all(side is None or (type(side) is int and 0 < side <= MAX_SIDE) for side in (size, resize))
         if possible and interpolation in METHODS and (resize is None or (size is not None and size <= resize)):
             return ResizeSpec(size, resize, interpolation)
@@ -121,19 +120,19 @@ class LoadedCheckpoint:
 
     @property
     def missing(self) -> str | None:
-        """What was done about missing values of a table: `data.missing`."""
-        return self._data.get("missing")
+        """How missing values of a table were replaced: `data.missing`."""
+        return self._data("missing")
 
     @property
     def separator(self) -> str | None:
         """The separator of a table's columns: `data.separator`; None if it was detected."""
-        separator = self._data.get("separator")
+        separator = self._data("separator")
         return separator if isinstance(separator, str) and len(separator) == 1 else None
 
-    @property
-    def _data(self) -> dict[str, Any]:
+    def _data(self, name: str) -> Any:
+        """Return the value of `data.<name>`; None if there is none."""
         data = self.tree.get("data")
-        return data if isinstance(data, dict) else {}
+        return data.get(name) if isinstance(data, dict) else None
 
 
 def open_run(name: str | Path, *, trusted: bool = False) -> LoadedCheckpoint:

@@ -168,7 +168,7 @@ def _calibrate(model: InferenceModel, data: EvaluationData, signals: Signals) ->
     """
     checkpoint = data.settings.checkpoint
     if not data.own:
-        reason = "a temperature is fitted on the validation part of the run's own data, and this is other data"
+        reason = "a temperature is fitted on the validation split of the run's own data, and this is other data"
         advice = "Name that with data.root=DIR, and evaluate others with --calibrated afterwards."
         raise UserError(Problem("--calibrate", reason, advice=advice, source=checkpoint.name))
     result = evaluate_split(model, data, "valid", signals)

@@ -60,7 +60,7 @@ class EvaluationData:
             UserError: There is no such split, or its samples are of another shape or type.
         """
         if name not in self.splits:
-            reason = "this data is not what the run was trained on, and it has no such part of its own"
+            reason = "this data is not what the run was trained on, and it has no such split of its own"
             raise UserError(Problem(f"--part {name}", f"{reason}; it has {', '.join(self.splits)}"))
         split, metadata = self.splits[name], self.settings.checkpoint.metadata
         raw = split.samples.take(split.indices[:1])

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from trainer.errors import Problem, RunFailed, UserError
 from trainer.files import write_atomically
 from trainer.inference.checkpoint import LoadedCheckpoint
 from trainer.inference.evaluation import read_data
-from trainer.inference.formats import Run, require_onnx, to_onnx, to_pt2, to_state_dict
+from trainer.inference.formats import ModelDescription, Run, require_onnx, to_onnx, to_pt2, to_state_dict
 from trainer.inference.model import build_model
 from trainer.inference.settings import evaluation_settings
 
@@ -164,7 +163,7 @@ def _convert(
         warnings.simplefilter("ignore")
         expected = module(inputs)
         try:
-            data, run = convert(module, inputs, description(checkpoint, preprocessed=request.preprocess))
+            data, run = convert(module, inputs, ModelDescription(checkpoint.metadata, request.preprocess))
             difference = _difference(run, inputs, expected)
         except (UserError, RunFailed):
             raise
@@ -175,19 +174,6 @@ def _convert(
                 f"{checkpoint.name}: cannot be exported as {request.format}: {reason[:300]}.{advice}"
             ) from error
     return data, difference, expected.abs().max().item()
-
-
-def description(checkpoint: LoadedCheckpoint, *, preprocessed: bool) -> dict[str, Any]:
-    """Return what another program needs to know of a model; it is written into the file."""
-    task = checkpoint.metadata.task
-    return {
-        "task": task.name,
-        "classes": list(task.classes),
-        "output": task.output,
-        "target_scale": list(task.scale) if task.scale else None,
-        "preprocessed": preprocessed,
-        "prepare": checkpoint.metadata.prepare.to_dict(),
-    }
 
 
 def _difference(run: Run, inputs: Tensor, expected: Tensor) -> float:

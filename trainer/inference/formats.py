@@ -6,16 +6,42 @@ import io
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trainer.components.metadata import CheckpointMetadata
 from trainer.errors import Problem, RunFailed, UserError
 
 EXTRA = "pip install 'trainer-cli[export]'"
 
 Run = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What another program needs to know of a model; it is written into the file.
+
+    Attributes:
+        metadata: Task and preprocessing.
+        preprocessed: Whether the file includes the preprocessing.
+    """
+
+    metadata: CheckpointMetadata
+    preprocessed: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        task = self.metadata.task
+        return {
+            "task": task.name,
+            "classes": list(task.classes),
+            "output": task.output,
+            "target_scale": list(task.scale) if task.scale else None,
+            "preprocessed": self.preprocessed,
+            "prepare": self.metadata.prepare.to_dict(),
+        }
 
 
 def require_onnx() -> None:
@@ -36,7 +62,7 @@ def require_onnx() -> None:
     assert onnxruntime
 
 
-def to_onnx(model: nn.Module, inputs: Tensor, metadata: dict[str, Any]) -> tuple[bytes, Run]:
+def to_onnx(model: nn.Module, inputs: Tensor, description: ModelDescription) -> tuple[bytes, Run]:
     """Return an ONNX file, and a function that runs it."""
     import onnxruntime
 
@@ -51,7 +77,7 @@ def to_onnx(model: nn.Module, inputs: Tensor, metadata: dict[str, Any]) -> tuple
     )
     assert program is not None
     proto = program.model_proto
-    for name, value in metadata.items():
+    for name, value in description.to_dict().items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     data = proto.SerializeToString()
@@ -61,11 +87,13 @@ def to_onnx(model: nn.Module, inputs: Tensor, metadata: dict[str, Any]) -> tuple
     return data, lambda samples: torch.from_numpy(session.run(["outputs"], {"samples": samples.numpy()})[0])
 
 
-def to_pt2(model: nn.Module, inputs: Tensor, metadata: dict[str, Any]) -> tuple[bytes, Run]:
+def to_pt2(model: nn.Module, inputs: Tensor, description: ModelDescription) -> tuple[bytes, Run]:
     """Return a pt2 file, and a function that runs it."""
     program = torch.export.export(model, (_two(inputs),), dynamic_shapes={"samples": {0: torch.export.Dim("batch")}})
     buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={"about.json": json.dumps(metadata, ensure_ascii=False)})
+    torch.export.save(
+        program, buffer, extra_files={"about.json": json.dumps(description.to_dict(), ensure_ascii=False)}
+    )
     data = buffer.getvalue()
     return data, torch.export.load(io.BytesIO(data)).module()
 

@@ -54,12 +54,12 @@ def predict(
         count: Number of most likely classes for each input.
         progress: Called with the number of finished inputs; may raise to stop.
     """
-    done = 0
+    finished = 0
     for chunk in chunks(samples, predictor.batch_size):
         yield from _predict_chunk(predictor, chunk, count)
-        done += len(chunk)
+        finished += len(chunk)
         if progress:
-            progress("predicting", done, 0)
+            progress("predicting", finished, 0)
 
 
 def _predict_chunk(predictor: Predictor, chunk: list[Sample], count: int) -> Iterator[Prediction]:
@@ -111,8 +111,8 @@ def writer(out: Path | None, predictor: Predictor, count: int) -> Iterator[Write
         if out.suffix.lower() == ".csv":
             yield _csv_writer(file, min(count, len(predictor.classes)))
         else:
-            entries = _JsonList(file)
-            yield lambda prediction: entries.add(_to_dict(prediction, bool(predictor.classes)))
+            entries = _JsonList(file, classification=bool(predictor.classes))
+            yield entries.add
             entries.close()
 
 
@@ -142,21 +142,16 @@ def _csv_writer(file: IO[str], count: int) -> Write:
     return write
 
 
-def _to_dict(prediction: Prediction, classification: bool) -> dict[str, Any]:
-    """Return the entry of a JSON file."""
-    if not classification:
-        return {"input": prediction.input, "value": prediction.value, "error": prediction.error}
-    classes = [{"class": name, "probability": probability} for name, probability in prediction.classes]
-    return {"input": prediction.input, "top": classes or None, "error": prediction.error}
-
-
 class _JsonList:
-    """A list in a JSON file, written one entry at a time."""
+    """A list of predictions in a JSON file, written one entry at a time."""
 
-    def __init__(self, file: IO[str]) -> None:
-        self.file, self.empty = file, True
+    def __init__(self, file: IO[str], *, classification: bool) -> None:
+        self.file, self.classification, self.empty = file, classification, True
 
-    def add(self, entry: dict[str, Any]) -> None:
+    def add(self, prediction: Prediction) -> None:
+        classes = [{"class": name, "probability": probability} for name, probability in prediction.classes]
+        answer = {"top": classes or None} if self.classification else {"value": prediction.value}
+        entry = {"input": prediction.input, **answer, "error": prediction.error}
         self.file.write("[\n" if self.empty else ",\n")
         self.file.write(json.dumps(entry, ensure_ascii=False, allow_nan=False))
         self.empty = False

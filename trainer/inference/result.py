@@ -80,7 +80,7 @@ def ensemble(results: Sequence[EvaluationResult], calibrations: Sequence[Calibra
         if other.task.classes != first.task.classes or other.task.name != first.task.name:
             raise UserError(Problem("--ensemble", f"{other.name} has other classes than {first.name}"))
         if other.identity != first.identity:
-            reason = f"the {other.split} part of {other.name} is not that of {first.name}"
+            reason = f"the {other.split} split of {other.name} is not that of {first.name}"
             reason += ": its samples may be what another of the runs was trained on"
             advice = "Train with one data.seed, or give other data"
             raise UserError(Problem("--ensemble", reason, advice=advice, command="data.root=DIR"))

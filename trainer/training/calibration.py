@@ -44,12 +44,9 @@ class Calibration:
     before: dict[str, float]
     after: dict[str, float]
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self)}
-
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Calibration:
-        """Return the calibration that `to_dict` described.
+        """Return the calibration in the content of calibration.json.
 
         Raises:
             KeyError, TypeError, ValueError: A value is missing or of another type.
@@ -79,7 +76,7 @@ def log_probabilities(task: Classification, outputs_NC: Tensor, temperature: flo
 
 
 def reliability(probabilities_NC: Tensor, predicted_N: Tensor, targets_N: Tensor, num_bins: int = BINS) -> Reliability:
-    """Compute the reliability of probabilities [N, classes], given predicted and true class indices [N]."""
+    """Compute the reliability of probabilities [N, classes], from predicted and true class indices [N]."""
     probabilities_NC, predicted_N, targets_N = probabilities_NC.double().cpu(), predicted_N.cpu(), targets_N.cpu()
     confidence_N = probabilities_NC.gather(1, predicted_N[:, None])[:, 0]
     bounds = torch.linspace(0, 1, num_bins + 1, dtype=torch.float64)
@@ -142,7 +139,7 @@ def write(calibration: Calibration, folder: Path) -> Path:
         RunFailed: It could not be written.
     """
     path = folder / FILE
-    text = json.dumps(calibration.to_dict(), indent=2, allow_nan=False)
+    text = json.dumps({"format": FORMAT, **asdict(calibration)}, indent=2, allow_nan=False)
     write_atomically(path, text.encode())
     return path
 
