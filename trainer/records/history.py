@@ -27,7 +27,7 @@ def runs(outputs: Path, most: int | None = None) -> tuple[list[Line], list[Probl
         UserError: there is no such folder.
     """
     if not outputs.is_dir():
-        raise UserError(f"{outputs}: there is no such folder, so there are no runs yet.")
+        raise UserError(Problem(str(outputs), "there is no such folder, so there are no runs yet"))
     places = [p for p in outputs.glob("[0-9]*/*") if (p / "config.yaml").exists() or (p / LEDGER).exists()]
     lines: list[Line] = []
     problems: list[Problem] = []

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from trainer.data.metrics import METRICS
-from trainer.errors import UserError, printable
+from trainer.errors import Problem, UserError, printable
 from trainer.records import compare
 from trainer.records.record import Record
 from trainer.report.svg import LOG_FROM
@@ -77,7 +77,7 @@ def draw(records: Sequence[Record], names: Sequence[str], path: Path) -> bool:
     try:
         figure.savefig(path, format=path.suffix.lstrip(".").lower() or "png")
     except (OSError, ValueError) as error:
-        raise UserError(f"--out {path}: the picture cannot be written ({error}).") from error
+        raise UserError(Problem(f"--out {path}", f"the picture cannot be written ({error})")) from error
     return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trainer.errors import UserError, print_problems, printable
+from trainer.errors import Problem, UserError, print_problems, printable
 from trainer.records.find import run_folder
 from trainer.records.record import Record, read, runs_below
 from trainer.report.run_page import write_page
@@ -20,10 +20,10 @@ def write_pages(places: Iterable[str]) -> int:
     for place in places:
         path = run_folder(place)
         if not path.is_dir():
-            raise UserError(f"{place}: there is no such folder.")
+            raise UserError(Problem(str(place), "there is no such folder"))
         below = list(runs_below(path))
         if not below:
-            raise UserError(f"{place}: there is no run in it (a folder with a config.yaml).")
+            raise UserError(Problem(str(place), "there is no run in it (a folder with a config.yaml)"))
         runs += below
     code = 0
     for run in dict.fromkeys(runs):

@@ -9,7 +9,7 @@ from trainer.config.keys import LoggerConfig
 from trainer.records.folder import OUTPUTS
 from trainer.trackers.base import Figures, Parameters, Tracker
 
-FOLDER = "trainer.records.folder"  # tag by which a resumed run is found
+FOLDER = "trainer.folder"  # tag by which a resumed run is found
 MAX_LENGTH = 6000  # characters of a parameter
 MAX_PARAMETERS = 100  # in one call
 ENDINGS = {"completed": "FINISHED", "early_stopped": "FINISHED", "interrupted": "KILLED", "pruned": "KILLED"}
