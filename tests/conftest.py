@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from helpers.datasets import write_photos, write_table
 from helpers.fork_server import ForkServer
@@ -102,6 +103,20 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
         return subprocess.run(words, capture_output=True, text=True, timeout=90, check=True).stdout
 
     return open_page
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Return a list that fills with the figures that are saved from here on."""
+    saved: list[Figure] = []
+    save = Figure.savefig
+
+    def savefig(figure: Figure, *arguments: Any, **options: Any) -> None:
+        saved.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return saved
 
 
 @pytest.fixture
