@@ -32,7 +32,7 @@ from trainer.data.samples import Arrays
 from trainer.data.source import Source
 
 if TYPE_CHECKING:
-    from trainer.config.compose import Job
+    from trainer.config.job import Job
     from trainer.run.journal import Journal
 
 

@@ -23,7 +23,8 @@ from helpers.fork_server import ForkServer
 from helpers.processes import run_python
 from helpers.runs import REAL_DATA, CompletedCommand, exit_code, run_folders, train_in
 from helpers.words import calibrated_words
-from trainer.config.compose import Composer, Job
+from trainer.config.compose import Composer
+from trainer.config.job import Job
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SLOW_FIXTURES = {"server", "train_process", "browse"}  # they start processes

@@ -11,7 +11,8 @@ import pytest
 from helpers.runs import REPOSITORY
 from trainer.commands.verbs import VERBS, verbs
 from trainer.components.targets import find_targets
-from trainer.config.compose import Composer, Job
+from trainer.config.compose import Composer
+from trainer.config.job import Job
 from trainer.config.schema import GROUPS
 from trainer.sweeps.grid import compose_jobs, read_overrides
 

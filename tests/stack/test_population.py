@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from helpers.datasets import write_images
 from trainer.components.assemble import Components, assemble
-from trainer.config.compose import Job
+from trainer.config.job import Job
 from trainer.signals import Signals
 from trainer.stack.build import stacked
 from trainer.stack.optimizers import StackedOptimizer

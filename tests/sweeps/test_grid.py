@@ -14,7 +14,8 @@ from helpers.faulty_models import write, write_faulty
 from helpers.fork_server import ForkServer
 from helpers.sweeps import TINY, all_weights, contents, ledger, places, results, rows, states, table
 from helpers.trees import same_tree
-from trainer.config.compose import Composer, Job
+from trainer.config.compose import Composer
+from trainer.config.job import Job
 from trainer.errors import UserError
 from trainer.records.compare import varying
 from trainer.sweeps.grid import compose_jobs, identity, names, read_overrides

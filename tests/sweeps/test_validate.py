@@ -8,7 +8,8 @@ import pytest
 
 from helpers.faulty_models import write
 from helpers.sweeps import TINY
-from trainer.config.compose import Composer, Job
+from trainer.config.compose import Composer
+from trainer.config.job import Job
 from trainer.errors import UserError
 from trainer.sweeps.grid import compose_jobs, read_overrides
 

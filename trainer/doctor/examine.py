@@ -10,7 +10,8 @@ from trainer.components.assemble import Components, assemble
 from trainer.components.data import DataReader, monitored
 from trainer.components.preprocessing import preprocessing_of
 from trainer.components.targets import find_targets, resolve_targets
-from trainer.config.compose import Composer, Job
+from trainer.config.compose import Composer
+from trainer.config.job import Job
 from trainer.config.keys import DataConfig
 from trainer.config.schema import GROUPS, Config
 from trainer.data.dataset import Data

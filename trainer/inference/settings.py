@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from trainer.components.target import Target, Targets
 from trainer.components.targets import find_targets
-from trainer.config.compose import Composer, finish
+from trainer.config.compose import Composer
 from trainer.config.effects import effects_of, keys_where
+from trainer.config.job import finish
 from trainer.config.overrides import set_value
 from trainer.config.schema import Config
 from trainer.data.tables.prepare import TablePrepare

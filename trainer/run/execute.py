@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.components.assemble import Components, assemble
-from trainer.config.compose import Job
+from trainer.config.job import Job
 from trainer.data.loader import DataCache
 from trainer.errors import Problem, UserError
 from trainer.records.folder import RunFolder

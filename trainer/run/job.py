@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from trainer.config.compose import Composer, Job
+from trainer.config.compose import Composer
+from trainer.config.job import Job
 from trainer.errors import Problem, UserError
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer import __version__, device
 from trainer.components.assemble import Components
-from trainer.config.compose import Job
+from trainer.config.job import Job
 from trainer.config.schema import defaults
 from trainer.data.dataset import Split
 from trainer.data.metrics import SplitReport

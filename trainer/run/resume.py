@@ -8,8 +8,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from trainer.config import schema
-from trainer.config.compose import Composer, Job, finish
+from trainer.config.compose import Composer
 from trainer.config.effects import is_free_on_resume
+from trainer.config.job import Job, finish
 from trainer.config.overrides import leaves_of, set_value
 from trainer.config.stored import read_choices, read_config
 from trainer.errors import Problem, UserError, show

@@ -12,7 +12,7 @@ from trainer.components.assemble import Components
 from trainer.components.feed import evaluation_batches
 from trainer.components.metadata import CheckpointMetadata
 from trainer.components.schedule import depends_on_epochs
-from trainer.config.compose import Job
+from trainer.config.job import Job
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import Config
 from trainer.data.metrics import SplitReport

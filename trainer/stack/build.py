@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainer.components.assemble import Components, Sharing, assemble
-from trainer.config.compose import Job
+from trainer.config.job import Job
 from trainer.config.schema import Config
 from trainer.data.batches import StackedBatches
 from trainer.data.loader import DataCache

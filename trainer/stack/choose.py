@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from trainer import device
 from trainer.components.assemble import Components
-from trainer.config.compose import Job
 from trainer.config.effects import effects_of, reasons_to_train_alone
+from trainer.config.job import Job
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import Config
 from trainer.data.fetch import StreamedFetch

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.config.compose import Job
+from trainer.config.job import Job
 from trainer.errors import RunFailed, UserError
 from trainer.records.folder import RunFolder
 from trainer.records.results import Results, write_results

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.components.assemble import Components
-from trainer.config.compose import Job
+from trainer.config.job import Job
 from trainer.data.loader import DataCache
 from trainer.errors import UserError
 from trainer.stack.build import Builder, stacked

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from trainer.components.assemble import assemble
-from trainer.config.compose import Job
+from trainer.config.job import Job
 from trainer.config.keys import SweepConfig
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError, raised_at

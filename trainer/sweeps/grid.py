@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trainer.config.compose import Composer, HydraException, Job, finish, gist
+from trainer.config.compose import Composer, HydraException
 from trainer.config.effects import is_free_on_resume
+from trainer.config.job import Job, finish, gist
 from trainer.config.overrides import leaves_of
 from trainer.config.stored import refuse_interpolation
 from trainer.errors import Problem, UserError, show

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from trainer import device
-from trainer.config.compose import Job
+from trainer.config.job import Job
 from trainer.config.keys import HalvingConfig, SweepConfig
 from trainer.data.loader import DataCache
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from trainer.config.compose import Composer, Job
+from trainer.config.compose import Composer
+from trainer.config.job import Job
 from trainer.config.keys import SweepConfig
 from trainer.errors import Problem, UserError
 from trainer.sweeps.grid import SweepOverrides, swept_sweep_keys

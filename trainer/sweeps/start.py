@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from trainer.config.compose import Composer, Job
+from trainer.config.compose import Composer
+from trainer.config.job import Job
 from trainer.config.keys import SweepConfig
 from trainer.errors import Problem, UserError
 from trainer.records.compare import differing_keys, varying

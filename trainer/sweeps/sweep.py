@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.config.compose import Job
+from trainer.config.job import Job
 from trainer.config.keys import SweepConfig
 from trainer.records.ledger import FINAL, Entry, Ledger
 from trainer.sweeps.grid import identity, names

@@ -14,8 +14,8 @@ from trainer.components.assemble import Components, assemble
 from trainer.components.optimizer import build_optimizer
 from trainer.components.schedule import RunLength, build_schedule
 from trainer.components.targets import OUR_MODULES, find_targets, resolve_targets
-from trainer.config.compose import Job
 from trainer.config.effects import effects_of
+from trainer.config.job import Job
 from trainer.config.keys import HalvingConfig
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import GROUPS

@@ -11,7 +11,7 @@ import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainer.config.compose import Job
+from trainer.config.job import Job
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError
 from trainer.records.folder import is_running

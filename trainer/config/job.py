@@ -1,0 +1,100 @@
+"""A job: one composed configuration, drawn, resolved and checked. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from trainer.config import schema
+from trainer.config.overrides import leaves_of, plain
+from trainer.config.schema import Config
+from trainer.config.search_space import Range, draw
+from trainer.errors import Problem, UserError
+
+ENVIRONMENT = re.compile(r"\$\{\s*oc\.env")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A composed configuration.
+
+    Attributes:
+        config: typed; a default stands in for what is wrong.
+        stored: the tree as a run folder keeps it: resolved, except for environment variables that a user interpolated.
+        choices: chosen option of each group.
+        overrides: what the user typed for this job.
+        problems: all that is wrong.
+        id: in a sweep, what tells it from every other job; see sweep.jobs.identity.
+        unusual: parts that only their target can judge: not as shipped, or with a value that looks wrong.
+    """
+
+    config: Config
+    stored: dict[str, Any]
+    choices: dict[str, str]
+    overrides: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    unusual: set[str] = field(default_factory=set)
+    id: str = ""
+
+
+def gist(error: Exception) -> str:
+    """Return a library's message of several lines as one line of at most 400 characters, without a full stop."""
+    return " ".join(str(error).split())[:400].rstrip(".")
+
+
+def finish(
+    tree: DictConfig, choices: dict[str, str], overrides: list[str], suggest: Callable[[str, Range], Any] | None = None
+) -> Job:
+    """Draws what is to be drawn, resolves interpolations, and checks types and ranges.
+
+    Args:
+        suggest: chooses what is to be drawn, instead of chance.
+
+    Raises:
+        UserError: where an interpolation cannot be resolved.
+    """
+    problems: list[Problem] = []
+    try:
+        draw(tree, problems, suggest)
+        raw = plain(tree, resolve=False)
+        missing = sorted(key for key, value in leaves_of(raw) if value == "???")
+        for key in missing:
+            problems.append(Problem(key, "a value is needed", command=f"{key}=..."))
+            OmegaConf.update(tree, key, None)
+        raw = plain(tree, resolve=False) if missing else raw
+        resolved = plain(tree, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(Problem("", gist(error))) from error
+    parsed, found = schema.parse(resolved)
+    root = os.path.abspath(os.path.expanduser(parsed.data.root))
+    parsed = replace(parsed, data=replace(parsed.data, root=root))
+    stored = _keep_environment(raw, resolved, _secrets(raw, resolved) - {""})
+    if isinstance(stored.get("data"), dict):
+        stored["data"]["root"] = root
+    return Job(parsed, stored, choices, overrides, problems + found)
+
+
+def _secrets(raw: Any, resolved: Any) -> set[str]:
+    """What environment variables gave, as text."""
+    if isinstance(raw, dict) and isinstance(resolved, dict):
+        return {secret for name in raw for secret in _secrets(raw[name], resolved[name])}
+    if isinstance(raw, list) and isinstance(resolved, list):
+        return {secret for pair in zip(raw, resolved, strict=True) for secret in _secrets(*pair)}
+    return {str(resolved)} if isinstance(raw, str) and ENVIRONMENT.search(raw) else set()
+
+
+def _keep_environment(raw: Any, resolved: Any, secrets: set[str]) -> Any:
+    """`resolved`, but with the text of every `${...}` by which an environment variable comes in, directly or not."""
+    if isinstance(raw, dict) and isinstance(resolved, dict):
+        return {name: _keep_environment(raw[name], resolved[name], secrets) for name in raw}
+    if isinstance(raw, list) and isinstance(resolved, list):
+        return [_keep_environment(a, b, secrets) for a, b in zip(raw, resolved, strict=True)]
+    if isinstance(raw, str) and "${" in raw and any(secret in str(resolved) for secret in secrets):
+        return raw
+    return resolved
