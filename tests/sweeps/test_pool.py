@@ -82,7 +82,7 @@ def test_a_rate_beyond_all_reason_diverges(sweep) -> None:
 
 def test_the_first_fault_may_end_the_sweep(sweep) -> None:
     words = (*write_faulty(), "epochs=6", "checkpoint.every=1ep", "test=false", "optim.lr=0.01")
-    swept = ("model.fault=slow,raises,none", "model.at=5")
+    swept = ("model.fault=slow,raises,none", "model.at=5", "model.delay=0.5")  # time to be interrupted
     done = sweep("-m", *words, *swept, "sweep.on_error=stop", "sweep.workers=2")
     assert done.code == 1
     assert list(states(done.folder).values()) == ["interrupted", "failed", "pending"]
