@@ -1,4 +1,4 @@
-"""The two ways in which a run can end badly without being our mistake; anything else shows its traceback."""
+"""Problems, and the two exceptions that end a command without a traceback."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ class RunFailed(RuntimeError):
 
 
 def raised_at(error: BaseException) -> str:
-    """What was raised, and the file and line that raised it: `KeyError: 'x' in net.py, line 7`."""
+    """Return what was raised, and the file and line that raised it: `KeyError: 'x' in net.py, line 7`."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}: {error}{where}"
 
 
 def show(value: Any) -> str:
-    """A value as a user would type it."""
+    """Return a value as a user would type it."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -98,12 +98,12 @@ def suggestions(given: str, known: Sequence[str], prefix: str = "", most: int | 
 
 
 def printable(text: str) -> str:
-    """One line without the characters that would steer a terminal: it may quote a file of somebody's."""
+    """Return the text as one line without control characters for terminals: it may quote an untrusted file."""
     return text if text.isprintable() else text.translate(_TABLE)
 
 
 def print_problems(problems: Iterable[Problem | str], program: str = "train") -> None:
-    """`train: error: ...`, in colour on a terminal unless NO_COLOR is set."""
+    """Print `train: error: ...` for each, in colour on a terminal unless NO_COLOR is set."""
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     mark = "\x1b[31merror:\x1b[0m" if colour else "error:"
     for problem in problems:

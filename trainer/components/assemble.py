@@ -114,10 +114,12 @@ def assemble(
     """Build the components of a run; nothing is written but decoded images, to their cache.
 
     Args:
+        config: of the run.
         trusted: whether the configuration may name code of others.
         saved: the checkpoint that will be restored, so that `model.weights` need not exist any more.
         cache: keeps data for other runs.
         progress: called with how far reading the data is; may raise to end it.
+        sharing: what it shares with the other runs of a stack.
 
     Raises:
         UserError: with all that is wrong with targets, arguments and device at once; then data; then shapes.

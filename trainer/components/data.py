@@ -90,7 +90,10 @@ def split(
     """Return a source's data, split as the configuration says.
 
     Args:
+        config: the `data` group.
+        source: reads the source, if it is not in the cache.
         seed: of the split: `Config.data_seed`.
+        cache: keeps data for the other runs of the process.
         key: of the source in `cache`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the frozen part of a model makes of each sample, computed once where it is the same in every epoch."""
+"""Cache the outputs of the frozen part of a model, if they are the same in every epoch."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def separable_head(model: nn.Module, data: Data, loading: LoaderConfig) -> str:
 
 
 def _before(model: nn.Module, path: str, inputs: Tensor) -> tuple[Tensor, Any]:
-    """What reaches the module at `path`, and what the model returns."""
+    """Return the input of the module at `path`, and the output of the model."""
     seen: list[Tensor] = []
     hook = model.get_submodule(path).register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     try:
@@ -66,13 +66,16 @@ def _before(model: nn.Module, path: str, inputs: Tensor) -> tuple[Tensor, Any]:
 
 
 class FeatureCache(Tensors):
-    """Features [N, ...] and targets of a part, in the part's order; filled before the first batch."""
+    """The features [N, ...] and targets of a split, in its own order; filled before the first batch."""
 
     def fill(self, population: SingleRun, batches: Batches, targets: Tensor, progress: Progress) -> None:
-        """One forward pass over the part; `batches` must not depend on where a run was resumed.
+        """Compute the features of a split with one forward pass.
 
         Args:
-            progress: is told before each batch; may raise to end it.
+            population: the run whose frozen part is used.
+            batches: of the split in its own order; they must not depend on where a run was resumed.
+            targets: of the split, [N] or [N, C].
+            progress: called before each batch; may raise to end it.
         """
         model = population.state.model.eval()
         self.targets = targets_on(targets, batches.device)

@@ -1,4 +1,4 @@
-"""How weights begin: the named schemes of torch.nn.init, their gain following the activation."""
+"""Initialise weights with the named schemes of torch.nn.init; the gain follows the activation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ GAINS = {"none": "linear", "elu": "relu", "silu": "relu", "gelu": "relu"}  # wha
 
 
 def initialise(model: nn.Module, name: str, activation: str = "relu", bound: float = 0.05) -> None:
-    """Draws the weights of all linear and convolutional layers anew, from torch's global stream; biases become 0.
+    """Draw the weights of all linear and convolutional layers from torch's global stream; set their biases to 0.
 
     Args:
+        model: is mutated.
         name: `default` leaves everything as the layers made it.
         activation: what follows the layers; decides the gain.
         bound: of `uniform`.

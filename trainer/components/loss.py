@@ -45,7 +45,7 @@ KNOWN: dict[type[nn.Module], LossSpec] = {
 
 
 def automatic(task: Task, output: str) -> type[nn.Module]:
-    """The loss of `loss=auto`.
+    """Return the loss of `loss=auto`.
 
     Raises:
         UserError: a regression from a model that returns probabilities.
@@ -61,7 +61,7 @@ def automatic(task: Task, output: str) -> type[nn.Module]:
 
 
 def fitting(loss: type[nn.Module], task: Task, output: str) -> LossSpec:
-    """How this loss is used; one that is not known here is a user's: called with outputs [B, C] and targets [B].
+    """Return how this loss is used; a user's loss is called with outputs [B, C] and targets [B].
 
     Raises:
         UserError: it does not fit the task or the model's output; the message names one that would.
@@ -123,7 +123,7 @@ class Criterion:
 
 
 def class_weights(weight: str | list[float], task: Task, targets: Tensor) -> Tensor:
-    """[C]: as given, or `balanced`: samples / (classes * samples of the class), as scikit-learn has it.
+    """Return the weights [C]; `balanced` is samples / (classes * samples of the class), as in scikit-learn.
 
     Raises:
         UserError: not one positive number per class, or no classes.
@@ -141,7 +141,7 @@ def class_weights(weight: str | list[float], task: Task, targets: Tensor) -> Ten
 
 
 def weighted(loss: type[nn.Module], weights: Tensor) -> dict[str, Tensor]:
-    """The argument by which a loss takes class weights [C].
+    """Return the argument by which a loss takes class weights [C].
 
     Raises:
         UserError: it takes none.
@@ -177,7 +177,9 @@ def class_weights_of(config: LossConfig, balance: str, data: Data) -> Tensor | N
     """Return the weight of each class in the loss, float64 [C]; None if all are alike.
 
     Args:
+        config: the `loss` group.
         balance: `data.balance`.
+        data: whose training targets are counted.
 
     Raises:
         UserError: not one positive number per class, or no classes.
@@ -192,6 +194,8 @@ def build_criterion(
     """Return the loss with its class weights, fed as the task wants it; tried with two samples.
 
     Args:
+        target: of the loss; None for `loss=auto`.
+        task: of the run.
         output: what the model returns.
         weights: of the classes, [C].
         targets: of two samples, on the device of the run.

@@ -23,6 +23,10 @@ def build_optimizer(
     torch's fused kernel is used if there is one for the device and the YAML does not choose.
 
     Args:
+        optim: the `optim` group.
+        target: of the optimizer.
+        model: whose parameters are trained.
+        device: where the model is.
         frozen_too: frozen parameters are trained later, so the optimizer gets them too.
 
     Raises:

@@ -35,6 +35,7 @@ class Target:
         """Call the factory with its arguments.
 
         Args:
+            positional: come first.
             defaults: arguments that are passed if the factory takes them and the configuration leaves them open.
 
         Raises:

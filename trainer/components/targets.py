@@ -112,6 +112,8 @@ def find_targets(config: Config, groups: Iterable[str], *, trusted: bool) -> tup
     """Resolve the targets of these groups and check their arguments; nothing is built but a trial optimizer.
 
     Args:
+        config: whose groups are resolved.
+        groups: names of groups with a `_target_`.
         trusted: False for a configuration that was read from a file: it may name only what is listed above.
 
     Returns:

@@ -1,1 +1,1 @@
-"""From words and YAML files to one typed configuration. Imports no torch."""
+"""Compose words and YAML files into one typed configuration. Imports no torch."""

@@ -1,4 +1,4 @@
-"""What there is to choose from: the groups of YAML files and their options, with a line on each. No torch, no Hydra."""
+"""The catalog of groups and their options, with a line on each. Imports neither torch nor Hydra."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OTHER_NAMES = {
 
 
 def groups(folders: list[Path]) -> dict[str, list[tuple[str, Path]]]:
-    """For each group its options and their files; of files of one name the first folder's counts."""
+    """Return the options of each group with their files; a file hides those of the same name in later folders."""
     found: dict[str, dict[str, Path]] = {}
     for folder in folders:
         for path in sorted(folder.glob("*/*.yaml")):
@@ -35,7 +35,7 @@ def groups(folders: list[Path]) -> dict[str, list[tuple[str, Path]]]:
 
 
 def first_line(path: Path) -> str:
-    """The first comment of a YAML that is not Hydra's package directive: what it is."""
+    """Return the first comment of a YAML that is not Hydra's package directive: what the option is."""
     try:
         with open_regular(path, follow=True) as file:  # the folders are the user's own, and so are links in them
             lines = io.TextIOWrapper(file, encoding="utf-8").read(MOST_CHARACTERS).splitlines()
@@ -52,10 +52,10 @@ def first_line(path: Path) -> str:
 
 
 def group_of(name: str, known: dict[str, list[tuple[str, Path]]]) -> str:
-    """The group that a user means, in the singular or the plural.
+    """Return the group that a user means, in the singular or the plural.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is no group of this name.
     """
     singular = OTHER_NAMES.get(name, name)
     for candidate in (singular, singular.removesuffix("s")):
@@ -65,7 +65,7 @@ def group_of(name: str, known: dict[str, list[tuple[str, Path]]]) -> str:
 
 
 def describe(folders: list[Path], name: str | None = None) -> list[str]:
-    """Lines for the terminal: each option of a group, or of all groups, with what it is; a user's own file is named.
+    """Return lines for the terminal: the options of a group, or of all, each with a description; user files are named.
 
     Raises:
         UserError: there is no group of this name.
@@ -84,17 +84,17 @@ def describe(folders: list[Path], name: str | None = None) -> list[str]:
 
 
 def shipped_conf() -> Path:
-    """The folder of the shipped YAML files: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the shipped YAML files: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 
 
 def config_folders(config_dir: str | None = None) -> list[Path]:
-    """`--config-dir`, then ./conf, then the shipped one; the first that has a file wins.
+    """Return the folders of YAML files: `--config-dir`, then ./conf, then the shipped one; the first file wins.
 
     Raises:
-        UserError: `config_dir` is no folder.
+        UserError: `config_dir` is not a folder.
     """
     shipped, folders = shipped_conf(), []
     if config_dir is not None:
@@ -107,7 +107,6 @@ def config_folders(config_dir: str | None = None) -> list[Path]:
 
 
 def leave_current_folder() -> None:
-    """Nothing is imported from the current folder any more: it may be somebody's run folder, and a file in it could
-    stand in for a library that is not installed."""
+    """Remove the current folder from the import path: a file in it could stand in for a library that is missing."""
     here = os.getcwd()
     sys.path[:] = [place for place in sys.path if place and os.path.abspath(place) != here]

@@ -65,7 +65,7 @@ class Composer:
         self._composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any], dict[str, str]]] = {}
 
     def read(self, words: Iterable[str], *, sweep: bool) -> tuple[list[Override], list[Problem]]:
-        """The overrides that are sound in spelling, group and option, and a problem for each that is not."""
+        """Return the overrides with a valid spelling, group and option, and a problem for each of the others."""
         overrides, problems = [], []
         for word in words:
             try:
@@ -100,10 +100,11 @@ class Composer:
         return None
 
     def job(self, overrides: list[Override], suggest: Callable[[str, Range], Any] | None = None) -> Job:
-        """The configuration of one job, with all its problems of keys, types, ranges and interpolations.
+        """Return one job, with all its problems of keys, types, ranges and interpolations.
 
         Args:
-            suggest: chooses what is to be drawn, instead of chance.
+            overrides: as `read` returned them.
+            suggest: chooses values instead of drawing them.
 
         Raises:
             UserError: where Hydra cannot compose the chosen groups at all.
@@ -121,20 +122,20 @@ class Composer:
         return replace(job, problems=problems, unusual=self._unusual(shipped, job.stored, choices))
 
     def sweep_of(self, overrides: list[Override]) -> dict[str, str] | None:
-        """What a chosen experiment sweeps over by itself (`hydra.mode: MULTIRUN`, `hydra.sweeper.params`), or None."""
+        """Return what a chosen experiment sweeps over (`hydra.mode: MULTIRUN`, `hydra.sweeper.params`), or None."""
         chosen = next((o for o in overrides if o.key_or_group == "experiment"), None)
         if chosen is None or chosen.is_sweep_override() or chosen.value() is None:
             return None
         try:
             composed = compose(ROOT_NAME, overrides=[f"experiment={chosen.value()}"], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException, YAMLError):
-            return None  # what is wrong is told where the job is composed
+            return None  # composing the job reports it
         if str(composed.hydra.mode).rpartition(".")[2] != "MULTIRUN":
             return None
         return {str(key): str(value) for key, value in (composed.hydra.sweeper.params or {}).items()}
 
     def _compose(self, grouped: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any], dict[str, str]]:
-        """The tree of these choices, the same as plain values with nothing resolved, and what was chosen."""
+        """Return the tree of these choices, the same as plain values with nothing resolved, and the choices."""
         if grouped not in self._composed:
             try:
                 composed = compose(ROOT_NAME, overrides=list(grouped), return_hydra_config=True)
@@ -147,7 +148,7 @@ class Composer:
         return self._composed[grouped]
 
     def _unreadable_file(self, grouped: tuple[str, ...]) -> Problem | None:
-        """A problem for the chosen YAML that is not readable at all; Hydra's own does not name it."""
+        """Return a problem for the chosen YAML that cannot be read; Hydra's own message does not name it."""
         for word in grouped:
             group, _, option = word.partition("=")
             path = self._file_of(group, option)
@@ -159,7 +160,7 @@ class Composer:
         return None
 
     def _file_of(self, group: str, option: str) -> Path | None:
-        """The YAML that a choice comes from; None for an empty choice."""
+        """Return the YAML that a choice comes from; None for an empty choice."""
         return next(
             (f / group / f"{option}.yaml" for f in self.folders if (f / group / f"{option}.yaml").is_file()), None
         )
@@ -204,7 +205,7 @@ def _odd(value: Any, shipped: Any) -> bool:
 
 
 def _quoted(word: str) -> str:
-    """A word as Hydra's grammar wants it: a folder of a sweep's job, 000-optim.lr=0.1,seed=0, in quotes."""
+    """Return a word in Hydra's grammar: the folder of a sweep's job, 000-optim.lr=0.1,seed=0, gets quotes."""
     name, _, value = word.partition("=")
     if name != "resume" or value[:1] in ("'", '"') or not set("=,() ") & set(value) or "'" in value:
         return word

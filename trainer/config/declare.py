@@ -44,6 +44,8 @@ def group(cls: type, arguments: dict[str, dict[str, Any]] | None = None, **effec
     """Declare a group of keys with the effects of all its keys.
 
     Args:
+        cls: dataclass of the keys.
+        effects: of all its keys.
         arguments: effects of `_target_` and of its arguments, by name.
     """
     return field(default_factory=cls, metadata={"arguments": arguments or {}, **effects})

@@ -51,10 +51,13 @@ def gist(error: Exception) -> str:
 def finish(
     tree: DictConfig, choices: dict[str, str], overrides: list[str], suggest: Callable[[str, Range], Any] | None = None
 ) -> Job:
-    """Draws what is to be drawn, resolves interpolations, and checks types and ranges.
+    """Return the job of a tree: random values drawn, interpolations resolved, types and ranges checked.
 
     Args:
-        suggest: chooses what is to be drawn, instead of chance.
+        tree: composed; is mutated.
+        choices: chosen option of each group.
+        overrides: what the user typed.
+        suggest: chooses values instead of drawing them.
 
     Raises:
         UserError: where an interpolation cannot be resolved.
@@ -81,7 +84,7 @@ def finish(
 
 
 def _secrets(raw: Any, resolved: Any) -> set[str]:
-    """What environment variables gave, as text."""
+    """Return the values of environment variables, as text."""
     if isinstance(raw, dict) and isinstance(resolved, dict):
         return {secret for name in raw for secret in _secrets(raw[name], resolved[name])}
     if isinstance(raw, list) and isinstance(resolved, list):
@@ -90,7 +93,7 @@ def _secrets(raw: Any, resolved: Any) -> set[str]:
 
 
 def _keep_environment(raw: Any, resolved: Any, secrets: set[str]) -> Any:
-    """`resolved`, but with the text of every `${...}` by which an environment variable comes in, directly or not."""
+    """Return `resolved` with the text of every `${...}` that reads an environment variable, directly or not."""
     if isinstance(raw, dict) and isinstance(resolved, dict):
         return {name: _keep_environment(raw[name], resolved[name], secrets) for name in raw}
     if isinstance(raw, list) and isinstance(resolved, list):

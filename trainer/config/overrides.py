@@ -1,4 +1,4 @@
-"""A composed tree: setting one value in it, finding keys, telling what was meant."""
+"""Set a value in a composed tree, and suggest keys for misspelt ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.errors import Problem
 
 
 def set_value(tree: DictConfig, override: Override, groups: Iterable[str], problems: list[Problem]) -> None:
-    """Sets or deletes one typed value in `tree`; below a part any key may be new, elsewhere it must be there."""
+    """Set or delete one value in `tree`; the key must exist, except below a group with a `_target_`."""
     path, word = override.key_or_group, override.input_line or ""
     known = plain(tree, resolve=False)
     parent, _, leaf = path.rpartition(".")
@@ -45,7 +45,7 @@ def _find(tree: Any, path: str) -> Any:
 
 
 def _nearest(path: str, known: dict[str, Any], groups: Iterable[str], value: str) -> str:
-    """Where a key stands that is spelt like this, in any part."""
+    """Return advice with a key of this spelling in any group."""
     leaves = [key for key, _ in leaves_of(known)]
     same_name = [leaf for leaf in leaves if leaf.rpartition(".")[2] == path.rpartition(".")[2]]
     near = same_name[:1] or difflib.get_close_matches(path, [*groups, *leaves], n=1)
@@ -53,7 +53,7 @@ def _nearest(path: str, known: dict[str, Any], groups: Iterable[str], value: str
 
 
 def leaves_of(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """(dotted key, value) of everything in a tree that is no mapping with entries."""
+    """Yield (dotted key, value) of everything in a tree that is not a mapping with entries."""
     for name, value in tree.items():
         if isinstance(value, dict) and value:
             yield from leaves_of(value, f"{prefix}{name}.")
@@ -68,5 +68,5 @@ def value_at(tree: Any, path: str) -> Any:
 
 
 def plain(tree: DictConfig, *, resolve: bool) -> dict[str, Any]:
-    """A tree as dicts, lists and values."""
+    """Return a tree as dicts, lists and values."""
     return cast(dict[str, Any], OmegaConf.to_container(tree, resolve=resolve))

@@ -161,7 +161,7 @@ GROUPS = ("model", "data", "loss", "optim", "schedule", "augment")
 
 
 def defaults() -> dict[str, Any]:
-    """All keys with their defaults as a plain tree, for Hydra to compose over."""
+    """Return all keys with their defaults as a plain tree, for Hydra to compose over."""
     return _own_keys(Config())
 
 
@@ -181,7 +181,7 @@ def as_typed(declared: dataclasses.Field, value: Any) -> Any:
 
 
 def documented_keys(cls: type = Config, prefix: str = "") -> Iterable[tuple[str, dataclasses.Field]]:
-    """(dotted key, field) of everything that a user may set, in the order of declaration."""
+    """Yield (dotted key, field) of everything that a user may set, in the order of declaration."""
     hints = typing.get_type_hints(cls)
     for f in dataclasses.fields(cls):
         if dataclasses.is_dataclass(hints[f.name]):
@@ -191,7 +191,7 @@ def documented_keys(cls: type = Config, prefix: str = "") -> Iterable[tuple[str,
 
 
 def parse(tree: dict[str, Any]) -> tuple[Config, list[Problem]]:
-    """The typed configuration of a composed, resolved tree, and every problem found in it.
+    """Return the typed configuration of a composed, resolved tree, and all its problems.
 
     Unknown keys, wrong types and values out of range are problems; the key's default stands in for what is wrong,
     so that the search for further problems can go on.

@@ -35,7 +35,7 @@ class Range:
     values: tuple[Any, ...]
 
     def at(self, share: float) -> Any:
-        """The value at a share of the range, from 0 to below 1."""
+        """Return the value at a share of the range, from 0 to below 1."""
         low, high = self.values[0], self.values[-1]
         if self.kind == "uniform":
             return low + share * (high - low)
@@ -47,10 +47,10 @@ class Range:
 
 
 def read(text: Any) -> Range | None:
-    """The range that a value spells; None where it is none.
+    """Return the range that a value spells, or None.
 
     Raises:
-        ValueError: it is spelt wrongly.
+        ValueError: the range is misspelt.
     """
     match = SPELLING.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
@@ -78,7 +78,7 @@ def _value(word: str) -> Any:
 
 
 def ranges(tree: DictConfig, problems: list[Problem]) -> dict[str, Range]:
-    """By dotted key, everything in a composed tree that is to be drawn; what is spelt wrongly becomes a problem."""
+    """Return all ranges in a composed tree by dotted key; misspelt ones become problems."""
     found = {}
     for key, value in _walk(plain(tree, resolve=False)):
         try:
@@ -105,10 +105,12 @@ def _walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def draw(tree: DictConfig, problems: list[Problem], suggest: Callable[[str, Range], Any] | None = None) -> None:
-    """Puts a number in the place of every range in `tree`, which it mutates.
+    """Replace every range in `tree`, which is mutated, by a value.
 
     Args:
-        suggest: chooses instead of chance.
+        tree: composed, nothing resolved.
+        problems: gets what is misspelt.
+        suggest: chooses values instead of drawing them.
     """
     found = ranges(tree, problems)
     if not found:
@@ -124,5 +126,5 @@ def draw(tree: DictConfig, problems: list[Problem], suggest: Callable[[str, Rang
 
 
 def _share(seed: int, trial: int, key: str) -> float:
-    """From 0 to below 1, with the 53 bits that a float holds exactly."""
+    """Return a number from 0 to below 1, with the 53 bits that a float holds exactly."""
     return (derive(seed, "draw", key, trial) >> 10) / 2**53

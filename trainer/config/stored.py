@@ -18,7 +18,7 @@ TRUST = "If you trust it, add trust=true."
 
 
 def read_choices(path: Path) -> dict[str, str]:
-    """The options that config.yaml says were chosen; for people's eyes only, nothing is looked up by them."""
+    """Return the chosen options that config.yaml names; they are only displayed, nothing is looked up by them."""
     with open(path / "config.yaml", encoding="utf-8") as file:
         first = file.readline(10_000)
     if not first.startswith(CHOICES):
@@ -36,7 +36,7 @@ class _NoAliases(yaml.SafeLoader):
 
 
 def read_config(path: Path, *, trusted: bool) -> dict[str, Any]:
-    """The tree of a run folder's config.yaml; plain values only.
+    """Return the tree of a run folder's config.yaml; plain values only.
 
     Raises:
         UserError: it is no such file, or it reads environment variables and is not trusted.
@@ -50,10 +50,10 @@ def read_config(path: Path, *, trusted: bool) -> dict[str, Any]:
 
 
 def parse_config(text: str, where: Path) -> dict[str, Any]:
-    """The tree of a stored configuration, plain values only, interpolations as they stand.
+    """Return the tree of a stored configuration, plain values only, interpolations as text.
 
     Raises:
-        UserError: it is none.
+        UserError: the text is not a configuration.
     """
     if len(text) > MAX_CONFIG_BYTES:
         raise UserError(
@@ -70,9 +70,10 @@ def parse_config(text: str, where: Path) -> dict[str, Any]:
 
 
 def _check_numbers(value: Any) -> None:
-    """
+    """Refuse huge whole numbers; Python cannot even show one of thousands of digits.
+
     Raises:
-        ValueError: a number that is none of a configuration; Python cannot even show one of thousands of digits.
+        ValueError: a number is too large for a configuration.
     """
     if isinstance(value, dict):
         for pair in value.items():
@@ -85,9 +86,10 @@ def _check_numbers(value: Any) -> None:
 
 
 def refuse_interpolation(text: str, where: Path) -> None:
-    """
+    """Refuse a stored configuration that would read environment variables when it is resolved.
+
     Raises:
-        UserError: a stored configuration would read something when it is resolved.
+        UserError: it contains `${`.
     """
     if "${" in text:
         raise UserError(Problem(str(where), "it reads environment variables (${...})", advice=TRUST))
