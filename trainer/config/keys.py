@@ -1,4 +1,4 @@
-"""The keys of each part of a configuration: their types, defaults, ranges and meanings. Imports no torch."""
+"""The keys of each group of a configuration: types, defaults, limits, meanings and effects. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from trainer.config.declare import FREE, REPEATS, SPLITS, SWITCH, key, switch
 DURATION = r"[1-9]\d*(ep|st|min)"
 
 
-WARM_UP = 10  # steps that are not looked at: the first ones allocate, choose kernels, start workers
-MOST_STEPS = 1000  # a trace of more fills the memory, and no viewer opens it
+WARM_UP = 10  # steps that are not profiled: the first ones allocate memory, choose kernels and start workers
+MOST_STEPS = 1000  # a longer trace fills the memory, and no viewer opens it
 
 
 @dataclass(frozen=True)
 class ComponentConfig:
-    """A plug point: what to construct, and with which arguments."""
+    """A group with a `_target_`: the class or function to call, and its arguments."""
 
     target: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class ComponentConfig:
 
 @dataclass(frozen=True)
 class ModelConfig(ComponentConfig):
-    """What is trained."""
+    """The model."""
 
     output: str = key("logits", "what the model returns", choices=("logits", "probabilities", "log_probabilities"))
     weights: str | None = key(
@@ -40,7 +40,7 @@ class ModelConfig(ComponentConfig):
 
 @dataclass(frozen=True)
 class DataConfig(ComponentConfig):
-    """What it is trained on: the source, and how its samples are split, labelled and brought to the device."""
+    """The data: its source, and how samples are split, labelled and brought to the device."""
 
     root: str = key(
         "${oc.env:TRAINER_DATA,data}",
@@ -80,14 +80,14 @@ class DataConfig(ComponentConfig):
 
 @dataclass(frozen=True)
 class LossConfig(ComponentConfig):
-    """What is made small."""
+    """The loss."""
 
     weight: Any = key(None, "weight of each class: balanced, or a list in the order of the classes", stackable=True)
 
 
 @dataclass(frozen=True)
 class OptimConfig(ComponentConfig):
-    """How the weights are moved."""
+    """The optimizer."""
 
     backbone_lr: float | None = key(
         None, "learning rate of all but the model's last layer; null: the same", gt=0, stackable=False
@@ -106,7 +106,7 @@ class OptimConfig(ComponentConfig):
 
 @dataclass(frozen=True)
 class ScheduleConfig(ComponentConfig):
-    """How the learning rate changes."""
+    """The schedule of the learning rate."""
 
     interval: str = key(
         "step",
@@ -119,7 +119,7 @@ class ScheduleConfig(ComponentConfig):
 
 @dataclass(frozen=True)
 class AugmentConfig(ComponentConfig):
-    """How training samples are varied."""
+    """The augmentation of training samples."""
 
     mixup: float = key(0.0, "mix pairs of samples, their shares from Beta(mixup, mixup); 0: not", ge=0)
     cutmix: float = key(0.0, "paste a rectangle of another image, its share from Beta(cutmix, cutmix); 0: not", ge=0)
@@ -127,7 +127,7 @@ class AugmentConfig(ComponentConfig):
 
 @dataclass(frozen=True)
 class InitConfig:
-    """How the weights begin."""
+    """The initialisation of the weights."""
 
     name: str = key(
         "default",
@@ -153,14 +153,14 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class EmaConfig:
-    """A moving average of the weights, evaluated and kept in place of the raw ones."""
+    """The moving average of the weights, which is evaluated and saved instead of the raw ones."""
 
     decay: float | None = key(None, "share of the average that stays each step, such as 0.999; null: none", gt=0, lt=1)
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """When a run is saved."""
+    """The times at which a run is saved."""
 
     every: str = key(
         "auto",
@@ -181,7 +181,7 @@ class HalvingConfig:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """How the jobs of `train -m` are run."""
+    """The settings of a sweep, `train -m`."""
 
     workers: int | None = switch(
         None,
@@ -205,7 +205,7 @@ class SweepConfig:
 
 @dataclass(frozen=True)
 class LoggerConfig:
-    """Who is told of a run besides metrics.csv."""
+    """The tracker that a run is reported to, besides metrics.csv."""
 
     name: str = key("csv", "csv alone, or a tracker beside it: trainer list trackers")
     project: str = key("trainer", "mlflow's experiment, wandb's project")
@@ -215,7 +215,7 @@ class LoggerConfig:
 
 @dataclass(frozen=True)
 class DebugConfig:
-    """What `debug=` switches on."""
+    """The settings of `debug=`."""
 
     batches: int | None = key(None, "use only so many batches of each part of the data", ge=1)
     overfit: bool = key(

@@ -1,7 +1,7 @@
-"""The whole configuration, typed and in range: the keys of the loop here, those of its parts in keys.py. No torch.
+"""The whole configuration, typed and in range: the keys of the loop are declared here, those of groups in keys.py.
 
-A part (model, data, ...) has keys of its own, declared here, and `_target_` with the target's arguments, which only
-the target's signature can judge (`targets.py`).
+A group with a `_target_` (model, data, ...) has keys of its own and the target's arguments, which are checked against
+the target's signature in `trainer.components.targets`. Imports no torch.
 """
 
 from __future__ import annotations
