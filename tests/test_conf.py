@@ -18,6 +18,8 @@ from trainer.data import sources
 from trainer.models.vision import natural_size, torchvision_model
 from trainer.training.freeze import freeze
 
+pytestmark = pytest.mark.slow
+
 CONF = REPOSITORY / "conf"
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 OPTIONS = [name for name in FILES if "/" in name]
@@ -120,7 +122,6 @@ def test_a_model_that_the_digits_are_too_small_for_says_so(train) -> None:
     assert "8x8" in done.err
 
 
-@pytest.mark.slow
 def test_one_batch_is_learned_by_heart_or_the_run_fails(train) -> None:
     words = ["debug=overfit", "batch_size=16"]
     assert train(*words, "max_steps=2").code == 1
@@ -129,7 +130,6 @@ def test_one_batch_is_learned_by_heart_or_the_run_fails(train) -> None:
     assert learned.results["train"]["accuracy"] == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_trains(name: str, train) -> None:
     rows = "".join(f"{i % 7},{i % 5},{'ab'[i % 2]}\n" for i in range(40))
@@ -139,7 +139,6 @@ def test_a_table_trains(name: str, train) -> None:
     assert done.results["steps"] == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGE_MODELS)
 def test_a_model_trains_on_colour_photos(name: str, train) -> None:
     if name == "timm":
@@ -158,7 +157,6 @@ def test_timm_is_an_extra(train, monkeypatch) -> None:
     assert "pip install 'trainer-cli[timm]'" in done.err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_a_large_model_takes_a_step_without_numbers(name: str, job) -> None:
     config = job(f"model={name}").config
@@ -180,7 +178,6 @@ def test_a_large_model_takes_a_step_without_numbers(name: str, job) -> None:
         model.load_state_dict(model.state_dict())
 
 
-@pytest.mark.slow
 def test_custom_data_trains(train) -> None:
     Path("own_data_of_conf.py").write_text(OWN_DATA)
     done = train("data=custom", "data._target_=own_data_of_conf.Own", "model=ann", *STEPS)
@@ -188,7 +185,6 @@ def test_custom_data_trains(train) -> None:
     assert [entry["class"] for entry in done.results["test"]["per_class"]] == ["0", "1", "2"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "classes"), [("mnist", 10), ("mnist_below_3", 2)])
 def test_mnist_trains(name: str, classes: int, train, mnist_root: str) -> None:
     done = train(f"data={name}", f"data.root={mnist_root}", "debug=fast", *STEPS)
@@ -196,7 +192,6 @@ def test_mnist_trains(name: str, classes: int, train, mnist_root: str) -> None:
     assert len(done.results["test"]["per_class"]) == classes
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [name.partition("/")[2] for name in OPTIONS if name.startswith("experiment/")])
 def test_an_experiment_trains(name: str, train, mnist_root: str) -> None:
     words = [f"data.root={mnist_root}"]
@@ -223,7 +218,6 @@ def test_every_data_set_is_tried_here() -> None:
     assert {name.partition("/")[2] for name in OPTIONS if name.startswith("data/")} == tried
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_data_that_cannot_be_had_is_one_sentence(name: str, train, monkeypatch) -> None:
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
@@ -258,7 +252,6 @@ def write_cifar(root: Path, name: str, label: str, classes: list[str], monkeypat
     return written
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "name", "label", "count"),
     [("cifar10", "CIFAR10", "labels", 10), ("cifar100", "CIFAR100", "fine_labels", 100)],
@@ -285,7 +278,6 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
 
 
-@pytest.mark.slow
 def test_fashion_mnist_is_read_as_its_files_say(train) -> None:
     folder = Path("fashion/FashionMNIST/raw")
     folder.mkdir(parents=True)

@@ -76,6 +76,7 @@ def jobs(words: list[str], is_sweep: bool) -> list[Job]:
     return [composer.job(overrides)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_example")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_accepted(command: str) -> None:

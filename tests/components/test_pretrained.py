@@ -23,6 +23,8 @@ from trainer.errors import UserError
 from trainer.models.lenet import LeNet5
 from trainer.models.mlp import ANN
 
+pytestmark = pytest.mark.slow
+
 LENET = ["model=lenet5", "batch_size=32", "debug.batches=4", "epochs=1", "test=false"]
 
 

@@ -23,6 +23,8 @@ from trainer.errors import UserError
 from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 TWO, TEN, NUMBER = Classification(("no", "yes")), Classification(tuple("0123456789")), Regression(5.0, 2.0)
 
 

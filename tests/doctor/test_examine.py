@@ -28,6 +28,7 @@ CHOSEN |= {name: name for name, case in CASES.items() if case.independent}
 MACHINE = {"threads", "disk", "memory"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", dict.fromkeys(CHOSEN.values()))
 def test_a_planted_fault_is_found_and_nothing_else(name: str) -> None:
     case = CASES[name]
@@ -44,6 +45,7 @@ def doctor(verb, *words: str) -> tuple[int, dict]:
     return done.code, found
 
 
+@pytest.mark.slow
 def test_training_is_tried(verb) -> None:
     code, found = doctor(verb, "data=iris", "model=mlp", "--lr")
     assert code == 0
@@ -139,6 +141,7 @@ def test_a_last_batch_of_one_is_told(verb) -> None:
     assert [f["check"] for f in found["findings"] if f["check"] == "last batch"] == ["last batch"]
 
 
+@pytest.mark.slow
 def test_held_batchnorm_minds_no_batch_of_one(verb) -> None:
     words = (
         "data=digits",
@@ -155,6 +158,7 @@ def test_held_batchnorm_minds_no_batch_of_one(verb) -> None:
         assert [f["check"] for f in found if f["check"] == "last batch"] == expected
 
 
+@pytest.mark.slow
 def test_sentences_count_and_name_the_first(verb) -> None:
     def table(count: int = 120, **columns: list) -> list[dict]:
         faults.rows(np.random.default_rng(0), count, **columns)

@@ -107,6 +107,7 @@ def test_every_model_fits_every_data_shape_it_can(name: str, job) -> None:
         assert model(batch).shape == (5, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_a_published_model_gets_images_it_can_take(name: str, job) -> None:
     words = {

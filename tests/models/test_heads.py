@@ -53,6 +53,7 @@ def test_a_head_has_these_layers(name: str, classes: int, options: dict, layers:
     assert " ".join(told) == layers
 
 
+@pytest.mark.slow
 def test_log_probabilities_with_nll_are_logits_with_cross_entropy(train) -> None:
     words = [*SHUFFLENET, "model.head=mlp", *FEW, "epochs=2"]
     logs = train(*words, "model.output=log_probabilities", "loss=nll")
@@ -105,6 +106,7 @@ def loss_and_gradients(parts: Components) -> tuple[torch.Tensor, dict[str, torch
     return loss.detach(), {name: p.grad for name, p in parts.state.model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "weight", "heads"),
     [
@@ -131,6 +133,7 @@ def test_auxiliary_heads_move_the_weights_and_are_not_seen(words, weight, heads,
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=0, atol=1e-5 * scale, msg=name)
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_are_not_needed(train, job) -> None:
     words = ["model=inception_v3", "model.weights=none", "model.image_size=75", "batch_size=2", "debug.batches=1"]
     parts = assemble(job(*words, "model.aux_logits=false").config)

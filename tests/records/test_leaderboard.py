@@ -104,6 +104,7 @@ def standings(values: dict[float, list[float]], *, alike: bool = True) -> dict[f
     return {group.varies["lr"]: group.standing for group in grouped(rows)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alike", [True, False])
 def test_settings_are_tied_where_scipy_cannot_tell_them_apart(alike: bool) -> None:
     random = np.random.default_rng(3)

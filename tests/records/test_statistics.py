@@ -9,6 +9,7 @@ from scipy import stats
 from trainer.records.statistics import paired, quantile, two_sided, welch
 
 
+@pytest.mark.slow
 def test_quantiles_are_scipys() -> None:
     for freedom in range(1, 201):
         assert quantile(0.975, freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-8)

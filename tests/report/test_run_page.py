@@ -27,6 +27,8 @@ from trainer.report import confusion, svg
 from trainer.report.run_page import html, write_page
 from trainer.run import details
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 HEADER = "epoch,step,lr,valid_loss,seconds,samples_per_second"
 EVIL = "</script><b onmouseover=x>\"'&<img src=http://evil.example/x onerror=alert(1)>"

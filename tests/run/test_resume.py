@@ -142,6 +142,7 @@ def test_more_epochs_are_free_where_the_schedule_has_no_length(stopped: Path, tr
     assert [row["epoch"] for row in read_metrics(stopped / "metrics.csv")] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_more_epochs_equal_a_run_of_that_length(stopped: Path, train) -> None:
     assert train(f"resume={stopped}", "epochs=4").code == 0
     whole = train("model=ann", "epochs=4", "checkpoint.every=1ep", "test=false")
@@ -174,6 +175,7 @@ def test_force_changes_the_optimizer_settings(stopped: Path, train) -> None:
     assert read_metrics(stopped / "metrics.csv")[-1]["lr"] == 0.5
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_found_and_the_checkpoint_before_it_used(stopped: Path, train) -> None:
     last = stopped / "checkpoints" / "last.pt"
     data = bytearray(last.read_bytes())
@@ -223,6 +225,7 @@ def test_a_finished_run_says_so(stopped: Path, train) -> None:
     assert (stopped / "checkpoints" / "last.pt").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_time_slices_add_up_to_the_whole_run(train) -> None:
     words = ["model=ann", "epochs=4", "checkpoint.every=1ep", "validate_every=5st"]
     whole = train(*words)

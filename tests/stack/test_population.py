@@ -126,6 +126,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
 @pytest.mark.parametrize("optim", OPTIMIZERS)
 def test_settings_of_each_run_are_its_own(optim: str, schedule: str, job: Make) -> None:

@@ -67,6 +67,7 @@ def test_experiments_by_glob() -> None:
     assert [told["experiment"] for told in varying(jobs)] == ["ours_a", "ours_a", "ours_b", "ours_b"]
 
 
+@pytest.mark.slow
 def test_experiments_that_cannot_run_are_named_and_left_out_by_the_word_that_is_told() -> None:
     with pytest.raises(UserError) as caught:
         composed("experiment=glob(*)")
@@ -129,6 +130,7 @@ def test_names_are_unique_and_safe() -> None:
         Path(name).mkdir()
 
 
+@pytest.mark.slow
 def test_256_jobs_are_composed_and_checked_in_time() -> None:
     begin = time.perf_counter()
     words = ["model=lenet5,cnn,ann,mlp", "optim=adam,sgd", "optim.lr=1e-4,1e-3,1e-2,1e-1", "seed=range(8)"]

@@ -553,6 +553,7 @@ def test_a_file_that_goes_bad_while_it_is_streamed_is_one_sentence(monkeypatch: 
         samples.take(torch.arange(8))
 
 
+@pytest.mark.slow
 def test_a_bad_file_is_one_sentence_and_the_end() -> None:
     words = split_folder(Path("parts"))
     spoil(Path("parts/valid/bee/2.png"), "truncated")
@@ -588,6 +589,7 @@ def test_the_fingerprint_follows_pixels_and_labels_not_places(photos: Path) -> N
     assert fingerprint() not in (first, second)
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_from_the_store_from_memory_and_streamed(train, monkeypatch: pytest.MonkeyPatch) -> None:
     words = split_folder(Path("parts"))
     done = [
