@@ -25,11 +25,7 @@ SIGNATURES_WITH_DICTS = 60  # that hold `dict[str, Any]`
 
 # Temporary, while the packages are reworked: what is still over a limit. Entries are only ever removed.
 LONG_FILES = {"run.run"}
-LONG_FUNCTIONS = {"doctor.examine:examine"}
-MANY_PARAMETERS = {
-    *("data.images.folder:image_folder", "data.tables.table:csv_table"),
-}
-SIGNATURES_WITH_DICTS_NOW = 82
+SIGNATURES_WITH_DICTS_NOW = 61
 
 
 def lines(function: ast.FunctionDef) -> int:
@@ -52,7 +48,7 @@ def test_no_file_is_long() -> None:
 
 def test_no_function_is_long() -> None:
     long = {name for name, function in functions() if lines(function) > FUNCTION_LINES}
-    assert not long - LONG_FUNCTIONS
+    assert not long
 
 
 def test_no_function_takes_many_parameters() -> None:
@@ -61,7 +57,7 @@ def test_no_function_takes_many_parameters() -> None:
         for name, function in functions()
         if len(parameters(function)) > PARAMETERS and not is_a_target(name, function)
     }
-    assert not many - MANY_PARAMETERS
+    assert not many
 
 
 def test_few_functions_take_the_whole_configuration() -> None:
