@@ -97,6 +97,12 @@ def test_help_begins_with_examples_and_names_everything(train) -> None:
 
 
 @pytest.mark.slow
+def test_the_help_shows_defaults_as_a_user_types_them(train) -> None:
+    text = train("--help").out
+    for default in ("threads=auto", "test=auto", "data.resident=auto", "data.workers=null", "data.root=$TRAINER_DATA"):
+        assert f"  {default} " in text
+
+
 def test_the_examples_of_the_help_are_sound(train) -> None:
     examples = [line.split("  ")[0].split() for line in re.findall(r"^  (train .*)", train("-h").out, re.MULTILINE)]
     assert len(examples) >= 5

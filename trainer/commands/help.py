@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from dataclasses import Field
 
 from trainer.config import schema
 from trainer.config.catalog import config_folders, first_line, groups
@@ -34,11 +35,9 @@ def help_text(config_dir: str | None = None) -> str:
     sections = ["Usage: train [key=value ...]", _section("Examples", EXAMPLES), _section("Flags", FLAGS)]
     for group, files in groups(config_folders(config_dir)).items():
         sections.append(_section(f"{group}=", "\n".join(_entry(name, first_line(path), width) for name, path in files)))
-    keys = list(schema.documented_keys())
-    loop = [(key, field) for key, field in keys if "." not in key]
-    groups_keys = [(key, field) for key, field in keys if "." in key]
-    for title, chosen in (("Keys of the loop", loop), ("Keys of the groups", groups_keys)):
-        lines = [_entry(f"{key}={_default(field)}", field.metadata["meaning"], width) for key, field in chosen]
+    for title, nested in (("Keys of the loop", False), ("Keys of the groups", True)):
+        keys = [(key, field) for key, field in schema.documented_keys() if ("." in key) == nested]
+        lines = [_entry(f"{key}={_default(field)}", field.metadata["meaning"], width) for key, field in keys]
         sections.append(_section(title, "\n".join(lines)))
     sections.append(
         "Every other key of model, data, loss, optim, schedule and augment is an argument of the group's _target_,\n"
@@ -52,12 +51,14 @@ def _section(title: str, body: str) -> str:
 
 
 def _entry(name: str, text: str, width: int) -> str:
+    """Return a name and, in a column beside it, a text that is wrapped to the width."""
     column = 34
     lines = textwrap.wrap(text, max(width - column - 4, 30))
     first = f"{name:<{column - 1}} " if len(name) < column else f"{name}\n{'':<{column}}"
     return first + f"\n{'':<{column}}".join(lines)
 
 
-def _default(field) -> str:
+def _default(field: Field) -> str:
+    """Return the default of a key as a user would type it."""
     value = field.default_factory() if callable(field.default_factory) else field.default
-    return "$TRAINER_DATA" if str(value).startswith("${oc.env") else show(value)
+    return "$TRAINER_DATA" if str(value).startswith("${oc.env") else show(schema.as_typed(field, value))

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from trainer import device
-from trainer.components.metadata import CheckpointMetadata
+from trainer.components.metadata import MAX_SIDE, CheckpointMetadata
 from trainer.config import schema
 from trainer.config.schema import Config
 from trainer.config.stored import TRUST, parse_config
@@ -29,7 +29,6 @@ from trainer.training.checkpoint import Checkpoint, CheckpointError
 
 TRUST_FLAG = "If you trust it, add --trust."
 IMAGE_FOLDER = "trainer.data.images.folder.image_folder"
-MAX_SIDE = 65_535  # pixels
 
 
 @dataclass(frozen=True)
