@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -126,7 +126,7 @@ def load(
     valid_fraction: float,
     test_fraction: float,
     seed: int,
-    relabel: dict[str, Any] | None = None,
+    relabel: Mapping[str, object] | None = None,
     folds: tuple[int, int] | None = None,
 ) -> Data:
     """Split a source, describe its task and fit its preprocessing to the training samples.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from trainer.data.source import Source
 from trainer.errors import Problem, UserError
 
 
-def relabel(source: Source, groups: dict[str, Any] | None) -> tuple[tuple[str, ...], dict[str, Samples]]:
+def relabel(source: Source, groups: Mapping[str, object] | None) -> tuple[tuple[str, ...], dict[str, Samples]]:
     """Return the classes and the splits of a source, merged into the classes of `groups` if there are any.
 
     The source is not changed. For `groups`, which is `data.relabel`, see `merge_classes`.
@@ -50,7 +50,7 @@ def _check_labels(classes: tuple[str, ...], splits: dict[str, Samples]) -> None:
         raise UserError(Problem("data", f"{len(classes)} class; expected two or more", check="label range"))
 
 
-def merge_classes(classes: tuple[str, ...], groups: dict[str, Any]) -> tuple[tuple[str, ...], Tensor]:
+def merge_classes(classes: tuple[str, ...], groups: Mapping[str, object]) -> tuple[tuple[str, ...], Tensor]:
     """Return the names of the new classes and, for each old class [C], its new label.
 
     Args:

@@ -36,7 +36,7 @@ class DataCache:
         self.data: dict[str, Data] = {}
         self.resident: dict[tuple[Any, ...], ResidentFetch] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, dict]:
         """Pickle as an empty cache: sending the data costs as much as reading it again."""
         return {"sources": {}, "data": {}, "resident": {}}
 

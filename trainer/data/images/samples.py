@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,12 +41,12 @@ class DecodedImages(Samples):
     def fingerprint(self) -> bytes:
         return self.digest
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Pickle the path of a cache file instead of its rows, for worker processes that are not forked."""
         rows = self.rows
         return self.__dict__ | ({"rows": (rows.filename, rows.shape)} if isinstance(rows, np.memmap) else {})
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         if isinstance(self.rows, tuple):
             path, shape = self.rows
