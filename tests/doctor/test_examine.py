@@ -15,7 +15,8 @@ from PIL import Image
 
 from helpers.runs import REPOSITORY
 from trainer.doctor import leaks, rates
-from trainer.report.findings import SEVERITIES, Report, first_few
+from trainer.errors import Problem
+from trainer.report.findings import SEVERITIES, Finding, Report, first_few
 
 _spec = importlib.util.spec_from_file_location("doctor_faults", REPOSITORY / "scripts" / "doctor_faults.py")
 faults = importlib.util.module_from_spec(_spec)
@@ -240,3 +241,10 @@ def test_a_report_puts_the_worst_first() -> None:
     assert [f.severity for f in report.ordered()] == list(SEVERITIES)
     assert report.failed
     assert first_few("abcdef") == "a, b, c and 3 more"
+
+
+def test_a_problem_is_an_error_of_the_check_that_it_names() -> None:
+    problem = Problem("a.b", "too large", given="9", advice="Use less", command="a.b=1", source="x.yaml", check="scale")
+    expected = Finding("scale", "error", 1, "x.yaml: a.b=9: too large", "use less: a.b=1")
+    assert Finding.from_problem(problem, "data") == expected
+    assert Finding.from_problem(Problem("a", "wrong"), "data") == Finding("data", "error", 1, "a: wrong")
