@@ -46,7 +46,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.key if self.given is None else f"{self.key}={self.given}"
-        reason = self.reason and f"{self.reason}{'' if self.command and not self.advice else '.'}"
+        reason = self.reason if self.command and not self.advice else f"{self.reason}."
         text = " ".join(filter(None, (reason, self.advice)))
         text = ": ".join(filter(None, (text, self.command)))
         return ": ".join(filter(None, (self.source, where, text)))
@@ -60,11 +60,11 @@ class UserError(ValueError):
     """Wrong configuration, data or usage: exit code 2, no traceback.
 
     Args:
-        problems: all that is wrong; a sentence stands for a problem that has no other fields.
+        problems: all that is wrong.
     """
 
-    def __init__(self, *problems: Problem | str) -> None:
-        self.problems = [Problem("", "", advice=p) if isinstance(p, str) else p for p in problems]
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = list(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
 

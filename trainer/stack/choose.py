@@ -163,7 +163,7 @@ def _decide(
         if stack is None and most > 1:
             most, reason = _measured(together, most, shared, trusted)
     except UserError as error:
-        return StackDecision(0, " ".join(map(str, error.problems)))
+        return StackDecision(0, "; ".join(": ".join(filter(None, (p.key, p.reason))) for p in error.problems))
     except Exception as error:  # a model that cannot be stacked can raise any exception
         return StackDecision(0, (str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
     return StackDecision(most, reason, separate_data)

@@ -12,7 +12,7 @@ from torch import Tensor
 from trainer.components.assemble import Components
 from trainer.config.job import Job
 from trainer.data.loader import DataCache
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError
 from trainer.stack.build import Builder, stacked
 from trainer.stack.compatible import stack_signature
 from trainer.stack.population import StackedRuns
@@ -47,7 +47,7 @@ def verify_stacked_step(jobs: Sequence[Job], shared: DataCache, trusted: bool) -
         pair = list(build_each(group[:2] if len(group) > 1 else group * 2, shared, trusted))
         [alone] = build_each(group[:1], shared, trusted)
         if not all(map(_close, _step(pair), _step([alone]))):
-            raise UserError("the model computes something else than it does alone")
+            raise UserError(Problem("", "the model computes something else than it does alone"))
 
 
 def _close(stacked: Tensor, alone: Tensor) -> bool:
@@ -78,7 +78,7 @@ def _step(runs: Sequence[Components]) -> list[Tensor]:
     for name, parameter in parameters.items():
         parameter.register_post_accumulate_grad_hook(partial(keep, name))
     if train_step(population, [(inputs, targets)]):
-        raise UserError("the training loss is not finite")
+        raise UserError(Problem("", "the training loss is not finite"))
     population.eval()
     with torch.no_grad():
         population.metrics(population.outputs(inputs), targets)
