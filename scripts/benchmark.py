@@ -68,7 +68,7 @@ def alternate(candidates: dict[str, Callable[[], float]], repeats: int) -> dict[
 
 
 def show(times: dict[str, list[float]], base: str, digits: int = 3) -> None:
-    """A row per candidate; the ratio is the median of the ratios of one round."""
+    """Print a row for each candidate; the ratio is the median of the ratios of one round."""
     print(f"{'':<34}{'minimum':>10}{'median':>10}{'ratio':>8}")
     for name, seconds in times.items():
         ratio = statistics.median(a / b for a, b in zip(seconds, times[base], strict=True))
@@ -91,7 +91,7 @@ class TextbookLeNet(nn.Module):
 
 
 def mnist(arguments: argparse.Namespace) -> None:
-    """an epoch of LeNet-5 on MNIST (batch 64, AdamW), everything included, against a bare loop; promised: 1.00."""
+    """Measure an epoch of LeNet-5 on MNIST (batch 64, AdamW), everything included, against a bare loop (1.00)."""
     from trainer.data.sources import torchvision_dataset
 
     source = torchvision_dataset(arguments.data, "MNIST").splits["train"]
@@ -129,7 +129,7 @@ def mnist(arguments: argparse.Namespace) -> None:
 
 
 def tables(arguments: argparse.Namespace) -> None:
-    """200 epochs on the 569 rows of breast_cancer: share of the loop that a bare loop needs; promised: 0.6."""
+    """Measure which share of 200 epochs on the 569 rows of breast_cancer a bare loop needs; promised: 0.6."""
     from trainer.components.assemble import assemble
 
     words = ["data=breast_cancer", "model=mlp", "model.hidden=[16]", "batch_size=32", "epochs=200", "patience=null"]
@@ -183,7 +183,7 @@ def _show_own_time(profile: cProfile.Profile) -> None:
 
 
 def compose(words: list[str]) -> Job:
-    """The job of these words."""
+    """Compose the job of these words."""
     from trainer.config.compose import Composer
 
     composer = Composer()
@@ -192,7 +192,7 @@ def compose(words: list[str]) -> Job:
 
 @contextmanager
 def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[Callable[[], object]]:
-    """The program's own loop, to be called, with its files and checkpoints in a folder that goes afterwards."""
+    """Yield the program's own loop as a function; its files and checkpoints stand in a temporary folder."""
     from trainer.components.assemble import assemble
     from trainer.records.folder import RunFolder
     from trainer.report.console import Console
@@ -246,7 +246,7 @@ def beside_program(words: list[str], others: dict[str, Callable[[], float]], epo
 
 
 def stream(arguments: argparse.Namespace) -> None:
-    """streamed batches, prepared and on the device, against what their DataLoader alone delivers; promised: 0.9."""
+    """Measure streamed batches on the device against what their DataLoader alone delivers; promised: 0.9."""
     with tempfile.TemporaryDirectory() as place:
         for size, count in ((224, 600), (32, 5000)):
             _write_photos(Path(place) / str(size), size, count)
@@ -298,8 +298,10 @@ def _stream(root: str, size: int, repeats: int) -> None:
 
 
 def images(arguments: argparse.Namespace) -> None:
-    """an image folder from its second epoch on against tensors in memory (promised: 0.95 of the speed); decoding 5,000
-    photos of 500x400 by a process per core against one (promised on two cores: 1.7)."""
+    """Measure an image folder against tensors in memory, and decoding by a process per core against one.
+
+    Promised: 0.95 of the speed from the second epoch on; 1.7 for 5,000 photos of 500x400 on two cores.
+    """
     from trainer.data.images.decode import ResizeSpec
     from trainer.data.images.pool import decode_all
 
@@ -336,7 +338,7 @@ def images(arguments: argparse.Namespace) -> None:
             return seconds
 
         def apart() -> float:
-            """A process for each core and its share of the files, none of which knows of another."""
+            """Decode in one process per core, each with its share of the files."""
             begin = time.perf_counter()
             share = -(-len(paths) // (os.cpu_count() or 1))
             children = []
@@ -363,7 +365,7 @@ def images(arguments: argparse.Namespace) -> None:
 
 
 def in_memory(root: str) -> Source:
-    """The images of a folder as tensors."""
+    """Read the images of a folder as tensors."""
     from trainer.data.images.folder import image_folder
 
     source = image_folder(root)
@@ -389,7 +391,7 @@ def _later_epochs(words: list[str]) -> float:
 
 
 def augment(arguments: argparse.Namespace) -> None:
-    """augmentations of a batch on the CPU against torchvision's sample by sample, and kornia's if it is installed."""
+    """Measure augmentations of a batch on the CPU against torchvision's, and kornia's if it is installed."""
     from trainer.data.augment.base import Augmentation
     from trainer.data.augment.colour import ColourJitter
     from trainer.data.augment.geometry import RandomAffine, RandomResizedCrop
@@ -454,7 +456,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.p
 
 
 def startup(arguments: argparse.Namespace) -> None:
-    """the default run without its training loop against the imports alone (promised: 1.5); --help (promised: 0.6 s)."""
+    """Measure the start of a run against the imports alone (promised: 1.5), and --help (promised: 0.6 s)."""
     with tempfile.TemporaryDirectory() as place:
 
         def timed(*words: str) -> float:
@@ -476,7 +478,7 @@ def startup(arguments: argparse.Namespace) -> None:
 
 
 def memory(arguments: argparse.Namespace) -> None:
-    """peak memory of a run on MNIST above the imports; promised: uint8 data + one normalised copy + 300 MB."""
+    """Measure peak memory of a run on MNIST above the imports; promised: uint8 data, one float copy and 300 MB."""
 
     # A child's figure starts from its parent's size, so a parent that imported nothing does the measuring.
     measure = (

@@ -34,8 +34,10 @@ WAYS = {
 
 
 def stack(arguments: argparse.Namespace) -> None:
-    """stacked sweeps against the same jobs one after the other and by two workers (promised: 0.25 and 0.5 for 64
-    mnist_classifier, 0.15 for 256 mlp); training time, and beside it the whole command."""
+    """Measure stacked sweeps against the same jobs one by one and with two workers: training time and whole command.
+
+    Promised: 0.25 and 0.5 for 64 mnist_classifier, 0.15 for 256 mlp.
+    """
     for name, words in SWEEPS.items():
         print(f"\n{name}")
         found: dict[str, tuple[float, float]] = {}
@@ -77,7 +79,7 @@ print(min(times), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) 
 
 
 def _by_number(words: list[str]) -> None:
-    """A step of so many runs at a time, in one process, each with settings of its own."""
+    """Measure a step of many runs at a time, in one process, each with its own settings."""
     print("\na step of mnist_classifier, batches of 64, two threads; memory beyond the models and the data")
     print(f"{'runs':>6} {'ms':>9} {'ms a run':>9} {'MB':>9}")
     for runs in (1, 4, 16, 64, 256):

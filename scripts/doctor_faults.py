@@ -52,7 +52,7 @@ class Case:
 
 
 def photos(random: np.random.Generator, parts: dict[str, dict[str, int]] | None = None) -> None:
-    """A sound folder of images, or one with these counts; no two images alike."""
+    """Write a sound folder of images, or one with these counts; no two images are alike."""
     parts = parts or {part: dict.fromkeys(("cat", "dog", "eel"), 8) for part in ("train", "valid", "test")}
     for part, classes in parts.items():
         for name, count in classes.items():
@@ -65,7 +65,7 @@ def photos(random: np.random.Generator, parts: dict[str, dict[str, int]] | None 
 
 
 def rows(random: np.random.Generator, count: int = 120, **columns: list) -> None:
-    """A sound table of three numbers, a category and a target that depends on two of them, with more columns."""
+    """Write a sound table: three numbers, a category, a target that depends on two of them, and more columns."""
     a, b, c = random.normal(size=(3, count)).round(4)
     chance = 1 / (1 + np.exp(-(1.5 * a - b)))
     table: dict[str, list] = {
@@ -79,13 +79,13 @@ def rows(random: np.random.Generator, count: int = 120, **columns: list) -> None
 
 
 def write(table: dict[str, list]) -> None:
-    """table.csv in the current folder."""
+    """Write table.csv to the current folder."""
     lines = [",".join(table), *(",".join(map(str, row)) for row in zip(*table.values(), strict=True))]
     Path("table.csv").write_text("\n".join(lines) + "\n")
 
 
 def read() -> dict[str, list[str]]:
-    """What table.csv holds."""
+    """Read table.csv."""
     header, *lines = [line.split(",") for line in Path("table.csv").read_text().split()]
     return {name: [line[n] for line in lines] for n, name in enumerate(header)}
 
@@ -95,7 +95,7 @@ def targets() -> list[int]:
 
 
 def changed(change: Change) -> Make:
-    """A sound table that is then changed."""
+    """Return a case whose sound table is changed."""
 
     def make(random: np.random.Generator) -> None:
         rows(random)
@@ -107,12 +107,12 @@ def changed(change: Change) -> Make:
 
 
 def ranks(values: list) -> list[int]:
-    """The place of each value in their order."""
+    """Return the rank of each value."""
     return np.argsort(np.argsort(np.array(values, float))).tolist()
 
 
 def quoted(write_number: Callable[[float], str]) -> Make:
-    """A sound table with a column of numbers that are written like this."""
+    """Return a case whose table has a column of numbers written in this format."""
 
     def make(random: np.random.Generator) -> None:
         rows(random)
@@ -123,7 +123,7 @@ def quoted(write_number: Callable[[float], str]) -> Make:
 
 
 def spoilt(change: Make) -> Make:
-    """A sound folder that is then changed."""
+    """Return a case whose sound folder is changed."""
 
     def make(random: np.random.Generator) -> None:
         photos(random)
@@ -133,36 +133,36 @@ def spoilt(change: Make) -> Make:
 
 
 def some_file(random: np.random.Generator, part: str = "train", suffix: str = "png") -> Path:
-    """One of the images."""
+    """Return one of the images."""
     return Path(random.choice(sorted(map(str, Path("photos", part).glob(f"*/*.{suffix}")))))
 
 
 def cut(path: Path, share: float) -> None:
-    """Keeps only the beginning of a file."""
+    """Keep only the beginning of a file."""
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
 
 
 def copy(source: Path, target: str) -> None:
-    """Copies a file; the folder is made."""
+    """Copy a file and create the folder for it."""
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(source, target)
 
 
 def noisy_copy(table: dict[str, list], random: np.random.Generator) -> None:
-    """A column that is the target but for one row in a hundred."""
+    """Add a column that equals the target except in one row of a hundred."""
     flips = random.random(len(table["target"])) < 0.004
     table["copy"] = [abs(int(t) - int(flip)) * 7 + 1 for t, flip in zip(table["target"], flips, strict=True)]
 
 
 def set_cells(table: dict[str, list], random: np.random.Generator, column: str, text: str, share: float) -> None:
-    """Some cells of a column become this text, at least one."""
+    """Replace some cells of a column, at least one, by this text."""
     chosen = random.random(len(table[column])) < share
     chosen[random.integers(len(chosen))] = True
     table[column] = [text if c else value for c, value in zip(chosen, table[column], strict=True)]
 
 
 def holes(share: float, *columns: str) -> Change:
-    """Cells become empty; a column that is not there yet is first a copy of the target."""
+    """Empty some cells; a column that does not exist yet is first a copy of the target."""
 
     def change(table: dict[str, list], random: np.random.Generator) -> None:
         for name in columns:
@@ -173,24 +173,24 @@ def holes(share: float, *columns: str) -> Change:
 
 
 def told_by(table: dict[str, list], how: Callable[[int, float], float], noise: Callable[..., np.ndarray]) -> list:
-    """A column made of the target and noise."""
+    """Return a column made of the target and noise."""
     return [round(how(int(y), n), 4) for y, n in zip(table["target"], noise(size=len(table["a"])), strict=True)]
 
 
 def emptied(folder: str) -> None:
-    """Deletes the files of a folder."""
+    """Delete the files of a folder."""
     for path in Path(folder).iterdir():
         path.unlink()
 
 
 def add_class(random: np.random.Generator) -> None:
-    """A class without images in every part."""
+    """Add a class without images to every split."""
     for part in ("train", "valid", "test"):
         Path("photos", part, "fox").mkdir()
 
 
 def regression(leak: Callable[[np.ndarray], np.ndarray] | None) -> Make:
-    """A table whose target is a number, with a column that is a function of it."""
+    """Return a case whose table has a number as its target and a column that is a function of it."""
 
     def make(random: np.random.Generator) -> None:
         rows(random, 150)
@@ -205,7 +205,7 @@ def regression(leak: Callable[[np.ndarray], np.ndarray] | None) -> Make:
 
 
 def module(body: str) -> Make:
-    """A data set of the user's own in planted.py."""
+    """Write a data set of the user's own to planted.py."""
 
     def make(random: np.random.Generator) -> None:
         Path("planted.py").write_text(
@@ -426,14 +426,14 @@ def independent_cases() -> Iterator[Case]:
 
 
 def flip(path: Path, random: np.random.Generator) -> None:
-    """Changes a byte in the middle of a PNG's pixels."""
+    """Change a byte in the middle of a PNG's pixels."""
     data = bytearray(path.read_bytes())
     data[data.index(b"IDAT") + 12 + int(random.integers(20))] ^= 0xFF
     path.write_bytes(data)
 
 
 def found(case: Case, seed: int) -> set[str]:
-    """The checks that give an error or a warning; those on the machine itself left out."""
+    """Return the checks that give an error or a warning, except those of the machine."""
     from trainer.doctor.examine import examine
     from trainer.signals import Signals
 
