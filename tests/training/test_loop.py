@@ -202,7 +202,7 @@ def test_the_test_is_that_of_the_best_weights(train) -> None:
     def evaluate(part: str) -> tuple[float, float]:
         split = data.splits[part]
         images = F.interpolate(
-            source.parts["train"].inputs[split.indices].float(), (32, 32), mode="bilinear", antialias=True
+            source.splits["train"].inputs[split.indices].float(), (32, 32), mode="bilinear", antialias=True
         )
         with torch.no_grad():
             outputs = model((images - prepare["mean"][0]) / prepare["std"][0])
@@ -255,7 +255,7 @@ def test_results_have_all_that_is_promised(train) -> None:
         assert 0 <= results[part]["accuracy"] <= 1
     (row,) = rows_of(done)
     promised = "epoch step lr train_loss train_accuracy valid_loss valid_accuracy seconds samples_per_second"
-    assert list(row) == promised.split()
+    assert list(row.to_dict()) == promised.split()
     confusion = torch.tensor(results["test"]["confusion_matrix"])
     assert confusion.sum(1).tolist() == [entry["total"] for entry in results["test"]["per_class"]]
     assert confusion.diag().tolist() == [entry["correct"] for entry in results["test"]["per_class"]]
