@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.components import assemble
 from helpers.datasets import write_images
-from trainer.components.assemble import Components, assemble
+from trainer.components.assemble import Components
 from trainer.config.job import Job
 from trainer.signals import Signals
 from trainer.stack.build import stacked
