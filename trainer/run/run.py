@@ -173,7 +173,8 @@ class Run:
         self.console.end(outcome.reason)
         self._end_gradients(outcome)
         test, begin = None, time.perf_counter()
-        if outcome.status in ("completed", "early_stopped") and self._tests():
+        tested = self.config.test is not False and not self.config.debug.overfit
+        if tested and outcome.status in ("completed", "early_stopped"):
             try:
                 test = self._test(signals)
             except Interrupted:
@@ -225,9 +226,6 @@ class Run:
         self.gradients.close()
         if self.config.plots is not False and outcome.status != "interrupted":
             self.gradients.draw()
-
-    def _tests(self) -> bool:
-        return self.config.test is not False and not self.config.debug.overfit
 
     def _test(self, signals: Signals) -> SplitReport:
         """Test the best weights, write details.json and draw the pictures; return the `test` block of results.json."""
