@@ -263,9 +263,9 @@ def test_what_a_module_keeps_for_itself_stays_each_runs_own(model: str, sweep) -
     ("words", "reason"),
     [
         ("precision=bfloat16 model.norm=batch", "vmap has no BatchNorm in bfloat16"),
-        ("max_minutes=5", "max_minutes"),
-        ("freeze=[1.*]", "freeze="),
-        ("debug.gradients=true", "debug"),
+        ("max_minutes=5", "max_minutes=5.0"),
+        ("freeze=[1.*]", "freeze=['1.*']"),
+        ("debug.gradients=true", "debug.gradients=true"),
     ],
 )
 def test_settings_that_cannot_be_stacked_are_named(words: str, reason: str, sweep) -> None:
