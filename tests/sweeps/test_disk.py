@@ -47,13 +47,9 @@ def test_a_full_disk_ends_a_sweep_with_a_sentence(train_process, sweep) -> None:
     assert list(states(folder).values()) == ["done", "done"]
 
 
-def test_damaged_results_are_named_and_without_them_the_job_has_no_value(sweep) -> None:
+def test_damaged_results_cost_their_job_its_value_and_the_sweep_nothing(sweep) -> None:
     folder = sweep(*SWEEP).folder
     (folder / "000-seed=0" / "results.json").write_text("[1]")
-    refused = sweep(f"resume={folder}")
-    assert refused.code == 2
-    assert "000-seed=0/results.json: not as this program writes it: it is no mapping." in refused.err
-    (folder / "000-seed=0" / "results.json").unlink()
     done = sweep(f"resume={folder}")
     assert done.code == 0, done.err
     assert [row["valid_loss"] == "" for row in table(folder)] == [False, True]

@@ -13,7 +13,7 @@ from trainer.config.effects import keys_where
 from trainer.config.overrides import value_at
 from trainer.data.metrics import DIRECTIONS
 from trainer.records.ledger import FINAL, Entry
-from trainer.records.results import Results, read_results
+from trainer.records.results import Results, results_or_failure
 from trainer.records.statistics import LEVEL, paired, quantile, welch
 from trainer.records.table import write_csv
 
@@ -108,17 +108,13 @@ class Group:
 
 
 def read_rows(folder: Path, entries: Iterable[Entry], cache: dict[int, Row]) -> list[Row]:
-    """Return a row for each job of a sweep. `cache` holds the rows of finished jobs by number, and is added to.
-
-    Raises:
-        UserError: the results of a job cannot be read.
-    """
+    """Return a row for each job of a sweep. `cache` holds the rows of finished jobs by number, and is added to."""
     rows = []
     for entry in entries:
         row = cache.get(entry.number)
         if row is None:
             monitor = str(entry.stored.get("monitor", "valid_loss"))
-            row = Row(entry, monitor, read_results(folder / entry.name))
+            row = Row(entry, monitor, results_or_failure(folder / entry.name))
             if entry.state in FINAL:
                 cache[entry.number] = row
         rows.append(row)

@@ -112,5 +112,16 @@ def read_results(folder: Path) -> Results | None:
     return results
 
 
+def results_or_failure(folder: Path) -> Results | None:
+    """Return the content of results.json, or the results of a failed run if the file cannot be read.
+
+    For runs that can be trained again: one damaged file must not end a sweep, nor keep a run from being resumed.
+    """
+    try:
+        return read_results(folder)
+    except UserError as error:
+        return Results.failed(str(error))
+
+
 def _is_square(matrix: list[list[int]], size: int) -> bool:
     return not matrix or (len(matrix) == size and all(len(row) == size for row in matrix))

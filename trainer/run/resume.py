@@ -17,7 +17,7 @@ from trainer.errors import Problem, UserError, show
 from trainer.records.find import run_to_resume
 from trainer.records.folder import LEDGER
 from trainer.records.ledger import FINAL, read_ledger
-from trainer.records.results import read_results
+from trainer.records.results import results_or_failure
 from trainer.run.job import sweep_problems
 
 
@@ -90,7 +90,7 @@ def _refuse_stacked(path: Path) -> None:
 
 def is_finished(path: Path, job: Job) -> bool:
     """Return whether a run has trained as long as the job says, and was tested if the job says so."""
-    results = read_results(path)
+    results = results_or_failure(path)
     if results is None or job.config.resume_force:
         return False
     trained = results.status == "early_stopped" or (

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 from trainer.records.ledger import FINAL, Entry
-from trainer.records.results import read_results
+from trainer.records.results import results_or_failure
 from trainer.signals import Signals
 from trainer.sweeps import halving
 from trainer.sweeps.halving import Rung
@@ -104,7 +104,7 @@ def _has_reached(sweep: Sweep, entry: Entry, epoch: int | None) -> bool:
     """Whether a paused job can be compared at this epoch without further training."""
     if entry.state != "paused" or epoch is None:
         return False
-    results = read_results(sweep.folder / entry.name)
+    results = results_or_failure(sweep.folder / entry.name)
     return results is not None and results.epochs >= epoch
 
 

@@ -88,7 +88,7 @@ def run_job(config: DictConfig) -> float | None:
     """
     from trainer.records.leaderboard import Row
     from trainer.records.ledger import read_ledger
-    from trainer.records.results import read_results
+    from trainer.records.results import results_or_failure
     from trainer.sweeps.grid import stored_job
 
     folder = Path(config.folder)
@@ -98,4 +98,4 @@ def run_job(config: DictConfig) -> float | None:
     run_folder.mkdir(exist_ok=True)
     item = WorkItem((SweepJob(config.job, job, run_folder),), run_folder, trusted=True)
     run_item(item, job.config.device, Command(list(config.command), time.perf_counter()), DataCache())
-    return Row(entry, str(entry.stored["monitor"]), read_results(run_folder)).value
+    return Row(entry, str(entry.stored["monitor"]), results_or_failure(run_folder)).value

@@ -9,7 +9,7 @@ from trainer.errors import print_problems, show
 from trainer.records import leaderboard
 from trainer.records.leaderboard import Row
 from trainer.records.ledger import FINAL, Ledger
-from trainer.records.results import Results, read_results, write_results
+from trainer.records.results import Results, results_or_failure, write_results
 from trainer.report.leaderboard_page import Page
 from trainer.report.sweep_view import SweepView
 from trainer.sweeps.halving import Rung
@@ -58,7 +58,7 @@ class Recorder:
 
     def _record_job(self, job: SweepJob, event: JobExit) -> Row:
         entry = self.ledger.entries[job.number]
-        results = read_results(job.folder)
+        results = results_or_failure(job.folder)
         if results is not None:  # also in a killed stack: some of its jobs may have finished before
             state = STATES.get(results.status, "failed")
         else:
@@ -82,7 +82,7 @@ class Recorder:
         self._final_rows.pop(job.number)  # its results have changed
         if not event.code:
             return ""
-        results = read_results(job.folder)
+        results = results_or_failure(job.folder)
         return (results and results.error) or event.reason
 
     def prune(self, rung: Rung) -> None:
@@ -92,7 +92,9 @@ class Recorder:
         for entry in rung.pruned:
             folder = self.folder / entry.name
             reason = f"not among the best after epoch {rung.pruned_at}"
-            write_results(folder, replace(read_results(folder) or Results("pruned"), status="pruned", reason=reason))
+            write_results(
+                folder, replace(results_or_failure(folder) or Results("pruned"), status="pruned", reason=reason)
+            )
             self.ledger.change(entry, "pruned", reason)
             self.view.ended(entry.number, entry, None)
 

@@ -15,7 +15,7 @@ from trainer.config.job import Job
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError
 from trainer.records.folder import is_running
-from trainer.records.results import Results, read_results, write_results
+from trainer.records.results import Results, results_or_failure, write_results
 from trainer.run.execute import SweepContext, execute
 from trainer.run.run import Command
 
@@ -124,5 +124,6 @@ def wait_for(folder: Path) -> None:
 
 def _write_failures(item: WorkItem, reason: str) -> None:
     for job in item.jobs:
-        if len(item.jobs) == 1 or read_results(job.folder) is None:  # jobs of a stack may already have finished
+        finished = len(item.jobs) > 1 and results_or_failure(job.folder) is not None  # before the others of its stack
+        if not finished:
             write_results(job.folder, Results.failed(reason))
