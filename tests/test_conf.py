@@ -262,7 +262,7 @@ def test_cifar_is_read_as_its_files_say(option, name, label, count, train, monke
     source = sources.torchvision_dataset("cifar", name)
     assert source.classes == tuple(classes)
     for part, rows in written.items():
-        samples = source.parts[part]
+        samples = source.splits[part]
         # The files hold the red plane, then the green, then the blue one, each row by row.
         assert torch.equal(samples.inputs, torch.from_numpy(rows.reshape(-1, 3, 32, 32)))
         assert samples.targets.tolist() == [i % count for i in range(len(rows))]
@@ -287,8 +287,8 @@ def test_fashion_mnist_is_read_as_its_files_say(train) -> None:
         write_idx(folder / f"{part}-images-idx3-ubyte", images)
         write_idx(folder / f"{part}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
     source = sources.torchvision_dataset("fashion", "FashionMNIST")
-    assert torch.equal(source.parts["test"].inputs, torch.from_numpy(images[:, None]))
-    assert source.parts["test"].targets.tolist() == [i % 10 for i in range(20)]
+    assert torch.equal(source.splits["test"].inputs, torch.from_numpy(images[:, None]))
+    assert source.splits["test"].targets.tolist() == [i % 10 for i in range(20)]
     done = train("data=fashion_mnist", "data.root=fashion", *STEPS)
     assert done.code == 0, done.err
     assert done.results["test"]["per_class"][0]["class"] == "T-shirt/top"

@@ -126,7 +126,7 @@ def test_resume_is_exact(backbone: list[str], train) -> None:
     for stop in (2, 3):  # within an epoch, and between two
         done = train(f"resume={train(*words, f'max_steps={stop}').folder}", "max_steps=null")
         assert done.code == 0, done.err
-        assert "computed once and kept" in done.out
+        assert "computed once and cached" in done.out
         found = checkpoint.load(done.folder / "checkpoints" / "last.pt")["run"]
         for part in ("model", "optimizer", "schedule", "step", "epoch"):
             assert same_tree(found[part], expected[part])

@@ -70,7 +70,7 @@ def test_validation_never_sees_a_mixture_and_resume_repeats_it(train) -> None:
     [
         (["data=diabetes", "model=mlp", "augment.mixup=0.2"], "augment.mixup: the task is a regression"),
         (["data=iris", "model=mlp", "augment.cutmix=0.2"], "augment.cutmix: the data has no images"),
-        ([*LOGS, "augment.mixup=0.2"], "loss=nll: takes classes"),
+        ([*LOGS, "augment.mixup=0.2"], "loss=nll: it takes classes"),
         (["augment.mixup=-1"], "augment.mixup=-1: expected a number from 0"),
     ],
 )  # fmt: skip

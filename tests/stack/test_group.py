@@ -160,7 +160,7 @@ def test_a_members_checkpoint_goes_on_alone_to_where_the_stack_would_have_come(s
 def test_stacks_of_at_most_three(sweep) -> None:
     done = sweep("-m", *IRIS, "seed=range(7)", "epochs=1", "sweep.stack=3")
     assert stacks(done.folder) == [[0, 1, 2], [3, 4], [5, 6]]
-    assert lines(done.out) == ["stack      7 jobs from job 0 on are trained 3 at a time: as asked for"]
+    assert lines(done.out) == ["stack      7 jobs from job 0 on are trained 3 at a time: as configured"]
 
 
 def test_auto_measures_once_and_tells_why(sweep) -> None:
@@ -303,7 +303,7 @@ def test_a_tracker_is_told_every_row(sweep) -> None:
         ("sweep.stack=true hydra/launcher=joblib", "hydra/launcher: halving, samplers and stacks need"),
         (
             "sweep.stack=2 sweep.sampler=tpe sweep.trials=2 optim.lr=${loguniform:1e-4,1e-2}",
-            "sweep.stack: a sampler asks for one job at a time",
+            "sweep.stack: a sampler chooses one job at a time",
         ),
     ],
 )

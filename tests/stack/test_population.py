@@ -308,11 +308,11 @@ def test_equal_settings_are_stepped_at_once_and_others_by_themselves(job: Make) 
     words = ("model=mlp", "data=digits", "data.seed=0")
     parts = built(job, words, [("seed=1",), ("seed=2",), ("seed=3", "optim.lr=0.5"), ("seed=4",)])
     population = StackedRuns([p.population for p in parts])
-    assert population.optimizer.parts == [slice(0, 2), slice(2, 3), slice(3, 4)]
+    assert population.optimizer.slices == [slice(0, 2), slice(2, 3), slice(3, 4)]
     assert population.optimizer.optimizers[1] is parts[2].state.optimizer
     parts[2].state.optimizer.param_groups[0]["lr"] = parts[0].state.optimizer.param_groups[0]["lr"]
     train(population, first_batches(parts[0], 1))
-    assert population.optimizer.parts == [slice(0, 4)]
+    assert population.optimizer.slices == [slice(0, 4)]
 
 
 class Normed(torch.optim.Optimizer):

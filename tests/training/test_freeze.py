@@ -51,7 +51,7 @@ def test_a_frozen_backbone_does_not_move_by_a_bit(cache: str, train, job) -> Non
     before = assemble(job(*words).config).state.model.state_dict()
     done = train(*words)
     assert done.code == 0, done.err
-    assert ("computed once and kept" in done.out) == (cache == "auto")
+    assert ("computed once and cached" in done.out) == (cache == "auto")
     saved = last(done.folder)
     backbone, head = split_at_head(before, "classifier.3")
     backbone_after, head_after = split_at_head(saved["model"], "classifier.3")

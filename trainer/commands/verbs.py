@@ -86,7 +86,7 @@ def run_verb(words: Sequence[str]) -> int:
         return 0
     except click.UsageError as error:
         verb = error.ctx.info_name or "" if error.ctx is not None and error.ctx.parent is not None else ""
-        raise UserError(Problem(verb, "", advice=" ".join(error.format_message().split()))) from error
+        raise UserError(Problem(verb, " ".join(error.format_message().split()).removesuffix("."))) from error
     except click.Abort:
         return 130
     return code if isinstance(code, int) else 0
