@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.trees import same_tree
 
 from helpers.components import assemble
+from helpers.trees import same_tree
 from trainer.components.assemble import Components
 from trainer.data.dataset import load
 from trainer.data.loader import DataCache, LoaderConfig

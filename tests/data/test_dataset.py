@@ -16,20 +16,19 @@ from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from helpers.components import assemble
+from helpers.components import assemble, build_source
 from trainer.components.feed import evaluation_batches
-from helpers.components import build_source
 from trainer.data import loader
 from trainer.data.augment.geometry import FlipCrop, RandomAffine
 from trainer.data.batches import Batches, TrainSampling
 from trainer.data.dataset import Data, load
+from trainer.data.labels import merge_classes
 from trainer.data.loader import LoaderConfig
-from trainer.data.prepare import Prepare, channel_statistics
 from trainer.data.map_dataset import as_tensor, from_dataset
+from trainer.data.prepare import Prepare, channel_statistics
 from trainer.data.samples import Arrays, Samples
 from trainer.data.source import Source
 from trainer.data.sources import digits as bundled_digits
-from trainer.data.labels import merge_classes
 from trainer.data.split import stratified
 from trainer.errors import UserError
 

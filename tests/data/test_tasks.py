@@ -121,7 +121,7 @@ def test_probabilities_and_logits_of_one_model_give_the_same_loss() -> None:
     ("loss", "task", "output", "sentence"),
     [
         (nn.BCEWithLogitsLoss, TEN, "logits", "fits two classes, and the data has 10 classes. Use loss=cross_entropy"),
-        (nn.CrossEntropyLoss, NUMBER, "logits", "it fits classes, and the data has a number as its target. Use loss=mse"),
+        (nn.CrossEntropyLoss, NUMBER, "logits", "fits classes, and the data has a number as its target. Use loss=mse"),
         (nn.CrossEntropyLoss, TEN, "probabilities", "returns logits, and model.output=probabilities. Use loss=nll"),
         (nn.BCELoss, TWO, "logits", "returns probabilities, and model.output=logits. Use loss=bce_with_logits"),
         (nn.MSELoss, TEN, "logits", "Use loss=cross_entropy"),

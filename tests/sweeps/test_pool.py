@@ -191,7 +191,8 @@ def test_no_worker_waits_while_jobs_do(server) -> None:
 
 def test_events_that_nobody_reads_on_kill_what_runs() -> None:
     composer, folder = Composer(), Path("job")
-    job = composer.job(composer.read(["data=iris", "model=mlp", "threads=1", "epochs=100000", "patience=null"], sweep=False)[0])
+    words = ["data=iris", "model=mlp", "threads=1", "epochs=100000", "patience=null"]
+    job = composer.job(composer.read(words, sweep=False)[0])
     item = WorkItem((SweepJob(0, job, folder),), folder, trusted=True)
     pool = WorkerPool(["cpu"], [], DataCache())
     with closing(pool.run([item, item], Signals())) as events:

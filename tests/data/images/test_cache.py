@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.runs import REPOSITORY
 from PIL import Image
 
-from trainer.data.fetch import ResidentFetch, StreamedFetch
+from helpers.runs import REPOSITORY
 from trainer.data.dataset import load
+from trainer.data.fetch import ResidentFetch, StreamedFetch
 from trainer.data.images import cache, folder
 from trainer.data.images.decode import ResizeSpec, decode
 from trainer.data.images.folder import image_folder
-from trainer.data.images.samples import DecodedImages
 from trainer.data.images.pool import ACTIVITY, decode_all
+from trainer.data.images.samples import DecodedImages
 from trainer.errors import RunFailed, UserError
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.runs import REPOSITORY
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
+from helpers.runs import REPOSITORY
 from trainer.data.dataset import load
 from trainer.data.images import folder
 from trainer.data.images.decode import BadImage, ResizeSpec, decode
