@@ -12,7 +12,7 @@ __all__ = ["Predictor", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """`trainer.load`, imported when it is asked for: it needs torch, and `import trainer` does not."""
+    """Import `load` and `Predictor` on first access: they need torch, and `import trainer` does not."""
     if name in ("load", "Predictor"):
         from trainer.inference import predictor
 

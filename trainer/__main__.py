@@ -1,8 +1,8 @@
-"""`python -m trainer key=value` is `train`, `python -m trainer VERB` is `trainer`, without their being installed."""
+"""Entry point of `python -m trainer`: `train` for key=value words, `trainer` for a verb."""
 
 import sys
 
-# `python -m` puts the current folder first, where a file of the user's could stand for an installed module.
+# `python -m` puts the current folder first, where a user's file could shadow an installed module.
 sys.path.append(sys.path.pop(0))
 
 from trainer.cli import train, trainer

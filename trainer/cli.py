@@ -1,4 +1,4 @@
-"""The commands `train` and `trainer`: from argv to jobs, from exceptions to exit codes. Never imports torch itself."""
+"""Entry points of `train` and `trainer`, and the exit codes of exceptions. Imports no torch itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def train() -> NoReturn:
 
 
 def trainer() -> NoReturn:
-    """Run the console script `trainer`, whose verbs are for before and after training; `trainer train` is `train`."""
+    """Run the console script `trainer`; `trainer train` is the same as `train`."""
     with ExitCode("trainer") as code:
         code.value = run_trainer(sys.argv[1:])
     sys.exit(code.value)
@@ -29,11 +29,10 @@ def trainer() -> NoReturn:
 class ExitCode:
     """The exit code of the command in a `with` block.
 
-    Users' mistakes and failed runs become sentences on stderr. Other exceptions are our own mistakes and go on as a
-    traceback.
+    User errors and failed runs are printed to stderr. Other exceptions are bugs and propagate as a traceback.
 
     Attributes:
-        value: The exit code, set by the block or by the exception that ended it.
+        value: the exit code, set by the block or by the exception that ended it.
     """
 
     def __init__(self, program: str = "train") -> None:
@@ -52,8 +51,8 @@ class ExitCode:
             case RunFailed():
                 print_problems([str(error)], self.program)
                 self.value = 1
-            case SystemExit():  # nothing of ours calls sys.exit
-                print_problems([f"code of your own ended the program: {raised_at(error)}."], self.program)
+            case SystemExit():  # this program does not call sys.exit here
+                print_problems([f"your own code ended the program: {raised_at(error)}."], self.program)
                 self.value = 1
             case KeyboardInterrupt():
                 self.value = 130
@@ -72,5 +71,5 @@ def run_trainer(words: list[str]) -> int:
         return run_train(words[1:])
     from trainer.commands.verbs import complete, run_verb
 
-    shell = os.environ.get("_TRAINER_COMPLETE")  # set by a shell's completion, in the manner of click
+    shell = os.environ.get("_TRAINER_COMPLETE")  # set by the shell completion of click
     return complete(shell) if shell else run_verb(words)

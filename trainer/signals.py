@@ -11,12 +11,12 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """Context in which SIGINT and SIGTERM only set `received`.
+    """Context manager in which SIGINT and SIGTERM only set `received`.
 
     A second signal has its usual effect. The previous handlers are restored on exit.
 
     Attributes:
-        received: Number of the signal, or None.
+        received: number of the signal, or None.
     """
 
     def __init__(self) -> None:

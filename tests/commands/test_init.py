@@ -39,7 +39,7 @@ def test_nothing_is_overwritten(kind: str, verb) -> None:
     done = verb("init")
     assert done.code == 2
     err = done.err
-    assert "conf/model/lenet5.yaml: there already; nothing is overwritten" in err
+    assert "conf/model/lenet5.yaml: it exists already; nothing is overwritten" in err
     assert err.count("\n") == 1
     assert list(files(Path("conf"))) == ["model/lenet5.yaml"]
     assert outside.read_text() == mine.read_text() == "mine"

@@ -85,7 +85,7 @@ MISTAKES = {
         "patience=x:",
         "batch_sise: no such key. Did you mean batch_size=3?",
         "model=lenet: no such model",
-        "--lr: no such flag. Keys are given without dashes: lr=0.1",
+        "--lr: no such flag. Write keys without dashes: lr=0.1",
     ],
     "optim.lrr=1 model._target_=foo.Bar epochs=0": ["optim.lrr:", "model._target_=foo.Bar:", "epochs=0:"],
     "optim.lr=abc epochs=0": ["optim.lr=abc: expected a number", "epochs=0:"],

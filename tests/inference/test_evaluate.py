@@ -126,7 +126,7 @@ def test_calibrating(trained: Callable[..., Path], verb) -> None:
         ({"temperature": 1e9}, "expected 0.01 to 100"),
         ({"temperature": "1.0"}, "not readable as a calibration"),
         ({"format": 2}, "its format 2 is newer than 1"),
-        ({"weights": "0" * 32}, "it belongs to other weights than these"),
+        ({"weights": "0" * 32}, "it belongs to other weights"),
         ("[" * 50_000, "not readable as a calibration"),
         ("x" * 100_000, "not readable as a calibration"),
     ],

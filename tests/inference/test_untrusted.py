@@ -376,7 +376,7 @@ def test_runs_that_are_not_there_or_not_whole(content, refused) -> None:
     save(content)
     data = bytearray(Path("evil.pt").read_bytes())
     Path("evil.pt").write_bytes(data[: len(data) // 2])
-    refused("it is cut off, or not what was written")
+    refused("it is truncated, or not what was written")
     data[data.index(next(iter(content["model"].values())).numpy().tobytes()) + 5] ^= 1
     Path("evil.pt").write_bytes(data)
     refused("checksum")
@@ -409,4 +409,4 @@ def test_timm_reads_no_file_for_a_stranger(content, refused) -> None:
     model = {"name": "resnet10t", "checkpoint_path": "weights.pth"}
     tree["model"] = {"_target_": "trainer.models.vision.timm_model", **model}
     save(content | {"config": yaml.safe_dump(tree)})
-    refused("checkpoint_path: weights out of a file are named by model.weights")
+    refused("checkpoint_path: weights from a file are loaded by model.weights")

@@ -106,7 +106,7 @@ def test_clicks_sort_the_table_and_choose_curves(browse, monkeypatch: pytest.Mon
 def test_a_sweep_without_any_figures_has_a_page(browse) -> None:
     text = browse(draw([made(0, None, "pending", lr=0.1), made(1, None, "failed", lr=0.2)]))
     assert "As of " in text
-    assert text.count("tick a job that has begun</text>") == 3
+    assert text.count("tick a job that has started</text>") == 3
     assert count(browse(draw([])), "figure", "curves") == 2
 
 

@@ -198,7 +198,7 @@ def test_light_jobs_are_told_that_they_could_be_stacked(sweep) -> None:
     [
         ("draws", "random operation"),
         ("looks", "data-dependent control flow"),
-        ("assigns", "the model computes something else than it does alone"),
+        ("assigns", "the model computes other results than alone"),
         ("ends", "exit code 3"),
     ],
 )
@@ -262,7 +262,7 @@ def test_what_a_module_keeps_for_itself_stays_each_runs_own(model: str, sweep) -
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ("precision=bfloat16 model.norm=batch", "vmap has no BatchNorm in bfloat16"),
+        ("precision=bfloat16 model.norm=batch", "vmap does not support BatchNorm in bfloat16"),
         ("max_minutes=5", "max_minutes=5.0"),
         ("freeze=[1.*]", "freeze=['1.*']"),
         ("debug.gradients=true", "debug.gradients=true"),
@@ -329,7 +329,7 @@ def test_many_jobs_with_few_open_files() -> None:
         server.close()
     assert (done.code, done.err) == (0, "")
     assert lines(done.out) == [
-        "stack      24 jobs from job 0 on are trained 12 at a time: as many as there may be open files for"
+        "stack      24 jobs from job 0 on are trained 12 at a time: as many as the limit of open files allows"
     ]
     assert [row["state"] for row in table(done.folder)] == ["done"] * 24
     assert all(last(place)["run"]["step"] == 2 for place in places(done.folder))

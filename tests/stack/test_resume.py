@@ -175,7 +175,7 @@ def test_a_member_that_cannot_go_on_leaves_the_others_their_stack(whole, hasty: 
     torn.write_bytes(b"half of it")
     done = again(hasty, running).end()
     assert done.code == 1
-    assert [line for line in done.err.splitlines() if "start the run anew" in line]
+    assert [line for line in done.err.splitlines() if "start the run again" in line]
     assert results(spoilt)["status"] == "failed"
     assert {results(place)["status"] for place in others} <= {"completed", "early_stopped", "diverged"}
     assert not torn.exists()
@@ -209,7 +209,7 @@ def test_a_stack_whose_files_are_all_damaged_costs_what_its_runs_had_not_saved(
         if name == "short":
             path.write_bytes(path.read_bytes()[:-100])
     done = hasty.start(f"resume={folder}", "trust=true").end()
-    assert "no good checkpoint is left; its runs go on from what they saved themselves" in done.out
+    assert "no good checkpoint is left; its runs continue from their own checkpoints" in done.out
     assert same_sweeps(folder, whole[0], 1e-10)
 
 

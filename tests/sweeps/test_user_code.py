@@ -60,4 +60,4 @@ def test_a_step_that_an_estimate_cannot_make_is_told(sweep) -> None:
 def test_a_single_run_that_its_model_ends_has_not_succeeded(sweep) -> None:
     done = sweep(*WORDS, "model.fault=exits")
     assert done.code == 1
-    assert done.err == "train: error: code of your own ended the program: SystemExit: 0 in net.py, line 10.\n"
+    assert done.err == "train: error: your own code ended the program: SystemExit: 0 in net.py, line 10.\n"

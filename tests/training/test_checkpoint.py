@@ -162,7 +162,7 @@ def test_the_newest_good_file_is_found(path: Path) -> None:
         save(folder / "last.pt", other)
         found, notes = checkpoint.load_newest(folder)
         assert found.metadata["count"] == 1
-        assert "last.pt is damaged: it does not hold what this program writes there" in notes[0]
+        assert "last.pt is damaged: its content is not what this program writes" in notes[0]
 
 
 def test_weights_that_are_not_finite_are_never_saved(job) -> None:

@@ -275,7 +275,7 @@ def test_dead_units_are_told(train) -> None:
     assert done.code == 0, done.err
     assert rows_of(done)[0]["dead_share"] == 0.75
     (told,) = warnings_of(done)
-    assert told.startswith("dead units: 75% of those of layer hidden gave 0 for every sample of epoch 1.")
+    assert told.startswith("dead units: 75% of the units of layer hidden were 0 for every sample of epoch 1.")
 
 
 @pytest.mark.parametrize("words", [["model=lenet5"], ["model=mlp", "data=iris"], ["model=mlp", "data=diabetes"]])
@@ -305,7 +305,7 @@ def test_thresholds() -> None:
     assert diagnosed(math.inf, math.inf) == {"explode"}
     earlier = [row for epoch in (1, 2, 3) for row in two_layers(epoch, 0.02, 0.5)]
     told = gradients.diagnose(two_layers(4, 2.1, 2.1), earlier, 1, gradients.Advice(Config()))
-    assert "after 0.02 in the epochs before" in told["explode"]
+    assert "after 0.02 in earlier epochs" in told["explode"]
     assert not gradients.diagnose(two_layers(4, 2.1, 2.1), earlier[:4], 1, gradients.Advice(Config()))
     assert not gradients.diagnose(two_layers(4, 1.9, 2.1), earlier, 1, gradients.Advice(Config()))
     assert not gradients.diagnose(two_layers(1, 1, 1, dead=0.5), [], 1, gradients.Advice(Config()))

@@ -47,7 +47,7 @@ def command(
         checkpoint_file(name)  # before torch is imported, which takes seconds
     from trainer.inference.evaluate import EvaluationRequest, WrittenEvaluation, evaluate_ensemble, evaluate_run
     from trainer.report.console import StatusBar
-    from trainer.report.evaluation import table, tell
+    from trainer.report.evaluation import show, table
     from trainer.signals import Interrupted, Signals
 
     request = EvaluationRequest(words, part, calibrate, calibrated, trust)
@@ -63,7 +63,7 @@ def command(
     if ensemble:
         evaluations.append(evaluate_ensemble(evaluations))
     if len(evaluations) == 1:
-        tell(evaluations[0].content, evaluations[0].epoch)
+        show(evaluations[0].content, evaluations[0].epoch)
     else:
         table([(each.result.name, each.content) for each in evaluations])
     for each in evaluations:

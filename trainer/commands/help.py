@@ -30,7 +30,7 @@ FLAGS = """\
 
 
 def help_text(config_dir: str | None = None) -> str:
-    """Return the whole text, wrapped to the terminal's width."""
+    """Return the help text, wrapped to the terminal's width."""
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     sections = ["Usage: train [key=value ...]", _section("Examples", EXAMPLES), _section("Flags", FLAGS)]
     for group, files in groups(config_folders(config_dir)).items():

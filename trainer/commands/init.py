@@ -39,7 +39,7 @@ configuration and does not train. A `_target_: mymodule.Net` is imported from th
 def command(groups: tuple[str, ...]) -> int:
     """Copy the program's YAML files to ./conf, where you can change them. Nothing is overwritten.
 
-    The command line wins over --config-dir, that over ./conf, and that over the shipped files; see conf/README.md.
+    Precedence, highest first: command line, --config-dir, ./conf, shipped files. See conf/README.md.
     """
     target = Path("conf")
     copied = copy_conf(target, groups)
@@ -52,27 +52,27 @@ def copy_conf(target: Path, names: Sequence[str] = ()) -> list[Path]:
     """Copy the YAML files of these groups, or of all, and a README; return the copies.
 
     Args:
-        target: The folder to copy to.
-        names: Groups, or their plurals such as models.
+        target: the folder to copy to.
+        names: groups, or their plurals such as models.
 
     Raises:
-        UserError: A file exists already (nothing is copied then), or there is no such group.
-        RunFailed: The folder cannot be written to.
+        UserError: a file exists already (nothing is copied then), or there is no such group.
+        RunFailed: the folder cannot be written to.
     """
     files = groups([shipped_conf()])
     chosen = [group_of(name, files) for name in names] or list(files)
     sources = {target / group / path.name: path for group in chosen for _, path in files[group]}
     if (target.exists() or target.is_symlink()) and not target.is_dir():
-        raise UserError(Problem(str(target), "it is there, and no folder"))
+        raise UserError(Problem(str(target), "it exists and is not a folder"))
     existing = [path for path in sources if path.exists() or path.is_symlink()]
     if existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         advice = "Move it away, or name other groups."
-        raise UserError(Problem(f"{existing[0]}{more}", "there already; nothing is overwritten", advice=advice))
+        raise UserError(Problem(f"{existing[0]}{more}", "it exists already; nothing is overwritten", advice=advice))
     try:
         for path, source in sources.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "xb") as file:  # exclusive: a file that appeared meanwhile is not overwritten
+            with open(path, "xb") as file:  # exclusive: a file created meanwhile is not overwritten
                 file.write(source.read_bytes())
         note = target / NOTE
         if not note.exists():

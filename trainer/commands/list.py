@@ -8,7 +8,7 @@ import click
 
 
 def _names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the groups that a shell completes an incomplete GROUP to."""
+    """Return the groups that complete an incomplete GROUP."""
     from trainer.config.catalog import config_folders, groups
 
     return [name for name in [*groups(config_folders()), "runs"] if name.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""`train [key=value ...]`: from the words of the command line to a run or a sweep."""
+"""`train [key=value ...]`: start or resume a run or a sweep."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[Pr
             value = rest.pop(0)
         key = name.replace("-", "_")
         command = f"{key}={value or '...'}"
-        problems.append(Problem(word, "no such flag", advice="Keys are given without dashes", command=command))
+        problems.append(Problem(word, "no such flag", advice="Write keys without dashes", command=command))
     return flags, overrides, problems
 
 
@@ -119,5 +119,5 @@ def _sweep_folder(words: list[str]) -> Path | None:
     """Return the folder of the sweep that `resume=` names; None if it names none."""
     from trainer.records.find import sweep_to_resume
 
-    named = [word.partition("=")[2] for word in words if word.startswith("resume=")]
-    return sweep_to_resume(named[0]) if named else None
+    names = [word.partition("=")[2] for word in words if word.startswith("resume=")]
+    return sweep_to_resume(names[0]) if names else None

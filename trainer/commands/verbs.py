@@ -62,7 +62,7 @@ def verbs() -> None:
 
 
 def complete(instruction: str) -> int:
-    """Print completions of the command line in the environment, as a shell's completion asks for them.
+    """Print completions of the command line that the shell passes in the environment.
 
     Args:
         instruction: click's instruction, such as `bash_complete`.
@@ -77,7 +77,7 @@ def run_verb(words: Sequence[str]) -> int:
     """Run a verb with its arguments; return the exit code.
 
     Raises:
-        UserError: A verb, an option or an argument is wrong.
+        UserError: a verb, an option or an argument is wrong.
     """
     try:
         code = verbs.main(list(words), prog_name="trainer", standalone_mode=False)

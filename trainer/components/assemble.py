@@ -171,7 +171,7 @@ def _check(config: Config, *, trusted: bool) -> tuple[Targets, torch.device]:
 def _debug_problems(debug: DebugConfig, max_steps: int | None, *, compiled: bool) -> list[Problem]:
     problems = []
     if debug.gradients and compiled:
-        reason = "looks at layers one by one, which compile=true dissolves"
+        reason = "it needs separate layers, and compile=true fuses them"
         problems.append(Problem("debug.gradients", reason, given="true", advice="Add compile=false."))
     if debug.profile and not WARM_UP < (max_steps or 0) <= WARM_UP + MOST_STEPS:
         reason = f"expected max_steps from {WARM_UP + 1} to {WARM_UP + MOST_STEPS}, such as max_steps=40"

@@ -31,18 +31,18 @@ class CNN(nn.Module):
 class SequentialCNN(nn.Sequential):
     """Two convolutions with 10 and 20 filters of 5x5 without pooling, then a hidden layer of 200, all with ReLU.
 
-    `[B, in_channels, H, W] -> [B, num_outputs]`; at 28x28 the flattened features are 8,000.
+    `[B, in_channels, H, W] -> [B, num_outputs]`; 28x28 images give 8,000 flattened features.
 
     Args:
-        in_channels: Channels of the images.
-        num_outputs: Outputs per image.
-        image_size: Height and width, at least 9 pixels each.
+        in_channels: channels of the images.
+        num_outputs: outputs per image.
+        image_size: height and width, at least 9 pixels each.
     """
 
     def __init__(self, in_channels: int = 1, num_outputs: int = 10, image_size: tuple[int, int] = (28, 28)) -> None:
         height, width = image_size
         if min(height, width) < 9:
-            raise ValueError(f"images of at least 9x9 are needed, these are {height}x{width}")
+            raise ValueError(f"expected images of at least 9x9, not {height}x{width}")
         super().__init__(
             nn.Conv2d(in_channels, 10, 5),
             nn.ReLU(),

@@ -1,4 +1,4 @@
-"""Heads, the last layers of a model: finding and replacing them."""
+"""Heads: the last layers of a model, and their replacement."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def mlp_head(
     """Return linear layers with ReLU between them: `[B, in_features] -> [B, num_outputs]`.
 
     Args:
-        in_features: Numbers per sample.
-        num_outputs: Outputs per sample.
-        hidden: Sizes of the hidden layers.
-        dropout: Probability of dropout before the last layer, or one probability for each layer's inputs.
+        in_features: numbers per sample.
+        num_outputs: outputs per sample.
+        hidden: sizes of the hidden layers.
+        dropout: probability of dropout before the last layer, or one probability for each layer's inputs.
 
     Raises:
-        ValueError: The number of probabilities is not that of the layers.
+        ValueError: there is neither one probability nor one for each layer.
     """
     sizes = [in_features, *([hidden] if isinstance(hidden, int) else hidden), num_outputs]
     rates = [*[0.0] * (len(sizes) - 2), dropout] if isinstance(dropout, (int, float)) else list(dropout)

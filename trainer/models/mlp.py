@@ -14,10 +14,10 @@ class ANN(nn.Module):
     Dropout follows the activation and never the output: dropping a logit adds noise to the prediction itself.
 
     Args:
-        in_features: Numbers per flattened sample.
-        num_outputs: Outputs per sample.
-        hidden: Units of the hidden layer.
-        dropout: Probability of dropping a hidden unit.
+        in_features: numbers per flattened sample.
+        num_outputs: outputs per sample.
+        hidden: units of the hidden layer.
+        dropout: probability of dropping a hidden unit.
     """
 
     def __init__(self, in_features: int = 784, num_outputs: int = 1, hidden: int = 30, dropout: float = 0.3) -> None:
@@ -55,7 +55,7 @@ class Perceptron(nn.Module):
     def __init__(self, in_features: int = 2, num_outputs: int = 1) -> None:
         super().__init__()
         if num_outputs != 1:
-            raise ValueError(f"a perceptron has one output, and the task needs {num_outputs}")
+            raise ValueError(f"a perceptron has one output, but the task needs {num_outputs}")
         self.neuron = nn.Linear(in_features, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -86,17 +86,17 @@ class MLP(nn.Sequential):
     """Hidden layers of linear, norm, activation and dropout, then a linear one: `[B, ...] -> [B, num_outputs]`.
 
     Args:
-        in_features: Numbers per flattened sample.
-        num_outputs: Outputs per sample.
-        hidden: Width of each hidden layer.
-        activation: One of `ACTIVATIONS`; `none` makes the whole network linear.
-        slope: The slope of leaky_relu below 0.
+        in_features: numbers per flattened sample.
+        num_outputs: outputs per sample.
+        hidden: width of each hidden layer.
+        activation: one of `ACTIVATIONS`; `none` makes the whole network linear.
+        slope: the slope of leaky_relu below 0.
         norm: none, batch or layer, before the activation.
-        dropout: Probability of dropping a hidden unit.
+        dropout: probability of dropping a hidden unit.
         final: sigmoid, softmax or log_softmax on the output; `output` in the YAML must match.
 
     Raises:
-        ValueError: An unknown activation, norm or final layer.
+        ValueError: the activation, norm or final layer is unknown.
     """
 
     def __init__(
@@ -110,13 +110,13 @@ class MLP(nn.Sequential):
         dropout: float = 0.0,
         final: str = "none",
     ) -> None:
-        for name, value, known in (
+        for name, value, choices in (
             ("activation", activation, ACTIVATIONS),
             ("norm", norm, NORMS),
             ("final", final, FINALS),
         ):
-            if value not in known:
-                raise ValueError(f"{name}={value}: expected one of {', '.join(known)}")
+            if value not in choices:
+                raise ValueError(f"{name}={value}: expected one of {', '.join(choices)}")
         layers: list[nn.Module] = [nn.Flatten()]
         width = in_features
         for units in hidden:

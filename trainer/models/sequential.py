@@ -11,10 +11,10 @@ def sequential(layers: list[Any]) -> nn.Module:
     """Return a network of these layers, named as in torch.nn.
 
     Args:
-        layers: Names such as `ReLU`, or names with arguments such as `{Linear: [4, 2]}` or `{Dropout: {p: 0.2}}`.
+        layers: names such as `ReLU`, or names with arguments such as `{Linear: [4, 2]}` or `{Dropout: {p: 0.2}}`.
 
     Raises:
-        ValueError: An entry is not a layer of torch.nn.
+        ValueError: an entry is not a layer of torch.nn.
     """
     return nn.Sequential(*(_layer(entry, number) for number, entry in enumerate(layers, 1)))
 

@@ -35,18 +35,18 @@ def torchvision_model(
     """Return a classifier of torchvision with random weights: `[B, 3, H, W] -> [B, num_outputs]`.
 
     Args:
-        name: As in `torchvision.models.list_models()`.
-        num_outputs: Outputs per image.
+        name: a name in `torchvision.models.list_models()`.
+        num_outputs: outputs per image.
         head: `linear` replaces the last layer, `mlp` replaces the whole classifier by Linear-ReLU-...-Linear.
-        hidden: Hidden sizes of the mlp; see `mlp_head`.
-        dropout: Dropout of the mlp; see `mlp_head`.
-        image_size: For models that are built for one size (vision transformers).
+        hidden: hidden sizes of the mlp; see `mlp_head`.
+        dropout: dropout of the mlp; see `mlp_head`.
+        image_size: image size of models that are built for one size (vision transformers).
         output: log_probabilities or probabilities append a LogSoftmax or a Softmax.
-        pretrained: Published weights will be loaded, so the model must treat its inputs as they expect.
-        **arguments: Passed on to torchvision.
+        pretrained: whether published weights will be loaded, so that the model transforms its inputs for them.
+        **arguments: passed on to torchvision.
 
     Raises:
-        ValueError: There is no such model or head.
+        ValueError: there is no such model or head.
     """
     check_name(name)
     family = name.partition("_")[0]
@@ -81,16 +81,16 @@ def timm_model(
     """Return a classifier of timm (the extra `timm`) with random weights: `[B, 3, H, W] -> [B, num_outputs]`.
 
     Args:
-        name: As in `timm.list_models()`; may end in the tag of its weights, as in `resnet10t.c3_in1k`.
-        num_outputs: Outputs per image; None keeps timm's own.
+        name: a name in `timm.list_models()`; may end in the tag of its weights, as in `resnet10t.c3_in1k`.
+        num_outputs: outputs per image; None keeps timm's own.
         head: `linear` or `mlp`, as for `torchvision_model`.
-        hidden: Hidden sizes of the mlp; see `mlp_head`.
-        dropout: Dropout of the mlp; see `mlp_head`.
-        image_size: For models that are built for one size; others take any.
+        hidden: hidden sizes of the mlp; see `mlp_head`.
+        dropout: dropout of the mlp; see `mlp_head`.
+        image_size: image size of models that are built for one size; others take any.
         output: log_probabilities or probabilities append a LogSoftmax or a Softmax.
-        pretrained: Accepted for symmetry with `torchvision_model`.
-        fetch: Download the published weights.
-        **arguments: Passed on to timm.
+        pretrained: accepted for symmetry with `torchvision_model`.
+        fetch: whether to download the published weights.
+        **arguments: passed on to timm.
 
     Raises:
         ValueError: timm is not installed, or has no such model.
@@ -101,7 +101,7 @@ def timm_model(
         raise ValueError("timm is not installed: pip install 'trainer-cli[timm]'") from error
     check_timm_name(name)
     if refused := sorted(arguments.keys() & FILES_OF_TIMM):
-        raise ValueError(f"{', '.join(refused)}: weights out of a file are named by model.weights=FILE")
+        raise ValueError(f"{', '.join(refused)}: weights from a file are loaded by model.weights=FILE")
     if image_size is not None and timm_natural_size(name) is not None:
         arguments["img_size"] = image_size if isinstance(image_size, int) else tuple(image_size)
     if num_outputs is None:
@@ -126,10 +126,10 @@ def timm_natural_size(name: str) -> int | None:
     try:
         import timm
 
-        known = timm.get_pretrained_cfg(name)
+        published = timm.get_pretrained_cfg(name)
     except (ModuleNotFoundError, RuntimeError):
         return None  # timm is not installed, or has no such tag; building the model reports it
-    return known.input_size[1] if known is not None and known.fixed_input_size else None
+    return published.input_size[1] if published is not None and published.fixed_input_size else None
 
 
 def check_name(name: str) -> None:
@@ -146,8 +146,8 @@ def natural_size(name: str) -> int | None:
     return NATURAL_SIZE.get(name.partition("_")[0])
 
 
-def _check(name: str, known: Iterable[str], library: str) -> None:
-    names = list(known)
+def _check(name: str, available: Iterable[str], library: str) -> None:
+    names = list(available)
     if name not in names:
         near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.4)
         raise ValueError(f"{library} has no classifier {name}; the nearest are {', '.join(near) or 'none'}")
@@ -164,15 +164,15 @@ def _with_head(
     if head not in ("linear", "mlp"):
         raise ValueError(f"head={head}: expected linear or mlp")
     path = last_layer(model)
-    replaced: nn.Module = model.get_submodule(path)
+    new_head: nn.Module = model.get_submodule(path)
     if head == "mlp":
         path = path.partition(".")[0]  # AlexNet's and VGG's whole classifier, not only its last layer
         first = next((m for m in model.get_submodule(path).modules() if isinstance(m, nn.Linear)), None)
         if first is None or not isinstance(model.get_submodule(path), (nn.Linear, nn.Sequential)):
             raise ValueError(f"head=mlp: this model's classifier ({path}) is not made of linear layers")
-        replaced = mlp_head(first.in_features, num_outputs, hidden, dropout)
-        replaced = _after_pooling(model.get_submodule(path), first, replaced)
-    replace_head(model, path, _ended(replaced, num_outputs, output))
+        new_head = mlp_head(first.in_features, num_outputs, hidden, dropout)
+        new_head = _after_pooling(model.get_submodule(path), first, new_head)
+    replace_head(model, path, _ended(new_head, num_outputs, output))
     model.head_path = path  # type: ignore[assignment]
     return model
 

@@ -41,7 +41,7 @@ td.tick, th.tick { padding-right: 0; text-align: left; } input { accent-color: v
 
 SCRIPT = """
 (() => {
-const given = JSON.parse(document.getElementById("charts-data").textContent);
+const data = JSON.parse(document.getElementById("charts-data").textContent);
 const W = 420, H = 240, LEFT = 58, RIGHT = 14, TOP = 10, BOTTOM = 30, COLOURS = 8, NEAR = 30;
 const boxes = [...document.querySelectorAll("input[data-job]")];
 const chosen = new Map();  // index of a job -> its colour, as long as it is ticked
@@ -75,7 +75,7 @@ function scale(values, from, to, log, whole) {
     for (let e = Math.floor(a) - 1; e <= Math.ceil(b); e++) powers.push(e);
     const inside = x => x >= low * 0.999 && x <= high * 1.001;
     const among = digits => powers.flatMap(e => digits.map(d => d * 10 ** e)).filter(inside);
-    ticks = [[1], [1, 3], [1, 2, 5]].map(among).find(found => found.length >= 3) || among([1, 2, 5]);
+    ticks = [[1], [1, 3], [1, 2, 5]].map(among).find(candidates => candidates.length >= 3) || among([1, 2, 5]);
     while (ticks.length > 6) ticks = ticks.filter((_, i) => i % 2 === 0);
   } else {
     const raw = (high - low) / 4, power = 10 ** Math.floor(Math.log10(raw));
@@ -90,20 +90,20 @@ const spread = values => {
   return low > 0 && high / low > 20;
 };
 
-// series: [{ job, points: [[x, y], ...], line }]; labels: names of the places 0, 1, ... on the x axis, or null
+// series: [{ job, points: [[x, y], ...], line }]; labels: names of the positions 0, 1, ... on the x axis, or null
 function chart(title, xName, series, { log, labels, whole }) {
   const figure = document.createElement("figure"), caption = document.createElement("figcaption");
   const root = make("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title });
   const all = series.flatMap(s => s.points), marks = [];
-  const say = (what, more) => {
+  const say = (heading, detail) => {
     const strong = document.createElement("b");
-    strong.textContent = what;
-    caption.replaceChildren(strong, more ? document.createElement("br") : "", more || "");
+    strong.textContent = heading;
+    caption.replaceChildren(strong, detail ? document.createElement("br") : "", detail || "");
   };
   say(title);
   figure.append(root, caption);
   if (!all.length) {
-    root.append(make("text", { x: W / 2, y: H / 2, "text-anchor": "middle" }, "tick a job that has begun"));
+    root.append(make("text", { x: W / 2, y: H / 2, "text-anchor": "middle" }, "tick a job that has started"));
     return figure;
   }
   const inner = labels && (W - LEFT - RIGHT) / labels.length / 2;
@@ -148,7 +148,7 @@ function chart(title, xName, series, { log, labels, whole }) {
     if (!best) return say(title);
     ring.setAttribute("cx", best.at[0]);
     ring.setAttribute("cy", best.at[1]);
-    say(title, `${given.jobs[best.job].name}: ${short(best.y)} at ${xName} ${labels ? labels[best.x] : short(best.x)}`);
+    say(title, `${data.jobs[best.job].name}: ${short(best.y)} at ${xName} ${labels ? labels[best.x] : short(best.x)}`);
   });
   root.addEventListener("pointerleave", () => { ring.setAttribute("visibility", "hidden"); say(title); });
   return figure;
@@ -156,19 +156,19 @@ function chart(title, xName, series, { log, labels, whole }) {
 
 function draw() {
   const order = [...chosen.keys()];
-  document.getElementById("curves").replaceChildren(...given.charts.map(column => chart(column, "epoch",
-    order.map(job => ({ job, points: given.jobs[job].curves[column] || [], line: true })).filter(s => s.points.length),
+  document.getElementById("curves").replaceChildren(...data.charts.map(column => chart(column, "epoch",
+    order.map(job => ({ job, points: data.jobs[job].curves[column] || [], line: true })).filter(s => s.points.length),
     { whole: true })));
-  const ranked = given.jobs.map((job, n) => n).filter(n => given.jobs[n].value !== null);
+  const ranked = data.jobs.map((job, n) => n).filter(n => data.jobs[n].value !== null);
   ranked.sort((a, b) => chosen.has(a) - chosen.has(b));  // the ticked ones on top
-  document.getElementById("axes")?.replaceChildren(...given.axes.map((axis, i) => chart(
-    `${given.monitor} against ${axis.key}`, axis.key, ranked.filter(n => given.jobs[n].at[i] !== null).map(
-      n => ({ job: n, points: [[given.jobs[n].at[i], given.jobs[n].value]] })), axis)));
+  document.getElementById("axes")?.replaceChildren(...data.axes.map((axis, i) => chart(
+    `${data.monitor} against ${axis.key}`, axis.key, ranked.filter(n => data.jobs[n].at[i] !== null).map(
+      n => ({ job: n, points: [[data.jobs[n].at[i], data.jobs[n].value]] })), axis)));
   document.getElementById("legend").replaceChildren(...order.map(job => {
     const item = document.createElement("li"), swatch = make("svg", { viewBox: "0 0 26 10" });
     const look = { class: "curve " + colour(job), "stroke-dasharray": dashes(job) };
     swatch.append(make("line", { ...look, x1: 0, x2: 26, y1: 5, y2: 5 }));
-    item.append(swatch, given.jobs[job].name);
+    item.append(swatch, data.jobs[job].name);
     return item;
   }));
 }
@@ -182,7 +182,7 @@ function set(job, on) {
   for (const box of boxes) if (+box.dataset.job === job) box.checked = on;
 }
 function only(jobs) {
-  given.jobs.forEach((_, job) => set(job, false));
+  data.jobs.forEach((_, job) => set(job, false));
   jobs.forEach(job => set(job, true));
   draw();
 }
@@ -192,15 +192,15 @@ for (const row of document.querySelectorAll("tr[data-job]")) row.addEventListene
   set(+row.dataset.job, !chosen.has(+row.dataset.job));
   draw();
 });
-document.getElementById("best").addEventListener("click", () => only(given.shown));
+document.getElementById("best").addEventListener("click", () => only(data.shown));
 document.getElementById("none").addEventListener("click", () => only([]));
-only(given.shown);
+only(data.shown);
 })();
 """
 
 
 def embedded(data: Any) -> str:
-    """Return the element that holds the data, whose text can neither end it nor begin another."""
+    """Return the script element that holds the data, escaped so that no text in it can end the element."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # ASCII
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")

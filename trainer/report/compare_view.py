@@ -16,7 +16,7 @@ from trainer.report.svg import LOG_FROM
 from trainer.report.tables import print_table
 
 COLOURS = ("#1f6fd6", "#d1495b", "#2e933c", "#8f5bd6", "#d68c1f", "#1fa3a3", "#7f8ea3", "#a3591f")
-# The loss, and what is computed at every validation and has no unit.
+# The loss, and the metrics without a unit that are computed at every validation.
 COLUMNS = [
     f"valid_{metric.name}"
     for metric in METRICS.values()

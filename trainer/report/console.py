@@ -1,4 +1,4 @@
-"""Output of a run on the terminal and in train.log: header, progress, a row per validation, the test, what to do next.
+"""Output of a run on the terminal and in train.log: header, progress, a row per validation, the test, the next command.
 
 The log, and stdout if it is no terminal, get plain lines. Results go to stdout, diagnostics to stderr.
 """
@@ -22,8 +22,8 @@ from trainer.records.metrics import MetricsRow
 from trainer.training.state import RunState
 
 REDRAW_SECONDS = 0.2
-LASTING_SECONDS = 1.0  # before a line says what takes so long, if stdout is no terminal
-ROW_SECONDS = 0.1  # least time between two rows on a terminal; metrics.csv has all
+LASTING_SECONDS = 1.0  # before a line names a long step, if stderr is no terminal
+ROW_SECONDS = 0.1  # minimum time between two rows on a terminal; metrics.csv has all
 
 
 class Console:
@@ -79,7 +79,7 @@ class Console:
         self.say()
 
     def begin(self, state: RunState, done: int, total: int) -> None:
-        """Start the progress bar of training, with `done` of `total` batches behind it."""
+        """Start the progress bar of training, with `done` of `total` batches finished."""
         self.samples, self.since = 0, time.perf_counter()
         if self.live:
             self.progress = Progress(
@@ -109,7 +109,7 @@ class Console:
             self.drawn = now
 
     def row(self, row: MetricsRow, best: bool) -> None:
-        """Print a row of metrics.csv, under the columns' names at first."""
+        """Print a row of metrics.csv, the first one below the names of the columns."""
         line = _row_text(row, best)
         if not self.has_header:
             self.has_header = True
@@ -176,7 +176,7 @@ class Console:
 
 
 class StatusBar:
-    """Progress of what happens before a run: a bar on a terminal, else a line once it takes long. Goes to stderr.
+    """Progress of long steps beside training: a bar on a terminal, else a line after LASTING_SECONDS. Goes to stderr.
 
     Args:
         check: called at each update; may raise to cancel.

@@ -8,11 +8,11 @@ from trainer.report.console import Console
 from trainer.report.tables import print_table
 
 
-def tell(content: EvaluationRecord, epoch: int) -> None:
+def show(content: EvaluationRecord, epoch: int) -> None:
     """Print the evaluation of one run: the metrics as at the end of training, and the calibration errors."""
     console = Console()
-    whose = "" if content.own_data else ", of other data than the run was trained on"
-    console.say(f"{content.split:<10} {content.samples:,} samples{whose}")
+    origin = "" if content.own_data else ", of other data than the run was trained on"
+    console.say(f"{content.split:<10} {content.samples:,} samples{origin}")
     console.test(content.test, epoch)
     calibration = content.calibration
     if calibration is None:

@@ -34,7 +34,7 @@ class Finding:
 
     @classmethod
     def from_problem(cls, problem: Problem, check: str) -> Finding:
-        """Return the error that a problem is; `check` counts if the problem names none."""
+        """Return the finding of a problem, an error; `check` is used if the problem names none."""
         key = problem.key if problem.given is None else f"{problem.key}={problem.given}"
         what = ": ".join(filter(None, (problem.source, key, problem.reason)))
         advice = ": ".join(filter(None, (problem.advice[:1].lower() + problem.advice[1:], problem.command)))
@@ -47,8 +47,8 @@ class Report:
 
     Attributes:
         facts: {topic: {name: value}}, such as those of machine, data and training.
-        checks: names of the checks that were made, whether they found something or not.
-        skipped: {check: why it was not made}.
+        checks: names of the checks that ran, whether they found something or not.
+        skipped: {check: reason}.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Report:
         self.findings.append(Finding(check, severity, count, what, advice))
 
     def add_problems(self, problems: Iterable[Problem], check: str) -> None:
-        """Add an error for each problem; `check` counts for those that name none."""
+        """Add an error for each problem; `check` is used for those that name none."""
         self.findings += [Finding.from_problem(problem, check) for problem in problems]
 
     def fact(self, topic: str, **values: Any) -> None:
@@ -71,7 +71,7 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """Whether there is an error."""
+        """True if any finding is an error."""
         return any(finding.severity == "error" for finding in self.findings)
 
     def ordered(self) -> list[Finding]:

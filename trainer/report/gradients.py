@@ -26,11 +26,11 @@ def picture(path: Path, rows: list[Row]) -> None:
     If activations were watched, a third chart shows the share of dead units and of saturated outputs in the last epoch.
 
     Args:
-        path: of the PNG.
-        rows: of gradients.csv, layers in the order in which they are called.
+        path: path of the PNG file.
+        rows: rows of gradients.csv, layers in the order in which they are called.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: the file could not be written.
     """
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     shades = matplotlib.colormaps["viridis"]

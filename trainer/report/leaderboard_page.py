@@ -17,9 +17,9 @@ from trainer.records.ledger import FINAL
 from trainer.records.metrics import MetricsRow, read_metrics
 from trainer.report import charts, page
 
-EVERY_SECONDS = 3.0  # least time between two updates
+EVERY_SECONDS = 3.0  # minimum time between two updates
 MAX_SHARE = 0.02  # of the sweep's time that updates may take
-SELECTED = 5  # of the best jobs, whose curves are shown at first
+SELECTED = 5  # best jobs, whose curves are shown at first
 LOG_FROM = 20  # ratio of the largest to the smallest value from which an axis is logarithmic
 MAX_POINTS, MAX_ALL_POINTS = 150, 100_000  # of a curve, and of all curves together
 
@@ -30,8 +30,8 @@ class Page:
     """The page of a sweep.
 
     Args:
-        folder: of the sweep.
-        words: of the command that started it.
+        folder: folder of the sweep.
+        words: words of the command that started it.
         rows: returns the current rows of the leaderboard.
 
     Attributes:
@@ -44,7 +44,7 @@ class Page:
         self._curves: dict[int, Curves] = {}  # cache, of finished jobs
 
     def draw(self, *, now: bool = False) -> None:
-        """Write the page, `now` or if something has changed and the last update is long enough ago."""
+        """Write the page, if `now`, or if something has changed and the last update is long enough ago."""
         begin = time.monotonic()
         if not (now or (self.stale and begin >= self.due)):
             return
@@ -57,7 +57,7 @@ class Page:
         """Return the page for the current rows."""
         rows = ranked(self.rows())
         groups = grouped(rows)
-        won = winners(rows, groups)
+        winning = winners(rows, groups)
         states: dict[str, int] = {}
         for row in rows:
             states[row.entry.state] = states.get(row.entry.state, 0) + 1
@@ -67,12 +67,12 @@ class Page:
             parts.append(f"<p>As of {time.strftime('%H:%M:%S')}; reload to see more.</p>")
         if self.words:
             parts.append(f"<p><code>train -m {escape(' '.join(self.words))}</code></p>")
-        parts += [f"<p>{escape(_best(won, groups))}</p>"] if won else []
+        parts += [f"<p>{escape(_best(winning, groups))}</p>"] if winning else []
         if groups:
             parts.append("<h2>Settings, over their seeds and folds</h2>")
             parts.append(page.table("Settings", *group_table(groups, rows[0].monitor), best=(0,)))
         parts.append("<h2>Jobs, best first</h2><p>The curves of the ticked jobs are below.</p>")
-        best = [place for place, row in enumerate(rows) if row in won]
+        best = [place for place, row in enumerate(rows) if row in winning]
         header, cells = table(rows, groups)
         for row, line in zip(rows, cells, strict=True):
             line[header.index("job")] = row.entry.number  # its name only repeats what the other columns say
@@ -123,16 +123,16 @@ class Page:
         return curves
 
 
-def _best(won: Sequence[Row], groups: Sequence[Group]) -> str:
-    """Return the winner in a sentence."""
-    tests = [row.test for row in won if row.test is not None]
+def _best(winning: Sequence[Row], groups: Sequence[Group]) -> str:
+    """Return a sentence about the winner."""
+    tests = [row.test for row in winning if row.test is not None]
     tested = f"; on the test split {statistics.fmean(tests):.4g}" if tests else ""
     tested += f" \N{PLUS-MINUS SIGN} {statistics.stdev(tests):.2g}" if len(tests) > 1 else ""
     if not groups:
-        return f"Best: {won[0].entry.name}, {won[0].monitor} {won[0].value:.4g}{tested}"
+        return f"Best: {winning[0].entry.name}, {winning[0].monitor} {winning[0].value:.4g}{tested}"
     name = ", ".join(f"{key}={show(value)}" for key, value in groups[0].varies.items())
-    of = f"mean of {len(won)}" if len(won) > 1 else "one job"
-    return f"Best: {name or 'the setting'}, {won[0].monitor} {groups[0].mean:.4g} ({of}){tested}"
+    basis = f"mean of {len(winning)}" if len(winning) > 1 else "one job"
+    return f"Best: {name or 'the setting'}, {winning[0].monitor} {groups[0].mean:.4g} ({basis}){tested}"
 
 
 def _axes(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 from html import escape
 from typing import Any
 
+from trainer.data.metrics import METRICS
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b2430; --soft: #5a6675; --paper: #ffffff; --line: #d8dee6; --mark: #1f6fd6; }
 @media (prefers-color-scheme: dark) {
@@ -97,7 +99,7 @@ def table(
     header, rows = [header[i] for i in shown], [[row[i] for i in shown] for row in rows]
     texts = {i for i in range(len(header)) if any(isinstance(row[i], str) for row in rows)}
     kind = {i: ' class="text"' if i in texts else "" for i in range(len(header))}
-    digits = [_digits([row[i] for row in rows]) for i in range(len(header))]
+    digits = [_digits(name, [row[i] for row in rows]) for i, name in enumerate(header)]
     head = "".join(f'<th scope="col"{kind[i]}><button>{escape(name)}</button></th>' for i, name in enumerate(header))
     lines = []
     for place, row in enumerate(rows):
@@ -115,9 +117,11 @@ def table(
     )
 
 
-def _digits(column: list[Any]) -> str:
-    """Return the format of a column's floats: fractions get the same decimals, typed values (0.01) stay short."""
+def _digits(name: str, column: list[Any]) -> str:
+    """Return the format of a column's floats: metrics and fractions get four decimals, typed values stay short."""
     sizes = [abs(value) for value in column if isinstance(value, float) and value != 0]
+    if name in METRICS and all(size <= 1 for size in sizes):
+        return ".4f"
     measured = any(round(size, 2) != size for size in sizes)
     return ".4f" if measured and all(0.01 <= size <= 1 for size in sizes) else ".4g"
 

@@ -37,7 +37,7 @@ def write_pages(places: Iterable[str]) -> int:
 
 
 def _draw_missing(record: Record) -> None:
-    """Draw curves.png and confusion_matrix.png if the run did not, as the jobs of a sweep."""
+    """Draw curves.png and confusion_matrix.png if the run did not draw them, like the jobs of a sweep."""
     test = record.results.test if record.results else None
     curves, matrix = record.path / "curves.png", record.path / "confusion_matrix.png"
     draws_curves = bool(record.rows) and not curves.exists()

@@ -24,18 +24,18 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically and without following a link at `path`.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: the file could not be written.
     """
-    written = io.BytesIO()
-    figure.savefig(written, format="png")
-    write_atomically(path, written.getbuffer())
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(path, buffer.getbuffer())
 
 
 def curves(path: Path, history: Sequence[MetricsRow], best_epoch: int | None) -> None:
     """Draw training and validation by epoch: the loss, and accuracy or R2. The best epoch is marked.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: the file could not be written.
     """
     figure = Figure(figsize=(10, 4), dpi=110, layout="constrained")
     second = "accuracy" if any("valid_accuracy" in row.metrics for row in history) else "r2"
@@ -62,7 +62,7 @@ def predictions(path: Path, targets: Tensor, predicted: Tensor) -> None:
     """Draw predicted against true values, both [N], and the residuals against the predicted values.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: the file could not be written.
     """
     figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -93,7 +93,7 @@ def confusion_matrix(path: Path, matrix: list[list[int]], classes: Sequence[str]
     """Draw counts, rows for the true classes and columns for the predicted ones; the shade is the share of the row.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: the file could not be written.
     """
     counts = torch.tensor(matrix, dtype=torch.float64)
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
@@ -121,11 +121,11 @@ def reliability(path: Path, curves: dict[str, list[Bin]]) -> None:
     """Draw accuracy against confidence, and how many samples have each confidence.
 
     Args:
-        path: of the PNG.
+        path: path of the PNG file.
         curves: bins of equal width by name of the curve, two at most.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: the file could not be written.
     """
     figure = Figure(figsize=(5.4, 6), dpi=110, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -148,7 +148,7 @@ def mistakes(path: Path, images: Tensor, captions: list[str]) -> None:
     """Draw a grid of images [N, C, H, W], uint8 or float, with their captions.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: the file could not be written.
     """
     columns = min(6, len(images))
     rows = math.ceil(len(images) / columns)

@@ -13,7 +13,7 @@ from trainer.files import write_atomically
 from trainer.records.metrics import MetricsRow
 from trainer.records.record import Record, read
 from trainer.records.results import Results
-from trainer.report import confusion, page, svg, test_sections
+from trainer.report import confusion, page, sections, svg
 
 FILE = "report.html"
 MOST_ROWS = 200  # of metrics.csv in the page's table
@@ -43,7 +43,7 @@ def write_page(folder: Path) -> Path:
     """Write the page of a run into its folder; return its path.
 
     Raises:
-        UserError: it is no run folder, or a file in it is not as this program writes it.
+        UserError: the folder holds no run, or a file in it is damaged.
     """
     path = folder / FILE
     write_atomically(path, html(read(folder)).encode())
@@ -52,19 +52,19 @@ def write_page(folder: Path) -> Path:
 
 def html(record: Record) -> str:
     """Return the page."""
-    sections = {
+    contents = {
         "Curves": _curves(record),
-        "Classes": test_sections.classes(record),
+        "Classes": sections.classes(record),
         "Confusion matrix": _confusion(record),
         "Predictions": _predictions(record),
-        "Calibration": test_sections.calibration(record),
-        "Later evaluations": test_sections.evaluations(record),
+        "Calibration": sections.calibration(record),
+        "Later evaluations": sections.evaluations(record),
         "Most confident mistakes": _mistakes(record),
         "Configuration": _configuration(record),
         "Environment": _environment(record),
         "Commands": _commands(record),
     }
-    shown = {name: text for name, text in sections.items() if text}
+    shown = {name: text for name, text in contents.items() if text}
     links = "".join(f'<li><a href="#{_anchor(name)}">{name}</a></li>' for name in shown)
     parts = [_head(record), f'<nav aria-label="Sections"><ul>{links}</ul></nav>']
     parts += [

@@ -89,7 +89,7 @@ def line_chart(title: str, across: str, lines: Mapping[str, Points], best: float
     """Return a chart of lines, the first of two in grey; lines without points are left out.
 
     Args:
-        title: of the chart.
+        title: title of the chart.
         across: name of the x axis.
         lines: points by name, two lines at most.
         best: marked by a vertical line.
@@ -126,7 +126,7 @@ def scatter_chart(title: str, across: str, down: str, points: Points, diagonal: 
     """Return a chart of dots, with the diagonal on request.
 
     Args:
-        title: of the chart.
+        title: title of the chart.
         across: name of the x axis.
         down: name of the y axis.
         points: x and y of each dot.
@@ -151,7 +151,7 @@ def reliability_chart(title: str, bins: Sequence[tuple[float, float, float, floa
     """Return a chart of accuracy by confidence.
 
     Args:
-        title: of the chart.
+        title: title of the chart.
         bins: (lowest, highest confidence, accuracy, share of the samples) of the bins that have samples.
     """
     x_axis, y_axis = Axis(0, 1, LEFT, WIDTH - LEFT - RIGHT), Axis(0, 1, HEIGHT - BOTTOM, -(HEIGHT - TOP - BOTTOM))

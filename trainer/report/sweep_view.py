@@ -39,7 +39,7 @@ class SweepView:
 
     Args:
         total: number of jobs.
-        folder: of the sweep.
+        folder: folder of the sweep.
         done: jobs that an earlier session finished.
     """
 
@@ -67,7 +67,7 @@ class SweepView:
         (self.live.console if self.live else self.out).print(text, markup=False)
 
     def started(self, number: int, entry: Entry, together: int = 1) -> None:
-        """Note that a job starts, or `together` jobs that are trained in one pass."""
+        """Register the start of a job, or of `together` jobs that are trained in one pass."""
         self.names[number] = _words(entry) if together == 1 else f"{together} jobs in one pass"
 
     def ended(self, number: int, entry: Entry, value: float | None) -> None:
@@ -79,7 +79,7 @@ class SweepView:
         self.bar.update(self.task, completed=self.done)
 
     def update(self, running: Sequence[RunningWork]) -> None:
-        """Draw what runs, at most twice a second."""
+        """Draw the running jobs, at most twice a second."""
         now = time.monotonic()
         if self.live is None or now - self.drawn < REDRAW_SECONDS:
             return
@@ -115,7 +115,7 @@ def _short(value: Any) -> str:
 
 
 def _progress(folder: Path) -> str:
-    """Return the last row of a running job's metrics.csv, in a few words.
+    """Return the last row of a running job's metrics.csv in brief.
 
     The file of a stack has other columns than that of a run, and both may have thousands of rows.
     """

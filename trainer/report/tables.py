@@ -15,7 +15,7 @@ WIDTH = 10_000  # off a terminal, where no line is broken
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, named: bool = False) -> None:
-    """Print a table. None is left blank, and floats have four decimals; text may be that of an untrusted file.
+    """Print a table. None is left blank, and floats have four decimals; text may come from an untrusted file.
 
     Floats in a column with a dot in its name, which is a key of the configuration, are printed as short as possible.
 

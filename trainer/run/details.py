@@ -1,4 +1,4 @@
-"""details.json: parts of the test that the report page shows and results.json does not hold, kept small.
+"""details.json: small excerpts of the test for the report page, beyond results.json.
 
 Shape letters: N samples of the test split, C outputs.
 """
@@ -27,11 +27,11 @@ def write(folder: Path, task: Task, split: Split, outputs_NC: Tensor) -> None:
     """Write details.json for these outputs of the test split.
 
     Raises:
-        RunFailed: The disk is full or refuses.
+        RunFailed: the file could not be written.
     """
     if isinstance(task, Classification):
-        chances_NC = task.probabilities(outputs_NC)
-        calibration = reliability(chances_NC, task.predictions(outputs_NC), split.targets)
+        probabilities_NC = task.probabilities(outputs_NC)
+        calibration = reliability(probabilities_NC, task.predictions(outputs_NC), split.targets)
         is_image = split.samples.take(split.indices[:1]).ndim == 4
         write_details(folder, Details(calibration, _mistakes(task, split, outputs_NC) if is_image else None))
         return
@@ -42,9 +42,9 @@ def write(folder: Path, task: Task, split: Split, outputs_NC: Tensor) -> None:
 
 def most_confident_mistakes(task: Classification, split: Split, outputs_NC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return positions in the split, predicted classes and their probabilities of the most confident mistakes."""
-    predicted_N, chances_NC = task.predictions(outputs_NC), task.probabilities(outputs_NC)
+    predicted_N, probabilities_NC = task.predictions(outputs_NC), task.probabilities(outputs_NC)
     wrong = (predicted_N != split.targets).nonzero().flatten()
-    chances = chances_NC[wrong, predicted_N[wrong]]
+    chances = probabilities_NC[wrong, predicted_N[wrong]]
     order = chances.argsort(descending=True)[:MISTAKES]
     return wrong[order], predicted_N[wrong[order]], chances[order]
 

@@ -1,4 +1,4 @@
-"""From a job to a finished run: build or restore its components, train, test, write its folder."""
+"""Execution of a job: build or restore its components, train, test, and write its folder."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from trainer.training.checkpoint import Checkpoint, load_newest
 
 @dataclass(frozen=True)
 class SweepContext:
-    """What is different for a job of a sweep.
+    """The settings that a sweep adds to a job or a stack.
 
     Attributes:
-        place: Its folder, which exists already.
-        trusted: Whether its configuration may name code outside of this program.
-        pause_at: Epochs after which it pauses.
-        shared: Data that other jobs of the same process use too.
+        folder: the folder of the job or the stack, which exists already.
+        trusted: whether the configuration may import code from outside this program.
+        pause_at: epochs after which training pauses.
+        shared: data that other jobs of the same process use too.
     """
 
-    place: Path
+    folder: Path
     trusted: bool
     pause_at: int | None = None
     shared: DataCache | None = None
@@ -40,20 +40,20 @@ def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: Sw
     """Train and test a run, write its folder, and return the exit code.
 
     Args:
-        job: The job, without problems.
-        command: How the program was started.
-        resume: The folder of the run to continue.
-        sweep: Set for a job of a sweep, be it new or continued.
+        job: the job, which has no problems.
+        command: how the program was started.
+        resume: the folder of the run to continue.
+        sweep: settings of the sweep to which the job belongs; None for a single run.
 
     Raises:
-        UserError: The job cannot be built. No file was written.
-        RunFailed: The run could not continue.
+        UserError: the job cannot be built. No file was written.
+        RunFailed: the run could not continue.
     """
     trusted = job.config.trust or (sweep.trusted if sweep else resume is None)
-    _refuse_destination(job, trusted=trusted or (sweep is None and _types_logger(job)))
+    _refuse_destination(job, trusted=trusted or (sweep is None and _names_logger(job)))
     with Signals() as signals, ExitStack() as stack:
-        place = sweep.place if sweep else resume
-        folder = stack.enter_context(closing(RunFolder(place))) if place else None
+        path = sweep.folder if sweep else resume
+        folder = stack.enter_context(closing(RunFolder(path))) if path else None
         saved, notes = load_newest(folder.checkpoints) if folder else (None, [])
         shared = sweep.shared if sweep else None
         try:
@@ -63,7 +63,7 @@ def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: Sw
             return signals.exit_code
         if saved:
             restore(components, saved)
-        if signals.received is not None:  # nothing is there yet that could be saved
+        if signals.received is not None:  # there is nothing to save yet
             return signals.exit_code
         if folder is None:
             name = job.config.name or f"{job.choices.get('data', 'data')}-{job.choices.get('model', 'model')}"
@@ -77,14 +77,14 @@ def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: Sw
 
 
 def restore(components: Components, saved: Checkpoint) -> None:
-    """Bring a built run to the state of a checkpoint.
+    """Restore the state of newly built components from a checkpoint.
 
     Raises:
-        UserError: The run was trained on other data.
+        UserError: the run was trained on other data.
     """
     config = components.config
     if saved.metadata["fingerprint"] != components.data.fingerprint and not config.resume_force:
-        reason = "the data is not what this run was trained on so far"
+        reason = "the data is not what this run was trained on"
         advice = "Restore it, or add resume_force=true."
         raise UserError(Problem("data.root", reason, given=str(config.data.root), advice=advice))
     assert saved.run is not None
@@ -93,7 +93,7 @@ def restore(components: Components, saved: Checkpoint) -> None:
         components.state.schedule.replay(components.state.step, components.state.epoch)
 
 
-def _types_logger(job: Job) -> bool:
+def _names_logger(job: Job) -> bool:
     return any(word.startswith("logger") for word in job.overrides)
 
 
@@ -101,16 +101,16 @@ def _refuse_destination(job: Job, *, trusted: bool) -> None:
     """Check that a stored configuration does not send results to another machine.
 
     Raises:
-        UserError: It does, and it is not trusted.
+        UserError: it does, and it is not trusted.
     """
     logger = job.config.logger
-    if not trusted and (elsewhere := external_destination(logger)):
+    if not trusted and (destination := external_destination(logger)):
         raise UserError(
             Problem(
                 "logger",
-                f"the stored configuration sends results to {elsewhere}",
+                f"the stored configuration sends results to {destination}",
                 given=logger.name,
-                advice="If that is meant, type it again (logger=... logger.uri=...) or add trust=true; "
-                "logger=csv keeps them here.",
+                advice="If this is intended, repeat it on the command line (logger=... logger.uri=...) or add "
+                "trust=true; logger=csv keeps them on this machine.",
             )
         )

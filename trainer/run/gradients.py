@@ -37,11 +37,11 @@ class GradientLog:
     """Writes the statistics of the layers to gradients.csv at every validation, and warns.
 
     Args:
-        watch: Collects the statistics.
-        path: The gradients.csv. Rows of steps that are not in `history` are removed.
-        history: The rows of metrics.csv that a resumed run begins with.
-        advice: What the warnings suggest.
-        warn: Called with each kind of warning once.
+        watch: collects the statistics.
+        path: path of gradients.csv. Rows of steps that are not in `history` are removed.
+        history: the rows of metrics.csv that a resumed run begins with.
+        advice: remedies that the warnings suggest.
+        warn: called with each kind of warning once.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ def read(path: Path) -> list[Row]:
 
 
 class Advice:
-    """What a user can try against bad gradients, as words to type.
+    """Remedies for bad gradients, as overrides or in words.
 
     Attributes:
-        lower_rate: A lower learning rate.
-        other_init: Another initialisation.
-        clip: Clipping of the gradient norm; empty if the run does that already.
-        model: The arguments of the model.
+        lower_rate: a lower learning rate.
+        other_init: another initialisation.
+        clip: clipping of the gradient norm; empty if the run clips already.
+        model: the arguments of the model.
     """
 
     def __init__(self, config: Config) -> None:
@@ -125,14 +125,14 @@ def diagnose(rows: list[Row], earlier: list[Row], loss: float | None, advice: Ad
     that order. They also explode if a layer's norm is a hundred times the median of its earlier rows, at least three,
     and above 1: below 1, the earlier rows may be those of a nearly fitted model.
 
-    More than half of a layer's units dead means that the layer has less than half its width. Sparse activations are
+    If more than half of a layer's units are dead, the layer has less than half its width. Sparse activations are
     different: there, a unit is 0 for many samples but not for all.
 
     Args:
-        rows: The rows of this validation, in the order in which layers are called.
-        earlier: The rows of earlier validations.
-        loss: The training loss; None if it is not known.
-        advice: What to suggest.
+        rows: the rows of this validation, in the order in which layers are called.
+        earlier: the rows of earlier validations.
+        loss: the training loss; None if unknown.
+        advice: remedies to suggest.
     """
     trained = [row for row in rows if row["gradient_norm"] is not None]
     sentences = {
@@ -153,18 +153,20 @@ def _vanished(trained: list[Row], loss: float | None, advice: Advice) -> str | N
     if not (through_depth or lost):
         return None
     bounded = [row for row in trained if row["saturated_share"] is not None]
-    tries, cause = [advice.other_init], ""
+    remedies, cause = [advice.other_init], ""
     if bounded:
         flattest = max(bounded, key=lambda row: row["saturated_share"])
         if flattest["saturated_share"] > MANY_DEAD:
             cause = f" {flattest['saturated_share']:.0%} of the outputs of layer {flattest['layer']} are saturated."
-            tries.insert(0, advice.lower_rate)
-        tries.append(advice.argument("activation", "relu", "ReLU in place of sigmoid or tanh"))
-    tries.append(advice.argument("norm", "batch", "a normalisation after each layer"))
-    beside = f", the first, and {last['gradient_norm']:.2g} in layer {last['layer']}, the last" if first != last else ""
+            remedies.insert(0, advice.lower_rate)
+        remedies.append(advice.argument("activation", "relu", "ReLU in place of sigmoid or tanh"))
+    remedies.append(advice.argument("norm", "batch", "a normalisation after each layer"))
+    comparison = (
+        f", the first, and {last['gradient_norm']:.2g} in layer {last['layer']}, the last" if first != last else ""
+    )
     return (
-        f"gradients vanish: in epoch {first['epoch']} their norm is {norm:.2g} in layer {first['layer']}{beside}."
-        f"{cause} Try {', '.join(tries)}, or fewer layers."
+        f"gradients vanish: in epoch {first['epoch']} their norm is {norm:.2g} in layer {first['layer']}{comparison}."
+        f"{cause} Try {', '.join(remedies)}, or fewer layers."
     )
 
 
@@ -174,17 +176,17 @@ def _exploded(trained: list[Row], earlier: list[Row], advice: Advice) -> str | N
         before = [r["gradient_norm"] for r in earlier if r["layer"] == row["layer"] and r["gradient_norm"] is not None]
         usual = statistics.median(before) if len(before) >= LEAST_ROWS else math.inf
         if not math.isfinite(norm):
-            what = "are not finite"
+            symptom = "are not finite"
         elif norm > EXPLODED_NORM:
-            what = f"have a norm of {norm:.2g} in the mean"
+            symptom = f"have a mean norm of {norm:.2g}"
         elif norm > EXPLODED_RATIO * usual and norm > ORDINARY_NORM:
-            what = f"have a norm of {norm:.2g} in the mean, after {usual:.2g} in the epochs before"
+            symptom = f"have a mean norm of {norm:.2g}, after {usual:.2g} in earlier epochs"
         else:
             continue
-        tries = [word for word in (advice.clip, advice.lower_rate) if word]
+        remedies = [word for word in (advice.clip, advice.lower_rate) if word]
         return (
-            f"gradients explode: in epoch {row['epoch']} those of layer {row['layer']} {what}. "
-            f"Try {', '.join(tries)}, or {advice.other_init}."
+            f"gradients explode: in epoch {row['epoch']} those of layer {row['layer']} {symptom}. "
+            f"Try {', '.join(remedies)}, or {advice.other_init}."
         )
     return None
 
@@ -196,8 +198,8 @@ def _dead(rows: list[Row], advice: Advice) -> str | None:
     worst = max(dead, key=lambda row: row["dead_share"])
     others = f" (and more than half in {len(dead) - 1} other{'s' * (len(dead) > 2)})" if len(dead) > 1 else ""
     return (
-        f"dead units: {worst['dead_share']:.0%} of those of layer {worst['layer']}{others} gave 0 for every sample of "
-        f"epoch {worst['epoch']}. Try {advice.lower_rate}, {advice.other_init}, or "
+        f"dead units: {worst['dead_share']:.0%} of the units of layer {worst['layer']}{others} were 0 for every "
+        f"sample of epoch {worst['epoch']}. Try {advice.lower_rate}, {advice.other_init}, or "
         f"{advice.argument('activation', 'leaky_relu', 'LeakyReLU in place of ReLU')}."
     )
 

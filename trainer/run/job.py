@@ -1,4 +1,4 @@
-"""The job of a single run, from the words of a command line. Imports torch only if something must be judged by it."""
+"""The job of a single run, from the words of its command line. Imports torch only for checks that need it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def new_job(composer: Composer, words: Iterable[str], problems: Sequence[Problem
     """Return the job of these words.
 
     Args:
-        composer: Composes configurations.
-        words: Overrides such as `optim.lr=0.1`.
-        problems: Problems of the command line that were noticed before.
+        composer: composes configurations.
+        words: overrides such as `optim.lr=0.1`.
+        problems: problems of the command line detected before.
 
     Raises:
-        UserError: All problems at once. If there are any, targets that are not as shipped and the device are checked
-            too, which imports torch.
+        UserError: all problems at once. If there are any, the device and targets that differ from the shipped ones
+            are checked too, which imports torch.
     """
     overrides, word_problems = composer.read(words, sweep=False)
     job = composer.job(overrides)
@@ -30,27 +30,27 @@ def new_job(composer: Composer, words: Iterable[str], problems: Sequence[Problem
 
 
 def sweep_problems(job: Job) -> list[Problem]:
-    """Return a problem for each key of this single run that only a sweep can follow."""
+    """Return a problem for each key of this single run that applies only to sweeps."""
     settings = job.config.sweep
     problems: list[Problem] = []
     if settings.dry_run:
-        reason = "it shows the jobs of a sweep, and this is a single run"
+        reason = "it lists the jobs of a sweep, but this is a single run"
         problems.append(Problem("sweep.dry_run", reason, given="true", command="train -m ..."))
     if settings.sampler != "none":
-        reason = "it chooses the jobs of a sweep, and this is a single run"
+        reason = "it chooses the jobs of a sweep, but this is a single run"
         problems.append(Problem("sweep.sampler", reason, given=settings.sampler, command="train -m ..."))
     return problems
 
 
 def _deep_problems(job: Job) -> list[Problem]:
-    """Return the problems of the device and of groups that are not as shipped, which only torch can judge."""
+    """Return the problems of the device and of groups that differ from the shipped ones, which need torch to check."""
     names_device = job.config.device not in ("auto", "cpu")
     if not (job.unusual or names_device):
         return []
     from trainer import device
     from trainer.components.targets import find_targets
 
-    _, problems = find_targets(job.config, sorted(job.unusual), trusted=True)  # the words are the user's own
+    _, problems = find_targets(job.config, sorted(job.unusual), trusted=True)  # the user typed them
     if names_device:
         try:
             device.choose(job.config.device)

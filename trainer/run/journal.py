@@ -1,4 +1,4 @@
-"""Where the training loop's report goes."""
+"""The training loop's report: console, files and tracker."""
 
 from __future__ import annotations
 

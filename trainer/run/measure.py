@@ -21,12 +21,12 @@ SECONDS = 1.0  # of training per measurement
 
 @dataclass(frozen=True)
 class Cost:
-    """What an epoch of a run costs.
+    """The cost of an epoch.
 
     Attributes:
-        seconds: Of an epoch with its validation.
-        checkpoint_bytes: The size of last.pt.
-        diverged_after: Steps after which the training loss was not finite; None if it stayed finite, or on a GPU.
+        seconds: seconds of an epoch, including its validation.
+        checkpoint_bytes: the size of last.pt.
+        diverged_after: steps after which the training loss was not finite; None if it stayed finite, or on a GPU.
     """
 
     seconds: float
@@ -37,7 +37,7 @@ class Cost:
 def measure(components: Components, limit: float = SECONDS) -> Cost:
     """Train for `limit` seconds, or for one step that takes longer, and return what an epoch would cost.
 
-    Mutates the run, which is of no use afterwards. A loss that is not finite does not end the measurement.
+    Mutates the run, which must not be used afterwards. A loss that is not finite does not end the measurement.
     """
     population = components.population
     components.cache_features(("train", "valid"), lambda what, done, total: None)

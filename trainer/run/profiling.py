@@ -1,4 +1,4 @@
-"""Where the time goes: some dozens of steps under torch's profiler, divided into the phases of the training loop."""
+"""Profiles of some dozens of steps by torch's profiler, divided into the phases of the training loop."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ COSTLIEST = 10
 class Profile:
     """Profiles a run while entered, from step WARM_UP + 1 to `max_steps`, and writes trace.json.
 
-    The loop marks its phases (`training/phases.py`); the time of a step outside of all phases is `rest`.
+    The loop marks its phases (`training/phases.py`); the time of a step outside all phases is `rest`.
 
     Attributes:
-        steps: Steps so far.
-        summary: The content of profile.json; None until the recording has ended.
+        steps: steps so far.
+        summary: the content of profile.json; None until the recording has ended.
     """
 
     def __init__(self, max_steps: int, device: torch.device, folder: Path) -> None:
@@ -60,7 +60,7 @@ class Profile:
         self.phases.close()
 
     def counting(self, report: Report) -> Report:
-        """Return a report that also tells the profiler of each step."""
+        """Return a report that also counts the steps for the profiler."""
         return _StepCounter(report, self)
 
     def step(self) -> None:
@@ -69,7 +69,7 @@ class Profile:
         self.profiler.step()
 
     def _read(self, profiler: profile) -> None:
-        """Write trace.json and make the summary, when the recording ends with the last step or with the run."""
+        """Write trace.json and compute the summary, when the recording ends with the last step or with the run."""
         profiler.export_chrome_trace(str(self.folder / "trace.json"))
         events = profiler.events()
         host, device = phase_times(events)
@@ -95,7 +95,7 @@ class Profile:
     def report(self, samples: int) -> list[str]:
         """Write profile.json and profile.txt, and return the lines of the latter; `samples` is the number per step."""
         if self.summary is None:
-            return [f"profile    nothing: training ended after {self.steps} steps, and the first {WARM_UP} warm up"]
+            return [f"profile    none: training ended after {self.steps} steps, and the first {WARM_UP} warm up"]
         text = json.dumps(self.summary, indent=2) + "\n"
         write_atomically(self.folder / "profile.json", text.encode())
         lines = describe(self.summary, samples)
@@ -104,7 +104,7 @@ class Profile:
 
 
 class _StepCounter:
-    """A report that tells the profiler of each step."""
+    """A report that counts the steps for the profiler."""
 
     def __init__(self, report: Report, profile: Profile) -> None:
         self.begin, self.row = report.begin, report.row

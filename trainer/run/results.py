@@ -25,18 +25,18 @@ from trainer.training.stopping import Outcome
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 
 
-def count_parameters(parts: Components) -> dict[str, int]:
+def count_parameters(components: Components) -> dict[str, int]:
     """Return the numbers of all parameters and of those that are trained."""
-    parameters = list(parts.state.model.parameters())
+    parameters = list(components.state.model.parameters())
     return {
         "total": sum(p.numel() for p in parameters),
         "trainable": sum(p.numel() for p in parameters if p.requires_grad),
     }
 
 
-def header(job: Job, parts: Components, folder: Path) -> list[tuple[str, str]]:
-    """Return name and text of each line of the header."""
-    config, data, counts = job.config, parts.data, count_parameters(parts)
+def header(job: Job, components: Components, folder: Path) -> list[tuple[str, str]]:
+    """Return the name and the text of each line of the header."""
+    config, data, counts = job.config, components.data, count_parameters(components)
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     shape = "x".join(map(str, data.shape)) if len(data.shape) > 1 else f"{data.shape[0]} columns"
     kind = f"{len(data.task.classes)} classes" if data.task.classes else data.task.name
@@ -45,14 +45,17 @@ def header(job: Job, parts: Components, folder: Path) -> list[tuple[str, str]]:
         ("data", f"{job.choices.get('data', 'data')}: {sizes}; {kind}; {shape}"),
         *(("", note) for note in data.notes),
         ("model", f"{job.choices.get('model', '')}: {counts['total']:,} parameters, {counts['trainable']:,} trained"),
-        *([("", "features of the frozen backbone are computed once and cached")] if parts.features else []),
+        *([("", "features of the frozen backbone are computed once and cached")] if components.features else []),
         ("optimizer", _describe(job, "optim")),
     ]
     mixes = config.augment.mixup or config.augment.cutmix
     chosen = {"schedule": config.schedule.target, "augment": config.augment.target or mixes}
     lines += [(name, _describe(job, name)) for name, used in chosen.items() if used]
-    threads = f", {parts.threads} threads" if parts.device.type == "cpu" else ""
-    lines += [("device", f"{device.describe(parts.device)}{threads}, {config.precision}"), ("seed", str(config.seed))]
+    threads = f", {components.threads} threads" if components.device.type == "cpu" else ""
+    lines += [
+        ("device", f"{device.describe(components.device)}{threads}, {config.precision}"),
+        ("seed", str(config.seed)),
+    ]
     return lines
 
 
@@ -61,14 +64,14 @@ def _describe(job: Job, group: str) -> str:
 
     They are shown as stored, so that a value taken from an environment variable stays hidden.
     """
-    stored, usual = job.stored[group], defaults()[group]
+    stored, default = job.stored[group], defaults()[group]
     name = (stored["_target_"] or "").rpartition(".")[2]
-    values = {key: value for key, value in stored.items() if key != "_target_" and (key, value) not in usual.items()}
+    values = {key: value for key, value in stored.items() if key != "_target_" and (key, value) not in default.items()}
     return " ".join([name, *(f"{key}={show(value)}" for key, value in values.items())]).strip()
 
 
 def summary(
-    parts: Components,
+    components: Components,
     outcome: Outcome,
     test: SplitReport | None,
     *,
@@ -79,39 +82,39 @@ def summary(
     """Return the content of results.json.
 
     Args:
-        parts: The components of the run.
-        outcome: How it ended.
-        test: The report on the test split; None if it was not tested.
-        seconds: Seconds of setup, training and testing, and their sum.
-        command: The command line, which may have started a whole sweep.
-        overrides: The words of this run alone.
+        components: the components of the run.
+        outcome: how it ended.
+        test: the report on the test split; None if it was not tested.
+        seconds: seconds of setup, training and testing, and their sum.
+        command: the command line, which may have started a whole sweep.
+        overrides: the overrides of this run alone.
     """
-    state, best = parts.state, parts.state.best
+    state, best = components.state, components.state.best
     trained = sum(r.samples_per_second * r.seconds for r in state.history)
     return Results(
         status=outcome.status,
         reason=outcome.reason,
-        task=parts.data.task.name,
+        task=components.data.task.name,
         epochs=state.epoch,
         steps=state.step,
         best_epoch=best.epoch if best else None,
-        monitor=parts.config.monitor,
+        monitor=components.config.monitor,
         train=best.row.split("train") if best else None,
         valid=best.row.split("valid") if best else None,
         test=test,
-        parameters=count_parameters(parts),
+        parameters=count_parameters(components),
         seconds={name: round(value, 4) for name, value in seconds.items()},
         samples_per_second=trained / state.seconds if state.seconds else None,
-        device=device.describe(parts.device),
-        threads=parts.threads,
-        peak_memory_bytes=device.peak_memory(parts.device),
+        device=device.describe(components.device),
+        threads=components.threads,
+        peak_memory_bytes=device.peak_memory(components.device),
         versions=versions(),
-        seed=parts.config.seed,
+        seed=components.config.seed,
         command=command,
         overrides=overrides,
         git_commit=_git_commit(),
-        data_fingerprint=parts.data.fingerprint,
-        skipped_images=parts.data.skipped,
+        data_fingerprint=components.data.fingerprint,
+        skipped_images=components.data.skipped,
         error=outcome.reason if outcome.status in ("failed", "diverged") else None,
     )
 
@@ -125,7 +128,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def _git_commit() -> str | None:
-    """Return the commit of the current folder; None outside of a repository or without git."""
+    """Return the commit of the current folder; None outside a repository or without git."""
     try:
         git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -133,17 +136,17 @@ def _git_commit() -> str | None:
     return git.stdout.strip() if git.returncode == 0 else None
 
 
-def draw(folder: Path, parts: Components, test: SplitReport, outputs_NC: Tensor) -> None:
-    """Draw curves.png, and confusion_matrix.png and mistakes.png of classes or predictions.png of numbers."""
+def draw(folder: Path, components: Components, test: SplitReport, outputs_NC: Tensor) -> None:
+    """Draw curves.png, and predictions.png of a regression or confusion_matrix.png and mistakes.png of classes."""
     from trainer.report import plots
 
-    state, task, split = parts.state, parts.data.task, parts.data.splits["test"]
+    state, task, split = components.state, components.data.task, components.data.splits["test"]
     plots.curves(folder / "curves.png", state.history, state.best.epoch if state.best else None)
     if not isinstance(task, Classification):
         plots.predictions(folder / "predictions.png", split.targets, task.estimates(outputs_NC)[:, 0])
         return
     plots.confusion_matrix(folder / "confusion_matrix.png", test.confusion_matrix, task.classes)
-    if len(parts.data.shape) == 3:
+    if len(components.data.shape) == 3:
         _draw_mistakes(folder / "mistakes.png", task, split, outputs_NC)
 
 
@@ -151,10 +154,12 @@ def _draw_mistakes(path: Path, task: Classification, split: Split, outputs_NC: T
     """Draw the most confident mistakes; no picture if there are none."""
     from trainer.report import plots
 
-    positions, predicted, chances = details.most_confident_mistakes(task, split, outputs_NC)
+    positions, predicted, probabilities = details.most_confident_mistakes(task, split, outputs_NC)
     captions = [
-        f"{task.classes[guess]} ({chance:.0%})\ntrue: {task.classes[split.targets[position]]}"
-        for position, guess, chance in zip(positions.tolist(), predicted.tolist(), chances.tolist(), strict=True)
+        f"{task.classes[guess]} ({probability:.0%})\ntrue: {task.classes[split.targets[position]]}"
+        for position, guess, probability in zip(
+            positions.tolist(), predicted.tolist(), probabilities.tolist(), strict=True
+        )
     ]
     if captions:
         plots.mistakes(path, split.samples.take(split.indices[positions]), captions)

@@ -25,12 +25,12 @@ def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -
     """Return the job that continues a run, and the run's folder.
 
     Args:
-        composer: Composes configurations.
-        words: Overrides, `resume=RUN` among them.
-        problems: Problems of the command line that were noticed before.
+        composer: composes configurations.
+        words: overrides, `resume=RUN` among them.
+        problems: problems of the command line detected before.
 
     Raises:
-        UserError: There is no such run, a key changed that matters (unless `resume_force=true`), or another problem.
+        UserError: there is no such run, a fixed key changed (unless `resume_force=true`), or another problem.
     """
     overrides, word_problems = composer.read(words, sweep=False)
     problems = problems + word_problems
@@ -46,10 +46,10 @@ def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -
     stored = read_config(path, trusted=trust)
     missing = [key for key in schema.defaults() if key not in stored]
     if missing:
-        raise UserError(Problem(str(path / "config.yaml"), f"not whole: it has no {', '.join(missing[:5])}"))
+        raise UserError(Problem(str(path / "config.yaml"), f"incomplete: it has no {', '.join(missing[:5])}"))
     if tree_problems := schema.parse(stored)[1]:
         raise UserError(*(problem.within(path / "config.yaml") for problem in tree_problems))
-    tree = OmegaConf.create({**stored, "trust": trust})  # no file may say that it is to be trusted
+    tree = OmegaConf.create({**stored, "trust": trust})  # a file cannot declare itself trusted
     groups = [o for o in overrides if o.key_or_group in composer.groups]
     if groups:
         chosen = composer.job(groups)
@@ -75,7 +75,7 @@ def _refuse_stacked(path: Path) -> None:
     """Check that the newest state of a run is in its own folder.
 
     Raises:
-        UserError: It is a job of a killed sweep, and its newest state is in the file of its stack.
+        UserError: it is a job of a killed sweep, and its newest state is in the file of its stack.
     """
     sweep = path.resolve().parent
     if not any(sweep.glob("stack-*/*.pt")):
@@ -83,13 +83,13 @@ def _refuse_stacked(path: Path) -> None:
     _, entries, stacks, _ = read_ledger(sweep / LEDGER)
     stacked = {number for stack in stacks if len(stack) > 1 for number in stack}
     if any(e.name == path.resolve().name and e.number in stacked and e.state not in FINAL for e in entries):
-        reason = "it was trained in one stack with other runs, which was killed before each had its own files"
+        reason = "it was trained in a stack with other runs, which was killed before each run had its own files"
         command = f"train resume={sweep}   finishes all of them"
         raise UserError(Problem("resume", reason, given=str(path), command=command))
 
 
 def is_finished(path: Path, job: Job) -> bool:
-    """Return whether a run has trained as long as the job says, and was tested if the job says so."""
+    """Return whether a run has been trained, and tested, as its job demands."""
     results = results_or_failure(path)
     if results is None or job.config.resume_force:
         return False

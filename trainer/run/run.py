@@ -1,4 +1,4 @@
-"""One run whose components are built: header, training, test, results."""
+"""A run with built components: header, training, test, results."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ EXIT_CODES = {"completed": 0, "paused": 0, "early_stopped": 0, "diverged": 1, "f
 
 @dataclass(frozen=True)
 class Command:
-    """How the program was started.
+    """The command that started the program.
 
     Attributes:
-        words: The command line, which may have started a whole sweep.
-        started: `time.perf_counter()` at that time.
+        words: the command line, which may have started a whole sweep.
+        started: `time.perf_counter()` at the start.
     """
 
     words: list[str]
@@ -50,18 +50,18 @@ class Command:
 
 
 class Run:
-    """A run that can be trained, or was trained in a stack, and its folder.
+    """A run and its folder; it is trained here or was trained in a stack.
 
     Use it as a context manager: on entering it opens train.log, and an exception that leaves it is recorded in
     results.json. Call `begin`, then `train` unless a stack did, then `finish`.
 
     Args:
-        job: The job. The run's own copy stores the number of threads and no resume keys.
-        components: The built run, restored if it is resumed.
-        folder: Its folder, in which config.yaml is written.
-        command: How the program was started.
-        resumed: Whether a checkpoint was restored.
-        in_sweep: Whether it is a job of a sweep, whose console is silent.
+        job: the job. The run's own copy stores the number of threads and no resume keys.
+        components: the built run, restored if it is resumed.
+        folder: its folder, in which config.yaml is written.
+        command: how the program was started.
+        resumed: whether a checkpoint was restored.
+        in_sweep: whether it is a job of a sweep, whose console is silent.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class Run:
         self.console.close()
 
     def checkpoint_metadata(self) -> dict[str, Any]:
-        """Return what each checkpoint holds besides weights; plain values."""
-        built = self.components
+        """Return the metadata of the run's checkpoints, as plain values."""
+        run = self.components
         metadata = CheckpointMetadata.of_run(
-            self.config_text, built.data, built.preprocessing, built.num_outputs, built.class_weights
+            self.config_text, run.data, run.preprocessing, run.num_outputs, run.class_weights
         )
         return metadata.to_dict()
 
@@ -111,7 +111,7 @@ class Run:
         """Print the header, write metrics.csv up to the present step, and open the tracker.
 
         Args:
-            setup: Seconds that were spent before.
+            setup: seconds spent before.
         """
         self.setup = setup
         self.console.header(results.header(self.job, self.components, self.folder.path))
@@ -123,11 +123,11 @@ class Run:
         self.tracker = SafeTracker(logger.name, open_tracker, self.console.note)
 
     def train(self, signals: Signals, pause_at: int | None = None) -> Outcome:
-        """Train until there is a reason to stop; return it.
+        """Train until the run ends; return its outcome.
 
         Args:
-            signals: Checked before every step.
-            pause_at: Epochs after which the run pauses.
+            signals: checked before every step.
+            pause_at: epochs after which the run pauses.
         """
         components, state = self.components, self.state
         try:
@@ -155,8 +155,8 @@ class Run:
         """Report the rows of a run that was trained in a stack.
 
         Args:
-            first: The first row that train.log does not have.
-            best: The `id` of each row that was the best so far.
+            first: the first row that train.log does not have.
+            best: the `id` of each row that was the best so far.
         """
         for row in self.state.history[first:]:
             self.console.row(row, id(row) in best)
@@ -167,14 +167,14 @@ class Run:
         """Test the best weights, write results.json and the report page, and return the exit code.
 
         Args:
-            outcome: How training ended.
-            signals: Checked between batches of the test.
+            outcome: how training ended.
+            signals: checked between batches of the test.
         """
         self.console.end(outcome.reason)
         self._end_gradients(outcome)
         test, begin = None, time.perf_counter()
-        tested = self.config.test is not False and not self.config.debug.overfit
-        if tested and outcome.status in ("completed", "early_stopped"):
+        has_test = self.config.test is not False and not self.config.debug.overfit
+        if has_test and outcome.status in ("completed", "early_stopped"):
             try:
                 test = self._test(signals)
             except Interrupted:
@@ -204,7 +204,7 @@ class Run:
             self.tracker.end(summary)
 
     def _next_command(self, outcome: Outcome) -> str | None:
-        """Return what the user may want to type after this outcome."""
+        """Return a command to suggest after this outcome, or None."""
         resume = f"train resume={shlex.quote(str(self.folder.path))}"
         if outcome.status == "interrupted" or not outcome.final:
             return resume
@@ -240,10 +240,10 @@ class Run:
         )
         population = components.population
         population.eval()
-        tested = evaluate_and_report(population.outputs, population.criterion, data.task, batches, signals)
-        outputs_NC = tested.outputs_NC.cpu()
-        self.console.test(tested.report, best.epoch)
+        evaluation = evaluate_and_report(population.outputs, population.criterion, data.task, batches, signals)
+        outputs_NC = evaluation.outputs_NC.cpu()
+        self.console.test(evaluation.report, best.epoch)
         details.write(self.folder.path, data.task, data.splits["test"], outputs_NC)
         if self.config.plots is not False:
-            results.draw(self.folder.path, components, tested.report, outputs_NC)
-        return tested.report
+            results.draw(self.folder.path, components, evaluation.report, outputs_NC)
+        return evaluation.report

@@ -1,4 +1,4 @@
-"""Building the runs of a stack: the same data read once, and alike runs stacked."""
+"""Construction of the runs of a stack, with each data set read once."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ class Builder:
     """Builds the components of jobs; jobs with the same data share it.
 
     Args:
-        jobs: All jobs that will be built.
-        trusted: Whether their configurations may name code outside of this program.
-        shared: Data that is kept for other runs of this process.
+        jobs: all jobs that will be built.
+        trusted: whether their configurations may import code from outside this program.
+        shared: data that is kept for other runs of this process.
     """
 
     def __init__(self, jobs: Sequence[Job], *, trusted: bool, shared: DataCache | None) -> None:
         self.trusted, self.shared = trusted, shared
         self.sharing = len({data_key(job.config) for job in jobs})
-        self.first: dict[tuple[Any, ...], Components] = {}  # the first run with each data
+        self.first: dict[tuple[Any, ...], Components] = {}  # the first run with each key
 
     def build(self, job: Job, folder: RunFolder | None = None) -> tuple[Components, bool]:
         """Return the components of a job, and whether they were restored from a checkpoint in its folder.
 
         Raises:
-            UserError: The job cannot be built.
-            RunFailed: All its checkpoints are damaged.
+            UserError: the job cannot be built.
+            RunFailed: all its checkpoints are damaged.
         """
         saved, _ = load_newest(folder.checkpoints) if folder else (None, [])
         key = data_key(job.config)
@@ -62,7 +62,7 @@ class Builder:
 def stacked(runs: Sequence[Components]) -> tuple[Population, TrainingData]:
     """Return the population of runs that can be stacked, in their order, and its data.
 
-    Neighbours with equal optimizers and losses are computed together, so alike runs should stand side by side.
+    Neighbours with equal optimizers and losses are computed together, so similar runs should be adjacent.
     """
     first = runs[0]
     data = TrainingData(first.train, first.valid)

@@ -21,15 +21,15 @@ from trainer.training.checkpoint import LAST, PREVIOUS, UNKNOWN_CONTENT, Checkpo
 from trainer.training.saver import AUTO_SHARE, Saver, is_finite
 from trainer.training.state import RunState
 
-SECONDS = 10.0  # between two saves of a stack, at least
+SECONDS = 10.0  # minimum between two saves of a stack
 
 
 class StackSaver:
     """Saves runs that train together: in one file while they train, each in its own file when it ends.
 
     Args:
-        folder: The folder of the stack.
-        savers: Each run's own saver.
+        folder: the folder of the stack.
+        savers: each run's own saver.
     """
 
     def __init__(self, folder: Path, savers: dict[RunState, Saver]) -> None:
@@ -40,7 +40,7 @@ class StackSaver:
         remove_torn(folder)
 
     def due(self, state: RunState) -> bool:
-        """Return whether the stack is to be saved after this step; `state` is its first run."""
+        """Return whether the stack should be saved after this step; `state` is its first run."""
         now = time.perf_counter()
         if state.step == 0 or state.step == self.saved_step or now - self.saved_at < SECONDS:
             return False
@@ -60,7 +60,7 @@ class StackSaver:
         """Save all runs in one file; return those whose weights are not finite, in which case nothing is written.
 
         Raises:
-            RunFailed: The disk is full or refuses.
+            RunFailed: the file could not be written.
         """
         begin = time.perf_counter()
         if lost := [state for state in states if not is_finite(state)]:
@@ -86,33 +86,33 @@ class StackSaver:
 def restore_members(folder: Path, jobs: Mapping[str, bool]) -> list[str]:
     """Write the runs in the files of killed stacks to the runs' own files.
 
-    If all files of a stack are damaged, its runs continue from what they had saved themselves.
+    If all files of a stack are damaged, its runs continue from their own checkpoints.
 
     Args:
-        folder: The folder of the sweep.
-        jobs: For each job's folder name, whether the job is still to be run. Finished jobs are left alone.
+        folder: the folder of the sweep.
+        jobs: for each job's folder name, whether the job is unfinished. Finished jobs are left alone.
 
     Returns:
         A sentence for each damaged file.
 
     Raises:
-        RunFailed: A file holds a run of another sweep.
+        RunFailed: a file holds a run of another sweep.
     """
     notes: list[str] = []
-    for place in sorted(folder.glob("stack-*")):
-        members, damaged = checkpoint.newest(place, _members)
+    for stack in sorted(folder.glob("stack-*")):
+        members, damaged = checkpoint.newest(stack, _members)
         notes += damaged
         if members is None:
             if damaged:
-                notes.append(f"{place}: no good checkpoint is left; its runs go on from what they saved themselves.")
+                notes.append(f"{stack}: no good checkpoint is left; its runs continue from their own checkpoints.")
             continue
         for name, member in members.items():
             if name not in jobs:
-                raise RunFailed(f"{place}: its checkpoint holds a run that is none of this sweep's.")
+                raise RunFailed(f"{stack}: its checkpoint holds a run of another sweep.")
             if jobs[name]:
                 _restore(folder / name / "checkpoints", member)
         for name in (LAST, PREVIOUS):
-            (place / name).unlink(missing_ok=True)
+            (stack / name).unlink(missing_ok=True)
     return notes
 
 
@@ -120,7 +120,7 @@ def _members(content: dict[str, Any]) -> dict[str, Checkpoint]:
     """Return the checkpoints in a stack's file by the names of their run folders.
 
     Raises:
-        CheckpointError: It is not what `save_all` wrote.
+        CheckpointError: it is not what `save_all` wrote.
     """
     members = content.get("members")
     if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):

@@ -1,4 +1,4 @@
-"""Which jobs of a sweep are trained as one, and how many at a time."""
+"""The choice of the jobs of a sweep that are stacked, and of how many at a time."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from trainer.stack.progress import most_files
 from trainer.stack.trial import MOST_RUNS, build_each, verify_stacked_step
 from trainer.training.step import train_step
 
-KINDS = 4  # of shapes that a measurement looks for: the sizes of folds may differ
+KINDS = 4  # of shapes among which a measurement takes the most common: the sizes of folds may differ
 WORTH = 0.9  # the share of the time of single runs below which a stack is used
 MEASURE_SECONDS = 0.3
-MEMORY_SHARE = 0.25  # of the free memory, that all stacks may take
+MEMORY_SHARE = 0.25  # of the free memory, for all stacks together
 COPIES = 8  # of a run's weights: gradients, optimizer state, best weights, and temporaries of an update
-HINT_FROM = 8  # jobs that are alike
+HINT_FROM = 8  # jobs that can be stacked
 
 
 @dataclass
@@ -40,8 +40,8 @@ class Stacks:
     """The stacks of a sweep.
 
     Attributes:
-        jobs: The job numbers of each stack; a stack of one is a single run.
-        lines: Lines that explain the decision.
+        jobs: the job numbers of each stack; a stack of one is a single run.
+        lines: lines that explain the decision.
     """
 
     jobs: list[list[int]] = field(default_factory=list)
@@ -50,12 +50,12 @@ class Stacks:
 
 @dataclass(frozen=True)
 class StackDecision:
-    """How many jobs are trained at a time.
+    """The number of jobs that are trained at a time.
 
     Attributes:
-        size: Runs of a stack; 0 or 1 if the jobs are not stacked.
-        reason: Why, as a clause.
-        separate_data: Whether the runs of a stack must train on the same samples in the same order.
+        size: runs of a stack; 0 or 1 if the jobs are not stacked.
+        reason: the reason, as a clause.
+        separate_data: whether the runs of a stack must train on the same samples in the same order.
     """
 
     size: int
@@ -66,10 +66,10 @@ class StackDecision:
 def candidates(jobs: Sequence[Job]) -> list[list[int]]:
     """Return groups of two or more jobs, by index, that differ only in keys in which runs of a stack may differ."""
     groups: dict[str, list[int]] = {}
-    for place, job in enumerate(jobs):
+    for index, job in enumerate(jobs):
         leaves = {key: value for key, value in leaves_of(job.stored) if not effects_of(key).stackable}
         leaves["alone"] = list(reasons_to_train_alone(job.config))  # jobs may differ in what keeps some of them alone
-        groups.setdefault(json.dumps(leaves, sort_keys=True, default=str), []).append(place)
+        groups.setdefault(json.dumps(leaves, sort_keys=True, default=str), []).append(index)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -90,36 +90,36 @@ def choose(
     """Decide which jobs are stacked. Their numbers of threads must be set.
 
     Args:
-        jobs: The jobs.
-        numbers: Their numbers in the sweep.
-        stack: True, or at most so many runs at a time; None decides by a measurement.
-        devices: The device of each worker.
-        shared: Data that is kept for other runs of this process.
-        trusted: Whether configurations may name code outside of this program.
+        jobs: the jobs.
+        numbers: their numbers in the sweep.
+        stack: True, or the maximum number of runs at a time; None decides by a measurement.
+        devices: the device of each worker.
+        shared: data that is kept for other runs of this process.
+        trusted: whether configurations may import code from outside this program.
     """
     stacks = Stacks()
     for group in candidates(jobs):
-        members, what = [jobs[place] for place in group], f"{len(group)} jobs from job {numbers[group[0]]} on"
+        members, subject = [jobs[index] for index in group], f"{len(group)} jobs from job {numbers[group[0]]} on"
         decision = StackDecision(0, refusal(members[0].config))
         if not decision.reason:
             try:  # user code and arithmetic with several threads stay out of this process
                 decision = run_in_subprocess(devices, _decide, members, stack, len(devices), shared, trusted)
             except RunFailed as failed:
-                decision = StackDecision(0, str(failed).rstrip("."))
+                decision = StackDecision(0, str(failed))
         together = _apart(group, jobs) if decision.separate_data else [group]
-        parts = [part for places in together for part in _cut(places, max(decision.size, 1))]
-        stacks.jobs += [[numbers[place] for place in part] for part in parts]
-        most = max(map(len, parts))
+        chunks = [chunk for indices in together for chunk in _cut(indices, max(decision.size, 1))]
+        stacks.jobs += [[numbers[index] for index in chunk] for chunk in chunks]
+        most = max(map(len, chunks))
         how = f"{most} at a time" if most > 1 else "one by one"
-        alone = "each reads samples of its own on its way"
+        alone = "each reads its own samples"
         stacks.lines.append(
-            f"stack      {what} are trained {how}: {alone if most < 2 <= decision.size else decision.reason}"
+            f"stack      {subject} are trained {how}: {alone if most < 2 <= decision.size else decision.reason}"
         )
     return stacks
 
 
 def hint(jobs: Sequence[Job]) -> str:
-    """Return a line for a sweep that does not stack and could; empty if too few jobs are alike."""
+    """Return a line for a sweep that could stack jobs and does not; empty if too few jobs can be stacked."""
     most = max((len(group) for group in candidates(jobs) if not refusal(jobs[group[0]].config)), default=0)
     return "" if most < HINT_FROM else f"hint       sweep.stack=auto may train {most} of these jobs in one pass"
 
@@ -127,21 +127,21 @@ def hint(jobs: Sequence[Job]) -> str:
 def _apart(group: Sequence[int], jobs: Sequence[Job]) -> list[list[int]]:
     """Return the group divided into jobs that train on the same samples in the same order."""
     by_data: dict[Any, list[int]] = {}
-    for place in group:
-        by_data.setdefault(data_key(jobs[place].config), []).append(place)
+    for index in group:
+        by_data.setdefault(data_key(jobs[index].config), []).append(index)
     return list(by_data.values())
 
 
-def _cut(places: Sequence[int], size: int) -> list[list[int]]:
-    """Return consecutive pieces of at most `size`, as equal as possible."""
-    number = -(-len(places) // size)
-    least, more = divmod(len(places), number)
-    parts, start = [], 0
-    for part in range(number):
-        end = start + least + (part < more)
-        parts.append(list(places[start:end]))
+def _cut(indices: Sequence[int], size: int) -> list[list[int]]:
+    """Return consecutive chunks of at most `size`, as equal as possible."""
+    number = -(-len(indices) // size)
+    least, more = divmod(len(indices), number)
+    chunks, start = [], 0
+    for chunk in range(number):
+        end = start + least + (chunk < more)
+        chunks.append(list(indices[start:end]))
         start = end
-    return parts
+    return chunks
 
 
 def _decide(
@@ -152,7 +152,7 @@ def _decide(
         [first] = build_each(jobs[:1], shared, trusted)
         # Runs with streams of their own would need loader workers of their own.
         separate_data = isinstance(first.train.fetch, StreamedFetch)
-        together = [jobs[place] for place in max(_apart(range(len(jobs)), jobs), key=len)] if separate_data else jobs
+        together = [jobs[index] for index in max(_apart(range(len(jobs)), jobs), key=len)] if separate_data else jobs
         if len(together) > 1:
             verify_stacked_step(together, shared, trusted)
         most, reason = _most(first, len(jobs), num_workers)
@@ -165,16 +165,16 @@ def _decide(
     except UserError as error:
         return StackDecision(0, "; ".join(": ".join(filter(None, (p.key, p.reason))) for p in error.problems))
     except Exception as error:  # a model that cannot be stacked can raise any exception
-        return StackDecision(0, (str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+        return StackDecision(0, (str(error).splitlines() or [type(error).__name__])[0])
     return StackDecision(most, reason, separate_data)
 
 
-def _most(parts: Components, num_jobs: int, num_workers: int) -> tuple[int, str]:
-    """Return how many runs there may be at a time, and which limit that is."""
+def _most(components: Components, num_jobs: int, num_workers: int) -> tuple[int, str]:
+    """Return the maximum number of runs at a time, and the limit that sets it."""
     share = -(-num_jobs // num_workers)
     limits = {
-        max(_memory(parts) // (num_workers * _bytes(parts)), 1): "as many as the memory takes",
-        max(most_files(), 1): "as many as there may be open files for",
+        max(_memory(components) // (num_workers * _bytes(components)), 1): "as many as fit in memory",
+        max(most_files(), 1): "as many as the limit of open files allows",
         share: f"{num_workers} at once" if num_workers > 1 else "all in one",
     }
     least = min(limits)
@@ -207,13 +207,13 @@ def _seconds(runs: Sequence[Components]) -> float:
     return min(times) / len(runs)
 
 
-def _memory(parts: Components) -> int:
-    return int(MEMORY_SHARE * device.free_memory(parts.device))
+def _memory(components: Components) -> int:
+    return int(MEMORY_SHARE * device.free_memory(components.device))
 
 
-def _bytes(parts: Components) -> int:
+def _bytes(components: Components) -> int:
     """Estimate the bytes that a run needs: COPIES of its weights, and a batch's activations."""
-    model = parts.state.model
+    model = components.state.model
     activations = 0
 
     def count(module: nn.Module, inputs: Any, outputs: Any) -> None:
@@ -223,7 +223,7 @@ def _bytes(parts: Components) -> int:
     hooks = [m.register_forward_hook(count) for m in model.modules() if not list(m.children())]
     try:
         with torch.no_grad():
-            model.eval()(next(iter(parts.train.epoch(0)))[0])
+            model.eval()(next(iter(components.train.epoch(0)))[0])
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,4 +1,4 @@
-"""Which runs can be stacked: whatever a stack does not hold for each run must be equal for all."""
+"""Compatibility of the runs of a stack: whatever a stack does not hold for each run must be equal for all."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from trainer.training.dropout import SeededDropout
 MODULES_OWN = frozenset(vars(nn.Module()))
 
 
-def stack_signature(parts: Components) -> tuple[Any, ...]:
+def stack_signature(components: Components) -> tuple[Any, ...]:
     """Return a key that is equal for runs that can be stacked: same step, layers, settings, shapes and batches.
 
-    The forward pass of a stack runs in a copy of the first run's modules, so all settings besides parameters and
+    The forward pass of a stack runs in a copy of the first run's modules, so all settings except parameters and
     buffers are the first run's; only `SeededDropout` has settings of each run. The trial step (`stack/trial.py`)
     cannot replace this comparison: it tries two runs of each kind and cannot see that a third one has another setting.
     """
-    model, state = parts.state.model, parts.state
+    model, state = components.state.model, components.state
     return (
         state.step,
         [(name, type(module)) for name, module in model.named_modules()],
         [(name, tensor.shape, tensor.dtype) for name, tensor in (*model.named_parameters(), *model.named_buffers())],
-        (parts.train.sizes, parts.valid.sizes),
+        (components.train.sizes, components.valid.sizes),
         [_settings(module, {id(m) for m in model.modules()}) for module in model.modules()],
     )
 
 
-def _settings(module: nn.Module, known: set[int]) -> Any:
+def _settings(module: nn.Module, compared: set[int]) -> Any:
     if isinstance(module, SeededDropout):
         return None
-    return {name: _comparable(value, known) for name, value in vars(module).items() if name not in MODULES_OWN}
+    return {name: _comparable(value, compared) for name, value in vars(module).items() if name not in MODULES_OWN}
 
 
-def _comparable(value: Any, known: set[int]) -> Any:
+def _comparable(value: Any, compared: set[int]) -> Any:
     """Return a value that compares by content: tensors by their numbers, objects by their attributes.
 
     Args:
-        value: Any attribute of a module.
-        known: Ids of objects that are compared elsewhere, or that contain this one.
+        value: any attribute of a module.
+        compared: ids of objects that are compared elsewhere, or that contain this one.
     """
     if isinstance(value, Tensor):
         return ("tensor", value.dtype, value.tolist())
     if isinstance(value, Mapping):
-        return [(key, _comparable(item, known)) for key, item in value.items()]
+        return [(key, _comparable(item, compared)) for key, item in value.items()]
     if isinstance(value, (list, tuple)):
-        return [_comparable(item, known) for item in value]
+        return [_comparable(item, compared) for item in value]
     if isinstance(value, functools.partial):
-        return [_comparable(item, known) for item in (value.func, value.args, value.keywords)]
-    if id(value) in known:
+        return [_comparable(item, compared) for item in (value.func, value.args, value.keywords)]
+    if id(value) in compared:
         return None
     if (hasattr(value, "__dict__") and not callable(value)) or isinstance(value, nn.Module):
-        return (type(value), _comparable(vars(value), known | {id(value)}))
+        return (type(value), _comparable(vars(value), compared | {id(value)}))
     return value

@@ -1,4 +1,4 @@
-"""Jobs of a sweep trained as one: built, stacked if they are alike, and each finished like a single run."""
+"""Jobs of a sweep trained as one: built, stacked where compatible, and each finished like a single run."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def execute(jobs: Sequence[tuple[Job, Path]], sweep: SweepContext, command: Comm
     A job that cannot be built fails by itself.
 
     Args:
-        jobs: Each job and its folder, which exists already.
-        sweep: Its place is the stack's own folder, for files that are needed while it trains.
-        command: How the program was started.
+        jobs: each job and its folder, which exists already.
+        sweep: settings of the sweep; the folder is the stack's own, for files that are needed while it trains.
+        command: how the program was started.
 
     Raises:
-        RunFailed: The runs could not continue.
+        RunFailed: the runs could not continue.
     """
     allow_files(len(jobs))
     with Signals() as signals, ExitStack() as stack:
@@ -52,12 +52,12 @@ def execute(jobs: Sequence[tuple[Job, Path]], sweep: SweepContext, command: Comm
         for (job, _), folder in zip(jobs, folders, strict=True):
             try:
                 components, resumed = builder.build(job, folder)
-            except (UserError, RunFailed) as error:  # the other jobs are built all the same
+            except (UserError, RunFailed) as error:  # the other jobs are built nevertheless
                 write_results(folder.path, Results.failed(str(error)))
                 continue
             run = Run(job, components, folder, command, resumed=resumed, in_sweep=True)
             members.append(Member(run, _logged_rows(folder)))
-            if signals.received is not None:  # nothing is there yet that could be saved
+            if signals.received is not None:  # there is nothing to save yet
                 return signals.exit_code
         for group in alike(members):
             _train(group, sweep, signals, (time.perf_counter() - command.started) / len(group))
@@ -89,15 +89,15 @@ def _train(members: Sequence[Member], sweep: SweepContext, signals: Signals, set
     """Train runs that can be stacked, and finish each as a run of its own.
 
     Args:
-        members: The runs.
-        sweep: Its place is the stack's own folder.
-        signals: Checked before every step.
-        setup: Seconds that each run's setup took.
+        members: the runs.
+        sweep: settings of the sweep; the folder is the stack's own.
+        signals: checked before every step.
+        setup: seconds of each run's setup.
     """
     runs = [member.run for member in members]
     population, data = stacked([run.components for run in runs])
-    saver = StackSaver(sweep.place, {run.state: run.saver() for run in runs})
-    journal = Progress(sweep.place, runs[0].config.monitor)
+    saver = StackSaver(sweep.folder, {run.state: run.saver() for run in runs})
+    journal = Progress(sweep.folder, runs[0].config.monitor)
     outcomes = fit(population, data, saver, journal, signals, sweep.pause_at)
     journal.close()
     for member, outcome in zip(members, outcomes, strict=True):

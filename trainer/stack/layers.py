@@ -77,9 +77,9 @@ class StackedDropout(nn.Module):
     """The `SeededDropout` layers of all runs under vmap, with the masks that each draws alone.
 
     Attributes:
-        layer: The path in the model.
-        runs: The layer of each run.
-        marker: A tensor [R] that is mapped over runs: inputs that all runs share carry no such dimension.
+        layer: path of the layer in the model.
+        runs: the layer of each run.
+        marker: a tensor [R] that is mapped over runs: inputs that all runs share carry no such dimension.
     """
 
     marker: Tensor
@@ -94,6 +94,8 @@ class StackedDropout(nn.Module):
 
 
 class _Dropout(torch.autograd.Function):
+    """The dropout of each run by its own layer, with a rule for vmap."""
+
     generate_vmap_rule = False
 
     @staticmethod

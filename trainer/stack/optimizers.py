@@ -53,8 +53,8 @@ class StackedOptimizer:
     """Steps the optimizers of all runs. The states of the runs' own optimizers become views of the joint ones.
 
     Args:
-        states: The runs.
-        parameters: The stacked parameters [R, ...] by name; those of `states` are views of them.
+        states: the runs.
+        parameters: the stacked parameters [R, ...] by name; those of `states` are views of them.
     """
 
     def __init__(self, states: Sequence[RunState], parameters: dict[str, Tensor]) -> None:
@@ -67,7 +67,7 @@ class StackedOptimizer:
         self._join()
 
     def step(self) -> None:
-        """Step all runs by the gradients of the stacked parameters."""
+        """Step all runs with the gradients of the stacked parameters."""
         if self._rates() != self.rates:
             self._follow()
         if self.fused:
@@ -100,7 +100,7 @@ class StackedOptimizer:
         return [group["lr"] for state in self.states for group in state.optimizer.param_groups]
 
     def _follow(self) -> None:
-        """Take over learning rates that a schedule has changed; slices are formed anew if other runs are equal now."""
+        """Copy the learning rates that a schedule has changed; form new slices if other runs are equal now."""
         keys = [hyperparameters(state.optimizer) for state in self.states]
         if runs_of_equal(keys) != self.slices:
             self._join()
@@ -114,7 +114,7 @@ class StackedOptimizer:
             fused.follow()
 
     def _join(self) -> None:
-        """Make an optimizer for each slice, with the states of the runs' own optimizers."""
+        """Create an optimizer for each slice, with the states of the runs' own optimizers."""
         self.rates = self._rates()
         self.slices = runs_of_equal([hyperparameters(state.optimizer) for state in self.states])
         self.optimizers = [self._joined(span) for span in self.slices]
@@ -149,21 +149,21 @@ class StackedOptimizer:
         for number, names in enumerate(self.names):
             parameters = [self.parameters[name].detach()[span] for name in names]
             groups.append({**runs[0].param_groups[number], "params": parameters})
-            for place, parameter in enumerate(parameters):
-                states = [run.state.get(run.param_groups[number]["params"][place]) for run in runs]
+            for index, parameter in enumerate(parameters):
+                states = [run.state.get(run.param_groups[number]["params"][index]) for run in runs]
                 if states[0]:
                     joint[parameter] = {key: _together([s[key] for s in states if s]) for key in states[0]}
-        # The constructor takes no states and no groups with a scheduler's keys; this takes them over, in 4 us, not 11.
+        # The constructor accepts neither states nor a scheduler's keys in groups. This does, in 4 us instead of 11.
         joined = type(runs[0]).__new__(type(runs[0]))
         joined.__setstate__({"defaults": runs[0].defaults, "state": joint, "param_groups": groups})
         return joined
 
     def _share_slice(self, span: slice, optimizer: Optimizer) -> None:
         for number, group in enumerate(optimizer.param_groups):
-            for place, parameter in enumerate(group["params"]):
+            for index, parameter in enumerate(group["params"]):
                 state = optimizer.state[parameter]
                 for run, member in enumerate(self.states[span]):
-                    own = member.optimizer.param_groups[number]["params"][place]
+                    own = member.optimizer.param_groups[number]["params"][index]
                     member.optimizer.state[own] = {key: _of_one(value, run) for key, value in state.items()}
 
 
@@ -188,7 +188,7 @@ def _adam(group: Settings) -> Settings:
     return {"beta1": beta1, "beta2": beta2, **{name: group[name] for name in ("eps", "amsgrad")}}
 
 
-# For each optimizer: its kernel, its state for each parameter in the order of the kernel, its own settings.
+# For each optimizer: its kernel, its state of each parameter in the order of the kernel, and its own settings.
 KERNELS: dict[type[Optimizer], tuple[Callable[..., None], tuple[str, ...], Callable[[Settings], Settings]]] = {
     optim.Adam: (torch._fused_adam_, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step"), _adam),
     optim.AdamW: (torch._fused_adamw_, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step"), _adam),
@@ -205,8 +205,8 @@ class FusedUpdate:
     """The steps of an optimizer after its first one, by a fused kernel of torch without the optimizer's own overhead.
 
     Args:
-        optimizer: One that `fits`.
-        counts: The step count of each parameter of each group, which replaces the optimizer's own. The caller of
+        optimizer: an optimizer that `fits`.
+        counts: the step count of each parameter of each group, which replaces the optimizer's own. The caller of
             `step` increments it before.
     """
 
@@ -242,7 +242,7 @@ class FusedUpdate:
         ]
 
     def step(self, gradients: Sequence[list[Tensor]]) -> None:
-        """Make one step by the gradients of each parameter group."""
+        """Make one step with the gradients of each parameter group."""
         groups = zip(self.optimizer.param_groups, gradients, self.lists, self.arguments, strict=True)
         for group, group_gradients, lists, arguments in groups:
             self.kernel(group["params"], group_gradients, *lists, **arguments)

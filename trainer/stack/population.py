@@ -1,7 +1,7 @@
 """Several runs trained as one: their tensors stacked, one forward and one backward pass for all.
 
 Each run keeps its own state. Its model's parameters and buffers are views of the stack, and so is its optimizer's
-state, so that saving, judging and scheduling work as for a single run.
+state, so that saving, early stopping and scheduling work as for a single run.
 
 Shape letters: R runs, B samples, C outputs, D data sets.
 """
@@ -30,11 +30,11 @@ class StackedRuns:
     """A population of several runs whose tensors have the same shapes.
 
     Args:
-        members: The single runs, all at the same step.
-        rows: For each run, its row in batches [D, B, ...]; None if all runs share their samples [B, ...].
+        members: the single runs, all at the same step.
+        rows: for each run, its row in batches [D, B, ...]; None if all runs share their samples [B, ...].
 
     Raises:
-        ValueError: The models have auxiliary heads, or BatchNorm in half precision.
+        ValueError: the models have auxiliary heads, or BatchNorm in half precision.
     """
 
     def __init__(self, members: Sequence[SingleRun], rows: Sequence[int] | None = None) -> None:
@@ -44,7 +44,7 @@ class StackedRuns:
             raise ValueError("auxiliary heads give several outputs")
         norms = [m for m in first.state.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         if norms and first.precision in HALF_PRECISION:
-            raise ValueError(f"vmap has no BatchNorm in {first.precision}")
+            raise ValueError(f"vmap does not support BatchNorm in {first.precision}")
         self.device, self.precision = first.device, first.precision
         self.rows = list(rows) if rows is not None else None
         self.batch_axis = 0 if rows is None else 1
@@ -71,7 +71,7 @@ class StackedRuns:
         self.norms_R = self._limits([state.config.clip_norm for state in self.states])
         self.values_R = self._limits([state.config.clip_value for state in self.states])
         criteria = [cast(Criterion, member.criterion) for member in self.members]
-        self.judges = [(runs, criteria[runs.start]) for runs in runs_of_equal([_key(c) for c in criteria])]
+        self.criteria = [(runs, criteria[runs.start]) for runs in runs_of_equal([_key(c) for c in criteria])]
         self.marker_R = torch.empty(len(self.members), device=self.device)
         if self.rows is not None:
             self.index_R = torch.tensor(self.rows, device=self.device)
@@ -88,12 +88,12 @@ class StackedRuns:
 
     def weight(self, targets: Tensor) -> Tensor | int:
         """Return the denominator of a batch's mean loss, [R] if any loss has class weights."""
-        if all(criterion.class_weights is None for _, criterion in self.judges):
+        if all(criterion.class_weights is None for _, criterion in self.criteria):
             return targets.shape[self.batch_axis]
         shared, targets = self.rows is None, self.select_per_run(targets)
         weights = [
             loss_denominator(criterion, targets if shared else targets[run])
-            for runs, criterion in self.judges
+            for runs, criterion in self.criteria
             for run in range(runs.start, runs.stop)
         ]
         return torch.stack([torch.as_tensor(weight, device=self.device).to(self.sums.weight_R) for weight in weights])
@@ -112,7 +112,7 @@ class StackedRuns:
         outputs_RBC = self._call(inputs)
         loss_R = self._losses(outputs_RBC, targets)
         self.sums.add(loss_R.detach(), outputs_RBC.detach(), self.select_per_run(targets), weight)
-        # The gradient of the sum by the tensors of one run is that of its own loss.
+        # The gradient of the sum with respect to the tensors of one run is that of its own loss.
         return (loss_R if share is None else loss_R * share).sum()
 
     def outputs(self, inputs: Tensor) -> Tensor:
@@ -123,9 +123,11 @@ class StackedRuns:
         """Return the loss and the task's other metrics over a whole split, one dict per run."""
         with torch.no_grad():
             losses = self._losses(outputs, targets).tolist()
-        return [{"loss": loss, **other} for loss, other in zip(losses, self._other(outputs, targets), strict=True)]
+        return [
+            {"loss": loss, **other} for loss, other in zip(losses, self._other_metrics(outputs, targets), strict=True)
+        ]
 
-    def _other(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
+    def _other_metrics(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
         targets, task = self.select_per_run(targets), self.sums.task
         correct_R = task.correct(outputs, targets)
         if correct_R is not None and not task.monitored:  # all runs at once
@@ -143,13 +145,13 @@ class StackedRuns:
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         if self.values_R is not None:
             for gradient in gradients:
-                limits = _beside(self.values_R, gradient)
+                limits = _broadcastable(self.values_R, gradient)
                 gradient.clamp_(-limits, limits)
         if self.norms_R is not None:
             norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
             shares_R = (self.norms_R / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
             for gradient in gradients:
-                gradient.mul_(_beside(shares_R, gradient))
+                gradient.mul_(_broadcastable(shares_R, gradient))
         self.optimizer.step()
         for parameter in self.parameters.values():
             parameter.grad = None
@@ -184,7 +186,7 @@ class StackedRuns:
         targets, shared = self.select_per_run(targets), self.rows is None
         losses = [
             vmap(criterion, in_dims=(0, None if shared else 0))(outputs_RBC[runs], targets if shared else targets[runs])
-            for runs, criterion in self.judges
+            for runs, criterion in self.criteria
         ]
         return losses[0] if len(losses) == 1 else torch.cat(losses)
 
@@ -192,11 +194,11 @@ class StackedRuns:
         """Return outputs [R, B, C] in full precision."""
         tensors = self.average if self.averaged else {**self.parameters, **self.buffers}
         with autocast(self.device, self.precision):
-            call = vmap(self._one, in_dims=(0, None if self.rows is None else 0, 0), randomness="error")
+            call = vmap(self._forward_one, in_dims=(0, None if self.rows is None else 0, 0), randomness="error")
             outputs = call(tensors, self.select_per_run(inputs), self.marker_R)
         return outputs.float() if self.precision in HALF_PRECISION else outputs
 
-    def _one(self, tensors: dict[str, Tensor], inputs: Tensor, marker: Tensor) -> Tensor:
+    def _forward_one(self, tensors: dict[str, Tensor], inputs: Tensor, marker: Tensor) -> Tensor:
         for layer in self.layers:
             layer.marker = marker
         return functional_call(self.structure, tensors, (inputs,))
@@ -225,7 +227,7 @@ def detach(state: RunState) -> None:
         setattr(state.sums, name, getattr(state.sums, name).clone())
 
 
-def _beside(values_R: Tensor, other: Tensor) -> Tensor:
+def _broadcastable(values_R: Tensor, other: Tensor) -> Tensor:
     """Return values [R] as [R, 1, ...], to broadcast with `other` [R, ...]."""
     return values_R.view(-1, *[1] * (other.ndim - 1))
 

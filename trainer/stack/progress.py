@@ -1,4 +1,4 @@
-"""The rows of a stack while it trains, and how many runs can have their files open."""
+"""The rows of a stack while it trains, and the limit of open files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Progress:
     """A report that writes a stack's own metrics.csv: a row per validation, with the best value of its runs.
 
     Attributes:
-        best: The `id` of each row that was the best of its run when it came.
+        best: the `id` of each row that was the best of its run when it was reported.
     """
 
     def __init__(self, folder: Path, monitor: str) -> None:
@@ -62,7 +62,7 @@ def most_files() -> int:
 
 
 def allow_files(runs: int) -> None:
-    """Raise this process's limit of open files if so many runs need more, up to the hard limit."""
+    """Raise this process's limit of open files to what `runs` runs need, up to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FILES_EACH * runs + FILES_BESIDE
     if soft != resource.RLIM_INFINITY and soft < needed:

@@ -18,7 +18,7 @@ from trainer.stack.compatible import stack_signature
 from trainer.stack.population import StackedRuns
 from trainer.training.step import train_step
 
-MOST_RUNS = 16  # that are built for a trial
+MOST_RUNS = 16  # built for a trial
 ROUNDING = 0.03  # relative difference that is allowed between a stack and a single run, in a step of bfloat16
 
 
@@ -34,7 +34,7 @@ def verify_stacked_step(jobs: Sequence[Job], shared: DataCache, trusted: bool) -
     Every kind of run among the first MOST_RUNS is tried.
 
     Raises:
-        UserError: The results differ, or the loss is not finite.
+        UserError: the results differ, or the loss is not finite.
     """
     kinds: list[tuple[Any, list[Job]]] = []
     for job, components in zip(jobs[:MOST_RUNS], build_each(jobs[:MOST_RUNS], shared, trusted), strict=False):
@@ -47,7 +47,7 @@ def verify_stacked_step(jobs: Sequence[Job], shared: DataCache, trusted: bool) -
         pair = list(build_each(group[:2] if len(group) > 1 else group * 2, shared, trusted))
         [alone] = build_each(group[:1], shared, trusted)
         if not all(map(_close, _step(pair), _step([alone]))):
-            raise UserError(Problem("", "the model computes something else than it does alone"))
+            raise UserError(Problem("", "the model computes other results than alone"))
 
 
 def _close(stacked: Tensor, alone: Tensor) -> bool:
@@ -58,10 +58,10 @@ def _close(stacked: Tensor, alone: Tensor) -> bool:
 
 
 def _step(runs: Sequence[Components]) -> list[Tensor]:
-    """Train one step and evaluate; return the first run's training loss, all its gradients in one, and its buffers.
+    """Train one step and evaluate; return the first run's training loss, gradients as one tensor, and buffers.
 
     Raises:
-        UserError: The loss is not finite.
+        UserError: the loss is not finite.
     """
     population, data = stacked(runs)
     population.train()

@@ -1,1 +1,1 @@
-"""Experiment trackers beside metrics.csv: one module each, found by its name, over a library that is an extra."""
+"""Experiment trackers beside metrics.csv: one module each, named after its optional library."""

@@ -1,4 +1,4 @@
-"""The interface of trackers, the choice of one, and its failure, which the run survives with a single note.
+"""The interface of trackers, their choice by name, and a wrapper that keeps their failures from the run.
 
 A new tracker is a subclass of Tracker in `trainer/trackers/NAME.py`, an option `conf/logger/NAME.yaml` and an extra of
 the same name in pyproject.toml.
@@ -29,8 +29,8 @@ class Tracker(ABC):
     """An open run in a tracker. The module's name is that of the library, which `__init__` imports, and of the extra.
 
     Args:
-        config: the keys of `logger`.
-        folder: of the run.
+        config: keys of `logger`.
+        folder: folder of the run.
         parameters: hyperparameters by key.
         step: finished optimizer steps; above 0 if the run is resumed.
     """
@@ -40,7 +40,7 @@ class Tracker(ABC):
 
     @staticmethod
     def destination(config: LoggerConfig) -> str | None:
-        """Return where results are sent from this machine; None if they stay on it."""
+        """Return the destination outside this machine of the results; None if they stay on it."""
         return None
 
     @abstractmethod
@@ -90,9 +90,9 @@ class SafeTracker:
             self._try(lambda: tracker.end(results.status, final_figures(results)))
             self.tracker = None
 
-    def _try(self, what: Callable[[], Any]) -> Any:
+    def _try(self, action: Callable[[], Any]) -> Any:
         try:
-            return what()
+            return action()
         except Exception as error:  # of a library, a server or a disk
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             self.note(f"logger={self.name} failed and is off from here on: {reason}")
@@ -111,13 +111,13 @@ def problems(config: LoggerConfig) -> list[Problem]:
 
 
 def external_destination(config: LoggerConfig) -> str | None:
-    """Return where results are sent from this machine; None if they stay on it."""
+    """Return the destination outside this machine of the results; None if they stay on it."""
     kind = tracker_class(config.name)
     return kind.destination(config) if kind else None
 
 
 def final_figures(results: Results) -> Figures:
-    """Return the metrics of the best validation and of the test, and what the run took, by column name."""
+    """Return the metrics of the best validation and of the test, and the cost of the run, by column name."""
     values: dict[str, float | None] = {}
     for split, prefix in (("train", "best_train"), ("valid", "best_valid"), ("test", "test")):
         values |= {f"{prefix}_{name}": value for name, value in results.split(split).items()}
@@ -132,8 +132,8 @@ def opener(
     """Return a function that opens the chosen tracker.
 
     Args:
-        config: the keys of `logger`.
-        folder: of the run.
+        config: keys of `logger`.
+        folder: folder of the run.
         leaves: (key, value) of the stored configuration.
         step: finished optimizer steps; above 0 if the run is resumed.
     """

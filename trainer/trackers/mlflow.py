@@ -25,15 +25,15 @@ class MLflow(Tracker):
         OUTPUTS.mkdir(exist_ok=True)
         self.metric = Metric
         self.client = MlflowClient(tracking_uri=config.uri or f"sqlite:///{(OUTPUTS / 'mlflow.db').resolve()}")
-        known = self.client.get_experiment_by_name(config.project)
-        experiment = known.experiment_id if known else self.client.create_experiment(config.project)
-        place = str(folder.resolve()).replace("'", "")
-        earlier = self.client.search_runs([experiment], f"tags.`{FOLDER}` = '{place}'", max_results=1)
+        existing = self.client.get_experiment_by_name(config.project)
+        experiment = existing.experiment_id if existing else self.client.create_experiment(config.project)
+        path = str(folder.resolve()).replace("'", "")
+        earlier = self.client.search_runs([experiment], f"tags.`{FOLDER}` = '{path}'", max_results=1)
         if earlier:
             self.run = earlier[0].info.run_id
             self.client.update_run(self.run, status="RUNNING")
             return
-        self.run = self.client.create_run(experiment, run_name=folder.name, tags={FOLDER: place}).info.run_id
+        self.run = self.client.create_run(experiment, run_name=folder.name, tags={FOLDER: path}).info.run_id
         params = [Param(key, str(value)[:MAX_LENGTH]) for key, value in parameters.items()]
         for start in range(0, len(params), MAX_PARAMETERS):
             self.client.log_batch(self.run, params=params[start : start + MAX_PARAMETERS])

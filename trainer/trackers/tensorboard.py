@@ -33,7 +33,7 @@ class TensorBoard(Tracker):
 
 
 def _tag(name: str) -> str:
-    """Return `loss/train` for `train_loss`: TensorBoard groups tags by what stands before the slash."""
+    """Return `loss/train` for `train_loss`: TensorBoard groups tags by their prefix before the slash."""
     for split in SPLITS:
         if name.startswith(f"{split}_"):
             return f"{name[len(split) + 1 :]}/{split}"

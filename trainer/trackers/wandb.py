@@ -10,7 +10,7 @@ from trainer.trackers.base import Figures, Parameters, Tracker
 
 
 class Wandb(Tracker):
-    """A run in `wandb/` of the run folder. Its id is made from the folder's path, so that a resumed run continues."""
+    """A run in `wandb/` of the run folder. Its id is derived from the folder's path, so that resuming continues it."""
 
     def __init__(self, config: LoggerConfig, folder: Path, parameters: Parameters, step: int) -> None:
         import wandb

@@ -1,1 +1,1 @@
-"""The loop, its step, and the state of a run."""
+"""The training loop, its step, and the state of a run."""

@@ -1,5 +1,7 @@
 """Calibration of probabilities: expected calibration error, temperature scaling, and calibration.json.
 
+After Guo et al. (2017), "On calibration of modern neural networks".
+
 Shape letters: N samples of a split, C classes or outputs.
 """
 
@@ -31,9 +33,9 @@ class Calibration:
     """A temperature that logits are divided by before the softmax; the predicted class stays the same.
 
     Attributes:
-        temperature: The divisor, above 1 for a model that is overconfident.
-        weights: Digest of the weights for which it was fitted.
-        samples: Number of validation samples to which it was fitted.
+        temperature: the divisor, above 1 for a model that is overconfident.
+        weights: digest of the weights it was fitted for.
+        samples: number of validation samples it was fitted to.
         before: `nll` and `ece` of these samples at temperature 1.
         after: `nll` and `ece` at the fitted temperature.
     """
@@ -46,10 +48,10 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Calibration:
-        """Return the calibration in the content of calibration.json.
+        """Return the calibration that the content of calibration.json describes.
 
         Raises:
-            KeyError, TypeError, ValueError: A value is missing or of another type.
+            KeyError, TypeError, ValueError: a value is missing or of another type.
         """
         temperature = content["temperature"]
         if type(temperature) not in (int, float):
@@ -62,7 +64,7 @@ def log_probabilities(task: Classification, outputs_NC: Tensor, temperature: flo
     """Return log-probabilities [N, classes] in float64 at a temperature.
 
     Raises:
-        UserError: The outputs are not what `model.output` says.
+        UserError: the outputs do not match `model.output`.
     """
     task.check(outputs_NC)
     outputs_NC = outputs_NC.double()
@@ -98,16 +100,16 @@ def reliability(probabilities_NC: Tensor, predicted_N: Tensor, targets_N: Tensor
 
 
 def fit(task: Classification, outputs_NC: Tensor, targets_N: Tensor, weights: str) -> Calibration:
-    """Fit the temperature with the lowest negative log-likelihood; it is 1 if no other is better.
+    """Fit the temperature that minimises the negative log-likelihood; keep 1 if none is better.
 
     The likelihood is convex in 1 / temperature (a sum of log-sum-exps of linear functions), so a ternary search finds
     its minimum.
 
     Args:
-        task: The classes, and what the outputs are.
-        outputs_NC: What the model returns for the validation samples.
-        targets_N: Their class indices.
-        weights: Digest of the model's weights.
+        task: the classes, and the kind of the outputs.
+        outputs_NC: outputs of the model for the validation samples.
+        targets_N: class indices of the validation samples.
+        weights: digest of the model's weights.
     """
     outputs_NC, targets_N = outputs_NC.cpu(), targets_N.cpu()
 
@@ -136,7 +138,7 @@ def write(calibration: Calibration, folder: Path) -> Path:
     """Write calibration.json into `folder` and return its path.
 
     Raises:
-        RunFailed: It could not be written.
+        RunFailed: the file could not be written.
     """
     path = folder / FILE
     text = json.dumps({"format": FORMAT, **asdict(calibration)}, indent=2, allow_nan=False)
@@ -145,14 +147,14 @@ def write(calibration: Calibration, folder: Path) -> Path:
 
 
 def read(folder: Path, weights: str) -> Calibration:
-    """Read the calibration.json of a folder, which may be anybody's.
+    """Read the calibration.json of a folder, whose content is not trusted.
 
     Args:
-        folder: The run's folder.
-        weights: Digest of the weights for which it is needed.
+        folder: the run's folder.
+        weights: digest of the weights to calibrate.
 
     Raises:
-        UserError: There is none, it is damaged, or it belongs to other weights.
+        UserError: the file is missing, damaged, or belongs to other weights.
     """
     path = folder / FILE
 
@@ -179,5 +181,5 @@ def read(folder: Path, weights: str) -> Calibration:
     if not LOWEST <= calibration.temperature <= HIGHEST:  # also refuses NaN
         raise refusal(f"a temperature of {calibration.temperature}; expected {LOWEST:g} to {HIGHEST:g}")
     if calibration.weights != weights:
-        raise refusal("it belongs to other weights than these")
+        raise refusal("it belongs to other weights")
     return calibration

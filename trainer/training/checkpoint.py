@@ -1,4 +1,4 @@
-"""Checkpoint files: what they hold, written so that a crash leaves a good one, read so that damage is noticed."""
+"""Checkpoint files: their content, writing that survives a crash, and reading that detects damage."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from trainer.training.state import Best, RunState
 
 FORMAT = 1
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
-UNKNOWN_CONTENT = "it does not hold what this program writes there"
+UNKNOWN_CONTENT = "its content is not what this program writes"
 
 T = TypeVar("T")
 
 
 class CheckpointError(Exception):
-    """A file is damaged or is not a checkpoint; the message is a clause that says why."""
+    """Damage of a file, or a file that is not a checkpoint; the message is a clause that says why."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Checkpoint:
     On disk it is a plain dictionary that loads with `torch.load(path, weights_only=True)`.
 
     Attributes:
-        metadata: Plain values that describe configuration, task and preprocessing; `trainer.components.metadata`
+        metadata: plain values that describe configuration, task and preprocessing; `trainer.components.metadata`
             writes and checks them.
         run: `RunState.state_dict()`, from which training continues; None in best.pt.
-        best: The weights of the best validation under `model`, with its `epoch`, `step` and `row` of metrics.csv;
+        best: the weights of the best validation under `model`, with its `epoch`, `step` and `row` of metrics.csv;
             None in last.pt and previous.pt.
     """
 
@@ -65,10 +65,10 @@ class Checkpoint:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Checkpoint:
-        """Return the checkpoint that `to_dict` described. The values of the metadata are not checked here.
+        """Return the checkpoint of a stored dictionary. The values of the metadata are not checked here.
 
         Raises:
-            CheckpointError: Neither a whole run state nor weights are in it.
+            CheckpointError: it holds neither a complete run state nor weights.
         """
         own = {"format", "run", *cls.BEST_KEYS}
         metadata = {key: value for key, value in content.items() if key not in own}
@@ -111,20 +111,20 @@ class Checkpoint:
 
 
 def _count(value: Any) -> int:
-    """Return `value` if it is a number of epochs or steps, else 0: files of other people may hold anything."""
+    """Return `value` if it is a number of epochs or steps, else 0: files from elsewhere may hold anything."""
     return value if isinstance(value, int) else 0
 
 
 def save(path: Path, content: dict[str, Any], keep: Path | None = None) -> None:
-    """Write `content` to `path`. It is serialised to memory first, so that a full disk never costs the file there.
+    """Write `content` to `path`. It is serialised in memory first, so that a full disk never costs the existing file.
 
     Args:
-        path: The file to write.
-        content: Tensors and plain values.
-        keep: Name under which the file that was at `path` is kept.
+        path: path of the file to write.
+        content: tensors and plain values.
+        keep: path under which an existing file at `path` is kept.
 
     Raises:
-        RunFailed: The disk is full or refuses; the file at `path` is still the old one.
+        RunFailed: the file could not be written; the old one is still at `path`.
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **content}, buffer)
@@ -138,7 +138,7 @@ def read(path: Path) -> Any:
     are checked first.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or holds more than tensors and plain values.
+        CheckpointError: the file is missing, damaged, or holds more than tensors and plain values.
     """
     try:
         if zipfile.is_zipfile(path):  # files written before torch 1.6 are plain pickles
@@ -149,7 +149,7 @@ def read(path: Path) -> Any:
     except CheckpointError:
         raise
     except FileNotFoundError as error:
-        raise CheckpointError("it is not there") from error
+        raise CheckpointError("it does not exist") from error
     except Exception as error:  # damaged files can raise any exception
         raise CheckpointError(_reason(path, str(error))) from error
 
@@ -158,7 +158,7 @@ def _check_archive(path: Path) -> None:
     """Check sizes and checksums of a zip file before anything in it is read into memory.
 
     Raises:
-        CheckpointError: It is compressed, claims to be larger than the file, or a checksum is wrong.
+        CheckpointError: the archive is compressed, claims to be larger than the file, or a checksum is wrong.
     """
     with zipfile.ZipFile(path) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
@@ -171,9 +171,9 @@ def _check_archive(path: Path) -> None:
 
 def _reason(path: Path, message: str) -> str:
     """Return why torch could not read a file. Its own message advises to load without weights_only, which is unsafe."""
-    named = re.search(r"GLOBAL ([\w.]+)", message)
-    if named or "TorchScript" in message or "unsupported class" in message.lower():
-        return f"it holds more than plain tensors and values{f' ({named[1]})' if named else ''}, which is never loaded"
+    match = re.search(r"GLOBAL ([\w.]+)", message)
+    if match or "TorchScript" in message or "unsupported class" in message.lower():
+        return f"it holds more than tensors and plain values{f' ({match[1]})' if match else ''}, which is never loaded"
     try:
         with open(path, "rb") as file:
             zipped = file.read(2) == b"PK"
@@ -181,20 +181,20 @@ def _reason(path: Path, message: str) -> str:
         return f"it cannot be read ({error.strerror})"
     with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:  # only refines the reason given below
         zipped = any(name.endswith("/data.pkl") for name in archive.namelist())
-    return "it is cut off, or not what was written" if zipped or "EOF" in message else "it is no checkpoint"
+    return "it is truncated, or not what was written" if zipped or "EOF" in message else "it is not a checkpoint"
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read the stored dictionary of a checkpoint of this program, with tensors on the CPU. No code in it is executed.
 
     Raises:
-        CheckpointError: The file is damaged, or another program or a newer version wrote it.
+        CheckpointError: the file is damaged, or another program or a newer version wrote it.
     """
     content = read(path)
     if not isinstance(content, dict) or "format" not in content:
-        raise CheckpointError("it is no checkpoint of this program")
+        raise CheckpointError("it is not a checkpoint of this program")
     if not isinstance(content["format"], int):
-        raise CheckpointError("its format is no number")
+        raise CheckpointError("its format is not a number")
     if content["format"] > FORMAT:
         raise CheckpointError(newer_format(content["format"], FORMAT))
     return content
@@ -204,11 +204,11 @@ def newest(folder: Path, parse: Callable[[dict[str, Any]], T]) -> tuple[T | None
     """Read `last.pt`, or `previous.pt` if that is missing or damaged.
 
     Args:
-        folder: The folder with the two files.
-        parse: Turns the stored dictionary into a value; raises CheckpointError if it cannot.
+        folder: the folder with the two files.
+        parse: turns the stored dictionary into a value, or raises CheckpointError.
 
     Returns:
-        The parsed value, None without a good file; and a sentence for each damaged file.
+        The parsed value, or None without a good file, and a sentence for each damaged file.
     """
     notes: list[str] = []
     for path in (folder / LAST, folder / PREVIOUS):
@@ -225,7 +225,7 @@ def resumable(content: dict[str, Any]) -> Checkpoint:
     """Return the checkpoint that a stored dictionary describes if a run can continue from it.
 
     Raises:
-        CheckpointError: It has no run state.
+        CheckpointError: it has no run state.
     """
     checkpoint = Checkpoint.from_dict(content)
     if checkpoint.run is None:
@@ -237,12 +237,12 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """Read a run's newest good checkpoint.
 
     Returns:
-        The checkpoint, None if the run stopped before its first one; and a sentence for each damaged file.
+        The checkpoint, or None if the run stopped before its first one, and a sentence for each damaged file.
 
     Raises:
-        RunFailed: All checkpoints in the folder are damaged.
+        RunFailed: all checkpoints in the folder are damaged.
     """
     checkpoint, notes = newest(folder, resumable)
     if checkpoint is None and notes:
-        raise RunFailed(" ".join(notes) + " No good checkpoint is left; start the run anew.")
+        raise RunFailed(" ".join(notes) + " No good checkpoint is left; start the run again.")
     return checkpoint, notes

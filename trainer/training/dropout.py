@@ -11,7 +11,7 @@ from trainer.seeds import derive
 class SeededDropout(nn.Module):
     """`nn.Dropout` with a mask drawn from a generator seeded by (seed, layer, step, micro-batch, call).
 
-    As in torch, inputs [B, ...] that are kept are scaled by 1 / (1 - p).
+    As in torch, kept inputs [B, ...] are scaled by 1 / (1 - p).
     """
 
     def __init__(self, p: float, seed: int, layer: str) -> None:

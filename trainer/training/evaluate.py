@@ -1,4 +1,4 @@
-"""Evaluation of a whole split: outputs, targets and the report made from them."""
+"""Evaluation of a whole split: outputs, targets and the report computed from them."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def evaluate(
     All outputs are kept, so that each metric is computed once over all samples and does not depend on the batch size.
 
     Args:
-        forward: Inputs [B, ...] to outputs [B, C] of a model in eval mode, or [R, B, C] of R models, which give
-            outputs [R, N, C].
-        batches: The split.
-        signals: Signals that interrupt it.
-        batch_axis: The axis of the targets that counts samples: 1 if each of the R models has samples of its own,
+        forward: maps inputs [B, ...] to outputs [B, C] of a model in evaluation mode, or to [R, B, C] of R models,
+            which gives outputs [R, N, C].
+        batches: the split.
+        signals: checked before every batch.
+        batch_axis: the axis of the targets that counts samples: 1 if each of the R models has samples of its own,
             which gives targets [R, N].
 
     Raises:
-        Interrupted: A signal arrived; at the next batch.
+        Interrupted: a signal was received; raised before the next batch.
     """
     outputs = targets = torch.empty(0)
     start = 0
@@ -69,14 +69,14 @@ def evaluate_and_report(
     """Evaluate a split and compute every metric of its task.
 
     Args:
-        forward: Inputs [B, ...] to outputs [B, C] of a model in eval mode.
-        criterion: Outputs [N, C] and targets [N] to the mean loss [].
-        task: Computes the metrics.
-        batches: The split.
-        signals: Signals that interrupt it.
+        forward: maps inputs [B, ...] to outputs [B, C] of a model in evaluation mode.
+        criterion: maps outputs [N, C] and targets [N] to the mean loss [].
+        task: the task, which computes the metrics.
+        batches: the split.
+        signals: checked before every batch.
 
     Raises:
-        Interrupted: A signal arrived; at the next batch.
+        Interrupted: a signal was received; raised before the next batch.
     """
     outputs_NC, targets_N = evaluate(forward, batches, signals)
     loss = criterion(outputs_NC, targets_N).item()

@@ -1,4 +1,4 @@
-"""A model's forward pass in the arithmetic that the key `precision` names."""
+"""A model's forward pass in the configured precision."""
 
 from __future__ import annotations
 

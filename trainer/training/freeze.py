@@ -19,17 +19,17 @@ def head_path(model: nn.Module) -> str:
 
 
 def within(name: str, path: str) -> bool:
-    """Return whether a parameter or module is at `path` or inside of it."""
+    """Return whether a parameter or module is at `path` or inside it."""
     return name == path or name.startswith(f"{path}.")
 
 
 @dataclass
 class FrozenParameters:
-    """Frozen parts of a model.
+    """The frozen parameters and modules of a model.
 
     Attributes:
-        parameters: Parameters without gradient.
-        modules: Modules that stay in evaluation mode.
+        parameters: parameters without gradients.
+        modules: modules that stay in evaluation mode.
     """
 
     parameters: list[nn.Parameter] = field(default_factory=list)
@@ -46,14 +46,14 @@ def freeze(model: nn.Module, patterns: list[str]) -> FrozenParameters:
     """Freeze the parameters of `model` whose names match.
 
     Modules without a trainable parameter stay in evaluation mode, so that batch statistics and dropout are frozen too.
-    With the pattern `backbone` these are all modules outside of the head.
+    With the pattern `backbone` these are all modules outside the head.
 
     Args:
-        model: Mutated: matching parameters no longer require gradients.
-        patterns: Names of parameters, in which `*` and `?` match any text, or `backbone`.
+        model: mutated: matching parameters no longer require gradients.
+        patterns: names of parameters, with the wildcards `*` and `?`, or `backbone`.
 
     Raises:
-        UserError: A pattern matches nothing, or nothing is left to train.
+        UserError: a pattern matches nothing, or nothing is left to train.
     """
     names = [name for name, _ in model.named_parameters()]
     head = head_path(model) if BACKBONE in patterns else ""

@@ -1,4 +1,4 @@
-"""What the training loop takes besides the runs: batches, a saver of checkpoints, and a report."""
+"""Interfaces of the training loop: batches, a saver of checkpoints, and a report."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Saver(Protocol):
     """Writes the checkpoints of a population."""
 
     def due(self, state: RunState) -> bool:
-        """Return whether the population is to be saved after this step; `state` is its first run."""
+        """Return whether the population should be saved after this step; `state` is its first run."""
 
     def save(self, state: RunState) -> bool:
-        """Save one run that ends; return False, and save nothing, if its weights are not finite."""
+        """Save a run that ends; if its weights are not finite, save nothing and return False."""
 
     def save_best(self, state: RunState) -> None:
         """Save the best weights of a run that diverged."""
 
     def save_all(self, states: Sequence[RunState]) -> list[RunState]:
-        """Checkpoint all runs in mid-training; return those whose weights are not finite."""
+        """Save all runs during training; return those whose weights are not finite."""
 
 
 class Report(Protocol):
@@ -42,7 +42,7 @@ class Report(Protocol):
         """Show that training begins with `done` of `total` batches."""
 
     def advance(self, state: RunState, batches: int, samples: int) -> None:
-        """Show that a step of so many batches and samples is done."""
+        """Show that a step over `batches` batches and `samples` samples is done."""
 
     def row(self, row: MetricsRow, best: bool) -> None:
         """Show a row of metrics.csv."""

@@ -29,18 +29,18 @@ def fit(
     A run is saved when it ends, also after a signal, unless its weights are not finite.
 
     Args:
-        population: Runs at the same step. Each leaves when it ends, so that the population is empty afterwards.
-        data: Training and validation batches.
-        saver: Writes checkpoints.
-        report: Shows progress and rows of metrics.
-        signals: Checked before every step.
-        pause_at: Epochs after which all runs pause, to be continued as if they had not.
+        population: runs at the same step. Each leaves when it ends, so that the population is empty afterwards.
+        data: training and validation batches.
+        saver: writes checkpoints.
+        report: shows progress and rows of metrics.
+        signals: checked before every step.
+        pause_at: epochs after which all runs pause; a pause does not change their results.
 
     Returns:
         How each run ended, in the order of `population.states`.
 
     Raises:
-        RunFailed: A checkpoint could not be written.
+        RunFailed: a checkpoint could not be written.
     """
     session = Session(population, data, saver, report, signals, pause_at)
     gc.freeze()  # exclude imported modules from garbage collection

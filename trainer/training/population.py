@@ -25,10 +25,10 @@ class Population(Protocol):
     """The runs that train together, and their arithmetic.
 
     Attributes:
-        states: The runs that have not left.
-        sums: The running sums of these runs.
-        device: Where all tensors are.
-        batch_axis: The axis of samples in targets: 0, or 1 if each run has samples of its own.
+        states: the runs that have not ended.
+        sums: the running sums of these runs.
+        device: where all tensors are.
+        batch_axis: the axis of samples in targets: 0, or 1 if each run has samples of its own.
     """
 
     states: list[RunState]
@@ -49,10 +49,10 @@ class Population(Protocol):
         """Return the scalar to differentiate for a batch, and add the batch to `sums`.
 
         Args:
-            batch: Inputs and targets on the device.
-            weight: What `weight` returned for its targets.
-            share: The share [R] that the batch's mean loss has in that of the whole step; None stands for all of it.
-            micro: The index of the batch within its step.
+            batch: inputs and targets on the device.
+            weight: what `weight` returned for its targets.
+            share: the weight [R] of the batch's mean loss in that of the whole step; None stands for 1.
+            micro: the index of the batch within its step.
         """
 
     def update(self) -> None:
@@ -65,19 +65,19 @@ class Population(Protocol):
         """Return the loss and the task's other metrics over a whole split, one dict per run."""
 
     def remove(self, leaving: Collection[RunState]) -> None:
-        """Remove these runs. Their states stay whole, and the others keep their gradients."""
+        """Remove these runs. Their states stay usable, and the others keep their gradients."""
 
 
 class SingleRun:
     """A population of one run, whose model is called directly.
 
     Args:
-        state: The run; it stays available here after it has left.
-        criterion: Returns the mean loss [] of outputs [B, C] and targets [B].
-        precision: The configured precision; the halves use autocast.
-        dropouts: The model's dropout layers, each given its position before a forward pass.
-        compiled: Called in place of `state.model` in training.
-        head: Path of the only module that is called, if the features before it are cached (`components/features.py`).
+        state: the run; it stays accessible here after it has ended.
+        criterion: returns the mean loss [] of outputs [B, C] and targets [B].
+        precision: the configured precision; bfloat16 and float16 use autocast.
+        dropouts: the model's dropout layers, whose position is set before each forward pass.
+        compiled: called in place of `state.model` in training.
+        head: path of the only module that is called, if the features before it are cached (`components/features.py`).
     """
 
     batch_axis = 0
@@ -114,7 +114,7 @@ class SingleRun:
         state.evaluated.eval()
 
     def remove(self, leaving: Collection[RunState]) -> None:
-        """Remove the run if it is among those that leave."""
+        """Remove the run if it is in `leaving`."""
         self.states = [state for state in self.states if state not in leaving]
 
     def weight(self, targets: Tensor) -> Tensor | int:
@@ -136,9 +136,10 @@ class SingleRun:
             dropout.position = (self.state.step, micro)
         outputs, *auxiliary = self._call(inputs)
         loss = self.criterion(outputs, targets)
-        for extra in auxiliary:
-            further = self.auxiliary_weight * self.criterion(extra, targets)
-            loss = loss + (further - further.detach())  # adds gradients; the reported loss is the main head's alone
+        for auxiliary_outputs in auxiliary:
+            auxiliary_loss = self.auxiliary_weight * self.criterion(auxiliary_outputs, targets)
+            # Adds gradients only: the reported loss is that of the main head.
+            loss = loss + (auxiliary_loss - auxiliary_loss.detach())
         return outputs, loss
 
     def update(self) -> None:

@@ -1,4 +1,4 @@
-"""When a run's checkpoints are written."""
+"""Saving of a run's checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainer.training.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, save
 from trainer.training.state import RunState
 
 AUTO_SHARE = 0.02  # of the training time may be spent on saving with checkpoint.every=auto
-BYTES_PER_SECOND = 200e6  # assumed for the first save, before one was measured
+BYTES_PER_SECOND = 200e6  # assumed for the first save, before one has been measured
 
 
 def is_finite(state: RunState) -> bool:
@@ -33,9 +33,9 @@ class Saver:
     """Writes the checkpoints of one run.
 
     Args:
-        folder: Where the files are written; made if needed.
+        folder: folder of the files, created if missing.
         every: `checkpoint.every`: `auto` or a duration such as `5ep`, `100st` or `10min`.
-        metadata: The description that each file holds besides weights, so that best.pt alone is enough to predict.
+        metadata: description that each file holds besides weights, so that best.pt alone is enough to predict.
     """
 
     def __init__(self, folder: Path, every: str, metadata: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ class Saver:
         return state.batch == 0 and state.epoch % self.every.amount == 0
 
     def _expected_cost(self, state: RunState) -> float:
-        """Return the seconds that the next save will take: as many as the last one."""
+        """Return the expected seconds of the next save: those of the last one, or an estimate before the first."""
         if self.last_cost is None:
             size = sum(p.numel() * p.element_size() for p in state.model.parameters())
             self.last_cost = 0.005 + 4 * size / BYTES_PER_SECOND
@@ -76,10 +76,10 @@ class Saver:
         """Write `best.pt` if there is a new best, and `last.pt`; the old `last.pt` becomes `previous.pt`.
 
         Returns:
-            False if weights are not finite; nothing is written then.
+            False if the weights are not finite; nothing is written then.
 
         Raises:
-            RunFailed: The disk is full or refuses; the files of the previous save are still there.
+            RunFailed: a file could not be written; those of the previous save remain.
         """
         if state.step == self.saved_step:
             return True
@@ -97,7 +97,7 @@ class Saver:
         """Write `best.pt` if there is a new best.
 
         Raises:
-            RunFailed: The disk is full or refuses.
+            RunFailed: the file could not be written.
         """
         if state.best is None or state.best.step == self.saved_best:
             return

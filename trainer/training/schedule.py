@@ -1,4 +1,4 @@
-"""The learning rate schedule: a linear warm-up, then a scheduler of torch, stepped per step, epoch or validation."""
+"""The learning rate schedule: a linear warm-up, then a torch scheduler, stepped per step, epoch or validation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau
 
 
 class Schedule:
-    """A scheduler of torch, stepped at the right times.
+    """A torch scheduler with a linear warm-up, stepped at the right times.
 
     Args:
-        main: The scheduler; None keeps the learning rate.
-        interval: When `main` is stepped: `step`, `epoch` or `validation`.
-        warmup: Stepped for the first `warmup_steps` optimizer steps, in which a per-step `main` is not stepped.
-        warmup_steps: The number of these steps.
+        main: the scheduler; None keeps the learning rate.
+        interval: when `main` is stepped: `step`, `epoch` or `validation`.
+        warmup: stepped for the first `warmup_steps` optimizer steps, in which a per-step `main` is not stepped.
+        warmup_steps: the number of these steps.
     """
 
     def __init__(
@@ -24,19 +24,19 @@ class Schedule:
         self.main, self.interval, self.warmup, self.warmup_steps = main, interval, warmup, warmup_steps
 
     def after_step(self, step: int) -> None:
-        """Step what is due after an optimizer step; `step` is the number of finished ones."""
+        """Step the warm-up or a per-step scheduler; `step` is the number of finished optimizer steps."""
         if self.warmup is not None and step <= self.warmup_steps:
             self.warmup.step()
         elif self.main is not None and self.interval == "step":
             self.main.step()
 
     def after_epoch(self) -> None:
-        """Step what is due after an epoch."""
+        """Step a per-epoch scheduler."""
         if self.main is not None and self.interval == "epoch":
             self.main.step()
 
     def after_validation(self, monitored: float) -> None:
-        """Step what is due after a validation; `monitored` is the monitored metric."""
+        """Step a per-validation scheduler; `monitored` is the value of the monitored metric."""
         if self.main is not None and self.interval == "validation":
             if isinstance(self.main, ReduceLROnPlateau):
                 self.main.step(monitored)
@@ -46,7 +46,7 @@ class Schedule:
     def replay(self, steps: int, epochs: int) -> None:
         """Bring a new schedule to the state after `steps` optimizer steps and `epochs` epochs.
 
-        It is used if a run is resumed by force with another schedule. Steps per validation are not replayed.
+        Used when a run is resumed with `resume_force=true`. Steps per validation are not replayed.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns that the optimizer was not stepped
@@ -60,14 +60,14 @@ class Schedule:
         return {"main": _plain(self.main), "warmup": _plain(self.warmup)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the states that `state_dict` returned."""
+        """Load the states that `state_dict` returned."""
         for scheduler, saved in ((self.main, state["main"]), (self.warmup, state["warmup"])):
             if scheduler is not None:
                 scheduler.load_state_dict(saved)
 
 
 def _plain(scheduler: LRScheduler | None) -> dict[str, Any] | None:
-    """Return a state without functions, which some schedulers keep in it and no checkpoint may hold."""
+    """Return a scheduler's state without functions, which a checkpoint must not hold."""
     if scheduler is None:
         return None
     return {name: value for name, value in scheduler.state_dict().items() if not callable(value)}

@@ -1,4 +1,4 @@
-"""What the training loop does between two steps: validating, saving, and ending runs."""
+"""Work of the training loop between two steps: validating, saving, and ending runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOOK_EVERY = 50  # steps between checks of the losses on a GPU, because each che
 
 
 class Session:
-    """One call of `fit`: its clock, what is due after a step, and the outcomes of its runs."""
+    """One call of `fit`: its clock, the work that is due after a step, and the outcomes of its runs."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Session:
         return [self.ended[state] for state in self.members]
 
     def begin(self) -> None:
-        """Do what was due when the run was stopped, validate before the first step, and enter training mode."""
+        """Do the work that was due when the run stopped, validate before the first step, and enter training mode."""
         first, epochs = self.members[0], max(state.config.epochs for state in self.members)
         batches = len(self.data.train)
         self.report.begin(first, first.epoch * batches + first.batch, epochs * batches)
@@ -70,7 +70,7 @@ class Session:
         return range(states[0].epoch, max(state.config.epochs for state in states)) if states else range(0)
 
     def unfreeze(self, epoch: int) -> None:
-        """Unfreeze the frozen modules from `unfreeze_at` on."""
+        """Unfreeze all frozen parameters and modules if `epoch` has reached `unfreeze_at`."""
         if self.config.unfreeze_at is not None and epoch >= self.config.unfreeze_at:
             for state in self.population.states:
                 state.frozen.unfreeze()
@@ -115,15 +115,15 @@ class Session:
         }
         if not stopping:
             return
-        unseen = [
+        unvalidated = [
             state
             for state, outcome in stopping.items()
             if state.validated_step != state.step
             and outcome.status != "paused"  # it continues later as if it had not paused
             and (state.best is None or outcome.final)
         ]
-        if unseen:
-            self._validate(unseen)
+        if unvalidated:
+            self._validate(unvalidated)
         stopping = {state: outcome for state, outcome in stopping.items() if state not in self.ended}
         for state in stopping:
             if state.config.debug.overfit and not learned(state):
@@ -202,7 +202,7 @@ class Session:
         self.report.row(row, is_best)
 
     def _judge(self, state: RunState, row: MetricsRow) -> bool:
-        """Return whether a validation is the best of its run so far; step the schedule and count those that are not."""
+        """Return whether a validation is the best of its run so far; step the schedule, and count it if it is not."""
         value = row[state.config.monitor]
         if value is None:  # a training metric before the first step, or a metric that these samples do not define
             return False

@@ -1,4 +1,4 @@
-"""RunState: everything that a run consists of and everything that resuming it needs, in one value."""
+"""The state of a run: everything that resuming it needs, in one value."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Best:
     """The best validation so far.
 
     Attributes:
-        value: The monitored metric.
-        epoch: Finished epochs at that time.
-        step: Finished optimizer steps at that time.
-        weights: A copy of the evaluated state dict, on the CPU.
-        row: Its row of metrics.csv.
+        value: the monitored metric.
+        epoch: finished epochs at that time.
+        step: finished optimizer steps at that time.
+        weights: a copy of the evaluated state dict, on the CPU.
+        row: the validation's row of metrics.csv.
     """
 
     value: float
@@ -43,24 +43,24 @@ class RunState:
     """The state of one run. Two states are equal only if they are the same object.
 
     Attributes:
-        model: On its device.
-        optimizer: Over the model's parameters that are trained.
-        schedule: Changes the learning rates of `optimizer`.
-        scaler: Scales the loss in float16; disabled otherwise.
-        sums: Loss and accuracy since the last validation.
-        config: The run's configuration.
-        frozen: Parameters and modules that are frozen, perhaps until `unfreeze_at`.
-        average: A moving average of the weights; if there is one, it is evaluated and kept as the best.
-        watch: Statistics of each layer's gradients and activations; None unless debug.gradients is on.
-        epoch: Finished epochs.
-        batch: Finished batches of the current epoch.
-        step: Finished optimizer steps.
-        validated_step: The step of the last validation; -1 before the first.
-        num_bad_validations: Validations in a row without a new best.
-        lr: Learning rate of the last step.
-        seconds: Training time over all sessions of the run.
-        best: The best validation; None before the first.
-        history: The rows of metrics.csv.
+        model: the model, on its device.
+        optimizer: updates the parameters that are trained.
+        schedule: changes the learning rates of `optimizer`.
+        scaler: scales the loss in float16; disabled otherwise.
+        sums: loss and accuracy since the last validation.
+        config: the run's configuration.
+        frozen: parameters and modules that are frozen, perhaps until `unfreeze_at`.
+        average: a moving average of the weights, evaluated instead of the model; None if the run has none.
+        watch: statistics of each layer's gradients and activations; None unless debug.gradients is on.
+        epoch: finished epochs.
+        batch: finished batches of the current epoch.
+        step: finished optimizer steps.
+        validated_step: the step of the last validation; -1 before the first.
+        num_bad_validations: validations in a row without a new best.
+        lr: learning rate of the last step.
+        seconds: training time over all sessions of the run.
+        best: the best validation; None before the first.
+        history: the rows of metrics.csv.
     """
 
     model: nn.Module
@@ -92,10 +92,10 @@ class RunState:
 
         Tensors are not copied. Best weights that equal the current ones are stored once.
         """
-        same = self.best is not None and self.best.step == self.step and self.average is None
+        best_is_current = self.best is not None and self.best.step == self.step and self.average is None
         best = self.best and {
             **vars(self.best),
-            "weights": None if same else self.best.weights,
+            "weights": None if best_is_current else self.best.weights,
             "row": self.best.row.to_dict(),
         }
         return {
@@ -113,11 +113,11 @@ class RunState:
         }
 
     def load_state_dict(self, saved: dict[str, Any], *, schedule: bool = True) -> None:
-        """Take over everything that `state_dict` returned.
+        """Restore everything that `state_dict` returned.
 
         Args:
-            saved: The state, on the CPU.
-            schedule: False keeps the present schedule and the present learning rates.
+            saved: the state, on the CPU.
+            schedule: whether to restore the schedule and the learning rates; False keeps the present ones.
         """
         self.model.load_state_dict(saved["model"])
         if self.average is not None and saved["average"] is not None:

@@ -12,19 +12,19 @@ from trainer.training.state import RunState
 
 
 def train_step(population: Population, batches: Sequence[Batch], *, drop_nonfinite: bool = True) -> list[RunState]:
-    """Update each run once, by the gradient of the mean loss over `batches`, however they are cut.
+    """Update each run once, by the gradient of the mean loss over all samples of `batches`.
 
     Mutates the states of the runs and the running sums. Runs whose loss is not finite leave the population before the
-    update. They are only looked for on the CPU: on a GPU each check would synchronise, so the loop checks every
+    update. This is checked on the CPU only: on a GPU each check would synchronise, so the loop checks every
     LOOK_EVERY steps and before anything is saved.
 
     Args:
-        population: The runs that train together, in training mode.
-        batches: The micro-batches of the step.
-        drop_nonfinite: False updates all runs whatever their loss, to measure the time of a step.
+        population: the runs that train together, in training mode.
+        batches: the micro-batches of the step.
+        drop_nonfinite: whether runs with a non-finite loss leave; False serves to measure the time of a step.
 
     Returns:
-        The runs that have left.
+        The runs that were removed.
     """
     weights = [population.weight(targets) for _, targets in batches]
     total = sum(weights)
@@ -48,5 +48,5 @@ def train_step(population: Population, batches: Sequence[Batch], *, drop_nonfini
 
 
 def nonfinite_runs(population: Population) -> list[RunState]:
-    """Return the runs that had a training loss that was not finite since their last validation. Synchronises."""
+    """Return the runs with a non-finite training loss since their last validation. Synchronises with the device."""
     return [population.states[run] for run in population.sums.nonfinite_runs()] if population.states else []

@@ -1,4 +1,4 @@
-"""Why a run ends: the conditions that are checked after every step, and their messages."""
+"""Conditions under which a run ends, checked after every step, and their messages."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ OVERFIT_LOSS = 0.01
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """The way a run ended.
 
     Attributes:
-        status: The status in results.json.
-        reason: The reason in words.
-        final: False if the same run can be continued as it is.
+        status: the status in results.json.
+        reason: the reason in words.
+        final: False if the run can be resumed without a changed key.
     """
 
     status: str
@@ -25,12 +25,12 @@ class Outcome:
 
 
 def reason_to_stop(state: RunState, pause_at: int | None, since_counted: float) -> Outcome | None:
-    """Return how a run ends at its present step; None if it goes on.
+    """Return the outcome of a run that ends at its present step; None if it continues.
 
     Args:
-        state: The run.
-        pause_at: Epochs after which it pauses.
-        since_counted: Seconds that are not in `state.seconds` yet.
+        state: the run.
+        pause_at: epochs after which the run pauses.
+        since_counted: seconds that are not in `state.seconds` yet.
     """
     limit = state.config
     if limit.debug.overfit and learned(state):
@@ -49,7 +49,7 @@ def reason_to_stop(state: RunState, pause_at: int | None, since_counted: float) 
     if limit.max_minutes is not None and state.seconds + since_counted >= limit.max_minutes * 60:
         return Outcome("completed", f"max_minutes={limit.max_minutes:g} reached", final=False)
     if state.epoch >= limit.epochs:
-        return Outcome("completed", f"all {limit.epochs} epochs are done")
+        return Outcome("completed", f"all {limit.epochs} epochs completed")
     return None
 
 

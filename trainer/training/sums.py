@@ -19,15 +19,15 @@ from trainer.device import exact_dtype
 class RunningSums:
     """Loss and correct predictions of each run since its last validation, summed on the device and divided once.
 
-    Adding never synchronises with the device. A sum stays non-finite once a loss was, so that one look at the end
-    covers all steps.
+    Adding never synchronises with the device. A sum stays non-finite once a loss was, so that one check covers all
+    steps.
 
     Attributes:
-        device: Where the sums are.
-        loss_R: Sums of the batches' mean losses times their weights; float64, float32 on Apple GPUs.
-        weight_R: Sums of the batches' weights in the mean loss; numbers of samples without class weights.
-        correct_R: Correct predictions, int64.
-        count_R: Samples, int64; on the CPU, where it is needed.
+        device: where the sums are.
+        loss_R: sums of the batches' mean losses times their weights; float64, float32 on Apple GPUs.
+        weight_R: sums of the batches' weights in the mean loss; numbers of samples without class weights.
+        correct_R: correct predictions, int64.
+        count_R: samples, int64; on the CPU, where it is needed.
     """
 
     def __init__(self, num_runs: int, device: torch.device, task: Task) -> None:
@@ -41,24 +41,24 @@ class RunningSums:
     NAMES = ("loss_R", "weight_R", "correct_R", "count_R")
 
     @classmethod
-    def joined(cls, parts: Sequence[RunningSums]) -> RunningSums:
-        """Return the sums of several runs in one; the tensors of `parts` become views of it."""
-        first = parts[0]
-        whole = cls(len(parts), first.device, first.task)
+    def joined(cls, members: Sequence[RunningSums]) -> RunningSums:
+        """Return the sums of several runs in one; the tensors of `members` become views of it."""
+        first = members[0]
+        joint = cls(len(members), first.device, first.task)
         for name in cls.NAMES:
-            setattr(whole, name, torch.cat([getattr(part, name) for part in parts]))
-            for run, part in enumerate(parts):
-                setattr(part, name, getattr(whole, name)[run : run + 1])
-        return whole
+            setattr(joint, name, torch.cat([getattr(member, name) for member in members]))
+            for run, member in enumerate(members):
+                setattr(member, name, getattr(joint, name)[run : run + 1])
+        return joint
 
     def add(self, loss_R: Tensor, outputs_RBC: Tensor, targets: Tensor, weight: Tensor | int) -> None:
         """Add a batch. The tensors must be detached.
 
         Args:
-            loss_R: Its mean loss.
-            outputs_RBC: Its outputs.
+            loss_R: mean loss of the batch.
+            outputs_RBC: outputs of the model.
             targets: [B], or [R, B] if each run has samples of its own.
-            weight: The batch's weight in the mean loss, [R] or one number for all runs.
+            weight: the batch's weight in the mean loss, [R] or one number for all runs.
         """
         batch = outputs_RBC.shape[-2]
         if isinstance(weight, Tensor):
@@ -72,7 +72,7 @@ class RunningSums:
         self.count_R.add_(batch)
 
     def nonfinite_runs(self) -> list[int]:
-        """Return the places of the runs with a loss that was not finite. Synchronises with the device."""
+        """Return the indices of the runs with a non-finite loss. Synchronises with the device."""
         if math.isfinite(self.loss_R.sum().item()):
             return []
         return self.loss_R.isfinite().logical_not().nonzero().flatten().tolist()
@@ -101,7 +101,7 @@ class RunningSums:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the sums that `state_dict` returned."""
+        """Load the sums that `state_dict` returned."""
         self.loss_R.copy_(state["loss"])
         self.weight_R.copy_(state["weight"])
         self.correct_R.copy_(state["correct"])

@@ -21,20 +21,20 @@ from trainer.device import exact_dtype
 
 RECTIFIERS = ("relu", "relu_", "relu6")  # functions whose slope is 0 wherever their output is 0
 SQUASHERS = {"sigmoid": (0.5, 0.49), "tanh": (0.0, 0.98)}  # centre, and the distance from it where flatness begins
-CHANNELS_FIRST = (_ConvNd, _NormBase, nn.GroupNorm)  # units lie along axis 1 of what they give, else along the last
+CHANNELS_FIRST = (_ConvNd, _NormBase, nn.GroupNorm)  # units lie along axis 1 of their outputs, otherwise along the last
 
 
 class Watch:
     """Statistics of each layer since the last call of `rows`, summed on the device without synchronising.
 
-    A layer is a module with parameters of its own, named by its path. An activation, be it a module or a function,
-    belongs to the layer that was called last before it. Hooks draw no random numbers and change nothing that the model
+    A layer is a module with parameters of its own, named by its path. An activation, module or function, belongs
+    to the layer that was called last before it. Hooks draw no random numbers and change nothing that the model
     or the optimizer uses.
 
     Args:
-        model: The model, on its device. Copies made later would have the hooks too.
-        optimizer: Steps the model.
-        scaler: Scales the loss; its factor is divided out of the gradients.
+        model: the model, on its device. Later copies of it have the hooks too.
+        optimizer: updates the model.
+        scaler: scales the loss; its factor is divided out of the gradients.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, scaler: GradScaler) -> None:
@@ -50,7 +50,7 @@ class Watch:
         self.layer_P = torch.tensor([i for i, _ in owned], device=device)
         self.norms_P = torch.zeros(len(owned), dtype=self.exact, device=device)
         self.unit_axes = [1 if isinstance(module, CHANNELS_FIRST) else -1 for module in layers.values()]
-        self.called: dict[int, int] = {}  # each layer's place in the order of first calls
+        self.called: dict[int, int] = {}  # each layer's position in the order of first calls
         self.latest: int | None = None  # the layer whose activation comes next
         self.before: list[Tensor] | None = None
         self._reset()
@@ -75,7 +75,7 @@ class Watch:
         self.outputs: dict[int, int] = {}  # number of all outputs
 
     def _begin(self, activations: _Activations, model: nn.Module, inputs: Any) -> None:
-        """Begin to watch a forward pass, if it is one of training."""
+        """Begin to watch a forward pass in training mode."""
         self.latest = None
         if model.training and torch.is_grad_enabled():
             activations.enter()
@@ -127,15 +127,15 @@ class Watch:
         self.largest_L = self.largest_L.maximum(norms_L)
         self.steps += counted
         if self.before is not None:
-            moved = [new - old for new, old in zip(self.trained, self.before, strict=True)]
-            self.ratio_L = self._size(moved) / self._size(self.before)
+            updates = [new - old for new, old in zip(self.trained, self.before, strict=True)]
+            self.ratio_L = self._size(updates) / self._size(self.before)
             self.before = None
 
     def _by_layer(self, norms_P: Tensor) -> Tensor:
         return torch.zeros_like(self.sum_L).index_add_(0, self.layer_P, norms_P.square()).sqrt()
 
     def _size(self, tensors: list[Tensor]) -> Tensor:
-        """Return the L2 norms [L] of the layers of tensors, one for each trained parameter."""
+        """Return the L2 norm [L] of each layer over `tensors`, one for each trained parameter."""
         return self._by_layer(torch.stack([torch.linalg.vector_norm(t, dtype=self.exact) for t in tensors]))
 
     @torch.no_grad()
@@ -177,19 +177,19 @@ class Watch:
 
     def _order(self) -> list[int]:
         """Return the layers in the order of first calls; a layer without calls follows the one registered before it."""
-        places, place = [], -1
+        order, position = [], -1
         for i in range(len(self.names)):
-            place = self.called.get(i, place)
-            places.append((place, i))
-        return [i for _, i in sorted(places)]
+            position = self.called.get(i, position)
+            order.append((position, i))
+        return [i for _, i in sorted(order)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums, so that a run resumed in mid-epoch continues them."""
+        """Return the sums, so that a run resumed within an epoch continues them."""
         names = ("sum_L", "largest_L", "steps", "ratio_L", "alive", "flat", "outputs", "called")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take over the sums that `state_dict` returned."""
+        """Load the sums that `state_dict` returned."""
         device = self.sum_L.device
         for name, value in saved.items():
             if isinstance(value, dict):
@@ -198,7 +198,7 @@ class Watch:
 
 
 class _Activations(TorchFunctionMode):
-    """While entered, calls `report` with the kind and the outputs of each activation, be it a function or a module."""
+    """While entered, calls `report` with the kind and the outputs of each activation, module or function."""
 
     def __init__(self, report: Callable[[str, Tensor], None]) -> None:
         super().__init__()
