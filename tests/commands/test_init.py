@@ -49,7 +49,7 @@ def test_a_file_called_conf(verb) -> None:
     Path("conf").write_text("")
     done = verb("init")
     assert done.code == 2
-    assert "no folder" in done.err
+    assert "not a folder" in done.err
 
 
 def test_an_unknown_group(verb) -> None:

@@ -227,11 +227,11 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(data)
 
 
-MORE = "it holds more than plain tensors and values ("
+MORE = "it holds more than tensors and plain values ("
 FAULTS = {
     "absent": (lambda path: None, "there is no such file"),
-    "empty": (lambda path: path.write_bytes(b""), "it is no checkpoint"),
-    "text": (lambda path: path.write_text("weights"), "it is no checkpoint"),
+    "empty": (lambda path: path.write_bytes(b""), "it is not a checkpoint"),
+    "text": (lambda path: path.write_text("weights"), "it is not a checkpoint"),
     "code": (lambda path: torch.save({"model": Canary()}, path), MORE),
     "code before torch 1.6": (lambda path: put(path, {"model": Canary()}, legacy=True), MORE),
     "whole model": (lambda path: torch.save(ANN(), path), MORE),

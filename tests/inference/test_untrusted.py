@@ -114,9 +114,9 @@ def test_a_list_that_stands_for_many(trained: Callable[..., Path], table: Path, 
 def test_pickles(content, refused) -> None:
     for bait in (content | {"x": Evil()}, Evil(), content | {"model": Evil()}, content | {"config": Evil()}):
         torch.save(bait, "evil.pt")
-        refused(r"evil.pt: it holds more than plain tensors and values \(getattr\), which is never loaded\.$")
+        refused(r"evil.pt: it holds more than tensors and plain values \(getattr\), which is never loaded\.$")
         Path("evil.pt").write_bytes(pickle.dumps(bait))
-        refused("evil.pt: it is no checkpoint")
+        refused("evil.pt: it is not a checkpoint")
     pickle.loads(Path("evil.pt").read_bytes())
     assert Path("canary").exists()  # so the bait was real
 
@@ -372,7 +372,7 @@ def test_runs_that_are_not_there_or_not_whole(content, refused) -> None:
     torch.save({**content, "format": 9}, "evil.pt")
     refused("its format 9 is newer than 1, the newest this version reads")
     torch.save({"state_dict": {}}, "evil.pt")
-    refused("no checkpoint of this program")
+    refused("not a checkpoint of this program")
     save(content)
     data = bytearray(Path("evil.pt").read_bytes())
     Path("evil.pt").write_bytes(data[: len(data) // 2])

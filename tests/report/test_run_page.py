@@ -23,7 +23,7 @@ from helpers.runs import train_in
 from trainer.errors import UserError
 from trainer.records import record
 from trainer.records.find import run_folder
-from trainer.report import confusion, svg
+from trainer.report import confusion, page, svg
 from trainer.report.run_page import html, write_page
 from trainer.run import details
 
@@ -162,6 +162,11 @@ def test_a_hundred_classes_can_be_read(hundred: Path) -> None:
     assert pairs[0][2] == max(matrix[i][j] for i in range(100) for j in range(100) if i != j)
     assert len((hundred / "report.html").read_bytes()) < 1_000_000
     assert "<b>bold" in page.text
+
+
+def test_metrics_have_four_decimals_and_typed_values_stay_short() -> None:
+    text = page.table("Classes", ["class", "accuracy", "recall", "optim.lr"], [["a", 0.36, 0.12345, 0.01]])
+    assert [cell for cell in ("0.3600<", "0.1235<", "0.01<") if cell in text] == ["0.3600<", "0.1235<", "0.01<"]
 
 
 def test_axes_have_round_ticks_within_their_range() -> None:

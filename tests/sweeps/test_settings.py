@@ -46,7 +46,7 @@ def test_a_dry_run_is_refused_as_the_sweep_is(words: tuple[str, ...], fragment: 
 def test_a_single_run_is_not_what_only_a_sweep_can_be(sweep, trained) -> None:
     done = sweep(*SMALL, "sweep.dry_run=true", "sweep.sampler=tpe", "sweep.trials=3")
     assert done.code == 2
-    assert "sweep.dry_run=true: it shows the jobs of a sweep" in done.err
+    assert "sweep.dry_run=true: it lists the jobs of a sweep" in done.err
     assert "sweep.sampler=tpe: it chooses the jobs of a sweep" in done.err
     assert not Path("outputs").exists()
     run = trained("data=iris", "model=mlp", "epochs=1")

@@ -104,8 +104,8 @@ def test_code_in_a_file_is_never_run() -> None:
     [
         ({"format": 2}, "format 2 is newer than 1"),
         ({"format": "one"}, "format"),
-        ({"weights": torch.zeros(1)}, "no checkpoint of this program"),
-        ([1, 2], "no checkpoint of this program"),
+        ({"weights": torch.zeros(1)}, "not a checkpoint of this program"),
+        ([1, 2], "not a checkpoint of this program"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(content, sentence: str) -> None:

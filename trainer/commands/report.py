@@ -10,8 +10,8 @@ import click
     "\n  trainer report outputs/2026-11-21                    every run of a day"
     "\n  trainer report outputs/2026-11-21/10-00-00-sweep     every job of a sweep"
 )
-@click.argument("places", metavar="DIR...", nargs=-1, required=True, type=click.Path(readable=False))
-def command(places: tuple[str, ...]) -> int:
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(readable=False))
+def command(folders: tuple[str, ...]) -> int:
     """Write report.html, one self-contained page for each run.
 
     A DIR is the folder of a run, of a sweep, or of several. The page is written into the run's folder. It shows
@@ -20,4 +20,4 @@ def command(places: tuple[str, ...]) -> int:
     """
     from trainer.report.pages import write_pages
 
-    return write_pages(places)
+    return write_pages(folders)

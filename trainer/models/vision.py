@@ -14,7 +14,7 @@ from trainer.models.heads import ENDINGS, last_layer, mlp_head, replace_head
 # The argument for the image size in families that are built for one size; other models take any size.
 SIDES = {"vit": "image_size", "maxvit": "input_size"}
 NATURAL_SIZE = {"vit": 224, "maxvit": 224, "inception": 299}
-# Arguments that make timm read files, in some versions pickles too.
+# Arguments that make timm read files, in some versions even pickles.
 FILES_OF_TIMM = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 # Auxiliary heads, which are used in training only, and the weight of their loss in the papers.
 AUXILIARY = {"inception_v3": (("AuxLogits.fc",), 0.4), "googlenet": (("aux1.fc2", "aux2.fc2"), 0.3)}

@@ -43,7 +43,7 @@ class Finding:
 
 @dataclass
 class Report:
-    """Everything that was checked, found and measured.
+    """The findings, facts and checks of a `trainer doctor`.
 
     Attributes:
         facts: {topic: {name: value}}, such as those of machine, data and training.

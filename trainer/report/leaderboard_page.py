@@ -72,7 +72,7 @@ class Page:
             parts.append("<h2>Settings, over their seeds and folds</h2>")
             parts.append(page.table("Settings", *group_table(groups, rows[0].monitor), best=(0,)))
         parts.append("<h2>Jobs, best first</h2><p>The curves of the ticked jobs are below.</p>")
-        best = [place for place, row in enumerate(rows) if row in winning]
+        best = [index for index, row in enumerate(rows) if row in winning]
         header, cells = table(rows, groups)
         for row, line in zip(rows, cells, strict=True):
             line[header.index("job")] = row.entry.number  # its name only repeats what the other columns say
@@ -105,7 +105,7 @@ class Page:
                 "curves": {name: _thinned(points, most) for name, points in curves.items()},
             })  # fmt: skip
         described = [{name: axis[name] for name in ("key", "log", "whole", "labels") if name in axis} for axis in axes]
-        shown = [place for place in dict.fromkeys(first) if jobs[place]["curves"]][:SELECTED]
+        shown = [index for index in dict.fromkeys(first) if jobs[index]["curves"]][:SELECTED]
         return {"charts": columns, "monitor": (monitors or [""])[0], "axes": described, "jobs": jobs, "shown": shown}
 
     def _curves_of(self, row: Row, columns: Sequence[str]) -> Curves:

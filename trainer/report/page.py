@@ -102,12 +102,12 @@ def table(
     digits = [_digits(name, [row[i] for row in rows]) for i, name in enumerate(header)]
     head = "".join(f'<th scope="col"{kind[i]}><button>{escape(name)}</button></th>' for i, name in enumerate(header))
     lines = []
-    for place, row in enumerate(rows):
-        mark = ' class="best"' if place in best else ""
+    for index, row in enumerate(rows):
+        mark = ' class="best"' if index in best else ""
         cells = "".join(_cell(value, kind[i], digits[i], named and i == 0) for i, value in enumerate(row))
         if jobs is not None:
-            mark += f' data-job="{jobs[place]}"'
-            cells = f'<td class="tick"><input type="checkbox" aria-label="curves" data-job="{jobs[place]}"></td>{cells}'
+            mark += f' data-job="{jobs[index]}"'
+            cells = f'<td class="tick"><input type="checkbox" aria-label="curves" data-job="{jobs[index]}"></td>{cells}'
         lines.append(f"<tr{mark}>{cells}</tr>")
     head = head if jobs is None else f'<th class="tick"></th>{head}'
     body = "\n".join(lines)
@@ -120,7 +120,7 @@ def table(
 def _digits(name: str, column: list[Any]) -> str:
     """Return the format of a column's floats: metrics and fractions get four decimals, typed values stay short."""
     sizes = [abs(value) for value in column if isinstance(value, float) and value != 0]
-    if name in METRICS and all(size <= 1 for size in sizes):
+    if name in METRICS and METRICS[name].better == "max" and all(size <= 1 for size in sizes):
         return ".4f"
     measured = any(round(size, 2) != size for size in sizes)
     return ".4f" if measured and all(0.01 <= size <= 1 for size in sizes) else ".4g"

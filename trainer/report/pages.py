@@ -10,20 +10,20 @@ from trainer.records.record import Record, read, runs_below
 from trainer.report.run_page import write_page
 
 
-def write_pages(places: Iterable[str]) -> int:
-    """Write report.html and missing pictures for the runs at or below each place; return the exit code.
+def write_pages(folders: Iterable[str]) -> int:
+    """Write report.html and missing pictures for the runs at or below each folder; return the exit code.
 
     Raises:
-        UserError: a place holds no run.
+        UserError: a folder holds no run.
     """
     runs = []
-    for place in places:
-        path = run_folder(place)
+    for folder in folders:
+        path = run_folder(folder)
         if not path.is_dir():
-            raise UserError(Problem(str(place), "there is no such folder"))
+            raise UserError(Problem(str(folder), "there is no such folder"))
         below = list(runs_below(path))
         if not below:
-            raise UserError(Problem(str(place), "there is no run in it (a folder with a config.yaml)"))
+            raise UserError(Problem(str(folder), "there is no run in it (a folder with a config.yaml)"))
         runs += below
     code = 0
     for run in dict.fromkeys(runs):

@@ -219,23 +219,23 @@ def _environment(record: Record) -> str:
 def _config_dir(record: Record) -> list[str]:
     """Return the flag that names a folder of the user's own YAML; empty if there was none."""
     command = record.results.command if record.results else []
-    for place, word in enumerate(command):
+    for index, word in enumerate(command):
         if word.startswith(("--config-dir=", "-cd=")):
             return [word]
         if word in ("--config-dir", "-cd"):
-            return command[place : place + 2]
+            return command[index : index + 2]
     return []
 
 
 def _commands(record: Record) -> str:
     """Return commands to copy. Only the words after the first come from the folder, and each is quoted."""
-    place = shlex.quote(str(record.path))
+    folder = shlex.quote(str(record.path))
     words = record.overrides
     lines = [("Repeat", shlex.join(["train", *_config_dir(record), *words]))] if words is not None else []
     lines += [
-        ("Resume", f"train resume={place}"),
-        ("Predict", f"trainer predict {place} FILE..."),
-        ("Test again", f"trainer evaluate {place}"),
+        ("Resume", f"train resume={folder}"),
+        ("Predict", f"trainer predict {folder} FILE..."),
+        ("Test again", f"trainer evaluate {folder}"),
     ]
     return "".join(
         f'<h3>{name}</h3><pre tabindex="0" aria-label="{name}"><code>{escape(text)}</code></pre>'

@@ -107,13 +107,13 @@ def line_chart(title: str, across: str, lines: Mapping[str, Points], best: float
         parts.append(f'<line class="best" x1="{at:.1f}" y1="{TOP}" x2="{at:.1f}" y2="{HEIGHT - BOTTOM}"/>')
     legend = []
     for kind, (name, points) in zip("ab" if len(shown) > 1 else "b", shown.items(), strict=False):
-        places = [(x_axis(x), y_axis(y)) for x, y in points]
-        parts.append(f'<polyline class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}"/>')
+        positions = [(x_axis(x), y_axis(y)) for x, y in points]
+        parts.append(f'<polyline class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in positions)}"/>')
         if len(points) <= MARKED_POINTS:
             parts += [
                 f'<circle class="{kind}" cx="{px:.1f}" cy="{py:.1f}" r="3">'
                 f"<title>{escape(name)}, {escape(across)} {x:g}: {y:.4g}</title></circle>"
-                for (px, py), (x, y) in zip(places, points, strict=True)
+                for (px, py), (x, y) in zip(positions, points, strict=True)
             ]
         legend.append((kind, name))
     if best is not None:

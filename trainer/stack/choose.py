@@ -68,7 +68,7 @@ def candidates(jobs: Sequence[Job]) -> list[list[int]]:
     groups: dict[str, list[int]] = {}
     for index, job in enumerate(jobs):
         leaves = {key: value for key, value in leaves_of(job.stored) if not effects_of(key).stackable}
-        leaves["alone"] = list(reasons_to_train_alone(job.config))  # jobs may differ in what keeps some of them alone
+        leaves["alone"] = list(reasons_to_train_alone(job.config))  # jobs may differ in their reasons to train alone
         groups.setdefault(json.dumps(leaves, sort_keys=True, default=str), []).append(index)
     return [group for group in groups.values() if len(group) > 1]
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class CheckpointError(Exception):
-    """Damage of a file, or a file that is not a checkpoint; the message is a clause that says why."""
+    """A checkpoint file that is damaged or not a checkpoint; the message is a clause that says why."""
 
 
 @dataclass(frozen=True)

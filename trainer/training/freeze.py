@@ -49,7 +49,7 @@ def freeze(model: nn.Module, patterns: list[str]) -> FrozenParameters:
     With the pattern `backbone` these are all modules outside the head.
 
     Args:
-        model: mutated: matching parameters no longer require gradients.
+        model: the model, mutated: matching parameters no longer require gradients.
         patterns: names of parameters, with the wildcards `*` and `?`, or `backbone`.
 
     Raises:
