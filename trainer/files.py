@@ -62,7 +62,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     """Open a text file that replaces `path` at the end of the block; if the block raises, the old content stays.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: the file could not be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -99,7 +99,7 @@ def open_regular(path: Path, *, follow: bool = False) -> IO[bytes]:
         follow: whether it may be a symbolic link.
 
     Raises:
-        UserError: it is no regular file, cannot be read, or is a link.
+        UserError: it is not a regular file, cannot be read, or is a link.
     """
     try:
         # Without O_NONBLOCK the call would wait for somebody to write to a named pipe.
@@ -109,7 +109,7 @@ def open_regular(path: Path, *, follow: bool = False) -> IO[bytes]:
         raise UserError(Problem(str(path), f"cannot be read ({what})")) from error
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
-        raise UserError(Problem(str(path), "no regular file"))
+        raise UserError(Problem(str(path), "not a regular file"))
     return open(number, "rb")
 
 
@@ -117,7 +117,7 @@ def read_limited(path: Path, limit: int) -> bytes:
     """Return the content of a file that anyone may have put there.
 
     Raises:
-        UserError: it is larger than `limit` bytes, no regular file, cannot be read, or is a link.
+        UserError: it is larger than `limit` bytes, not a regular file, cannot be read, or is a link.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size

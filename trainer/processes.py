@@ -1,7 +1,7 @@
-"""Child processes: how they are started, and one function call in one of them.
+"""Child processes: the start method, and a function call in a child.
 
 On a CPU under Linux children are forked from this process, which has imported torch and read the data once. It must
-therefore never have used more than one thread: a process forked after parallel arithmetic hangs in its first
+therefore never use more than one thread: a process forked after parallel arithmetic hangs in its first
 parallel operation. With a GPU, or on other systems, children start from a server process that has imported torch and
 nothing else.
 """
@@ -40,11 +40,13 @@ def run_in_subprocess(devices: Sequence[str], function: Callable[..., Any], *arg
     """Return `function(*arguments)`, called in a child process that cannot change this one.
 
     Args:
-        devices: Device names; they decide how the child is started.
+        devices: device names, which determine how the child is started.
+        function: function to call; it and its result must be picklable unless the child is forked.
+        arguments: positional arguments of the function.
 
     Raises:
-        UserError, RunFailed: As raised by the function.
-        RunFailed: The function raised anything else, or the child ended without an answer.
+        UserError: raised by the function.
+        RunFailed: raised by the function, or the function raised another exception, or the child died.
     """
     # No ProcessPoolExecutor: its BrokenProcessPool hides the exit code or signal of a killed child, and the traceback
     # that names the line in a user's code does not survive pickling, so a wrapper like `_send` would be needed anyway.
@@ -72,6 +74,6 @@ def _send(sender: Connection, function: Callable[..., Any], arguments: Sequence[
         answer = function(*arguments)
     except (UserError, RunFailed) as error:
         answer = error
-    except BaseException as error:  # a user's code may raise anything, also SystemExit
+    except BaseException as error:  # a user's code may raise anything, even SystemExit
         answer = RunFailed(f"could not inspect the jobs: {raised_at(error)}.")
     sender.send(answer)

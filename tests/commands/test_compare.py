@@ -85,8 +85,8 @@ def test_runs_of_different_data_are_told_apart(runs: list[Path], tmp_path: Path)
     ("words", "sentence"),
     [
         (["{0}"], "expected two runs or more"),
-        (["{0}", "nowhere"], "nowhere: expected a run folder, and there is no such folder"),
-        (["{0}", "."], ".: expected a run folder, and it has no config.yaml"),
+        (["{0}", "nowhere"], "nowhere: expected a run folder, but there is no such folder"),
+        (["{0}", "."], ".: expected a run folder, but it has no config.yaml"),
         (["{0}", "{1}", "--out", "no/such/folder.png"], "--out no/such/folder.png: the picture cannot be written"),
         (["{0}", "{1}", "--out", "x.docx"], "--out x.docx: the picture cannot be written"),
         ([], "Missing argument"),
@@ -252,7 +252,7 @@ def test_no_pipe_is_waited_for(runs: list[Path], verb) -> None:
     os.mkfifo("conf/model/pipe.yaml")
     done = verb("list", "models")
     assert done.code == 0
-    assert re.search(r"model=pipe +\(not readable: no regular file\)", done.out)
+    assert re.search(r"model=pipe +\(not readable: not a regular file\)", done.out)
 
 
 def test_without_outputs(verb) -> None:

@@ -225,7 +225,7 @@ def test_an_ensemble_of_regressions(trained: Callable[..., Path], verb) -> None:
     assert written(runs[0])["mse"] == pytest.approx(own(runs[0])["rmse"] ** 2, rel=1e-9)
     done = verb("evaluate", "a", copied(trained(*DIGITS), "c"))
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "c: its answers are classes, and those of a are numbers: they have no figure in common." in done.err
+    assert "c: it predicts classes, and a predicts numbers: they have no metric in common." in done.err
     done = verb("evaluate", "a", "--calibrate")
     assert done.code == 2
     assert "a regression has no probabilities to calibrate" in done.err
@@ -241,7 +241,7 @@ def test_an_ensemble_of_regressions(trained: Callable[..., Path], verb) -> None:
         (("RUN", "epochs=5"), "epochs: an evaluation changes only data=, data.*, device and threads."),
         (("RUN", "data.seed=5"), "data.seed: the run's data stays divided as in training"),
         (("RUN", "data=iris"), "samples of [4]; the model was trained on [1, 8, 8]|its classes are not the model's"),
-        (("RUN", "data=mnist", "data.root=nowhere"), "nowhere: there is no such folder. Say where the data is"),
+        (("RUN", "data=mnist", "data.root=nowhere"), "nowhere: there is no such folder. Set the folder of the data"),
         (("RUN", "data=mnist", "data.root=x", "device=cuda:88"), "device=cuda:88"),
         (("RUN", "data.root=/nowhere"), "data.root=/nowhere: trainer.data.sources.digits reads no folder. Name other"),
         (("RUN", "data.dataset=iris"), "data.dataset: trainer.data.sources.digits has no such argument"),

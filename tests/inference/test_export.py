@@ -146,7 +146,7 @@ def test_what_cannot_be_exported_is_a_sentence(train, verb) -> None:
         (("--format", "tflite"), "Invalid value for '--format'"),
         ((), "Missing option '--format'"),
         (("--format", "onnx", "--out", "nowhere/x.onnx"), "there is no folder nowhere"),
-        (("--format", "onnx", "--out", "taken"), "taken: it is there already. Choose another with --out FILE, or add"),
+        (("--format", "onnx", "--out", "taken"), "taken: it already exists. Choose another with --out FILE, or add"),
         (("--format", "state_dict", "--preprocess"), "a state dict holds weights alone"),
         (("--format", "pt2", "epochs=3"), "an evaluation changes only data=, data.*, device and threads"),
         (("--format", "pt2", "data=mnist", "data.root=nowhere"), "nowhere: there is no such folder"),

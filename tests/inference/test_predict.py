@@ -135,7 +135,7 @@ def test_what_cannot_be_used_is_reported_and_the_rest_goes_on(
 def test_no_pipe_is_waited_for(trained: Callable[..., Path], verb, words: tuple[str, ...]) -> None:
     os.mkfifo("pipe")
     done = verb("predict", trained(*words), "pipe")
-    assert (done.code, done.err.splitlines()[0]) == (1, "trainer predict: error: pipe: no regular file.")
+    assert (done.code, done.err.splitlines()[0]) == (1, "trainer predict: error: pipe: not a regular file.")
 
 
 def test_printed_predictions(trained: Callable[..., Path], verb) -> None:
@@ -167,7 +167,7 @@ def test_a_table_with_bad_rows(trained: Callable[..., Path], verb, table: Path) 
         ("other.csv", "the model needs the column colour, which is missing"),
         ("ragged.csv:4", "2 cells, where the header has 3"),
         ("ragged.csv:7", "not a row of a delimited file: ',' expected after '\"'"),
-        ("ragged.csv:8", "what the model gives for it is not finite"),
+        ("ragged.csv:8", "the model's output for it is not finite"),
         ("image.png", "an image; the model takes the rows of a table"),
     ]
     assert all(record["top"] is None for record in found if record["error"])
@@ -178,7 +178,7 @@ def test_a_table_with_bad_rows(trained: Callable[..., Path], verb, table: Path) 
     assert verb("predict", run, "alone.csv", "--out", "alone.json").code == 0
     alone = {entry["class"]: entry["probability"] for entry in json.loads(Path("alone.json").read_text())[0]["top"]}
     assert {e["class"]: e["probability"] for e in good["ragged.csv:9"]} == pytest.approx(alone, abs=1e-6)
-    with pytest.raises(UserError, match=r"sample 1: what the model gives for it is not finite"):
+    with pytest.raises(UserError, match=r"sample 1: the model's output for it is not finite"):
         trainer.load(run).predict([[170, "red", 70], [1e300, "red", 70]])
 
 

@@ -312,7 +312,7 @@ def test_models_of_terabytes_cost_nothing(content, refused, trained) -> None:
     name = next(iter(content["model"]))
     weights = content["model"] | {name: torch.zeros(1).expand(10**6, 10**6)}
     save(content | {"model": weights})
-    refused(f"its weight {name} is larger than what is stored for it")
+    refused(f"its weight {name} is larger than its stored data")
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_models_of_terabytes_cost_nothing(content, refused, trained) -> None:
         ({"class_weights": [1.0]}, "class_weights"),
         ({"model": [1, 2]}, "not a whole checkpoint|weights"),
         ({"model": {}}, "weights are not those"),
-        ({"model": {"x": "text"}}, "its weight x is no plain tensor"),
+        ({"model": {"x": "text"}}, "its weight x is not a plain tensor"),
         ({"model": {"x": torch.tensor([float("nan")])}}, "its weight x is not finite"),
     ],
     ids=lambda value: str(value)[:40],
@@ -364,7 +364,8 @@ def test_runs_that_are_not_there_or_not_whole(content, refused) -> None:
     refused("no run folder", run="empty")
     Path("begun").mkdir()
     Path("begun/config.yaml").write_text("epochs: 3\n")
-    refused("no checkpoints/best.pt yet: it was not validated so far. Go on with it: train resume=begun", run="begun")
+    sentence = "no checkpoints/best.pt yet: it has not been validated so far. To continue it: train resume=begun"
+    refused(sentence, run="begun")
     Path("sweep/job/checkpoints").mkdir(parents=True)
     Path("sweep/sweep.jsonl").write_text("")
     Path("sweep/job/checkpoints/best.pt").write_text("")

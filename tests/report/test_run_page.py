@@ -243,7 +243,7 @@ def test_whatever_stands_in_the_folder_is_text(copy: Path) -> None:
         ("results.json", '{"status": "comp', "not readable as JSON"),
         ("results.json", "[]", "not as this program writes it"),
         ("results.json", '{"status": 3}', "status is of type int"),
-        ("results.json", '{"status": "completed", "test": {"per_class": 3}}', "test.per_class is no list"),
+        ("results.json", '{"status": "completed", "test": {"per_class": 3}}', "test.per_class is not a list"),
         ("results.json", '{"status": "x", "test": {"confusion_matrix": [[1, 2]]}}', "does not fit test.per_class"),
         ("results.json", '{"status": "x", "epochs": 1' + "0" * 400 + "}", "epochs is out of range"),
         ("results.json", '{"status": "x", "epochs": 1' + "0" * 5000 + "}", "not readable as JSON"),
@@ -283,7 +283,7 @@ def test_links_and_pipes_are_not_followed(copy: Path) -> None:
 
     (copy / "config.yaml").unlink()
     os.mkfifo(copy / "config.yaml")
-    with pytest.raises(UserError, match="no regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
         write_page(copy)
 
 
@@ -328,7 +328,7 @@ def test_a_lone_checkpoint_has_no_page(digits: Path, words: list[str], verb) -> 
     shutil.copy(digits / "checkpoints" / "best.pt", "copied")
     done = verb(*words)
     assert done.code == 2
-    assert "copied/best.pt: a file alone; expected a run folder" in done.err
+    assert "copied/best.pt: a single file; expected a run folder" in done.err
 
 
 def test_the_checkpoint_of_a_run_stands_for_it(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,4 +57,4 @@ def test_another_launcher_runs_the_same_jobs(name: str, sweep) -> None:
 def test_a_launcher_that_is_not_there_is_answered(sweep) -> None:
     done = sweep("-m", *WORDS, "hydra/launcher=slurm", "seed=0,1")
     assert done.code == 2
-    assert "hydra/launcher=slurm: not installed; there is basic" in done.err
+    assert "hydra/launcher=slurm: not installed; available: basic" in done.err

@@ -32,7 +32,10 @@ def halved(server, tmp_path_factory) -> Path:
             "at least 500 because validate_every=1000st",
         ),
         (("monitor=valid_loss,valid_accuracy", "sweep.halving.factor=2"), "sweep.halving compares jobs by one column"),
-        (("seed=0,1", "sweep.workers=1,2"), "sweep.workers=1,2: it is the whole sweep's and cannot differ from job to"),
+        (
+            ("seed=0,1", "sweep.workers=1,2"),
+            "sweep.workers=1,2: it belongs to the whole sweep and cannot differ",
+        ),
     ],
 )
 def test_a_dry_run_is_refused_as_the_sweep_is(words: tuple[str, ...], fragment: str, sweep) -> None:
@@ -66,7 +69,7 @@ def test_jobs_that_a_resumption_would_add_are_shown_and_not_trained(halved: Path
 @pytest.mark.parametrize(
     ("words", "fragment"),
     [
-        (("sweep.workers=1,2", "optim.lr=0.7"), "sweep.workers=1,2: it is the whole sweep's and cannot differ"),
+        (("sweep.workers=1,2", "optim.lr=0.7"), "sweep.workers=1,2: it belongs to the whole sweep and cannot differ"),
         (("sweep.workers=none",), "sweep.workers=none: expected auto or a number from 1"),
         (("sweep.wokers=1",), "sweep.wokers: no such key"),
         (("max_steps=5",), "max_steps=null,5: cannot differ from job to job"),
@@ -145,6 +148,6 @@ def test_a_draw_that_cannot_be_run_is_no_job(sweep) -> None:
     pytest.importorskip("optuna")
     done = sweep("-m", *SMALL, "sweep.sampler=tpe", "sweep.trials=2", "patience=${uniform:2,6}")
     assert done.code == 1
-    assert "of 100 draws in a row none can be run" in done.err
+    assert "none of 100 draws in a row can be run" in done.err
     assert "Traceback" not in done.err
     assert places(done.folder) == []

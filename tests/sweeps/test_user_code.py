@@ -46,14 +46,14 @@ def _ours() -> None:
 def test_a_model_that_cannot_be_built_is_named(fault: str, told: str, sweep) -> None:
     done = sweep("-m", *WORDS, f"model.fault=none,{fault}")
     assert done.code == 2
-    assert done.err == f"train: error: model._target_=net.Net: it cannot be built and tried: {told}.\n"
+    assert done.err == f"train: error: model._target_=net.Net: it cannot be built: {told}.\n"
     assert not Path("outputs").exists()
 
 
 def test_a_step_that_an_estimate_cannot_make_is_told(sweep) -> None:
     done = sweep("-m", *WORDS, "model.fault=lacks_in_training", "seed=0,1", "sweep.dry_run=true")
     assert done.code == 1
-    told = "model._target_=net.Net: a step of it failed: KeyError: 'no key' in net.py, line 16."
+    told = "model._target_=net.Net: a training step failed: KeyError: 'no key' in net.py, line 16."
     assert done.err == f"train: error: {told}\n"
 
 

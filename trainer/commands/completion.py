@@ -1,4 +1,4 @@
-"""Shell completion of `train`: Hydra's own, over this program's groups and keys. Imports no torch."""
+"""Shell completion of `train`: Hydra's own, over this program's groups and keys. Does not import torch."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`trainer VERB ...`: the verbs, each in a module that is imported when it is used. Imports no torch."""
+"""`trainer VERB ...`: the verbs, each in a module that is imported when it is used. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Compose words and YAML files into one typed configuration. Imports no torch."""
+"""Compose words and YAML files into one typed configuration. Does not import torch."""

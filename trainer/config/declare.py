@@ -1,4 +1,4 @@
-"""Declare a configuration key: its default, meaning, limits and effects. Imports no torch."""
+"""Declare a configuration key: its default, meaning, limits and effects. Does not import torch."""
 
 from __future__ import annotations
 

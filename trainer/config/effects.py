@@ -1,4 +1,4 @@
-"""What a change of a key means: for a resumption, a sweep, a stack and an evaluation. Imports no torch.
+"""What a change of a key means: for a resumption, a sweep, a stack and an evaluation. Does not import torch.
 
 Every key declares its effects once, where it is declared (`trainer.config.keys.key`).
 """

@@ -1,4 +1,4 @@
-"""A job: one composed configuration, drawn, resolved and checked. Imports no torch."""
+"""A job: one composed configuration, drawn, resolved and checked. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys of each group of a configuration: types, defaults, limits, meanings and effects. Imports no torch."""
+"""The keys of each group of a configuration: types, defaults, limits, meanings and effects. Does not import torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The whole configuration, typed and in range: the keys of the loop are declared here, those of groups in keys.py.
 
 A group with a `_target_` (model, data, ...) has keys of its own and the target's arguments, which are checked against
-the target's signature in `trainer.components.targets`. Imports no torch.
+the target's signature in `trainer.components.targets`. Does not import torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics, each declared once, and the values that they are reported in. Imports no torch.
+"""Metrics, each declared once, and the values that they are reported in. Does not import torch.
 
 A new metric is an entry of METRICS and its computation, in `trainer.data.classification` or `trainer.data.tasks`.
 The choices of `monitor`, the columns of metrics.csv, the console, the tables and the pages are made from the entries.

@@ -1,4 +1,4 @@
-"""Open a checkpoint for inference: find the file, load it, and check it before anything in it is used."""
+"""Checkpoints for inference, which are checked before anything in them is used."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class LoadedCheckpoint:
     """A checkpoint that was opened and checked.
 
     Attributes:
-        path: The file.
-        folder: The run's folder, or the folder of a file that was copied elsewhere.
-        metadata: Task and preprocessing.
-        tree: The run's configuration, with interpolations as text.
-        weights: The model's state dict, on the CPU.
-        epoch: Finished epochs when the weights were these.
-        step: Finished optimizer steps when the weights were these.
-        trusted: Whether its configuration may name code of its own and read environment variables.
+        path: the file.
+        folder: the run's folder, or the folder of a file that was copied elsewhere.
+        metadata: task and preprocessing.
+        tree: the run's configuration, with interpolations as text.
+        weights: the model's state dict, on the CPU.
+        epoch: number of finished epochs when the weights were saved.
+        step: number of finished optimizer steps when the weights were saved.
+        trusted: whether its configuration may name code of its own and read environment variables.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class LoadedCheckpoint:
 
     @property
     def name(self) -> str:
-        """The run as a user would name it."""
+        """The run, as a user would name it."""
         return str(self.folder) if self.path.name == "best.pt" else str(self.path)
 
     @cached_property
@@ -73,7 +73,7 @@ class LoadedCheckpoint:
         """Return these keys of the configuration as they are stored.
 
         Raises:
-            UserError: They read environment variables, and the checkpoint is not trusted.
+            UserError: they read environment variables, and the checkpoint is not trusted.
         """
         chosen = {name: self.tree[name] for name in names if name in self.tree}
         if not self.trusted and _has_interpolation(chosen):
@@ -85,7 +85,7 @@ class LoadedCheckpoint:
         """Return these keys of the configuration, typed; the others have their defaults.
 
         Raises:
-            UserError: Their values are not possible, or read environment variables.
+            UserError: a value is invalid, or reads environment variables.
         """
         stored = self.stored(names)
         if _has_interpolation(stored):
@@ -100,26 +100,26 @@ class LoadedCheckpoint:
 
     @property
     def resize_spec(self) -> ResizeSpec:
-        """How image files were resized when they were read.
+        """The resizing of image files when they are read.
 
         Raises:
-            UserError: The configuration has sizes that are not possible.
+            UserError: the configuration has invalid sizes.
         """
         if self._data("_target_") != IMAGE_FOLDER:
             return ResizeSpec()
         size, resize, preprocessing = self._data("size"), self._data("resize"), self.metadata.preprocessing
-        if side := preprocessing.size:  # images are read as squares, which `prepare` brings to another form
+        if side := preprocessing.size:  # images are read as squares, which `prepare` reshapes
             size, resize = size or (side if isinstance(side, int) else max(side)), resize or preprocessing.resize
         interpolation = self._data("interpolation") or "bilinear"
         possible = all(side is None or (type(side) is int and 0 < side <= MAX_SIDE) for side in (size, resize))
         if possible and interpolation in METHODS and (resize is None or (size is not None and size <= resize)):
             return ResizeSpec(size, resize, interpolation)
         sizes = f"data.size={size} data.resize={resize} data.interpolation={interpolation}"
-        raise UserError(Problem(sizes, "no such sizes", source=str(self.path)))
+        raise UserError(Problem(sizes, "invalid sizes", source=str(self.path)))
 
     @property
     def missing(self) -> str | None:
-        """How missing values of a table were replaced: `data.missing`."""
+        """The replacement of missing values in a table: `data.missing`."""
         return self._data("missing")
 
     @property
@@ -129,7 +129,7 @@ class LoadedCheckpoint:
         return separator if isinstance(separator, str) and len(separator) == 1 else None
 
     def _data(self, name: str) -> Any:
-        """Return the value of `data.<name>`; None if there is none."""
+        """Return the value of `data.<name>`; None if it is not stored."""
         data = self.tree.get("data")
         return data.get(name) if isinstance(data, dict) else None
 
@@ -138,11 +138,11 @@ def open_run(name: str | Path, *, trusted: bool = False) -> LoadedCheckpoint:
     """Open the checkpoint of a run: its best one if a folder is named.
 
     Args:
-        name: A run folder or a checkpoint file.
-        trusted: Whether it may name code outside this program, torch and torchvision, and read environment variables.
+        name: a run folder or a checkpoint file.
+        trusted: whether it may name code outside this program, torch and torchvision, and read environment variables.
 
     Raises:
-        UserError: There is none, or it cannot be used.
+        UserError: there is no checkpoint, or it cannot be used.
     """
     path = checkpoint_file(name)
     try:
@@ -153,7 +153,7 @@ def open_run(name: str | Path, *, trusted: bool = False) -> LoadedCheckpoint:
         stored = Checkpoint.from_dict(content)
         weights = stored.weights
     except (CheckpointError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = "not a whole checkpoint of this program: its weights are not there"
+        reason = "not a complete checkpoint of this program: its weights are missing"
         raise UserError(Problem(str(path), reason)) from error
     _check_tensors(weights, path)
     metadata = CheckpointMetadata.from_dict(stored.metadata, path)
@@ -168,7 +168,7 @@ def open_for_verb(name: str, *, trusted: bool) -> LoadedCheckpoint:
     The code of a trusted run is also looked for in the current folder.
 
     Raises:
-        UserError: There is none, or it cannot be used.
+        UserError: there is no checkpoint, or it cannot be used.
     """
     if trusted:
         sys.path.append(os.getcwd())
@@ -179,7 +179,7 @@ def open_for_verb(name: str, *, trusted: bool) -> LoadedCheckpoint:
 
 
 def advised(problem: Problem, path: Path) -> Problem:
-    """Return a problem of a checkpoint's configuration with its file, and with the advice that fits the verbs."""
+    """Return a problem of a checkpoint's configuration with its file, and with advice for the command line."""
     if problem.advice == TRUST:
         problem = replace(problem, advice=TRUST_FLAG)
     return problem.within(path)
@@ -189,14 +189,14 @@ def _check_tensors(weights: dict[str, Tensor], path: Path) -> None:
     """Check that all weights are plain tensors of finite numbers.
 
     Raises:
-        UserError: One is not, or is larger than its storage.
+        UserError: a weight is not, or is larger than its storage.
     """
     for name, value in weights.items():
         plain = isinstance(name, str) and type(value) in (Tensor, nn.Parameter)
         if not plain or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-            reason = "is no plain tensor"
+            reason = "is not a plain tensor"
         elif value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            reason = "is larger than what is stored for it"
+            reason = "is larger than its stored data"
         elif value.is_floating_point() and not bool(value.isfinite().all()):
             reason = "is not finite"
         else:
@@ -205,7 +205,7 @@ def _check_tensors(weights: dict[str, Tensor], path: Path) -> None:
 
 
 def _has_interpolation(value: Any) -> bool:
-    """Return whether a stored tree would read something when it is resolved."""
+    """Return whether a stored value contains an interpolation."""
     if isinstance(value, dict):
         return any(_has_interpolation(inner) for pair in value.items() for inner in pair)
     if isinstance(value, list):

@@ -30,14 +30,14 @@ from trainer.training.evaluate import evaluate_and_report
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to do with each run.
+    """Options of an evaluation, the same for each run.
 
     Attributes:
-        words: Overrides `key=value`.
+        words: overrides `key=value`.
         split: train, valid or test; None for the test split, or the only one of other data.
-        calibrate: Fit a temperature on the validation split, and store it.
-        calibrated: Use the stored temperature.
-        trust: Whether the runs may name code of their own.
+        calibrate: whether to fit a temperature on the validation split, and to store it.
+        calibrated: whether to use the stored temperature.
+        trust: whether the runs may name code of their own.
     """
 
     words: Sequence[str] = ()
@@ -52,11 +52,11 @@ class WrittenEvaluation:
     """A finished evaluation.
 
     Attributes:
-        result: What was computed.
-        calibration: The temperature that was used.
-        content: What was written.
-        path: The file that it was written to.
-        epoch: The epoch of the weights.
+        result: outputs and metrics.
+        calibration: the temperature that was used.
+        content: content of the file.
+        path: the file.
+        epoch: the epoch of the weights.
     """
 
     result: EvaluationResult
@@ -76,16 +76,16 @@ def evaluate_run(
     """Evaluate a run, and write evaluation-<n>.json and a reliability diagram beside its checkpoint.
 
     Args:
-        name: A run folder or a checkpoint file.
-        request: What to do.
-        signals: Signals that interrupt it.
-        progress: Called while the data is read; may raise to stop.
-        beside: Another run, with which it is compared.
+        name: a run folder or a checkpoint file.
+        request: options.
+        signals: signals that interrupt the evaluation.
+        progress: called while the data is read; may raise to stop.
+        beside: the evaluation of another run to compare with.
 
     Raises:
-        UserError: The run, the data or the request cannot be used.
-        RunFailed: A file could not be written.
-        Interrupted: A signal arrived; at the next batch.
+        UserError: the run, the data or the request cannot be used.
+        RunFailed: a file could not be written.
+        Interrupted: a signal arrived; at the next batch.
     """
     checkpoint = open_for_verb(name, trusted=request.trust)
     _check_request(checkpoint, request, beside)
@@ -114,14 +114,12 @@ def _check_request(checkpoint: LoadedCheckpoint, request: EvaluationRequest, bes
     """Check that the run can be compared and calibrated as requested.
 
     Raises:
-        UserError: It cannot.
+        UserError: it cannot be.
     """
     classes = checkpoint.metadata.classes
     if beside is not None and bool(beside.result.task.classes) != bool(classes):
         answers, others = ("classes" if names else "numbers" for names in (classes, beside.result.task.classes))
-        reason = (
-            f"its answers are {answers}, and those of {beside.result.name} are {others}: they have no figure in common"
-        )
+        reason = f"it predicts {answers}, and {beside.result.name} predicts {others}: they have no metric in common"
         raise UserError(Problem(checkpoint.name, reason, advice="Evaluate each by itself."))
     if request.calibrate and not classes:
         reason = "a regression has no probabilities to calibrate"
@@ -132,8 +130,8 @@ def evaluate_split(model: InferenceModel, data: EvaluationData, name: str, signa
     """Evaluate a run on one split.
 
     Raises:
-        UserError: There is no such split, or its samples are of another shape.
-        Interrupted: A signal arrived; at the next batch.
+        UserError: there is no such split, or its samples are of another shape.
+        Interrupted: a signal arrived; at the next batch.
     """
     split, config, checkpoint = data.split(name), data.settings.config, data.settings.checkpoint
     metadata = checkpoint.metadata
@@ -162,14 +160,14 @@ def _calibrate(model: InferenceModel, data: EvaluationData, signals: Signals) ->
     """Fit a temperature on the validation split, and write it beside the run.
 
     Raises:
-        UserError: The data is not what the run was trained on.
-        RunFailed: The file could not be written.
-        Interrupted: A signal arrived; at the next batch.
+        UserError: the data is not that of the training.
+        RunFailed: the file could not be written.
+        Interrupted: a signal arrived; at the next batch.
     """
     checkpoint = data.settings.checkpoint
     if not data.own:
-        reason = "a temperature is fitted on the validation split of the run's own data, and this is other data"
-        advice = "Name that with data.root=DIR, and evaluate others with --calibrated afterwards."
+        reason = "a temperature is fitted on the validation split of the run's own data, but this is other data"
+        advice = "Name the run's data with data.root=DIR, then evaluate other data with --calibrated."
         raise UserError(Problem("--calibrate", reason, advice=advice, source=checkpoint.name))
     result = evaluate_split(model, data, "valid", signals)
     assert isinstance(result.task, Classification)
@@ -182,8 +180,8 @@ def evaluate_ensemble(members: Sequence[WrittenEvaluation]) -> WrittenEvaluation
     """Average the probabilities of several runs, and write evaluation-ensemble-<n>.json to the current folder.
 
     Raises:
-        UserError: The runs were not evaluated on the same samples.
-        RunFailed: A file could not be written.
+        UserError: the runs were not evaluated on the same samples.
+        RunFailed: a file could not be written.
     """
     result = ensemble([each.result for each in members], [each.calibration for each in members])
     runs = [str(each.content.run) for each in members]
@@ -198,7 +196,7 @@ def _write(content: EvaluationRecord, folder: Path, stem: str) -> Path:
     if report is not None:
         from trainer.report import plots
 
-        curves = {"as it is": report.uncalibrated.bins}
+        curves = {"uncalibrated": report.uncalibrated.bins}
         if report.calibrated is not None:
             curves[f"temperature {report.calibrated.temperature:.3f}"] = report.calibrated.bins
         plots.reliability(path.with_suffix(".png"), curves)

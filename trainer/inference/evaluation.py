@@ -29,10 +29,10 @@ class EvaluationData:
     """Data on which a finished run can be evaluated.
 
     Attributes:
-        settings: The run and its configuration.
-        own: Whether the run was trained on this data; its splits are then those of the training.
-        samples: The samples by the splits that the data itself has.
-        splits: The splits that can be evaluated.
+        settings: the run and its configuration.
+        own: whether the run was trained on this data; the splits are then the same as in training.
+        samples: the samples by the original splits of the data.
+        splits: the splits that can be evaluated.
     """
 
     settings: EvaluationSettings
@@ -45,7 +45,7 @@ class EvaluationData:
         """The test split, or the only one of other data.
 
         Raises:
-            UserError: There is no test split, and more than one other.
+            UserError: there is no test split, and more than one other.
         """
         if "test" in self.splits:
             return "test"
@@ -57,10 +57,10 @@ class EvaluationData:
         """Return a split whose samples have the shape and type that the model was trained on.
 
         Raises:
-            UserError: There is no such split, or its samples are of another shape or type.
+            UserError: there is no such split, or its samples are of another shape or type.
         """
         if name not in self.splits:
-            reason = "this data is not what the run was trained on, and it has no such split of its own"
+            reason = "this data is not the run's own, and it has no such split"
             raise UserError(Problem(f"--part {name}", f"{reason}; it has {', '.join(self.splits)}"))
         split, metadata = self.splits[name], self.settings.checkpoint.metadata
         raw = split.samples.take(split.indices[:1])
@@ -87,7 +87,7 @@ class EvaluationData:
         """Return at most `count` raw samples [N, ...], spread over the default split.
 
         Raises:
-            UserError: There is no default split, or its samples are of another shape or type.
+            UserError: there is no default split, or its samples are of another shape or type.
         """
         split = self.split(self.default_split)
         spread = torch.linspace(0, len(split) - 1, min(count, len(split))).long()
@@ -98,17 +98,17 @@ def read_data(settings: EvaluationSettings, progress: Progress | None = None) ->
     """Read the data of an evaluation.
 
     Args:
-        settings: The run and its configuration.
-        progress: Called while the data is read; may raise to stop.
+        settings: the run and its configuration.
+        progress: called while the data is read; may raise to stop.
 
     Raises:
-        UserError: The data cannot be had, or is of another kind than the run's.
+        UserError: the data cannot be read, or does not match the run's data.
     """
     config, metadata = settings.config, settings.checkpoint.metadata
     if str(config.data.target).endswith(".torchvision_dataset") and not os.path.isdir(config.data.root):
         # Nothing is downloaded to a path that was stored on another machine.
         reason = "there is no such folder"
-        advice = "Say where the data is"
+        advice = "Set the folder of the data"
         raise UserError(Problem("data.root", reason, given=config.data.root, advice=advice, command="data.root=DIR"))
     schema = None
     if isinstance(metadata.prepare, TablePrepare):
@@ -131,7 +131,7 @@ def _check_classes(settings: EvaluationSettings, task: str, classes: tuple[str, 
     """Check that the data has the targets that the model predicts.
 
     Raises:
-        UserError: It has not.
+        UserError: it does not.
     """
     metadata = settings.checkpoint.metadata
     if (not metadata.classes) != (task == "regression"):

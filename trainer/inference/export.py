@@ -25,20 +25,20 @@ from trainer.inference.model import build_model
 from trainer.inference.settings import evaluation_settings
 
 SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "state_dict": ".pt"}
-SAMPLES = 256  # of the test split that are compared
+SAMPLES = 256  # of the test split, for the comparison
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative to the largest output, if that is above 1
 
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to write.
+    """Options of an export.
 
     Attributes:
         format: onnx, pt2 or state_dict.
-        out: The file; None for model.onnx, model.pt2 or model.pt beside the checkpoint.
-        preprocess: Whether raw samples go in, uint8 images or unscaled rows, instead of prepared ones.
-        replace: Whether a file that exists may be replaced; it is kept if the export fails.
-        words: Overrides `key=value`, which say where the test samples are: data.root=DIR.
+        out: the file; None for model.onnx, model.pt2 or model.pt beside the checkpoint.
+        preprocess: whether the inputs are raw samples (uint8 images or unscaled rows) instead of prepared ones.
+        replace: whether an existing file may be replaced; it is kept if the export fails.
+        words: overrides `key=value`, which name the test data: data.root=DIR.
     """
 
     format: str
@@ -50,14 +50,14 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written.
+    """The result of an export.
 
     Attributes:
-        path: The file.
-        size: Its size in bytes.
-        samples: Test samples that were compared; 0 for a state dict, which computes nothing.
-        difference: The largest difference between outputs of the exported model and torch's.
-        scale: The largest output.
+        path: the file.
+        size: size in bytes.
+        samples: number of compared test samples; 0 for a state dict, which computes nothing.
+        difference: the largest difference between outputs of the exported model and torch's.
+        scale: the largest absolute output.
     """
 
     path: Path
@@ -93,13 +93,13 @@ def export(checkpoint: LoadedCheckpoint, request: ExportRequest, progress: Progr
     """Write a trained model in another format.
 
     Args:
-        checkpoint: The run.
-        request: What to write.
-        progress: Called while the test samples are read; may raise to stop.
+        checkpoint: the run.
+        request: options.
+        progress: called while the test samples are read; may raise to stop.
 
     Raises:
-        UserError: A package or the data is missing, or the file exists.
-        RunFailed: The model cannot be exported, or its outputs differ; nothing was written.
+        UserError: a package or the data is missing, or the file exists.
+        RunFailed: the model cannot be exported, or its outputs differ; nothing was written.
     """
     path = _output_path(checkpoint, request)
     if request.format == "state_dict":
@@ -127,14 +127,14 @@ def _output_path(checkpoint: LoadedCheckpoint, request: ExportRequest) -> Path:
     """Return the path to write to.
 
     Raises:
-        UserError: It exists or has no folder, or the request cannot be met.
+        UserError: it exists or has no folder, or the request cannot be met.
     """
     path = request.out or checkpoint.folder / f"model{SUFFIXES[request.format]}"
     if not path.parent.is_dir():
         raise UserError(Problem(f"--out {path}", f"there is no folder {path.parent}"))
     if path.is_dir() or (path.exists() and not request.replace):
         advice = "Choose another with --out FILE, or add --replace."
-        raise UserError(Problem(str(path), "it is there already", advice=advice))
+        raise UserError(Problem(str(path), "it already exists", advice=advice))
     if request.preprocess and request.format == "state_dict":
         raise UserError(Problem("--preprocess", "a state dict holds weights alone; use --format onnx or pt2"))
     if request.format == "onnx":
@@ -155,7 +155,7 @@ def _convert(
     """Convert a model, and return the file, the largest difference of its outputs, and the largest output.
 
     Raises:
-        RunFailed: It cannot be exported.
+        RunFailed: it cannot be exported.
     """
     convert = to_onnx if request.format == "onnx" else to_pt2
     # Warnings about torch's internals are hidden; the outputs are compared below.
@@ -169,7 +169,7 @@ def _convert(
             raise
         except Exception as error:  # exporters raise errors of any type
             reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
-            advice = " Without --preprocess it may work." if request.preprocess else ""
+            advice = " It may work without --preprocess." if request.preprocess else ""
             raise RunFailed(
                 f"{checkpoint.name}: cannot be exported as {request.format}: {reason[:300]}.{advice}"
             ) from error
@@ -177,7 +177,7 @@ def _convert(
 
 
 def _difference(run: Run, inputs: Tensor, expected: Tensor) -> float:
-    """Return the largest difference of outputs, for all samples at once and for a single one; NaN if there is any."""
+    """Return the largest difference of outputs, for all samples at once and for a single one; NaN if any is NaN."""
     differences = []
     for count in (len(inputs), 1):
         outputs = run(inputs[:count].contiguous())

@@ -22,11 +22,11 @@ Run = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What another program needs to know of a model; it is written into the file.
+    """Metadata for other programs, written into the exported file.
 
     Attributes:
-        metadata: Task and preprocessing.
-        preprocessed: Whether the file includes the preprocessing.
+        metadata: task and preprocessing.
+        preprocessed: whether the file includes the preprocessing.
     """
 
     metadata: CheckpointMetadata
@@ -48,7 +48,7 @@ def require_onnx() -> None:
     """Check that the packages of the extra `export` are installed.
 
     Raises:
-        UserError: One is not.
+        UserError: a package is missing.
     """
     try:
         import onnx
@@ -104,15 +104,15 @@ def _two(inputs: Tensor) -> Tensor:
 
 
 def to_state_dict(weights: dict[str, Tensor]) -> bytes:
-    """Return a file of weights that `torch.load` reads as they are.
+    """Return the bytes of a file of weights that plain `torch.load` reads.
 
     Raises:
-        RunFailed: It does not read as it was written.
+        RunFailed: the file does not load as it was saved.
     """
     buffer = io.BytesIO()
     torch.save(weights, buffer)
     data = buffer.getvalue()
     again = torch.load(io.BytesIO(data), weights_only=True)
     if not all(torch.equal(again[name], value) for name, value in weights.items()):
-        raise RunFailed("the state dict does not read as it was written: nothing was written.")
+        raise RunFailed("the state dict does not load as it was saved: nothing was written.")
     return data

@@ -21,17 +21,17 @@ from trainer.data.tables.rows import BadRow, Encoder, stream
 from trainer.errors import Problem, UserError
 from trainer.inference.predictor import Predictor
 
-DECODED = 64  # images that are decoded at a time
+DECODED = 64  # images decoded at a time
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One thing to predict.
+    """One input of a prediction.
 
     Attributes:
-        name: Its file, with the line of a row.
-        raw: The raw sample [...]; None if it cannot be read.
-        problem: Why it cannot be read.
+        name: the file; for a row of a table, with its line.
+        raw: the raw sample [...]; None if it cannot be read.
+        problem: why it cannot be read.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Sample:
 
 
 def paths(words: Iterable[str], lines: Iterable[str]) -> Iterator[str | Sample]:
-    """Yield the files that words stand for, in order; for a word without a file, a sample with its problem.
+    """Yield the files that words name, in order, and for a word without a file a sample with its problem.
 
     A folder stands for the images below it, sorted; `-` for the paths in `lines`; a word with *, ? or [ that is not
     a file for the files that match.
@@ -65,21 +65,21 @@ def paths(words: Iterable[str], lines: Iterable[str]) -> Iterator[str | Sample]:
         elif not os.path.exists(word):
             yield Sample(readable(word), None, "no such file")
         elif not os.path.isfile(word):  # reading a named pipe would wait
-            yield Sample(readable(word), None, "no regular file")
+            yield Sample(readable(word), None, "not a regular file")
         else:
             yield word
 
 
 def samples(predictor: Predictor, words: Iterable[str], lines: Iterable[str] = ()) -> Iterator[Sample]:
-    """Read all inputs in order; few of them are in memory at a time.
+    """Read all inputs in order; only a few of them are in memory at a time.
 
     Args:
-        predictor: The model, which takes images or rows.
-        words: Files, folders, patterns, or `-`.
-        lines: The paths that `-` stands for.
+        predictor: the model, which takes images or rows.
+        words: files, folders, patterns, or `-`.
+        lines: the paths that `-` stands for.
 
     Raises:
-        UserError: The model takes neither image files nor tables.
+        UserError: the model takes neither image files nor tables.
     """
     files = paths(words, lines)
     if predictor.columns:
@@ -87,7 +87,7 @@ def samples(predictor: Predictor, words: Iterable[str], lines: Iterable[str] = (
     if predictor.takes_images and predictor.metadata.dtype == torch.uint8:
         return _images(predictor, files)
     reason = (
-        f"the model takes numbers of a data set of your own, {list(predictor.prepare.shape)}; files do not hold these"
+        f"the model takes arrays {list(predictor.prepare.shape)} of a dataset of your own, which files cannot provide"
     )
     advice = "In Python: trainer.load(RUN).predict(array)."
     raise UserError(Problem(predictor.checkpoint.name, reason, advice=advice))
@@ -148,9 +148,9 @@ def _reasons(error: UserError) -> str:
 
 
 def chunks(inputs: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    """Yield lists with `size` readable samples each, cut as a split is cut into batches.
+    """Yield lists of `size` readable samples each, divided as a split is divided into batches.
 
-    A single sample that is left over joins those before it. Samples that cannot be read keep their place.
+    A single remaining sample joins the last list. Samples that cannot be read keep their place.
     """
     held: list[Sample] = []
     places: list[int] = []  # of the readable ones in `held`

@@ -21,13 +21,13 @@ class InferenceModel:
     """The model of a checkpoint in eval mode; calling it returns outputs [B, C] of inputs [B, ...].
 
     Args:
-        checkpoint: The opened checkpoint.
+        checkpoint: the opened checkpoint.
         device_name: auto, cpu, cuda, cuda:N or mps.
-        precision: The arithmetic that it was trained in.
-        compiled: Call it through torch.compile.
+        precision: the precision of the training.
+        compiled: whether to use torch.compile.
 
     Raises:
-        UserError: The model cannot be built, or there is no such device.
+        UserError: the model cannot be built, or there is no such device.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ def build_model(checkpoint: LoadedCheckpoint) -> nn.Module:
     Only the keys `model` and `precision` of the configuration are used.
 
     Raises:
-        UserError: The configuration may not be followed, or the weights are those of another model.
+        UserError: the configuration is not trusted, or the weights belong to another model.
     """
     config, metadata = checkpoint.config("model", "precision"), checkpoint.metadata
-    # The weights are in the checkpoint: none of timm's are to be downloaded.
+    # The weights are in the checkpoint, so timm need not download any.
     arguments = {name: value for name, value in config.model.arguments.items() if name != "fetch"}
     config = replace(config, model=replace(config.model, arguments=arguments))
     targets, problems = find_targets(config, ["model"], trusted=checkpoint.trusted)
@@ -61,12 +61,12 @@ def build_model(checkpoint: LoadedCheckpoint) -> nn.Module:
     shape, published = metadata.prepare.output_shape, metadata.preprocessing.published
     builder = ModelBuilder(targets.model, config.model.output, shape, metadata.num_outputs, published)
     try:
-        # Shapes first, without memory: a file of a few bytes may describe a model of terabytes.
+        # Check shapes first, on the meta device: a file of a few bytes may describe a model of terabytes.
         expected = builder.try_on_meta().state_dict()
         _check_shapes(checkpoint, {name: tuple(value.shape) for name, value in expected.items()})
-        with torch.random.fork_rng(devices=[]):  # opening a model leaves the caller's random numbers alone
+        with torch.random.fork_rng(devices=[]):  # keep the state of the caller's generator
             model = builder.build()
-        if config.precision == "float64":  # before the weights come in, or they would lose half of their digits
+        if config.precision == "float64":  # before loading the weights, which would be rounded otherwise
             model.double()
         model.load_state_dict(checkpoint.weights)
     except (RuntimeError, MemoryError) as error:
@@ -79,7 +79,7 @@ def _check_shapes(checkpoint: LoadedCheckpoint, expected: dict[str, tuple[int, .
     """Check names and shapes of the weights against those of the model.
 
     Raises:
-        UserError: They differ.
+        UserError: they differ.
     """
     stored = {name: tuple(value.shape) for name, value in checkpoint.weights.items()}
     differing = [name for name in {**expected, **stored} if expected.get(name) != stored.get(name)]

@@ -1,4 +1,4 @@
-"""`trainer predict`: from inputs to predictions, a batch at a time, on the terminal or in a file."""
+"""`trainer predict`: predict inputs batch by batch, and print or write the predictions."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Prediction:
     """The prediction for one input; an input that cannot be used has an error instead.
 
     Attributes:
-        input: The file, with the line of a row.
-        classes: The most likely classes with their probabilities, the likeliest first.
-        value: The value of a regression.
-        error: Why there is no prediction.
+        input: the file; for a row of a table, with its line.
+        classes: the most likely classes with their probabilities, most likely first.
+        value: the value of a regression.
+        error: why there is no prediction.
     """
 
     input: str
@@ -49,10 +49,10 @@ def predict(
     """Predict samples in order, a batch at a time.
 
     Args:
-        predictor: The model.
-        samples: The inputs, also those that cannot be read.
-        count: Number of most likely classes for each input.
-        progress: Called with the number of finished inputs; may raise to stop.
+        predictor: the model.
+        samples: the inputs, including those that cannot be read.
+        count: number of most likely classes for each input.
+        progress: called with the number of finished inputs; may raise to stop.
     """
     finished = 0
     for chunk in chunks(samples, predictor.batch_size):
@@ -93,19 +93,19 @@ def writer(out: Path | None, predictor: Predictor, count: int) -> Iterator[Write
     """Open a writer of predictions to a .csv or .json file, which is replaced at the end, or to the terminal.
 
     Args:
-        out: The file; None prints.
-        predictor: The model.
-        count: Number of most likely classes for each input.
+        out: the file; None prints.
+        predictor: the model.
+        count: number of most likely classes for each input.
 
     Raises:
-        UserError: The file cannot be one of predictions.
-        RunFailed: The file cannot be written.
+        UserError: the file has another suffix, or its folder does not exist.
+        RunFailed: the file cannot be written.
     """
     if out is None:
         yield _print
         return
     if out.suffix.lower() not in FORMATS or not out.parent.is_dir():
-        reason = "expected a file that ends in .csv or .json, in a folder that is there"
+        reason = "expected a file that ends in .csv or .json, in an existing folder"
         raise UserError(Problem(f"--out {out}", reason))
     with replacing(out) as file:
         if out.suffix.lower() == ".csv":

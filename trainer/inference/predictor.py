@@ -28,33 +28,33 @@ from trainer.training import calibration
 from trainer.training.calibration import Calibration
 from trainer.training.evaluate import evaluate
 
-NOT_FINITE = "what the model gives for it is not finite"
+NOT_FINITE = "the model's output for it is not finite"
 
 
 def load(run: str | Path, *, device: str = "auto", calibrated: bool = False, trust: bool = False) -> Predictor:
     """Load a trained model, in eval mode, with its preprocessing and the names of its classes.
 
     Args:
-        run: A run folder, a checkpoint file in one, or a best.pt that was copied elsewhere: the file alone suffices.
+        run: a run folder, a checkpoint file in one, or a copy of best.pt, which is self-contained.
         device: auto, cpu, cuda, cuda:N or mps.
-        calibrated: Divide logits by the temperature that `trainer evaluate RUN --calibrate` stored beside the run.
-        trust: Whether the checkpoint may name code outside this program, torch and torchvision. Nothing else in it
+        calibrated: divide logits by the temperature that `trainer evaluate RUN --calibrate` stored beside the run.
+        trust: whether the checkpoint may name code outside this program, torch and torchvision. Nothing else in it
             is executed.
 
     Raises:
-        UserError: There is no such run, or it cannot be used.
+        UserError: there is no such run, or it cannot be used.
     """
     return Predictor(open_run(run, trusted=trust), device=device, calibrated=calibrated)
 
 
 class Predictor:
-    """A trained model and what is needed to use it; `trainer.load` returns one.
+    """A trained model with its preprocessing and classes; `trainer.load` returns one.
 
     Attributes:
-        model: The module, in eval mode, on the device; it takes what `prepare` returns.
-        classes: Names in the order of the probabilities; empty for a regression.
-        prepare: Raw samples [B, ...] to the model's inputs; see Prepare and TablePrepare.
-        temperature: The divisor of the logits.
+        model: the module, in eval mode, on the device; its inputs are those that `prepare` returns.
+        classes: names in the order of the probabilities; empty for a regression.
+        prepare: converts raw samples [B, ...] to the model's inputs; see Prepare and TablePrepare.
+        temperature: the divisor of the logits.
     """
 
     def __init__(self, checkpoint: LoadedCheckpoint, *, device: str = "auto", calibrated: bool = False) -> None:
@@ -76,22 +76,22 @@ class Predictor:
 
     @property
     def takes_images(self) -> bool:
-        """Whether it takes images; rows otherwise."""
+        """True if the model takes images; False if it takes rows."""
         return len(self.prepare.shape) == 3
 
     @property
     def batch_size(self) -> int:
-        """Samples of a forward pass, as in the run's test."""
+        """Number of samples in a forward pass, the same as in the run's test."""
         return evaluation_size(self.config.batch_size, self.prepare.output_shape)
 
     def encoder(self) -> Encoder:
         """Return the encoder of rows to raw numbers.
 
         Raises:
-            UserError: The model does not take rows of named columns.
+            UserError: the model does not take rows of named columns.
         """
         if not isinstance(self.prepare, TablePrepare):
-            reason = f"the model takes no table but {list(self.prepare.shape)}"
+            reason = f"the model takes samples of shape {list(self.prepare.shape)}, not a table"
             raise UserError(Problem(self.checkpoint.name, reason))
         return Encoder(self.prepare.columns, fill=self.checkpoint.missing in FILLED)
 
@@ -99,12 +99,12 @@ class Predictor:
         """Convert images or rows to raw samples [B, ...], as the model's own data set returned them.
 
         Args:
-            samples: Images: a path, a Pillow image, an array or tensor [B, C, H, W] or [C, H, W] (uint8, or floats
+            samples: images: a path, a Pillow image, an array or tensor [B, C, H, W] or [C, H, W] (uint8, or floats
                 from 0 to 1), or a list of these. Rows: {column: value}, values in the order of `columns`, a list of
                 these, or an array [B, K].
 
         Raises:
-            UserError: One of them cannot be used.
+            UserError: one of them cannot be used.
         """
         if isinstance(self.prepare, TablePrepare):
             return raw.rows(samples, self.encoder())
@@ -113,7 +113,7 @@ class Predictor:
         return raw.vectors(samples, self.prepare.shape, self.metadata.dtype)
 
     def outputs(self, raw_samples: Tensor) -> Tensor:
-        """Compute the model's outputs [N, C], on the CPU, of raw samples [N, ...]; in batches as in the run's test.
+        """Compute the model's outputs [N, C], on the CPU, for raw samples [N, ...], in batches as in the run's test.
 
         A sample whose numbers the model cannot represent (1e300 in float32) has outputs that are not finite; the
         others are not affected.
@@ -127,10 +127,10 @@ class Predictor:
         return outputs_NC.cpu()
 
     def _finite_outputs(self, samples: Any) -> Tensor:
-        """Compute the outputs of samples as `raw` takes them.
+        """Compute the outputs for samples in any form that `raw` accepts.
 
         Raises:
-            UserError: One of the samples cannot be used.
+            UserError: one of the samples cannot be used.
         """
         outputs_NC = self.outputs(self.raw(samples))
         nonfinite = (~finite(outputs_NC)).nonzero()[:, 0].tolist()
@@ -150,10 +150,10 @@ class Predictor:
         """Predict probabilities [N, classes] (float32), or values [N] (float64) in the target's unit, on the CPU.
 
         Args:
-            samples: See `raw`.
+            samples: see `raw`.
 
         Raises:
-            UserError: One of the samples cannot be used.
+            UserError: one of the samples cannot be used.
         """
         return self.probabilities(self._finite_outputs(samples))
 
@@ -161,7 +161,7 @@ class Predictor:
         """Predict the most likely class of each sample.
 
         Raises:
-            UserError: One of the samples cannot be used, or there are no classes.
+            UserError: one of the samples cannot be used, or there are no classes.
         """
         if not isinstance(self.task, Classification):
             reason = "a regression has no classes; `predict` gives its values"
@@ -173,7 +173,7 @@ def stored_calibration(checkpoint: LoadedCheckpoint) -> Calibration:
     """Read the temperature that was stored beside a run, or beside a lone checkpoint.
 
     Raises:
-        UserError: There is none, or it belongs to other weights.
+        UserError: there is no temperature, or it belongs to other weights.
     """
     if not checkpoint.metadata.classes:
         raise UserError(Problem(checkpoint.name, "a regression has no probabilities to calibrate"))
@@ -181,11 +181,11 @@ def stored_calibration(checkpoint: LoadedCheckpoint) -> Calibration:
 
 
 def finite(values: Tensor) -> Tensor:
-    """Return [N]: whether all of a sample's values [N] or [N, C] are finite."""
+    """Return a mask [N] of the samples whose values, [N] or [N, C], are all finite."""
     return values.isfinite().view(len(values), -1).all(1)
 
 
 def top(probabilities_C: Tensor, predicted: int, count: int) -> list[int]:
-    """Return the `count` most likely classes; the predicted one first, even if rounding made another one equal."""
+    """Return the `count` most likely classes; the predicted one first, even if another one is equal after rounding."""
     order: Sequence[int] = probabilities_C.argsort(descending=True, stable=True).tolist()
     return [predicted, *(label for label in order if label != predicted)][:count]

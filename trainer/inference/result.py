@@ -27,14 +27,14 @@ class EvaluationResult:
     """The outcome of an evaluation.
 
     Attributes:
-        name: The run, as a user would name it.
-        task: Its task.
-        split: The split that was evaluated.
-        own: Whether it is a split of the data that the run was trained on.
-        identity: The same for two evaluations of the same samples in the same order.
-        outputs_NC: What the model returned.
-        targets_N: Class indices, or numbers.
-        report: The metrics.
+        name: the run, as a user would name it.
+        task: the task of the run.
+        split: the split that was evaluated.
+        own: whether it is a split of the data that the run was trained on.
+        identity: digest of the samples and their order.
+        outputs_NC: the model's outputs.
+        targets_N: class indices, or values.
+        report: the metrics.
     """
 
     name: str
@@ -70,15 +70,15 @@ class EvaluationResult:
 def ensemble(results: Sequence[EvaluationResult], calibrations: Sequence[Calibration | None]) -> EvaluationResult:
     """Evaluate the mean of the probabilities, or of the values, of several runs.
 
-    It has no loss: those of the runs may weight classes or scale targets.
+    It has no loss, because the losses of the runs may weight classes or scale targets.
 
     Raises:
-        UserError: The runs were not evaluated on the same samples, or have other classes.
+        UserError: the runs were not evaluated on the same samples, or have different classes.
     """
     first = results[0]
     for other in results[1:]:
         if other.task.classes != first.task.classes or other.task.name != first.task.name:
-            raise UserError(Problem("--ensemble", f"{other.name} has other classes than {first.name}"))
+            raise UserError(Problem("--ensemble", f"{other.name} has different classes from {first.name}"))
         if other.identity != first.identity:
             reason = f"the {other.split} split of {other.name} is not that of {first.name}"
             reason += ": its samples may be what another of the runs was trained on"
@@ -95,11 +95,11 @@ def ensemble(results: Sequence[EvaluationResult], calibrations: Sequence[Calibra
 
 
 def record(result: EvaluationResult, calibration: Calibration | None) -> EvaluationRecord:
-    """Return the content of evaluation-<n>.json, without the fields that say which run was evaluated on which data.
+    """Return the content of evaluation-<n>.json, without the fields that name the run and the data.
 
     Args:
-        result: The evaluation.
-        calibration: The temperature to use as well.
+        result: the evaluation.
+        calibration: a temperature to report as well.
     """
     uncalibrated, calibrated = result.reliability(), result.reliability(calibration)
     scaled = report = None
@@ -123,7 +123,7 @@ def write(content: EvaluationRecord, folder: Path, stem: str = "evaluation") -> 
     """Write `<stem>-<n>.json` with the first free n, and return its path.
 
     Raises:
-        RunFailed: The folder cannot be written to, or a metric is not finite.
+        RunFailed: the folder cannot be written to, or a metric is not finite.
     """
     try:
         text = dump(content)

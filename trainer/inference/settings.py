@@ -1,4 +1,4 @@
-"""The configuration of an evaluation: that of the finished run, with overrides of what may differ."""
+"""The configuration of an evaluation: that of the finished run, with overrides of keys that may differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer.data.tables.prepare import TablePrepare
 from trainer.errors import Problem, UserError, did_you_mean
 from trainer.inference.checkpoint import LoadedCheckpoint, advised
 
-# The keys of a stored configuration that an evaluation uses; it never looks at the others.
+# The keys of a stored configuration that an evaluation uses; it ignores the others.
 KEYS = tuple(f.name for f in fields(Config) if effects_of(f.name).evaluation != "ignored")
 TYPED = tuple(key for key in keys_where(evaluation="typed") if "." not in key)
 SPLITTING = tuple(key for key in keys_where(evaluation="followed") if key.startswith("data."))
@@ -32,9 +32,9 @@ class EvaluationSettings:
     """A finished run and the configuration to evaluate it with.
 
     Attributes:
-        checkpoint: The run.
-        config: Its configuration, as far as an evaluation uses it, with the overrides applied.
-        targets: The resolved targets of the loss and the data.
+        checkpoint: the run.
+        config: its configuration, as far as an evaluation uses it, with the overrides applied.
+        targets: the resolved targets of the loss and the data.
     """
 
     checkpoint: LoadedCheckpoint
@@ -52,11 +52,11 @@ def evaluation_settings(checkpoint: LoadedCheckpoint, words: Sequence[str] = ())
     """Return the settings of an evaluation, all checked.
 
     Args:
-        checkpoint: The run.
-        words: Overrides `key=value`, of what may differ from training: data=..., data.*, device and threads.
+        checkpoint: the run.
+        words: overrides `key=value` of keys that may differ from training: data=..., data.*, device and threads.
 
     Raises:
-        UserError: An override is wrong or would have no effect, or the stored configuration may not be followed.
+        UserError: an override is wrong or would have no effect, or the stored configuration is not trusted.
     """
     tree = OmegaConf.create(checkpoint.stored(KEYS))
     overridden = _override(tree, words) if words else frozenset()
@@ -66,7 +66,7 @@ def evaluation_settings(checkpoint: LoadedCheckpoint, words: Sequence[str] = ())
     config, trusted = job.config, checkpoint.trusted
     trusts_data = trusted or bool(overridden & {"data", "data._target_"})  # what was typed is trusted
     if trusts_data and not trusted:
-        sys.path.append(os.getcwd())  # for a data set of the user's own
+        sys.path.append(os.getcwd())  # for a user's own dataset
     own, problems = find_targets(config, ("model", "loss"), trusted=trusted)
     others, data_problems = find_targets(config, ("data",), trusted=trusts_data)
     if problems or data_problems:
@@ -75,7 +75,7 @@ def evaluation_settings(checkpoint: LoadedCheckpoint, words: Sequence[str] = ())
     if problems := [*_ineffective(overridden, data, config.data.root, checkpoint)]:
         raise UserError(*problems)
     if not trusts_data and "data.cache" not in overridden and data.arguments.get("cache", "auto") not in OWN_CACHE:
-        # A file of somebody else must not say where something is written.
+        # An untrusted file must not choose where something is written.
         data = replace(data, arguments=data.arguments | {"cache": "auto"})
     return EvaluationSettings(checkpoint, config, Targets({**own.by_group, "data": data}))
 
@@ -84,14 +84,14 @@ def _override(tree: DictConfig, words: Sequence[str]) -> frozenset[str]:
     """Apply overrides to the stored configuration `tree`, which is mutated, and return their keys.
 
     Raises:
-        UserError: A word cannot be read, or its key may not differ from training.
+        UserError: a word cannot be read, or its key may not differ from training.
     """
     composer = Composer()
     overrides, problems = composer.read(words, sweep=False)
     keys = frozenset(override.key_or_group for override in overrides)
     for key in sorted(keys):
         if key in SPLITTING:
-            reason = "the run's data stays divided as in training: a test on training samples is none"
+            reason = "the run's data stays divided as in training: training samples must not be tested on"
             problems.append(Problem(key, reason))
         elif key != "data" and not key.startswith("data.") and key not in TYPED:
             advice = did_you_mean(key, ["data.root", "data.path", *TYPED])

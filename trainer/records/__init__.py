@@ -1,1 +1,1 @@
-"""Files of run and sweep folders: one value, one reader and one writer each. Imports no torch."""
+"""Files of run and sweep folders: each has one dataclass, one reader and one writer. Does not import torch."""

@@ -1,4 +1,4 @@
-"""Comparison of runs: how their configurations and their results differ. Imports no torch."""
+"""Comparison of runs: how their configurations and their results differ. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from trainer.records.record import Record
 from trainer.records.results import FINISHED, Results
 
 SPLITS = ("train", "valid", "test")
-# Keys that are no columns of a leaderboard although they vary.
+# Keys that vary but are not columns of a leaderboard.
 HIDDEN = ("trial",)
 
 
 def names(records: Sequence[Record]) -> list[str]:
-    """Return a unique short name for each run: its folder's, with as much of the path as it takes."""
+    """Return a unique short name for each run: its folder's name, with as much of the path as needed."""
     paths = [record.path.resolve() for record in records]
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         short = ["/".join(path.parts[-depth:]) for path in paths]
         if len(set(short)) == len(short):
             return short
-    return [f"{number}: {path.name}" for number, path in enumerate(paths, 1)]  # one run named twice
+    return [f"{number}: {path.name}" for number, path in enumerate(paths, 1)]  # the same run was named twice
 
 
 def changed(records: Sequence[Record]) -> dict[str, list[str]]:
-    """Return {key: its value in each run} of the groups and keys in which the runs differ."""
+    """Return {key: its value in each run} for the groups and keys in which the runs differ."""
     rows = varying(records)
     return {key: [_shown(row.get(key)) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
 
@@ -39,7 +39,7 @@ def _shown(value: Any) -> str:
 
 
 def figures(records: Sequence[Record]) -> dict[str, list[float | int | None]]:
-    """Return {name: its value in each run} of the metrics and of the run's size and cost."""
+    """Return {name: its value in each run} for the metrics and the run's size and cost."""
     tables = [_figures(record.results) if record.results else {} for record in records]
     return {name: [table.get(name) for table in tables] for name in dict.fromkeys(n for table in tables for n in table)}
 
@@ -55,7 +55,7 @@ def _figures(results: Results) -> dict[str, float | int]:
 
 
 def figure_rows(records: Sequence[Record]) -> list[list[str]]:
-    """Return rows of text: a name, and each run's value with its difference to the first run's.
+    """Return rows of text: a name, and each run's value with its difference from the first run's.
 
     The best value of a metric is marked with an asterisk.
     """
@@ -83,7 +83,7 @@ def _number(value: float | int, sign: str = "") -> str:
 
 
 def _best(name: str, values: Sequence[float | int]) -> float | int | None:
-    """Return the best value of a metric; None if `name` is no metric, or all values are equal."""
+    """Return the best value of a metric; None if `name` is not a metric, or all values are equal."""
     split, _, label = name.partition(" ")
     metric = METRICS.get(label.replace(" ", "_"))
     if split not in SPLITS or metric is None or len(set(values)) < 2:
@@ -92,11 +92,11 @@ def _best(name: str, values: Sequence[float | int]) -> float | int | None:
 
 
 def notes(records: Sequence[Record]) -> list[str]:
-    """Return what keeps the figures from being comparable, one sentence each."""
+    """Return the reasons why the figures are not comparable, one sentence each."""
     sentences = []
     fingerprints = {record.results.data_fingerprint for record in records if record.results}
     if len(fingerprints) > 1:
-        sentences.append("The runs were given different data (their fingerprints differ): figures do not compare.")
+        sentences.append("The runs used different data (their fingerprints differ): their figures are not comparable.")
     elif len({(_seed(record), repr(record.stored.get("data"))) for record in records}) > 1:
         sentences.append("The runs split their data differently (data.* or seed): small differences may be chance.")
     sentences += [f"{record.path}: {record.status}" for record in records if record.status not in FINISHED]
@@ -104,13 +104,13 @@ def notes(records: Sequence[Record]) -> list[str]:
 
 
 def _seed(record: Record) -> Any:
-    """Return the seed of the data, which is the run's unless it has one of its own."""
+    """Return the seed of the data: `data.seed`, or the run's seed if that is not set."""
     seed = value_at(record.stored, "data.seed")
     return record.stored.get("seed") if seed is None else seed
 
 
-class Configured(Protocol):
-    """A stored configuration and how it came about: a composed job, a job in a sweep's ledger, or a run's record."""
+class StoredConfiguration(Protocol):
+    """A stored configuration with its choices and overrides: a job, an entry of a ledger, or the record of a run."""
 
     @property
     def stored(self) -> Mapping[str, Any]: ...
@@ -121,21 +121,21 @@ class Configured(Protocol):
 
 
 def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return {key: both values} of the keys in which two stored configurations of the same identity differ."""
+    """Return {key: both values} for the keys in which two stored configurations of the same identity differ."""
     before, after = dict(leaves_of(one)), dict(leaves_of(other))
     keys = dict.fromkeys([*before, *after]) if one is not other else {}
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
-def varying(configured: Sequence[Configured]) -> list[dict[str, Any]]:
-    """Return for each configuration what sets it apart: the groups and keys in which not all agree.
+def varying(configurations: Sequence[StoredConfiguration]) -> list[dict[str, Any]]:
+    """Return, for each configuration, its values of the groups and keys that vary among the configurations.
 
-    A key that differs only because another option of a group was chosen is left out: the option's name says it.
+    A key that differs only because another option of a group was chosen is left out, as the option's name implies it.
     """
-    choices = [each.choices for each in configured]
+    choices = [each.choices for each in configurations]
     groups = [g for g in dict.fromkeys(g for c in choices for g in c) if len({c.get(g) for c in choices}) > 1]
-    leaves = [dict(leaves_of(each.stored)) for each in configured]
-    typed = {word.lstrip("+").partition("=")[0] for each in configured for word in each.overrides or ()}
+    leaves = [dict(leaves_of(each.stored)) for each in configurations]
+    typed = {word.lstrip("+").partition("=")[0] for each in configurations for word in each.overrides or ()}
     same_choices: dict[str, list[dict[str, Any]]] = {}
     for choice, leaf in zip(choices, leaves, strict=True):
         same_choices.setdefault(repr([choice.get(group) for group in groups]), []).append(leaf)

@@ -1,4 +1,4 @@
-"""details.json and evaluation-<n>.json: what a run's page shows besides results.json. Imports no torch."""
+"""details.json and evaluation-<n>.json: content of a run's page beyond results.json. Does not import torch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence of the predicted class against accuracy.
+    """Comparison of confidence in the predicted class with accuracy.
 
     Attributes:
         ece: expected calibration error: the mean distance of confidence and accuracy over bins of equal width, weighted
@@ -47,11 +47,11 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong prediction of the test.
+    """A wrong prediction on the test split.
 
     Attributes:
         image: PNG in base64.
-        predicted, true: names of classes.
+        predicted, true: class names.
         chance: predicted probability of the wrong class.
     """
 
@@ -80,7 +80,7 @@ def write_details(folder: Path, details: Details) -> None:
     """Write details.json into a run folder.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: the file could not be written.
     """
     write_atomically(folder / FILE, dump(details, indent=None).encode())
 
@@ -89,7 +89,7 @@ def read_details(folder: Path) -> Details:
     """Return the content of a run folder's details.json; empty if there is no such file.
 
     Raises:
-        UserError: the file is not as this program writes it.
+        UserError: the file is not in this program's format.
     """
     path = folder / FILE
     return read_json(path, LARGEST_BYTES, Details) if path.exists() else Details()
@@ -112,7 +112,7 @@ class CalibrationReport:
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """Content of evaluation-<n>.json: the evaluation of one run, or of the mean of several.
+    """Content of evaluation-<n>.json: the evaluation of one run or of an ensemble.
 
     Attributes:
         split: train, valid or test; `part` in the file.
@@ -121,7 +121,7 @@ class EvaluationRecord:
         epoch, step: of the checkpoint.
         data: `_target_`, `root` and `path` of the data.
         own_data: whether it is the data that the run was trained on.
-        overrides: the words that were typed after the run's name.
+        overrides: the overrides as typed.
         nll: mean negative log-likelihood at the stored temperature if it was used; None for a regression.
         mse: mean squared error in the target's unit; None for classes.
         calibration: None for a regression.
@@ -144,9 +144,9 @@ class EvaluationRecord:
 
 
 def read_evaluations(folder: Path) -> dict[str, EvaluationRecord]:
-    """Return what `trainer evaluate` wrote into a run folder, by file name in the order of their numbers.
+    """Return the evaluations in a run folder as {file name: content}, in the order of their numbers.
 
-    An empty file belongs to an evaluation that is still running, or was killed.
+    An empty file belongs to an evaluation that is still running or was killed; it is left out.
 
     Raises:
         UserError: a file is not as this program writes it, or there are too many.

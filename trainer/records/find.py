@@ -1,4 +1,4 @@
-"""The run, sweep or checkpoint that a user names. Imports no torch, so that a mistyped name is answered at once."""
+"""Lookup of the run, sweep or checkpoint that a user names. Imports no torch, so that a typo is reported at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def run_to_resume(name: str, outputs: Path = OUTPUTS) -> Path:
     """Return the run folder of `resume=NAME`: a folder, a checkpoint in one, or `latest`, the newest unfinished one.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such run.
     """
     if name == "latest":
         for config in sorted(outputs.glob("[0-9]*/*/config.yaml"), key=lambda p: p.stat().st_mtime, reverse=True):
@@ -29,12 +29,12 @@ def run_to_resume(name: str, outputs: Path = OUTPUTS) -> Path:
         path = path.parent.parent
     if not (path / "config.yaml").is_file():
         what = "it has no config.yaml" if path.is_dir() else "there is no such folder"
-        raise UserError(Problem("resume", f"expected a run folder, and {what}", given=name))
+        raise UserError(Problem("resume", f"expected a run folder, but {what}", given=name))
     return path
 
 
 def _is_unfinished(path: Path) -> bool:
-    """Return whether `resume=latest` may mean this run, which it does not if its files cannot be read."""
+    """Return whether `resume=latest` may select this run; False if its files cannot be read."""
     try:
         results, stored = read_results(path), read_config(path, trusted=True)
     except UserError:
@@ -61,10 +61,10 @@ def sweep_to_resume(name: str, outputs: Path = OUTPUTS) -> Path | None:
 
 
 def checkpoint_file(name: str | Path) -> Path:
-    """Return the checkpoint that a name stands for: the file itself, or the best one of a run folder.
+    """Return the checkpoint that a user names: the file itself, or the best checkpoint of a run folder.
 
     Raises:
-        UserError: there is none, or it lies outside the folder that was named.
+        UserError: there is no checkpoint, or it lies outside the named folder.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -91,22 +91,22 @@ def _without_checkpoint(name: str | Path, path: Path) -> Problem:
         runs = ", ".join(jobs[:MAX_NAMES]) or "none yet"
         return Problem(str(name), f"a sweep, not a run; name one of its runs: {runs}")
     if not (path / "config.yaml").is_file():
-        return Problem(str(name), "no run folder: there is no checkpoints/best.pt in it, and no best.pt")
-    reason = "this run has no checkpoints/best.pt yet: it was not validated so far"
+        return Problem(str(name), "not a run folder: it has neither checkpoints/best.pt nor best.pt")
+    reason = "this run has no checkpoints/best.pt yet: it has not been validated so far"
     if is_running(path):
-        return Problem(str(name), reason, advice="It is running at this moment.")
-    return Problem(str(name), reason, advice="Go on with it", command=f"train resume={name}")
+        return Problem(str(name), reason, advice="It is still running.")
+    return Problem(str(name), reason, advice="To continue it", command=f"train resume={name}")
 
 
 def run_folder(name: str | Path) -> Path:
-    """Return the run folder that a user names: itself, or by a checkpoint in it. The folder need not exist.
+    """Return the run folder that a user names, by its path or by a checkpoint in it. The folder need not exist.
 
     Raises:
-        UserError: a file that lies in no run folder.
+        UserError: the name is that of a file outside a run folder.
     """
     path = Path(name).expanduser()
     if path.suffix == ".pt" and path.absolute().parent.name == "checkpoints":
         return path.absolute().parent.parent if path.parent == Path() else path.parent.parent
     if path.is_file():
-        raise UserError(Problem(str(name), "a file alone; expected a run folder, which holds what is shown"))
+        raise UserError(Problem(str(name), "a single file; expected a run folder"))
     return path

@@ -21,11 +21,11 @@ from trainer.records.table import Table
 OUTPUTS = Path("outputs")
 LEDGER = "sweep.jsonl"
 LOCK = "run.lock"
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast if libyaml is there
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast if libyaml is installed
 
 
 class RunFolder:
-    """An open run folder. Closing it, or the end of the process, frees its lock.
+    """An open run folder. Closing it, or the end of the process, releases its lock.
 
     Raises:
         UserError: another process is writing to the folder, or it cannot be written to.
@@ -42,13 +42,13 @@ class RunFolder:
         """Create the folder `<date>/<time>-<name>` below `outputs`, and point `latest` at it.
 
         Raises:
-            UserError: it cannot be created here.
+            UserError: the folder cannot be created.
             RunFailed: the disk is full.
         """
         return cls(new_folder(name, outputs))
 
     def close(self) -> None:
-        """Close the files and free the lock."""
+        """Close the files and release the lock."""
         if self._metrics is not None:
             self._metrics.close()
         self._lock.close()
@@ -81,10 +81,10 @@ class RunFolder:
 
 
 def new_folder(name: str, outputs: Path) -> Path:
-    """Create `<date>/<time>-<name>` below `outputs`, with a number if that exists, and point `latest` at it.
+    """Create `<date>/<time>-<name>` below `outputs`, with a number appended if that exists, and point `latest` at it.
 
     Raises:
-        UserError: it cannot be created here.
+        UserError: the folder cannot be created.
         RunFailed: the disk is full.
     """
     now = time.localtime()
@@ -102,7 +102,7 @@ def new_folder(name: str, outputs: Path) -> Path:
             return path
     except OSError as error:
         raise cannot_create(day.absolute(), error) from error
-    raise RunFailed(f"{day / stem}: no free name in ten thousand.")
+    raise RunFailed(f"{day / stem}: no free folder name in ten thousand attempts.")
 
 
 def _point(link: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""`trainer list runs`: runs and sweeps in outputs/, the newest first. Imports no torch."""
+"""`trainer list runs`: runs and sweeps in outputs/, the newest first. Does not import torch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def runs(outputs: Path, most: int | None = None) -> tuple[list[Line], list[Probl
     """Return a line for each run and sweep, with the columns of HEADER, and a problem for each that cannot be read.
 
     Args:
-        outputs: folder that holds them.
-        most: number of lines; default: all.
+        outputs: folder of the runs and sweeps.
+        most: maximum number of lines; None returns all.
 
     Raises:
         UserError: there is no such folder.
@@ -49,7 +49,7 @@ def _run(place: Path) -> Line:
 
 def _sweep(place: Path) -> Line:
     """Return the line of a sweep: the number of jobs in each state, and the best job."""
-    _, entries, *_ = read_ledger(place / LEDGER)
+    entries = read_ledger(place / LEDGER).entries
     counts = Counter(entry.state for entry in entries)
     rows = read_rows(place, entries, {})
     best = next((row for row in ranked(rows) if row.value is not None), None)

@@ -1,4 +1,4 @@
-"""The leaderboard of a sweep: a row per job, best first, and the settings over their seeds and folds."""
+"""The leaderboard of a sweep: a row per job, best first, and a table of settings, aggregated over seeds and folds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPEATED = tuple(keys_where(repeats=True))  # keys that repeat a setting instead
 
 @dataclass
 class Row:
-    """A job and its results, None as long as it has none."""
+    """A job and its results, which are None until the job has any."""
 
     entry: Entry
     monitor: str
@@ -41,22 +41,22 @@ class Row:
 
     @property
     def repeat(self) -> tuple[str, ...]:
-        """Seed, fold and the like: which repetition of its setting the job is."""
+        """Values of the keys that repeat a setting, such as seed and fold."""
         return tuple(repr(self.setting(key)) for key in REPEATED)
 
     @property
     def test(self) -> float | None:
-        """The number that stands for the test: accuracy, or the root mean squared error."""
+        """The headline metric of the test: accuracy, or the root mean squared error."""
         return self.results.headline if self.results else None
 
 
 @dataclass
 class Group:
-    """The jobs of a setting, which differ only in keys that repeat it: seed, fold.
+    """The jobs of a setting, which differ only in keys that repeat it, such as seed and fold.
 
     Attributes:
         varies: the setting.
-        rows: all its jobs, in whatever state.
+        rows: all its jobs, whatever their state.
         standing: "best"; "tied" if it does not differ from the best at the 5 % level; else empty.
     """
 
@@ -89,12 +89,12 @@ class Group:
 
     @property
     def interval(self) -> float | None:
-        """Half the width of the 95 % interval of the mean, by Student's t."""
+        """Half the width of the 95 % confidence interval of the mean, by Student's t."""
         n = len(self.values)
         return None if self.std is None else quantile(0.975, n - 1) * self.std / math.sqrt(n)
 
     def tied(self, best: Group) -> bool:
-        """Return whether the difference to the best setting is not significant at the 5 % level.
+        """Return whether the difference from the best setting is not significant at the 5 % level.
 
         The test is the paired t test if both settings have the same seeds and folds, else Welch's. Single values are
         never tied.
@@ -108,7 +108,7 @@ class Group:
 
 
 def read_rows(folder: Path, entries: Iterable[Entry], cache: dict[int, Row]) -> list[Row]:
-    """Return a row for each job of a sweep. `cache` holds the rows of finished jobs by number, and is added to."""
+    """Return a row for each job of a sweep. Rows of finished jobs are kept in `cache` by number."""
     rows = []
     for entry in entries:
         row = cache.get(entry.number)
@@ -185,7 +185,7 @@ def table(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[list[str], list
 
 
 def group_table(groups: Sequence[Group], monitor: str) -> tuple[list[str], list[list[Any]]]:
-    """Return header and cells of the settings over their seeds and folds."""
+    """Return header and cells of the table of settings, aggregated over seeds and folds."""
     header = [*groups[0].varies, f"mean {monitor}", "std", "95 % interval +-", "n", "missing", "standing"]
     header += ["test", "test std"]
     cells = []
@@ -200,7 +200,7 @@ def group_table(groups: Sequence[Group], monitor: str) -> tuple[list[str], list[
 
 
 def _is_shown(row: Row, won: bool) -> bool:
-    """Return whether a row shows its test: of a job that was tested only as a winner, not after it lost that place."""
+    """Return whether a row shows its test, which a job tested only as the winner loses together with that place."""
     return won or row.entry.stored.get("test") != "auto"
 
 
@@ -208,7 +208,7 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
     """Write leaderboard.csv, and leaderboard_groups.csv if settings were repeated.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: the file could not be written.
     """
     groups = grouped(rows)
     write_csv(folder / "leaderboard.csv", *table(rows, groups))

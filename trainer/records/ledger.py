@@ -1,6 +1,6 @@
-"""sweep.jsonl, the ledger of a sweep: a line for each change of a job's state, only ever appended to.
+"""sweep.jsonl, the ledger of a sweep: an append-only file with a line for each change of a job's state.
 
-The first line holds the words of the sweep; a job's first line holds its whole configuration, fixed from then on.
+The first line holds the words of the sweep. A job's first line holds its whole configuration, which never changes.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Entry:
     Attributes:
         number: position in the sweep, from 0.
         id: identity of its configuration.
-        name: of its folder.
+        name: name of its folder.
         varies: the groups and keys that set it apart from the other jobs, and their values.
         stored, choices, overrides: its configuration; see `trainer.config.compose.Job`.
         state: one of STATES.
         reason: why it is in this state; may be empty.
-        of: number of jobs that the sweep had when it was added.
+        of: number of jobs that the sweep had when the job was added.
     """
 
     number: int
@@ -63,7 +63,7 @@ class Ledger:
         stacks: numbers of the jobs that are trained in one pass; a list of one is a job that is trained alone.
 
     Raises:
-        UserError: another process writes to it, or it cannot be created.
+        UserError: another process has locked it, or it cannot be created.
         RunFailed: the disk is full.
     """
 
@@ -86,7 +86,7 @@ class Ledger:
         """Create a ledger in an existing folder.
 
         Raises:
-            UserError: another process writes to it, or it cannot be created.
+            UserError: another process has locked it, or it cannot be created.
             RunFailed: the disk is full.
         """
         ledger = cls(folder, words)
@@ -95,10 +95,10 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
-        """Open an existing ledger and cut off a last line that is not whole.
+        """Open an existing ledger and cut off an incomplete last line.
 
         Raises:
-            UserError: it is no ledger, or another process writes to it.
+            UserError: the file is not a ledger, or another process has locked it.
         """
         ledger = cls(folder)
         try:
@@ -109,16 +109,16 @@ class Ledger:
         return ledger
 
     def close(self) -> None:
-        """Close the files and free the lock."""
-        with contextlib.suppress(OSError):  # reported when it could not be written
+        """Close the files and release the lock."""
+        with contextlib.suppress(OSError):  # a failed write was reported before
             self._file.close()
         self._lock.close()
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Add pending jobs; sets how many there are in each of them.
+        """Add pending jobs, and set the number of jobs, `of`, in each of them.
 
         Raises:
-            RunFailed: the disk is full or refuses.
+            RunFailed: the file could not be written.
         """
         new = list(entries)
         self.entries += new
@@ -129,19 +129,19 @@ class Ledger:
         self._write(*lines)
 
     def change(self, entry: Entry, state: str, reason: str = "", **more: Any) -> None:
-        """Set the state of a job; `more` is written beside it for readers of the file.
+        """Set the state of a job; `more` is written in the same line for readers of the file.
 
         Raises:
-            RunFailed: the disk is full or refuses.
+            RunFailed: the file could not be written.
         """
         entry.state, entry.reason = state, reason
         self._write({"job": entry.number, "state": state, **({"reason": reason} if reason else {}), **more})
 
     def stack(self, stacks: Sequence[list[int]], reasons: Sequence[str]) -> None:
-        """Record which jobs are trained in one pass, and the reasons.
+        """Record which jobs are trained in one pass, and why.
 
         Raises:
-            RunFailed: the disk is full or refuses.
+            RunFailed: the file could not be written.
         """
         if stacks or reasons:
             self.stacks += stacks
@@ -160,22 +160,37 @@ class Ledger:
 
     def _read(self) -> None:
         path = self.folder / LEDGER
-        self.words, self.entries, self.stacks, whole = read_ledger(path)
+        content = read_ledger(path)
+        self.words, self.entries, self.stacks = content.words, content.entries, content.stacks
         self.lost = max((entry.of for entry in self.entries), default=1) - len(self.entries)
-        if whole < path.stat().st_size:  # the process was killed while it wrote
-            self._file.truncate(whole)
+        if content.size < path.stat().st_size:  # the process was killed while it wrote
+            self._file.truncate(content.size)
 
 
-def read_ledger(path: Path) -> tuple[list[str], list[Entry], list[list[int]], int]:
-    """Return the words of a sweep, its jobs, its stacks, and the number of bytes up to the end of the last whole line.
+@dataclass(frozen=True)
+class LedgerContent:
+    """Content of a ledger; see `Ledger` for the attributes that both have.
+
+    Attributes:
+        size: number of bytes up to the end of the last complete line.
+    """
+
+    words: list[str]
+    entries: list[Entry]
+    stacks: list[list[int]]
+    size: int
+
+
+def read_ledger(path: Path) -> LedgerContent:
+    """Read a ledger without opening it for writing.
 
     Raises:
-        UserError: it is no ledger.
+        UserError: the file is not a ledger.
     """
     content = read_limited(path, LARGEST_BYTES)
     whole = content[: content.rfind(b"\n") + 1]
     if not whole:
-        raise UserError(Problem(str(path), "it is empty; start the sweep anew"))
+        raise UserError(Problem(str(path), "it is empty; start a new sweep"))
     words: list[str] = []
     entries: list[Entry] = []
     stacks: list[list[int]] = []
@@ -196,19 +211,19 @@ def read_ledger(path: Path) -> tuple[list[str], list[Entry], list[list[int]], in
                 entry.state, entry.reason = line["state"], str(line.get("reason", ""))
         except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             raise UserError(Problem(f"{path}, line {number}", f"not readable ({error})")) from error
-    return words, entries, stacks, len(whole)
+    return LedgerContent(words, entries, stacks, len(whole))
 
 
 def _entry(line: Mapping[str, Any], number: int) -> Entry:
-    """Return the job of its first line; its name must lead into the sweep's folder."""
+    """Return the entry that a job's first line describes; its name must be that of a folder in the sweep's folder."""
     if line["job"] != number or not re.fullmatch(r"\d[\w.,=-]*", line["name"]):
         raise ValueError(f"job {line['job']}, name {line['name']}")
     for name, kind in _KINDS.items():
         if not isinstance(line[name], kind):
-            raise ValueError(f"{name} is no {kind.__name__}")
+            raise ValueError(f"{name} is not of type {kind.__name__}")
     texts = [*line["overrides"], *line["choices"], *line["choices"].values(), *line["varies"], line["id"]]
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError("overrides, choices and names are texts")
+        raise ValueError("overrides, choices and names must be strings")
     return Entry(number, **{name: line[name] for name in _FROZEN})
 
 

@@ -1,7 +1,7 @@
-"""Locks of run and sweep folders: held by one process until it ends, however it ends.
+"""Locks of run and sweep folders: held by one process until it ends, for whatever reason.
 
 `fcntl.flock` is called directly. filelock (4.2) was tried: its `FileLock` opens the file for writing, so that nobody
-could see that a run in somebody else's folder is running, and importing it takes 50 ms, a third of a sweep's job.
+could see whether a run in somebody else's folder is running, and importing it takes 50 ms, a third of a sweep's job.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _held: weakref.WeakSet[IO[str]] = weakref.WeakSet()
 def lock(path: Path, reason: str) -> IO[str]:
     """Lock the file at `path`, which is created if needed, until the returned file is closed.
 
-    Forked processes close their copy, so that the end of this process frees the lock.
+    Forked processes close their copy, so that the end of this process releases the lock.
 
     Args:
-        path: of the lock file.
+        path: path of the lock file.
         reason: why the folder cannot be used if another process holds the lock.
 
     Raises:
@@ -43,10 +43,10 @@ def lock(path: Path, reason: str) -> IO[str]:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process holds the lock at `path`; False if it is no regular file."""
+    """Return whether a process holds the lock at `path`; False if it is not a regular file."""
     try:
         file = open_regular(path)
-    except UserError:  # no lock that this program made
+    except UserError:  # not a lock file of this program
         return False
     with file:
         return not _is_free(file)

@@ -1,4 +1,4 @@
-"""metrics.csv: a row per validation. One value, one reader and one writer; imports no torch."""
+"""metrics.csv: a row per validation. One dataclass, one reader and one writer; does not import torch."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ LARGEST_BYTES = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class MetricsRow:
-    """One validation. `row["valid_loss"]` is the value of a column, whichever it is.
+    """One validation. `row["valid_loss"]` returns the value of a column.
 
     Attributes:
         epoch, step: finished epochs and optimizer steps.
         lr: learning rate of the last step.
         metrics: by column, such as `train_loss` and `valid_loss`; None where the samples do not define one, and for
             training before the first step.
-        seconds: of training and validation since the row before.
-        samples_per_second: training samples, validation included in the time.
+        seconds: wall-clock time of training and validation since the previous row.
+        samples_per_second: training samples per second, including the time of validation.
     """
 
     epoch: int
@@ -57,7 +57,7 @@ class MetricsRow:
         return self[column] if column in self.metrics or column in OTHERS else None
 
     def split(self, name: str) -> dict[str, float | None]:
-        """Return the metrics of one split, `train` or `valid`, without its name before theirs."""
+        """Return the metrics of one split, `train` or `valid`, without its name as a prefix."""
         prefix = f"{name}_"
         return {key[len(prefix) :]: value for key, value in self.metrics.items() if key.startswith(prefix)}
 
@@ -68,10 +68,10 @@ class MetricsRow:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MetricsRow:
-        """Return the row of what `to_dict` returned.
+        """Return the row for the values that `to_dict` returned.
 
         Raises:
-            SchemaError: a value is absent or of another type.
+            SchemaError: a value is missing or of another type.
         """
         others = {name: convert(values.get(name), kind, name) for name, kind in OTHERS.items()}
         metrics = {name: convert(value, float | None, name) for name, value in values.items() if name not in OTHERS}
@@ -91,11 +91,11 @@ def columns(metrics: Sequence[str]) -> list[str]:
 
 
 def read_metrics(path: Path) -> list[MetricsRow]:
-    """Return the rows of a metrics.csv; a last line that is not whole yet is left out.
+    """Return the rows of a metrics.csv; an incomplete last line is left out.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: the file is not as this program writes it.
+        UserError: the file is not in this program's format.
     """
     if not path.exists():
         raise FileNotFoundError(path)

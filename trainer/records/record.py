@@ -1,7 +1,7 @@
 """The record of a finished, running or killed run, read from a folder that anyone may have written.
 
 Nothing here is resolved, constructed or run: a record consists of plain values of the expected types, and any other
-content is reported in one sentence. Imports no torch.
+content is reported in one sentence. Does not import torch.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from trainer.records.folder import is_running
 from trainer.records.metrics import MetricsRow, read_metrics
 from trainer.records.results import Results, read_results
 
-MAX_DEPTH = 4  # folders between the one that is named and a run in it
+MAX_DEPTH = 4  # levels of folders that are searched for runs
 
 
 @dataclass
 class Record:
-    """A run as its folder shows it.
+    """A run as its folder describes it.
 
     Attributes:
         path: the folder, as the user named it.
-        text: content of config.yaml, interpolations unresolved.
-        stored: the same as a tree.
+        text: content of config.yaml, with unresolved interpolations.
+        stored: the same as nested dicts.
         choices: the chosen option of each group, for display.
-        results: None while the run goes on, and if it was killed.
-        rows: of metrics.csv.
-        evaluations: what `trainer evaluate` wrote, by file name.
+        results: None while the run is going on, or if it was killed.
+        rows: rows of metrics.csv.
+        evaluations: evaluations by file name.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Record:
 
     @property
     def status(self) -> str:
-        """How the run ended, or that it has not."""
+        """The status of the run; see `status`."""
         return status(self.path, self.results)
 
     @property
@@ -74,11 +74,11 @@ def read(path: Path) -> Record:
     """Return the record of a run folder.
 
     Raises:
-        UserError: it is no run folder, or a file in it is not as this program writes it.
+        UserError: it is not a run folder, or a file in it is not in this program's format.
     """
     if not (path / "config.yaml").exists():
         what = "it has no config.yaml" if path.is_dir() else "there is no such folder"
-        raise UserError(Problem(str(path), f"expected a run folder, and {what}"))
+        raise UserError(Problem(str(path), f"expected a run folder, but {what}"))
     text = read_text(path / "config.yaml", MAX_CONFIG_BYTES)
     return Record(
         path,

@@ -1,4 +1,4 @@
-"""results.json: what a run came to. One value, one reader and one writer; imports no torch."""
+"""results.json: the outcome of a run. One dataclass, one reader and one writer; does not import torch."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ FINISHED = ("completed", "early_stopped")
 
 @dataclass(frozen=True)
 class Results:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
         status: completed, early_stopped, interrupted, paused, pruned, diverged or failed.
         reason: why it ended.
         task: binary, multiclass or regression.
         epochs, steps: finished epochs and optimizer steps.
-        best_epoch: the epoch of the best validation; the tested weights are of this moment.
-        monitor: the column of metrics.csv that decided what was best.
+        best_epoch: the epoch of the best validation, whose weights are tested.
+        monitor: the column of metrics.csv that determines the best validation.
         train, valid: metrics at the best validation.
         test: None if the run was not tested.
         parameters: number of elements, `total` and `trainable`.
         seconds: wall-clock time, `total`, `setup`, `training` and `testing`.
-        samples_per_second: training samples, validation included in the time.
-        versions: of this program, Python and the main libraries.
-        command: the words that were typed, which may have started a whole sweep.
+        samples_per_second: training samples per second, including the time of validation.
+        versions: versions of this program, Python and the main libraries.
+        command: the command line as typed, which may have started a whole sweep.
         overrides: the overrides of this run alone.
         skipped_images: path and reason of images that could not be decoded.
         error: the reason of a run that failed or diverged.
@@ -70,7 +70,7 @@ class Results:
         return cls("failed", reason=reason, error=reason)
 
     def split(self, name: str) -> Mapping[str, float | None]:
-        """Return the metrics of a split: at the best validation of `train` and `valid`, or of the test."""
+        """Return the metrics of a split: at the best validation for `train` and `valid`, of the test for `test`."""
         if name == "test":
             return self.test.metrics if self.test else {}
         return {"train": self.train, "valid": self.valid}.get(name) or {}
@@ -82,7 +82,7 @@ class Results:
 
     @property
     def headline(self) -> float | None:
-        """The number that stands for the test."""
+        """The headline metric of the test: accuracy, or the root mean squared error."""
         return headline(self.split("test"))
 
 
@@ -90,7 +90,7 @@ def write_results(folder: Path, results: Results) -> None:
     """Write results.json into a run folder.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: the file could not be written.
     """
     write_atomically(folder / FILE, dump(results).encode())
 
@@ -99,7 +99,7 @@ def read_results(folder: Path) -> Results | None:
     """Return the content of a run folder's results.json; None if there is no such file.
 
     Raises:
-        UserError: the file is not as this program writes it.
+        UserError: the file is not in this program's format.
     """
     path = folder / FILE
     if not path.exists():

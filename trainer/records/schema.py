@@ -1,7 +1,8 @@
-"""Dataclasses as JSON files. Anyone may have written a file that is read: values of another type are refused.
+"""Dataclasses as JSON files. Files are not trusted: values of another type are refused.
 
-Metadata of a field: `{"json": name}` is its key if that has another name; `{"json": "*"}` holds all keys that no other
-field has; `{"optional": True}` leaves the key out if the value is None or an empty list.
+Metadata of a field: `{"json": name}` is its key in the file if that differs from its name; a field with
+`{"json": "*"}` holds all keys that no other field has; `{"optional": True}` leaves the key out if the value is None
+or an empty list.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def read_json(path: Path, limit: int, kind: type[Value]) -> Value:
     """Return the content of a JSON file as an instance of the dataclass `kind`.
 
     Args:
-        path: of the file.
+        path: path of the file.
         limit: largest accepted size in bytes.
         kind: class that the file's object is read into.
 
@@ -51,10 +52,10 @@ def read_json(path: Path, limit: int, kind: type[Value]) -> Value:
 
 
 def dump(value: Any, *, indent: int | None = 2) -> str:
-    """Return a dataclass as the text of a JSON file.
+    """Return a dataclass as JSON text.
 
     Raises:
-        ValueError: A number is not finite.
+        ValueError: a number is not finite.
     """
     return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
@@ -77,14 +78,14 @@ def _plain(value: Any) -> Any:
 
 
 def convert(value: Any, hint: Any, where: str = "") -> Any:
-    """Return a value of a JSON file as the annotated type: a dataclass, list, dict, number or text, or None.
+    """Return a value of a JSON file as the annotated type: a dataclass, list, dict, number, string or None.
 
-    Texts are made printable. Keys that a dataclass does not have are ignored.
+    Strings are made printable. Keys that a dataclass does not have are ignored.
 
     Args:
         value: as `json.loads` returned it.
-        hint: annotation of the type.
-        where: dotted key, for the message.
+        hint: type annotation.
+        where: dotted key, for error messages.
 
     Raises:
         SchemaError: the value is of another type, or a number is out of range.
@@ -102,7 +103,7 @@ def convert(value: Any, hint: Any, where: str = "") -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is list:
         if not isinstance(value, list):
-            raise SchemaError(f"{where} is no list")
+            raise SchemaError(f"{where} is not a list")
         return [convert(item, arguments[0], where) for item in value]
     if origin is dict:
         entries = _mapping(value, where).items()
@@ -112,7 +113,7 @@ def convert(value: Any, hint: Any, where: str = "") -> Any:
 
 def _mapping(value: Any, where: str) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise SchemaError(f"{where or 'it'} is no mapping")
+        raise SchemaError(f"{where or 'it'} is not a mapping")
     return {printable(str(name)): item for name, item in value.items()}
 
 
@@ -130,7 +131,7 @@ def _dataclass(value: Any, kind: type, where: str) -> Any:
 
 @functools.cache
 def _fields(kind: type) -> list[tuple[str, str, Any, bool]]:
-    """Return name, key, type and whether it is required, of each field; cached, as evaluating annotations is slow."""
+    """Return (name, key, type, is required) of each field; cached because evaluating annotations is slow."""
     hints = typing.get_type_hints(kind)
     missing = dataclasses.MISSING
     return [
@@ -142,7 +143,7 @@ def _fields(kind: type) -> list[tuple[str, str, Any, bool]]:
 def _scalar(value: Any, kind: type, where: str) -> Any:
     kinds = (int, float) if kind is float else (kind,)
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, kinds):
-        raise SchemaError(f"{where} is {'absent' if value is None else f'of type {type(value).__name__}'}")
+        raise SchemaError(f"{where} is {'missing' if value is None else f'of type {type(value).__name__}'}")
     if isinstance(value, (int, float)) and not abs(value) < LARGEST_NUMBER:
         raise SchemaError(f"{where} is out of range")
     return printable(value) if isinstance(value, str) else value

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 LEVEL = 0.05  # settings whose p-value is at least this are tied
-INTERVALS = 400  # of Simpson's rule
+INTERVALS = 400  # for Simpson's rule
 
 
 def _below(angle: float, freedom: float) -> float:
-    """Return the probability of a t below tan(angle), for an angle from 0 on.
+    """Return the probability of a t below tan(angle), for a non-negative angle.
 
-    The error is about 1e-9 for whole degrees of freedom; between 1 and 2 degrees it is up to 1e-4 for probabilities
+    The error is about 1e-9 for integer degrees of freedom; between 1 and 2 degrees it is up to 1e-4 for probabilities
     near 1.
     """
     constant = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
 
-    # The substitution t = tan(angle) makes the tails, which for one degree of freedom are long, finite.
+    # The substitution t = tan(angle) makes the range of integration finite.
     def density(angle: float) -> float:
         t, cos = math.tan(angle), math.cos(angle)
         return constant * (1 + t * t / freedom) ** (-(freedom + 1) / 2) / (cos * cos)
@@ -31,7 +31,7 @@ def _below(angle: float, freedom: float) -> float:
 
 @lru_cache(maxsize=256)
 def quantile(probability: float, freedom: int) -> float:
-    """Return the t with this probability below it, by bisection; `probability` must be at least 0.5."""
+    """Return the quantile of Student's t, by bisection; `probability` must be at least 0.5."""
     low, high = 0.0, math.pi / 2 - 1e-9
     for _ in range(60):
         middle = (low + high) / 2
@@ -40,7 +40,7 @@ def quantile(probability: float, freedom: int) -> float:
 
 
 def two_sided(t: float, freedom: float) -> float:
-    """Return the probability of a t at least as far from 0; `freedom` is at least 1, and need not be whole."""
+    """Return the two-sided p-value of `t`; `freedom` is at least 1 and need not be an integer."""
     return max(2 * (1 - _below(math.atan(abs(t)), freedom)), 0.0)
 
 
@@ -52,13 +52,13 @@ def paired(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the two-sided p-value of Welch's t test, for two or more values each with variances that may differ."""
-    of_a, of_b = (statistics.variance(values) / len(values) for values in (a, b))
+    """Return the two-sided p-value of Welch's t test, for samples of two or more values with unequal variances."""
+    error_a, error_b = (statistics.variance(values) / len(values) for values in (a, b))
     freedom = 1.0
-    if of_a + of_b > 0:
-        share = of_a / (of_a + of_b)  # of the variance; formed first, as squares of tiny variances vanish
+    if error_a + error_b > 0:
+        share = error_a / (error_a + error_b)  # computed first: squares of tiny variances underflow
         freedom = 1 / (share**2 / (len(a) - 1) + (1 - share) ** 2 / (len(b) - 1))
-    return _p(statistics.fmean(a) - statistics.fmean(b), math.sqrt(of_a + of_b), freedom)
+    return _p(statistics.fmean(a) - statistics.fmean(b), math.sqrt(error_a + error_b), freedom)
 
 
 def _p(difference: float, error: float, freedom: float) -> float:

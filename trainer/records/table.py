@@ -1,4 +1,4 @@
-"""CSV files: written whole, or a row at a time."""
+"""CSV files, written as a whole or row by row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer.files import write_atomically
 
 
 class Table:
-    """A CSV file, begun anew with `rows`, that grows by a row at a time. None is an empty cell."""
+    """A CSV file that starts with `rows` and grows row by row. None is an empty cell."""
 
     def __init__(self, path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]] = ()) -> None:
         text = io.StringIO()
@@ -24,7 +24,7 @@ class Table:
         self._writer = csv.DictWriter(self._file, columns, lineterminator="\n")
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row; it is in the file when this returns."""
+        """Append a row and flush the file."""
         self._writer.writerow(row)
 
     def close(self) -> None:
@@ -32,10 +32,10 @@ class Table:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file as a whole. None is an empty cell.
+    """Write a CSV file atomically. None is an empty cell.
 
     Raises:
-        RunFailed: the disk is full or refuses.
+        RunFailed: the file could not be written.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Findings of the doctor, with their severity. Imports no torch."""
+"""Findings of the doctor, with their severity. Does not import torch."""
 
 from __future__ import annotations
 

@@ -80,9 +80,9 @@ def _refuse_stacked(path: Path) -> None:
     sweep = path.resolve().parent
     if not any(sweep.glob("stack-*/*.pt")):
         return
-    _, entries, stacks, _ = read_ledger(sweep / LEDGER)
-    stacked = {number for stack in stacks if len(stack) > 1 for number in stack}
-    if any(e.name == path.resolve().name and e.number in stacked and e.state not in FINAL for e in entries):
+    ledger = read_ledger(sweep / LEDGER)
+    stacked = {number for stack in ledger.stacks if len(stack) > 1 for number in stack}
+    if any(e.name == path.resolve().name and e.number in stacked and e.state not in FINAL for e in ledger.entries):
         reason = "it was trained in a stack with other runs, which was killed before each run had its own files"
         command = f"train resume={sweep}   finishes all of them"
         raise UserError(Problem("resume", reason, given=str(path), command=command))

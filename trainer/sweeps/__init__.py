@@ -1,1 +1,1 @@
-"""Many runs: their jobs, order and processes."""
+"""Sweeps: their jobs, the order of the jobs, and worker processes."""

@@ -1,4 +1,4 @@
-"""`sweep.dry_run=true`: print the jobs of a sweep and what they will cost at most; nothing is written."""
+"""`sweep.dry_run=true`: print the jobs of a sweep and an upper estimate of their cost; nothing is written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.sweeps import halving
 from trainer.sweeps.plan import Plan
 from trainer.sweeps.validate import SAME_COST, kind, user_targets
 
-ALL_SECONDS = 20.0  # of measuring, for all kinds of jobs together
+ALL_SECONDS = 20.0  # limit on measuring all kinds of jobs together
 CHECKPOINTS = 2.5  # last.pt and previous.pt hold everything, best.pt the weights alone
 
 
@@ -55,7 +55,7 @@ def _table(jobs: Sequence[Job], seconds: Sequence[float]) -> tuple[list[str], li
 
 
 def _measure_apart(job: Job, plan: Plan, limit: float, *, trusted: bool) -> Cost:
-    """Return what an epoch of a job costs, measured in a child process."""
+    """Measure the cost of an epoch of a job in a child process."""
     device = plan.devices[0]
     job = replace(job, config=replace(job.config, device=device))
     return run_in_subprocess(plan.devices, _measure, job, plan.shared, limit, trusted)
@@ -70,7 +70,7 @@ def _measure(job: Job, shared: DataCache, limit: float, trusted: bool) -> Cost:
     except (Exception, SystemExit) as error:
         if not (targets := user_targets(job)):
             raise
-        raise RunFailed(f"{', '.join(targets)}: a step of it failed: {raised_at(error)}.") from error
+        raise RunFailed(f"{', '.join(targets)}: a training step failed: {raised_at(error)}.") from error
 
 
 def _time(seconds: float) -> str:

@@ -26,8 +26,9 @@ def run_sweep(sweep: Sweep, search: Search | None = None, launcher: Sequence[str
     """Train the unfinished jobs, test the winner and print the leaderboard; return the exit code.
 
     Args:
-        search: Adds jobs, chosen one by one.
-        launcher: Overrides of the Hydra launcher that runs the jobs instead of this program's workers.
+        sweep: the sweep, whose ledger is written to.
+        search: adds jobs, chosen one by one.
+        launcher: overrides of the Hydra launcher that runs the jobs instead of this program's workers.
     """
     recorder = Recorder(sweep.ledger, search.trials if search else len(sweep.jobs))
     tested = True
@@ -49,7 +50,7 @@ def run_sweep(sweep: Sweep, search: Search | None = None, launcher: Sequence[str
 
 
 def _train(sweep: Sweep, plan: Plan, recorder: Recorder, signals: Signals, search: Search | None) -> None:
-    """Train all jobs, from rung to rung if halving is on, until they end or the sweep is stopped."""
+    """Train all jobs, from rung to rung if halving is on, until they have ended or the sweep is stopped."""
     pool = sweep.pool(plan)
     for rung in _rungs(sweep):
         recorder.prune(rung)
@@ -101,7 +102,7 @@ def _trials(sweep: Sweep, plan: Plan, search: Search) -> Iterator[WorkItem]:
 
 
 def _has_reached(sweep: Sweep, entry: Entry, epoch: int | None) -> bool:
-    """Whether a paused job can be compared at this epoch without further training."""
+    """Return whether a paused job can be compared at this epoch without further training."""
     if entry.state != "paused" or epoch is None:
         return False
     results = results_or_failure(sweep.folder / entry.name)

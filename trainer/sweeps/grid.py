@@ -34,10 +34,10 @@ class SweepOverrides:
     """The words of a command line, parsed once.
 
     Attributes:
-        words: As typed.
-        parsed: One override for each sound word.
-        problems: Everything else on the command line.
-        experiment: Keys and values that the chosen experiment sweeps over by itself; None if it does not sweep.
+        words: the words as typed.
+        parsed: one override for each valid word.
+        problems: problems of the other words.
+        experiment: keys and values that the chosen experiment sweeps over by itself; None if it does not sweep.
     """
 
     words: list[str]
@@ -50,7 +50,9 @@ def read_overrides(composer: Composer, words: Sequence[str], problems: Sequence[
     """Parse the words of a sweep.
 
     Args:
-        problems: Those already found on the command line.
+        composer: parses the words.
+        words: overrides as typed.
+        problems: problems of the command line from before.
     """
     parsed, unreadable = composer.read(words, sweep=True)
     return SweepOverrides(list(words), parsed, [*problems, *unreadable], composer.sweep_of(parsed))
@@ -60,8 +62,8 @@ def compose_jobs(composer: Composer, overrides: SweepOverrides) -> list[Job]:
     """Return the jobs of all combinations of values, without duplicates; the last key varies fastest.
 
     Raises:
-        UserError: With the problems of all jobs, each once. Jobs that differ only in keys that do not make a job of
-            their own are a problem, too.
+        UserError: with the problems of all jobs, each once. Jobs that differ only in keys that do not distinguish jobs
+            are a problem, too.
     """
     choices, problems = _choices(composer, overrides)
     grid = _Grid()
@@ -74,7 +76,7 @@ def compose_jobs(composer: Composer, overrides: SweepOverrides) -> list[Job]:
 
 
 def _choices(composer: Composer, overrides: SweepOverrides) -> tuple[list[list[list[Override]]], list[Problem]]:
-    """Return the values of each key as parsed overrides, none where they cannot be read; and all problems so far."""
+    """Return the values of each key as parsed overrides, none if they are invalid, and all problems so far."""
     typed = {override.key_or_group for override in overrides.parsed}
     preset = [f"{key}={value}" for key, value in (overrides.experiment or {}).items() if key not in typed]
     more, unreadable = composer.read(preset, sweep=True)
@@ -101,13 +103,13 @@ def _choices(composer: Composer, overrides: SweepOverrides) -> tuple[list[list[l
 
 @dataclass
 class _Grid:
-    """Jobs as they are composed, and what is wrong with them.
+    """Composed jobs and their problems.
 
     Attributes:
-        jobs: By identity.
-        experiments: The chosen experiments, each once.
-        affected: For each problem the experiments that have it.
-        differing: Values of keys that differ between jobs of one identity.
+        jobs: the jobs by identity.
+        experiments: the chosen experiments, each once.
+        affected: the experiments of each problem.
+        differing: values of keys that differ between jobs of one identity.
     """
 
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -116,7 +118,7 @@ class _Grid:
     differing: dict[str, list[Any]] = field(default_factory=dict)
 
     def add(self, job: Job) -> None:
-        """Add a job unless the same one is there."""
+        """Add a job unless it is a duplicate."""
         experiment = job.choices.get("experiment", "")
         self.experiments[experiment] = None
         for problem in job.problems:
@@ -128,7 +130,7 @@ class _Grid:
             seen += [value for value in values if value not in seen]
 
     def problems(self) -> Iterator[Problem]:
-        """Yield all problems; those that not every experiment has name the experiments that have them."""
+        """Yield all problems; a problem of only some of the experiments names them."""
         unfit: set[str] = set()
         for problem, experiments in self.affected.items():
             if len(experiments) == len(self.experiments):
@@ -150,7 +152,7 @@ def swept_sweep_keys(overrides: Sequence[Override]) -> list[Problem]:
     return [
         Problem(
             override.input_line or "",
-            "it is the whole sweep's and cannot differ from job to job",
+            "it belongs to the whole sweep and cannot differ from job to job",
             command=f"{override.key_or_group}={next(override.sweep_string_iterator(), '...')}",
         )
         for override in overrides
@@ -177,8 +179,8 @@ def names(varies: Sequence[Mapping[str, object]], start: int = 0) -> list[str]:
     """Return a folder name for each job: its number and what sets it apart, in characters safe on any file system.
 
     Args:
-        varies: For each job the keys and values that set it apart.
-        start: Number of the first job.
+        varies: for each job the keys and values that set it apart.
+        start: number of the first job.
     """
     width = max(len(str(start + len(varies) - 1)), 3)
     folder_names = []
@@ -197,11 +199,12 @@ def stored_job(entry: Entry, folder: Path, trust: bool) -> Job:
     """Return the job that a ledger entry holds.
 
     Args:
-        folder: The sweep's folder.
-        trust: Whether the configuration may read environment variables and name other code.
+        entry: the entry.
+        folder: the sweep's folder.
+        trust: whether the configuration may read environment variables and name other code.
 
     Raises:
-        UserError: The configuration is incomplete, or reads environment variables without `trust`.
+        UserError: the configuration is incomplete, or reads environment variables without `trust`.
     """
     where = folder / f"sweep.jsonl, job {entry.number}"
     if not trust:
@@ -210,7 +213,7 @@ def stored_job(entry: Entry, folder: Path, trust: bool) -> Job:
         tree = OmegaConf.create({**entry.stored, "trust": trust})  # a file must not declare itself trusted
         job = finish(tree, entry.choices, entry.overrides)
     except (OmegaConfBaseException, RecursionError, AttributeError, TypeError) as error:
-        raise UserError(Problem(str(where), f"no configuration ({gist(error)})")) from error
+        raise UserError(Problem(str(where), f"not a valid configuration ({gist(error)})")) from error
     if job.problems:
         raise UserError(*(problem.within(where) for problem in job.problems))
     return job

@@ -20,14 +20,14 @@ LOST = ("failed", "diverged", "interrupted")
 
 @dataclass(frozen=True)
 class Rung:
-    """What to do next: end some jobs, then train the others.
+    """A step of halving: end some jobs, then train the others.
 
     Attributes:
-        entries: Jobs to train.
-        epoch: Epoch up to which they train; None for their end.
-        pruned: Jobs that end here.
-        pruned_at: Epoch at which the jobs were compared.
-        note: A line for the user, or the empty string.
+        entries: jobs to train.
+        epoch: epoch up to which they train; None trains to the end.
+        pruned: jobs to end.
+        pruned_at: epoch at which the jobs were compared.
+        note: a line for the user, or the empty string.
     """
 
     entries: Sequence[Entry]
@@ -51,7 +51,8 @@ def planned_share(settings: HalvingConfig, epochs: Sequence[int]) -> float:
     """Return the share of all epochs that is trained if no job ends by itself.
 
     Args:
-        epochs: Epochs of each job.
+        settings: settings of successive halving.
+        epochs: epochs of each job.
     """
     assert settings.factor is not None
     left, trained, before, longest = len(epochs), 0, 0, max(epochs)
@@ -94,16 +95,18 @@ def losers(entries: Sequence[Entry], folder: Path, epoch: int, factor: int) -> l
 
 
 def rungs(settings: HalvingConfig, entries: Sequence[Entry], folder: Path) -> Iterator[Rung]:
-    """Yield the rungs of a sweep; the jobs of one must have been trained before the next one is taken.
+    """Yield the rungs of a sweep; the jobs of each must have been trained before the next one is requested.
 
     Args:
-        folder: The sweep's folder.
+        settings: settings of successive halving.
+        entries: the jobs.
+        folder: the sweep's folder.
     """
     assert settings.factor is not None
     alive, pruned, pruned_at, note = list(entries), list[Entry](), 0, ""
     for last_epoch in rung_epochs(settings, max(int(entry.stored["epochs"]) for entry in entries)):
         yield Rung(alive, last_epoch, pruned, pruned_at, note)
-        # A job that failed or diverged later took part in this comparison, so it does again after a resumption.
+        # A job that failed or diverged later took part in this comparison, so it takes part again after a resume.
         alive = [e for e in alive if e.state not in LOST or _trained_epochs(folder / e.name) >= last_epoch]
         pruned, pruned_at, note = [], last_epoch, ""
         if len(alive) <= 1:

@@ -1,6 +1,6 @@
 """Hydra launchers (`hydra/launcher=joblib`, submitit for Slurm) that run the jobs of a sweep in their own workers.
 
-Hydra receives the jobs' numbers alone. The workers read the configurations from the ledger in the sweep's folder,
+Hydra receives only the numbers of the jobs. The workers read the configurations from the ledger in the sweep's folder,
 which they must share with this process.
 """
 
@@ -31,7 +31,7 @@ def check(words: Sequence[str]) -> None:
     """Check overrides of Hydra's own configuration; needs a Composer to have been created.
 
     Raises:
-        UserError: A word is no override, sets anything but the launcher, or names one that is not installed.
+        UserError: a word is not an override, sets anything but the launcher, or names one that is not installed.
     """
     for word in words:
         try:
@@ -48,7 +48,7 @@ def check(words: Sequence[str]) -> None:
 def _check_installed(name: str) -> None:
     installed = GlobalHydra.instance().config_loader().get_group_options("hydra/launcher")
     if name not in installed:
-        reason = f"not installed; there is {', '.join(installed)}"
+        reason = f"not installed; available: {', '.join(installed)}"
         advice = f"pip install 'trainer-cli[{name.partition('_')[0]}]'"
         raise UserError(Problem("hydra/launcher", reason, given=name, advice=advice))
 
@@ -57,10 +57,10 @@ def launch(words: Sequence[str], folder: Path, numbers: Sequence[int], command: 
     """Run jobs with a Hydra launcher; return when all have ended.
 
     Args:
-        words: Overrides that choose and configure the launcher.
-        folder: The sweep's folder.
-        numbers: Jobs to run.
-        command: The command line as typed.
+        words: overrides that choose and configure the launcher.
+        folder: the sweep's folder.
+        numbers: jobs to run.
+        command: the command line as typed.
     """
     ConfigStore.instance().store(name=NAME, node={"job": None, "folder": None, "command": None})
     GlobalHydra.instance().clear()
@@ -84,7 +84,7 @@ def run_job(config: DictConfig) -> float | None:
     """Run one job in a launcher's worker; return its monitored value.
 
     Args:
-        config: The job's number, the sweep's folder and the command line.
+        config: the job's number, the sweep's folder and the command line.
     """
     from trainer.records.leaderboard import Row
     from trainer.records.ledger import read_ledger
@@ -92,7 +92,7 @@ def run_job(config: DictConfig) -> float | None:
     from trainer.sweeps.grid import stored_job
 
     folder = Path(config.folder)
-    entry = read_ledger(folder / "sweep.jsonl")[1][config.job]
+    entry = read_ledger(folder / "sweep.jsonl").entries[config.job]
     job = stored_job(entry, folder, trust=True)  # written and checked by the sweep that started this worker
     run_folder = folder / entry.name
     run_folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Before the first job of a sweep starts: how many run at a time, on which devices, with how many threads."""
+"""The plan of a sweep: how many jobs run at a time, on which devices, with how many threads."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from trainer.data.loader import DataCache
 
 @dataclass(frozen=True)
 class Plan:
-    """How the jobs of a sweep run.
+    """Resources of a sweep.
 
     Attributes:
-        devices: One for each worker.
-        threads: Threads of a job whose configuration leaves them open.
-        thread_range: Fewest and most threads of any job.
-        halving: Settings of successive halving; each job must be validated before its first rung.
-        shared: Data that was read once for all jobs; filled by `validate`.
-        light: Whether most of a step of each job is overhead, which a stack would pay once.
+        devices: one device name for each worker.
+        threads: number of threads of a job that does not set `threads`.
+        thread_range: minimum and maximum number of threads of a job.
+        halving: settings of successive halving; each job must be validated before its first rung.
+        shared: data that is read once for all jobs; filled by `validate`.
+        light: whether most of the time of a training step is overhead, which a stack would pay once.
     """
 
     devices: list[str]
@@ -34,7 +34,7 @@ class Plan:
     light: bool = True
 
     def set_threads(self, jobs: Sequence[Job]) -> list[Job]:
-        """Return the jobs with a number of threads each, also where the configuration leaves it open."""
+        """Return the jobs with `threads` set where the configuration leaves it open."""
         return [self._with_threads(job) if job.config.threads is None else job for job in jobs]
 
     def _with_threads(self, job: Job) -> Job:
@@ -42,7 +42,7 @@ class Plan:
         return replace(job, config=config, stored={**job.stored, "threads": self.threads})
 
     def describe(self) -> str:
-        """Return a line for the header."""
+        """Describe the plan in one line."""
         devices = ", ".join(dict.fromkeys(self.devices))
         plural = "s" if len(self.devices) > 1 else ""
         least, most = self.thread_range
@@ -53,10 +53,10 @@ class Plan:
 def make_plan(jobs: Sequence[Job], settings: SweepConfig) -> Plan:
     """Divide devices and cores among workers.
 
-    Limits torch to one thread in this process, from which jobs are forked.
+    Side effect: limits torch to one thread in this process, from which jobs are forked.
 
     Raises:
-        UserError: A device is not available.
+        UserError: a device is not available.
     """
     torch.set_num_threads(1)  # before any arithmetic; see trainer.processes
     chosen = {name: device.choose(name) for name in {job.config.device for job in jobs}}

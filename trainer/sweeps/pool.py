@@ -1,6 +1,6 @@
 """A pool of processes that run work items and report what happens as events.
 
-Each item runs in a process of its own, so that nothing of one job reaches another.
+Each item runs in a process of its own, so that jobs cannot affect each other.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class JobExit:
     """An item's process has ended.
 
     Attributes:
-        code: Exit code of the process; minus the signal's number if a signal killed it.
+        code: exit code of the process; the negative signal number if a signal killed it.
     """
 
     item: WorkItem
@@ -41,7 +41,7 @@ class JobExit:
 
     @property
     def interrupted(self) -> bool:
-        """Whether the process ended because of SIGINT or SIGTERM."""
+        """True if SIGINT or SIGTERM ended the process."""
         return self.code in [code for number in (signal.SIGINT, signal.SIGTERM) for code in (128 + number, -number)]
 
     @property
@@ -64,9 +64,9 @@ class WorkerPool:
     """A fixed number of processes at a time, each running one work item.
 
     Args:
-        devices: One device name for each worker.
-        command: The command line as typed, stored in each results.json.
-        shared: Data that forked workers inherit.
+        devices: one device name for each worker.
+        command: the command line as typed, stored in each results.json.
+        shared: data that forked workers inherit.
     """
 
     def __init__(self, devices: Sequence[str], command: list[str], shared: DataCache) -> None:
@@ -78,20 +78,21 @@ class WorkerPool:
             versions()  # forked workers inherit the cached result
 
     def stop(self) -> None:
-        """Start no further items; what runs receives SIGTERM, saves and exits."""
+        """Start no further items; running items receive SIGTERM, save and exit."""
         self.stopped = True
 
     def run(self, items: Iterable[WorkItem], signals: Signals) -> Generator[Event]:
         """Run all items and yield events until the last process has ended.
 
         After a signal or `stop()`, running items save and exit, and no further ones start. Wrap the generator in
-        `contextlib.closing`: closing it early kills the processes that still run.
+        `contextlib.closing`: closing it early kills the running processes.
 
         Args:
-            items: Consumed lazily: the next one is taken when a worker is free.
+            items: consumed lazily: the next one is taken when a worker is free.
+            signals: signals that this process has received.
 
         Raises:
-            RunFailed: The folder of an item cannot be created.
+            RunFailed: the folder of an item cannot be created.
         """
         waiting, free, terminated = iter(items), list(reversed(self.devices)), False
         gc.freeze()  # a collection in a forked worker would copy every page that it inherits

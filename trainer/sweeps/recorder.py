@@ -1,4 +1,4 @@
-"""Everything a running sweep leaves and shows: ledger, failures, leaderboard, page and terminal."""
+"""Record and display of a running sweep: ledger, failures, leaderboard, page and terminal."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ STATES = {
 
 
 class Recorder:
-    """Records the events of a sweep, in memory and on disk.
+    """Recorder of the events of a sweep, in memory and on disk.
 
     Args:
-        total: Number of jobs that the sweep will have.
+        ledger: the open ledger.
+        total: number of jobs that the sweep will have.
     """
 
     def __init__(self, ledger: Ledger, total: int) -> None:
@@ -59,7 +60,7 @@ class Recorder:
     def _record_job(self, job: SweepJob, event: JobExit) -> Row:
         entry = self.ledger.entries[job.number]
         results = results_or_failure(job.folder)
-        if results is not None:  # also in a killed stack: some of its jobs may have finished before
+        if results is not None:  # also if a stack was killed: some of its jobs may have finished before
             state = STATES.get(results.status, "failed")
         else:
             state = "interrupted" if event.interrupted else "failed"
@@ -99,7 +100,7 @@ class Recorder:
             self.view.ended(entry.number, entry, None)
 
     def tick(self, running: Sequence[WorkItem]) -> None:
-        """Redraw the terminal and the page if it is time to."""
+        """Redraw the terminal and the page if they are due."""
         self.view.update(running)
         self.page.draw()
 

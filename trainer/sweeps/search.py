@@ -23,14 +23,14 @@ from trainer.sweeps.grid import SweepOverrides
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-MOST_REJECTED = 100  # draws in a row with problems; the ends of all ranges have none
+MOST_REJECTED = 100  # draws in a row with problems; the ends of all ranges were validated
 
 
 def examples(composer: Composer, overrides: SweepOverrides) -> list[Job]:
-    """Return jobs to validate before the study begins: the middle of the search space, then its ends.
+    """Return jobs to validate before the study begins: at the middle of the search space, then at its ends.
 
     Raises:
-        UserError: Words are wrong or have several values, no key has a range, or optuna is not installed.
+        UserError: an override is invalid or has several values, no key has a range, or optuna is not installed.
     """
     problems = [*overrides.problems, *(_no_sweep(o) for o in overrides.parsed if o.is_sweep_override())]
     if problems:
@@ -69,7 +69,7 @@ def _optuna() -> Any:
     """Import optuna.
 
     Raises:
-        UserError: It is not installed.
+        UserError: optuna is not installed.
     """
     try:
         import optuna
@@ -84,9 +84,11 @@ class Search:
     """An optuna study whose trials become jobs.
 
     Args:
-        folder: The sweep's folder, with the journal of the study.
-        overrides: Those of every job.
-        monitor: Column that the study optimizes.
+        folder: the sweep's folder, with the journal of the study.
+        composer: composes the jobs.
+        overrides: overrides that all jobs share.
+        monitor: metric that the study optimizes.
+        settings: the keys of `sweep`.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class Search:
     def ask(self) -> tuple[Job, Mapping[str, object]]:
         """Return the next job and the values chosen for it.
 
-        Draws that make no valid configuration are reported to the study as failed and skipped.
+        Draws without a valid configuration are skipped and reported to the study as failed.
 
         Raises:
             RunFailed: `MOST_REJECTED` draws in a row were not valid.
@@ -124,8 +126,8 @@ class Search:
             problems = job.problems
             self.study.tell(job.config.trial, state=self.states.FAIL)
         raise RunFailed(
-            f"sweep.sampler=tpe: of {MOST_REJECTED} draws in a row none can be run, the last one for: {problems[0]} "
-            "Write other ranges in a new sweep."
+            f"sweep.sampler=tpe: none of {MOST_REJECTED} draws in a row can be run; the last one: {problems[0]} "
+            "Start a new sweep with other ranges."
         )
 
     def _draw(self) -> tuple[Job, Mapping[str, object]]:

@@ -1,4 +1,4 @@
-"""The sweep's own keys: their values, changes to them on resume, and combinations that are refused."""
+"""The keys of `sweep`: their values, changes to them on resume, and combinations that are refused."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResumeOverrides:
-    """The words beside `resume=SWEEP`.
+    """The overrides typed with `resume=SWEEP`.
 
     Attributes:
-        settings: Overrides of the sweep's own keys.
-        jobs: Words that add jobs, by key.
-        trust: Whether the stored sweep may run code and read environment variables.
+        settings: overrides of the sweep's own keys.
+        jobs: overrides that add jobs, by key.
+        trust: whether the stored sweep may run code and read environment variables.
     """
 
     settings: list[Override]
@@ -31,15 +31,15 @@ class ResumeOverrides:
     trust: bool
 
     def sets(self, key: str) -> bool:
-        """Whether one of the sweep's own keys was typed."""
+        """Return whether a key of `sweep` was typed."""
         return any(override.key_or_group == key for override in self.settings)
 
 
 def resume_overrides(overrides: SweepOverrides) -> ResumeOverrides:
-    """Sort the words of a resumption by what they change.
+    """Sort the overrides of a resume by what they change.
 
     Raises:
-        UserError: A word is not readable, or gives one of the sweep's own keys several values.
+        UserError: a word is not readable, or gives one of the sweep's own keys several values.
     """
     if problems := [*overrides.problems, *swept_sweep_keys(overrides.parsed)]:
         raise UserError(*problems)
@@ -51,7 +51,7 @@ def resume_overrides(overrides: SweepOverrides) -> ResumeOverrides:
 
 
 def is_sampled(composer: Composer, overrides: SweepOverrides) -> bool:
-    """Whether the configuration, its experiment included, has a sampler."""
+    """Return whether the configuration, including its experiment, has a sampler."""
     single = [override for override in overrides.parsed if not override.is_sweep_override()]
     return composer.job(single).config.sweep.sampler != "none"
 
@@ -60,11 +60,11 @@ def settings_of(jobs: Sequence[Job]) -> SweepConfig:
     """Return the sweep's own keys, which all jobs share.
 
     Raises:
-        UserError: Experiments set them differently.
+        UserError: experiments set them differently.
     """
     settings = jobs[0].config.sweep
     if any(job.config.sweep != settings for job in jobs):
-        raise UserError(Problem("sweep", "its keys are the whole sweep's; they cannot differ from job to job"))
+        raise UserError(Problem("sweep", "its keys belong to the whole sweep and cannot differ from job to job"))
     return settings
 
 
@@ -72,7 +72,7 @@ def with_overrides(settings: SweepConfig, composer: Composer, overrides: Sequenc
     """Return the settings with the overridden keys changed.
 
     Raises:
-        UserError: A key does not exist, or a value is not accepted.
+        UserError: a key does not exist, or a value is not accepted.
     """
     job = composer.job(list(overrides))
     if job.problems:
@@ -94,15 +94,17 @@ def check(jobs: Sequence[Job], settings: SweepConfig, launcher: Sequence[str], *
     """Refuse combinations of settings that cannot work, before anything is built.
 
     Args:
-        launcher: Overrides of Hydra's launcher.
-        sampled: Whether the sweep began with a sampler.
+        jobs: all jobs of the sweep.
+        settings: the keys of `sweep`.
+        launcher: overrides of Hydra's launcher.
+        sampled: whether the sweep began with a sampler.
 
     Raises:
-        UserError: Two settings exclude each other, or the jobs cannot be compared as halving does.
+        UserError: two settings exclude each other, or halving cannot compare the jobs.
     """
     halving = settings.halving
     if launcher and (halving.factor or sampled or settings.stack is not False):
-        reason = "halving, samplers and stacks need the program's own workers; leave it out"
+        reason = "halving, samplers and stacks need the program's own workers; remove hydra/launcher"
         raise UserError(Problem("hydra/launcher", reason))
     if (settings.sampler != "none") != sampled:
         reason = (

@@ -32,11 +32,13 @@ def new_sweep(composer: Composer, overrides: SweepOverrides, command: list[str],
     """Compose, validate and run the jobs of these overrides; return the exit code.
 
     Args:
-        command: The command line as typed, stored in each results.json.
-        launcher: Overrides of the Hydra launcher that runs the jobs instead of this program's workers.
+        composer: composes the jobs.
+        overrides: overrides as typed, with several values for some keys.
+        command: the command line as typed, stored in each results.json.
+        launcher: overrides of the Hydra launcher that runs the jobs instead of this program's workers.
 
     Raises:
-        UserError: Nothing was written.
+        UserError: something is invalid; nothing was written.
     """
     if is_sampled(composer, overrides):
         return _new_study(composer, overrides, command, launcher)
@@ -74,13 +76,13 @@ def resumed_sweep(
     """Run the unfinished jobs of a sweep, and the jobs that further overrides add; return the exit code.
 
     Raises:
-        UserError: Nothing was changed.
+        UserError: something is invalid; nothing was changed.
     """
     typed = resume_overrides(overrides)
     with closing(Ledger.open(folder)) as ledger:
         if not typed.trust and "oc.env" in " ".join(ledger.words):
             advice = "If you trust it, add trust=true."
-            raise UserError(Problem(str(folder), "its words read environment variables", advice=advice))
+            raise UserError(Problem(str(folder), "its overrides read environment variables", advice=advice))
         jobs = [stored_job(entry, ledger.folder, typed.trust) for entry in ledger.entries]
         if _is_study(composer, ledger, jobs):
             return _resumed_study(composer, ledger, jobs, typed, command, launcher)
@@ -103,7 +105,7 @@ def resumed_sweep(
 
 
 def _is_study(composer: Composer, ledger: Ledger, jobs: Sequence[Job]) -> bool:
-    if not jobs:  # it was killed before its first job
+    if not jobs:  # the sweep was killed before its first job
         return is_sampled(composer, read_overrides(composer, ledger.words))
     return jobs[0].config.sweep.sampler != "none"
 
@@ -116,7 +118,7 @@ def _resumed_study(
     command: list[str],
     launcher: Sequence[str],
 ) -> int:
-    """Run the unfinished jobs of a study and the trials that are left."""
+    """Run the unfinished jobs of a study and the remaining trials."""
     if typed.jobs:
         raise UserError(Problem(" ".join(typed.jobs.values()), "a study chooses its own jobs; start a new sweep"))
     overrides = read_overrides(composer, ledger.words)
@@ -144,7 +146,7 @@ def _plan(jobs: Sequence[Job], settings: SweepConfig, *, trusted: bool, also: Se
 
 
 def _show(jobs: Sequence[Job], settings: SweepConfig, plan: Plan | None, *, trusted: bool) -> int:
-    """Print the jobs that would be trained and what they would cost; return the exit code."""
+    """Print the jobs that would be trained and their cost; return the exit code."""
     if plan is None:
         print("all jobs are finished")
         return 0
@@ -154,13 +156,15 @@ def _show(jobs: Sequence[Job], settings: SweepConfig, plan: Plan | None, *, trus
 
 
 def _added(composer: Composer, ledger: Ledger, words: dict[str, str]) -> list[Job]:
-    """Return the jobs that further words add; if the sweep was killed at its start, also those it never wrote.
+    """Return the jobs that further overrides add; if the sweep was killed at its start, also those it never wrote.
 
     Args:
-        words: By key; they replace the sweep's own words of the same keys.
+        composer: composes the jobs.
+        ledger: the sweep's ledger.
+        words: overrides by key; they replace the sweep's own overrides of the same keys.
 
     Raises:
-        UserError: A word would only change jobs that exist, which keep their configuration.
+        UserError: an override would only change existing jobs, which keep their configuration.
     """
     if not words and not ledger.lost:
         return []
@@ -187,10 +191,11 @@ def _stacks(jobs: Sequence[Job], numbers: Sequence[int], settings: SweepConfig, 
 
 
 def _continue_stacks(sweep: Sweep, *, include_single: bool) -> None:
-    """Restore the runs of killed stacks to their own folders and decide about jobs that no decision covers.
+    """Restore the runs of killed stacks to their own folders and decide about jobs without a decision.
 
     Args:
-        include_single: Decide again about jobs that were to be trained one by one.
+        sweep: the resumed sweep, whose ledger is written to.
+        include_single: whether to decide again about jobs outside stacks.
     """
     ledger = sweep.ledger
     stacked = {number for stack in ledger.stacks if len(stack) > 1 for number in stack}

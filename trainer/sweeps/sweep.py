@@ -1,4 +1,4 @@
-"""The value that describes a sweep while it runs: ledger, jobs, settings and plan."""
+"""The state of a running sweep: ledger, jobs, settings and plan."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from trainer.sweeps.worker import SweepJob, WorkItem
 
 
 def new_entries(jobs: Iterable[Job], varies: Sequence[Mapping[str, object]], start: int = 0) -> list[Entry]:
-    """Return ledger entries for new jobs, numbered from `start`.
+    """Return ledger entries for new jobs.
 
     Args:
-        varies: For each job the keys and values that set it apart.
+        jobs: the jobs.
+        varies: for each job the keys and values that set it apart.
+        start: number of the first job.
     """
     return [
         Entry(number, job.id or identity(job), name, dict(varying), job.stored, job.choices, job.overrides)
@@ -29,13 +31,13 @@ def new_entries(jobs: Iterable[Job], varies: Sequence[Mapping[str, object]], sta
 
 @dataclass
 class Sweep:
-    """A sweep that is about to run.
+    """A sweep that is about to run or running.
 
     Attributes:
-        jobs: By number, like the ledger's entries.
-        plan: Devices and threads; None if all jobs have finished.
-        command: The command line as typed.
-        trusted: Whether the jobs may name code other than this program's.
+        jobs: the jobs by number, like the ledger's entries.
+        plan: devices and threads; None if all jobs have finished.
+        command: the command line as typed.
+        trusted: whether the jobs may name code other than this program's.
     """
 
     ledger: Ledger
@@ -51,7 +53,7 @@ class Sweep:
         return self.ledger.folder
 
     def unfinished(self) -> list[Entry]:
-        """Return the entries of the jobs that a resumption would run."""
+        """Return the entries of the jobs that a resume would run."""
         return [entry for entry in self.ledger.entries if entry.state not in FINAL]
 
     def add(self, job: Job, varies: Mapping[str, object]) -> Entry:
@@ -65,7 +67,9 @@ class Sweep:
         """Return the work item of a single job.
 
         Args:
-            pause_at: Epoch after which training pauses, if the job has more epochs than that.
+            entry: ledger entry of the job.
+            pause_at: epoch after which training pauses, if the job has more epochs than that.
+            test: see WorkItem.
         """
         if pause_at is not None and pause_at >= self.jobs[entry.number].config.epochs:
             pause_at = None

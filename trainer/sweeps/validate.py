@@ -1,4 +1,4 @@
-"""Before the first job of a sweep starts: whether each can be built at all."""
+"""Validation of the jobs of a sweep before the first one starts: whether each can be built."""
 
 from __future__ import annotations
 
@@ -26,26 +26,28 @@ from trainer.report.console import StatusBar
 from trainer.sweeps.plan import Plan
 
 LIGHT = 1_000_000  # parameters
-# What a number may affect (`Effects.changes`) so that jobs which differ in it are of one kind.
-SAME_BUILD = ("result",)  # built alike, so that trying one of them is enough
+# Values of `Effects.changes` for numbers that may differ between jobs of the same kind.
+SAME_BUILD = ("result",)  # built in the same way, so that building one of them is enough
 SAME_COST = ("result", "build")  # a step of each takes the same time
 
 
 def validate(jobs: Sequence[Job], plan: Plan, *, trusted: bool) -> Plan:
     """Build one job of each kind without training it, and the optimizer and schedule of the others.
 
-    Reads the data into `plan.shared`, where the jobs find it.
+    Reads the data into `plan.shared`, from which the jobs take it.
 
     Args:
-        trusted: Whether the jobs may name code other than this program's.
+        jobs: the jobs.
+        plan: their devices and data.
+        trusted: whether the jobs may name code other than this program's.
 
     Returns:
         The plan, with `light` set.
 
     Raises:
-        UserError: With the problems of all jobs, each once.
+        UserError: with the problems of all jobs, each once.
     """
-    # A user's code runs in a child process: what it does to its process must not reach every job.
+    # A user's code runs in a child process, so that its side effects do not reach the jobs.
     shipped = [job for job in jobs if not user_targets(job)]
     foreign = [job for job in jobs if user_targets(job)]
     problems, light = _build_each_kind(shipped, plan, trusted)
@@ -68,13 +70,13 @@ def user_targets(job: Job) -> list[str]:
 
 
 def _build_user_code(jobs: Sequence[Job], plan: Plan, trusted: bool) -> list[Problem]:
-    """Return the problems of jobs with a user's code, which may raise anything, also SystemExit."""
+    """Return the problems of jobs with a user's code, which may raise anything, even SystemExit."""
     problems: list[Problem] = []
     for targets, alike in _grouped((", ".join(user_targets(job)), job) for job in jobs).items():
         try:
             problems += _build_each_kind(alike, plan, trusted)[0]
         except (Exception, SystemExit) as error:
-            problems.append(Problem(targets, f"it cannot be built and tried: {raised_at(error)}"))
+            problems.append(Problem(targets, f"it cannot be built: {raised_at(error)}"))
     return problems
 
 
@@ -103,7 +105,10 @@ def _optimizer_problems(jobs: Sequence[Job], components: Components, steps: int,
     """Return the problems of building each job's optimizer and schedule for the model of another job.
 
     Args:
-        steps: Optimizer steps in an epoch.
+        jobs: jobs whose optimizer and schedule are built.
+        components: components of the other job.
+        steps: optimizer steps in an epoch.
+        trusted: whether the jobs may name code other than this program's.
     """
     problems: list[Problem] = []
     model, device = components.state.model, components.device
@@ -123,7 +128,9 @@ def _unvalidated(validate_every: str, steps: int, halving: HalvingConfig) -> lis
     """Return a problem if a job would reach its first rung without a value to compare.
 
     Args:
-        steps: Optimizer steps in an epoch.
+        validate_every: the key of this name.
+        steps: optimizer steps in an epoch.
+        halving: settings of successive halving.
     """
     every = Duration.parse(validate_every)
     epochs = every.amount if every.unit == "ep" else math.ceil(every.amount / steps)
@@ -134,16 +141,17 @@ def _unvalidated(validate_every: str, steps: int, halving: HalvingConfig) -> lis
 
 
 def _is_light(model: nn.Module, devices: Sequence[str]) -> bool:
-    """Whether a model is small; on a CPU, one with convolutions never is."""
+    """Return whether a model is small; on a CPU, a model with convolutions never is."""
     convolutions = any(isinstance(module, nn.Conv2d) for module in model.modules())
     return sum(p.numel() for p in model.parameters()) < LIGHT and not (convolutions and devices[0] == "cpu")
 
 
 def kind(job: Job, changes: Sequence[str] = SAME_BUILD) -> str:
-    """Return a text that is equal for jobs which differ only in numbers of keys with these effects.
+    """Return a string that is equal for jobs that differ only in numeric values of keys with these effects.
 
     Args:
-        changes: Values of `Effects.changes`.
+        job: the job.
+        changes: values of `Effects.changes`.
     """
 
     def masked(key: str, value: Any) -> Any:

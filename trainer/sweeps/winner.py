@@ -17,7 +17,7 @@ from trainer.sweeps.sweep import Sweep
 def test_winner(sweep: Sweep, recorder: Recorder, signals: Signals) -> bool:
     """Test all jobs of the best setting, or the best job if no setting was repeated; return whether no test failed.
 
-    Nothing is tested before all jobs have ended, because the winner is not known yet.
+    Nothing is tested before all jobs have ended, because any of them may become the winner.
     """
     entries = _untested_winners(sweep, recorder)
     if not entries:
@@ -36,7 +36,7 @@ def test_winner(sweep: Sweep, recorder: Recorder, signals: Signals) -> bool:
 
 
 def _untested_winners(sweep: Sweep, recorder: Recorder) -> list[Entry]:
-    """Return the winning jobs that are to be tested and were not yet."""
+    """Return the winning jobs that still have to be tested."""
     if any(entry.state not in (*FINAL, "failed") for entry in sweep.ledger.entries):
         return []
     rows = recorder.rows()

@@ -1,4 +1,4 @@
-"""What a worker process of a sweep does: run one work item and leave its results in the jobs' folders."""
+"""Worker process of a sweep: run one work item and write the results to the jobs' folders."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class WorkItem:
     """Work for one process: train or test one job, or train the jobs of a stack in one pass.
 
     Attributes:
-        jobs: One job, or all jobs of a stack.
-        folder: Folder for the log and, for a stack, for its checkpoints and metrics.
-        trusted: Whether the configurations may name code other than this program's.
-        pause_at: Epochs after which training pauses; None trains to the end.
-        test: Test the best weights and draw the plots.
+        jobs: one job, or all jobs of a stack.
+        folder: folder of the log and, for a stack, of its checkpoints and metrics.
+        trusted: whether the configurations may name code other than this program's.
+        pause_at: epoch after which training pauses; None trains to the end.
+        test: whether to test the best weights and draw the plots if the configuration leaves it open.
     """
 
     jobs: tuple[SweepJob, ...]
@@ -60,7 +60,11 @@ def work(item: WorkItem, device: str, command: list[str], shared: DataCache, par
     """Run an item as the main function of a worker process.
 
     Args:
-        parent: Process id of the sweep if this process was forked from it.
+        item: the work item.
+        device: device name.
+        command: the command line as typed.
+        shared: data that was read before.
+        parent: process id of the sweep if this process was forked from it.
     """
     started = time.perf_counter()
     os.setpgid(0, 0)  # Ctrl-C reaches the sweep alone, which then terminates its workers
@@ -92,7 +96,7 @@ def run_item(item: WorkItem, device: str, command: Command, shared: DataCache) -
         return execute(job, command, sweep=sweep)
     except (UserError, RunFailed) as error:
         _write_failures(item, str(error))
-    except BaseException as error:  # also sys.exit in a user's code: the sweep reports it and goes on
+    except BaseException as error:  # including sys.exit in a user's code: the sweep reports it and goes on
         traceback.print_exc()
         _write_failures(item, f"{type(error).__name__}: {error}")
     return 1
@@ -105,7 +109,7 @@ def _configured(job: Job, device: str, *, test: bool) -> Job:
 
 
 def _exit_with(parent: int) -> None:
-    """Terminate this process in good order once the sweep's process is gone, also after SIGKILL."""
+    """Terminate this process gracefully once the sweep's process is gone, even after SIGKILL."""
 
     def poll() -> None:
         while os.getppid() == parent:
@@ -117,8 +121,8 @@ def _exit_with(parent: int) -> None:
 
 def wait_for(folder: Path) -> None:
     """Wait until no process uses a run folder: a worker of a killed sweep may still be saving."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while is_running(folder) and time.monotonic() < until:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while is_running(folder) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 
 
