@@ -1,4 +1,4 @@
-"""Ratios that this project promises, each measured side by side in one run: `python scripts/benchmark.py --help`."""
+"""Benchmarks of the promised ratios, each measured side by side in one run: `python scripts/benchmark.py --help`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main() -> None:
         help="folder that holds MNIST/",
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--stack-repeats", type=int, default=1, help="of each stacked sweep; one takes some minutes")
+    parser.add_argument("--stack-repeats", type=int, default=1, help="of stacked sweeps, each a few minutes")
     arguments = parser.parse_args()
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def alternate(candidates: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each candidate, taken in turn so that a change of the machine's speed meets them all."""
+    """Return the seconds of each candidate, timed in turn so that changes of the machine's speed affect all."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, run in candidates.items():
@@ -77,7 +77,7 @@ def show(times: dict[str, list[float]], base: str, digits: int = 3) -> None:
 
 
 class TextbookLeNet(nn.Module):
-    """LeNet-5 as textbooks write it: ReLU before pooling."""
+    """LeNet-5 as in textbooks, with ReLU before pooling."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,14 +129,14 @@ def mnist(arguments: argparse.Namespace) -> None:
 
 
 def tables(arguments: argparse.Namespace) -> None:
-    """Measure which share of 200 epochs on the 569 rows of breast_cancer a bare loop needs; promised: 0.6."""
+    """Measure the share of a bare loop in the time of 200 epochs on the 569 rows of breast_cancer; promised: 0.6."""
     from trainer.components.assemble import assemble
 
     words = ["data=breast_cancer", "model=mlp", "model.hidden=[16]", "batch_size=32", "epochs=200", "patience=null"]
-    parts = assemble(compose(words).config, trusted=True)
+    components = assemble(compose(words).config, trusted=True)
     (train_x, train_y), (valid_x, valid_y) = (
-        (parts.data.prepare(split.samples.take(split.indices)), split.targets.float())
-        for split in (parts.data.splits["train"], parts.data.splits["valid"])
+        (components.data.prepare(split.samples.take(split.indices)), split.targets.float())
+        for split in (components.data.splits["train"], components.data.splits["valid"])
     )
 
     def bare() -> float:
@@ -173,7 +173,7 @@ def tables(arguments: argparse.Namespace) -> None:
 
 
 def _show_own_time(profile: cProfile.Profile) -> None:
-    """Cumulative seconds of this program's functions that are called within an epoch."""
+    """Return the cumulative seconds of this program's functions that are called within an epoch."""
     rows = []
     for (file, _, name), (_, calls, _, cumulative, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         if f"{os.sep}trainer{os.sep}" in file and calls >= 100:
@@ -183,7 +183,7 @@ def _show_own_time(profile: cProfile.Profile) -> None:
 
 
 def compose(words: list[str]) -> Job:
-    """Compose the job of these words."""
+    """Compose the job of these overrides."""
     from trainer.config.compose import Composer
 
     composer = Composer()
@@ -192,7 +192,7 @@ def compose(words: list[str]) -> Job:
 
 @contextmanager
 def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[Callable[[], object]]:
-    """Yield the program's own loop as a function; its files and checkpoints stand in a temporary folder."""
+    """Yield the program's own loop as a function; its files and checkpoints are in a temporary folder."""
     from trainer.components.assemble import assemble
     from trainer.records.folder import RunFolder
     from trainer.report.console import Console
@@ -203,16 +203,18 @@ def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[
     from trainer.training.saver import Saver
 
     job = compose(words)
-    parts = assemble(job.config, trusted=True)
+    components = assemble(job.config, trusted=True)
     with tempfile.TemporaryDirectory() as place, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         folder = RunFolder.create("benchmark", Path(place))
-        folder.start_metrics(parts.data.task.columns, [])
+        folder.start_metrics(components.data.task.columns, [])
         console = Console(folder.path / "train.log", live=False)
         about = {"config": folder.write_config(job.stored, {})}
         saver = Saver(folder.checkpoints, job.config.checkpoint.every, about)
         report = (journal or Journal)(console, folder)
         try:
-            yield lambda: fit(parts.population, TrainingData(parts.train, parts.valid), saver, report, Signals())
+            yield lambda: fit(
+                components.population, TrainingData(components.train, components.valid), saver, report, Signals()
+            )
         finally:
             console.close()
             folder.close()
@@ -254,7 +256,7 @@ def stream(arguments: argparse.Namespace) -> None:
 
 
 def _write_photos(root: Path, size: int, count: int, width: int | None = None) -> None:
-    """JPEG files with as much detail as photos have: smooth noise."""
+    """Write JPEG files of smooth noise, with as much detail as photos."""
     generator = torch.Generator().manual_seed(0)
     width = width or size
     for number in range(count):
@@ -369,13 +371,13 @@ def in_memory(root: str) -> Source:
     from trainer.data.images.folder import image_folder
 
     source = image_folder(root)
-    for name, part in source.splits.items():
-        source.splits[name] = Arrays(part.take(torch.arange(len(part))).contiguous(), part.targets)
+    for name, samples in source.splits.items():
+        source.splits[name] = Arrays(samples.take(torch.arange(len(samples))).contiguous(), samples.targets)
     return source
 
 
 def _later_epochs(words: list[str]) -> float:
-    """Seconds of all epochs after the first, everything included."""
+    """Return the seconds of all epochs after the first, everything included."""
     from trainer.run.journal import Journal
 
     ends: list[float] = []
@@ -439,7 +441,7 @@ def _kornia(name: str, size: int) -> nn.Module:
 
 
 def _timed(run: Callable[[], Tensor]) -> Callable[[], float]:
-    """Seconds of a call, those of small batches over several."""
+    """Return the seconds of a call, averaged over several calls for small batches."""
     calls = max(1, 2_000_000 // run().numel())
 
     def seconds() -> float:
@@ -480,7 +482,7 @@ def startup(arguments: argparse.Namespace) -> None:
 def memory(arguments: argparse.Namespace) -> None:
     """Measure peak memory of a run on MNIST above the imports; promised: uint8 data, one float copy and 300 MB."""
 
-    # A child's figure starts from its parent's size, so a parent that imported nothing does the measuring.
+    # A child's peak starts at its parent's size, so a parent without imports measures it.
     measure = (
         "import os, subprocess, sys; child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL);"
         "print(os.wait4(child.pid, 0)[2].ru_maxrss)"
@@ -489,8 +491,8 @@ def memory(arguments: argparse.Namespace) -> None:
     def peak(*words: str) -> float:
         with tempfile.TemporaryDirectory() as place:
             command = [sys.executable, "-c", measure, sys.executable, *words]
-            done = subprocess.run(command, cwd=place, check=True, capture_output=True, text=True, env=ENVIRONMENT)
-        return int(done.stdout) * (1 if sys.platform == "darwin" else 1024) / 1e6
+            completed = subprocess.run(command, cwd=place, check=True, capture_output=True, text=True, env=ENVIRONMENT)
+        return int(completed.stdout) * (1 if sys.platform == "darwin" else 1024) / 1e6
 
     imports = peak("-c", IMPORTS)
     run = peak("-m", "trainer", "data=mnist", f"data.root={arguments.data}", "max_steps=200")

@@ -1,4 +1,4 @@
-"""What a stacked sweep costs beside the same jobs one after the other, and by workers; a part of benchmark.py."""
+"""Benchmarks of stacked sweeps against the same jobs one by one and with workers, for `benchmark.py`."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def stack(arguments: argparse.Namespace) -> None:
     """
     for name, words in SWEEPS.items():
         print(f"\n{name}")
-        found: dict[str, tuple[float, float]] = {}
+        seconds: dict[str, tuple[float, float]] = {}
         for way, how in WAYS.items():
-            found[way] = min(
+            seconds[way] = min(
                 _cost([*words, f"data.root={arguments.data}", *how]) for _ in range(arguments.stack_repeats)
             )
-            training, whole = found[way]
-            base = found["one after the other"][0]
+            training, whole = seconds[way]
+            base = seconds["one after the other"][0]
             print(f"{way:<22} training {training:8.2f} s, ratio {training / base:.3f}; whole command {whole:7.2f} s")
-        print(f"stacked against two workers: {found['stacked'][0] / found['two workers'][0]:.3f}")
+        print(f"stacked against two workers: {seconds['stacked'][0] / seconds['two workers'][0]:.3f}")
     _by_number(["model=mnist_classifier", "data=mnist", f"data.root={arguments.data}", "threads=2"])
 
 
@@ -65,9 +65,9 @@ runs, words = int(sys.argv[1]), sys.argv[2:]
 composer = Composer()
 rates = [f"optim.lr={1e-4 * 1.02**run}" for run in range(runs)]
 jobs = [composer.job(composer.read([*words, rate], sweep=False)[0]) for rate in rates]
-parts = list(build_each(jobs, DataCache(), True))
+components = list(build_each(jobs, DataCache(), True))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-population, data = stacked(parts)
+population, data = stacked(components)
 population.train()
 times = []
 for _, batch in zip(range(40), data.train.epoch(0)):
@@ -92,7 +92,7 @@ def _by_number(words: list[str]) -> None:
 
 
 def _cost(words: list[str]) -> tuple[float, float]:
-    """Seconds of training, by the clock on the wall, and of the whole command."""
+    """Return the wall-clock seconds of training, and of the whole command."""
     with tempfile.TemporaryDirectory() as place:
         begin = time.perf_counter()
         command = [sys.executable, "-m", "trainer", "-m", *words, "test=false"]

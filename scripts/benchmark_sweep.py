@@ -1,4 +1,4 @@
-"""Benchmarks of sweeps and of kept features, for `benchmark.py`."""
+"""Benchmarks of sweeps and of cached features, for `benchmark.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 RATES = "1e-4,3e-4,1e-3,2e-3,3e-3,5e-3,1e-2,3e-2"
 
-# As Hydra's own multirun does it: one process, a job after the other, each reading its data itself. Imports left out.
+# Like Hydra's multirun: one process, one job after the other, each reading its own data. Without imports.
 ONE_AFTER_THE_OTHER = """
 import sys, time
 import trainer.run.run, torchmetrics.functional.classification
@@ -46,10 +46,10 @@ print("SECONDS", time.perf_counter() - begin)
 
 
 def _seconds(code: str, place: str, *words: str) -> float:
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code, *words], cwd=place, env=ENVIRONMENT, capture_output=True, text=True, check=True
     )
-    return float(done.stdout.rpartition("SECONDS ")[2])
+    return float(completed.stdout.rpartition("SECONDS ")[2])
 
 
 def sweep(arguments: argparse.Namespace) -> None:
@@ -77,7 +77,7 @@ def sweep(arguments: argparse.Namespace) -> None:
 
 
 def _overhead(folder: Path) -> float:
-    """Mean seconds of a job, from its start to its end in the ledger, beyond its training."""
+    """Return the mean seconds of a job, from its start to its end in the ledger, beyond its training."""
     started: dict[int, float] = {}
     beyond = []
     names: dict[int, str] = {}
@@ -111,18 +111,19 @@ composer = Composer()
 words = [*sys.argv[1:], "model=resnet18", "model.weights=none", "freeze=backbone", "patience=null", "epochs=10"]
 job = composer.job(composer.read(words, sweep=False)[0])
 assert not job.problems, job.problems
-parts = assemble(job.config, trusted=True)
+components = assemble(job.config, trusted=True)
 with Signals() as signals:
     begin = time.perf_counter()
-    parts.cache_features(("train", "valid"), lambda *how_far: None)
-    fit(parts.population, TrainingData(parts.train, parts.valid), Silent(), Silent(), signals)
+    components.cache_features(("train", "valid"), lambda *how_far: None)
+    fit(components.population, TrainingData(components.train, components.valid), Silent(), Silent(), signals)
     ours = time.perf_counter() - begin
-model = parts.state.model.eval()
-images = torch.cat([parts.data.splits[p].samples.take(parts.data.splits[p].indices) for p in ("train", "valid")])
+model = components.state.model.eval()
+splits = [components.data.splits[name] for name in ("train", "valid")]
+images = torch.cat([split.samples.take(split.indices) for split in splits])
 begin = time.perf_counter()
 with torch.no_grad():
     for batch in images.split(64):
-        model(parts.data.prepare(batch).contiguous(memory_format=torch.channels_last))
+        model(components.data.prepare(batch).contiguous(memory_format=torch.channels_last))
 bare = time.perf_counter() - begin
 print("SECONDS", ours / bare)
 """

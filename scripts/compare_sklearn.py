@@ -1,6 +1,6 @@
-"""scikit-learn's multilayer perceptrons on the bundled tables, same test part, five seeds, beside our presets.
+"""scikit-learn's multilayer perceptrons on the bundled tables: same test split, five seeds, for comparison.
 
-They train on the training and the validation part together; this program keeps the latter for validation.
+They train on the training and validation splits together; this program keeps the latter for validation.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def main() -> None:
     for name, target in TARGETS.items():
         data = load(bundled_table(name, target), valid_fraction=0.2, test_fraction=0.2, seed=0)
         inputs = {
-            part: data.prepare(split.samples.take(split.indices), torch.float64).numpy()
-            for part, split in data.splits.items()
+            name: data.prepare(split.samples.take(split.indices), torch.float64).numpy()
+            for name, split in data.splits.items()
         }
-        targets = {part: split.targets.numpy() for part, split in data.splits.items()}
+        targets = {name: split.targets.numpy() for name, split in data.splits.items()}
         fit_x, fit_y = (np.concatenate([each["train"], each["valid"]]) for each in (inputs, targets))
         scores = []
         for seed in range(5):

@@ -1,7 +1,7 @@
-"""Plants faults in data and configuration, asks the doctor, and counts what it found and what it made up.
+"""Precision and recall of `trainer doctor` on faults that are planted in data and configuration.
 
-A case is data with a known set of faults, or none. A check is right where it gives an error or a warning in a case
-that has its fault, and wrong where it does so in one that has not.
+A case is data with a known set of faults, which may be empty. A check is right if it gives an error or a warning in
+a case with its fault, and wrong if it does so in a case without it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ FOLDER = ("data=image_folder", "data.root=photos", "data.size=12", "data.cache=f
 TABLE = ("data=csv", "data.path=table.csv", "data.target=target", "model=mlp")
 
 
-Make = Callable[[np.random.Generator], object]  # makes or changes files in the current folder
+Make = Callable[[np.random.Generator], object]  # writes or changes files in the current folder
 Change = Callable[[dict[str, list], np.random.Generator], object]  # of a table's columns
 
 
 @dataclass(frozen=True)
 class Case:
-    """Data in the current folder, made by `make`, and what is wrong with it.
+    """Data in the current folder, written by `make`, and its faults.
 
     Attributes:
-        faults: the checks that must say so; others must not.
-        words: for the doctor.
-        train: whether it takes training steps to find it.
-        more: checks that may speak or not: what they say is true as well.
-        independent: planted first by someone who had not seen the checks, and missed or wrongly told then.
+        faults: the checks that must report it; others must not.
+        words: arguments of the doctor.
+        train: whether training steps are needed to find it.
+        more: checks that may report it or not.
+        independent: whether it was planted by an independent tester, and missed or misreported at first.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Case:
     independent: bool = False
 
 
-def photos(random: np.random.Generator, parts: dict[str, dict[str, int]] | None = None) -> None:
+def photos(random: np.random.Generator, splits: dict[str, dict[str, int]] | None = None) -> None:
     """Write a sound folder of images, or one with these counts; no two images are alike."""
-    parts = parts or {part: dict.fromkeys(("cat", "dog", "eel"), 8) for part in ("train", "valid", "test")}
-    for part, classes in parts.items():
+    splits = splits or {split: dict.fromkeys(("cat", "dog", "eel"), 8) for split in ("train", "valid", "test")}
+    for split, classes in splits.items():
         for name, count in classes.items():
-            folder = Path("photos", part, name)
+            folder = Path("photos", split, name)
             folder.mkdir(parents=True, exist_ok=True)
             for number in range(count):
                 pixels = random.integers(0, 256, (12, 12, 3), dtype=np.uint8)
@@ -132,9 +132,9 @@ def spoilt(change: Make) -> Make:
     return make
 
 
-def some_file(random: np.random.Generator, part: str = "train", suffix: str = "png") -> Path:
+def random_file(random: np.random.Generator, split: str = "train", suffix: str = "png") -> Path:
     """Return one of the images."""
-    return Path(random.choice(sorted(map(str, Path("photos", part).glob(f"*/*.{suffix}")))))
+    return Path(random.choice(sorted(map(str, Path("photos", split).glob(f"*/*.{suffix}")))))
 
 
 def cut(path: Path, share: float) -> None:
@@ -172,7 +172,7 @@ def holes(share: float, *columns: str) -> Change:
     return change
 
 
-def told_by(table: dict[str, list], how: Callable[[int, float], float], noise: Callable[..., np.ndarray]) -> list:
+def derived_from(table: dict[str, list], how: Callable[[int, float], float], noise: Callable[..., np.ndarray]) -> list:
     """Return a column made of the target and noise."""
     return [round(how(int(y), n), 4) for y, n in zip(table["target"], noise(size=len(table["a"])), strict=True)]
 
@@ -185,8 +185,8 @@ def emptied(folder: str) -> None:
 
 def add_class(random: np.random.Generator) -> None:
     """Add a class without images to every split."""
-    for part in ("train", "valid", "test"):
-        Path("photos", part, "fox").mkdir()
+    for split in ("train", "valid", "test"):
+        Path("photos", split, "fox").mkdir()
 
 
 def regression(leak: Callable[[np.ndarray], np.ndarray] | None) -> Make:
@@ -198,7 +198,7 @@ def regression(leak: Callable[[np.ndarray], np.ndarray] | None) -> Make:
         values = 2.5 * np.array(table["a"], float) + random.normal(size=150)
         table["target"] = values.round(5).tolist()
         if leak is not None:
-            table["told"] = leak(values).round(6).tolist()
+            table["derived"] = leak(values).round(6).tolist()
         write(table)
 
     return make
@@ -244,23 +244,23 @@ def cases() -> Iterator[Case]:
     yield case("sound regression", "", TABLE, regression(None))
     yield case("sound data set", "", CUSTOM, module("return self.x[i], int(self.y[i])"))
     yield case("an informative column", "", TABLE, changed(
-        lambda t, r: t.update(hint=told_by(t, lambda y, n: y + 0.7 * n, r.normal))))  # fmt: skip
+        lambda t, r: t.update(hint=derived_from(t, lambda y, n: y + 0.7 * n, r.normal))))  # fmt: skip
 
     lists = "class lists"
     doubled = "duplicates"
     yield case("class missing in valid", lists, FOLDER, spoilt(lambda r: shutil.rmtree("photos/valid/dog")))
     yield case("class only in test", lists, FOLDER, spoilt(
-        lambda r: copy(some_file(r), "photos/test/fox/1.png")), more=doubled)  # fmt: skip
+        lambda r: copy(random_file(r), "photos/test/fox/1.png")), more=doubled)  # fmt: skip
     yield case(
         "class spelt otherwise", lists, FOLDER, spoilt(lambda r: Path("photos/test/dog").rename("photos/test/Dog"))
     )
-    yield case("no train part", lists, FOLDER, spoilt(lambda r: Path("photos/train").rename("photos/learn")))
+    yield case("no train split", lists, FOLDER, spoilt(lambda r: Path("photos/train").rename("photos/learn")))
     yield case("one class", lists, FOLDER, lambda r: photos(r, {p: {"cat": 9} for p in ("train", "test")}))
 
     hidden = "hidden folders"
-    yield case("hidden class", hidden, FOLDER, spoilt(lambda r: copy(some_file(r), "photos/train/.fox/1.png")))
+    yield case("hidden class", hidden, FOLDER, spoilt(lambda r: copy(random_file(r), "photos/train/.fox/1.png")))
     yield case("checkpoints of a notebook", hidden, FOLDER, spoilt(
-        lambda r: copy(some_file(r), "photos/train/cat/.ipynb_checkpoints/1.png")))  # fmt: skip
+        lambda r: copy(random_file(r), "photos/train/cat/.ipynb_checkpoints/1.png")))  # fmt: skip
 
     empty = "empty classes"
     yield case("empty class", empty, FOLDER, spoilt(lambda r: emptied("photos/train/dog")))
@@ -269,25 +269,25 @@ def cases() -> Iterator[Case]:
     yield case("empty class everywhere", empty, FOLDER, spoilt(add_class))
 
     bad = "unreadable images"
-    yield case("cut PNG", bad, FOLDER, spoilt(lambda r: cut(some_file(r), 0.6)))
-    yield case("cut JPEG", bad, FOLDER, spoilt(lambda r: cut(some_file(r, suffix="jpg"), 0.6)))
-    yield case("empty file", bad, FOLDER, spoilt(lambda r: some_file(r, "test").write_bytes(b"")))
-    yield case("text called PNG", bad, FOLDER, spoilt(lambda r: some_file(r, "valid").write_text("no image")))
-    yield case("flipped bits", bad, FOLDER, spoilt(lambda r: flip(some_file(r), r)))
+    yield case("cut PNG", bad, FOLDER, spoilt(lambda r: cut(random_file(r), 0.6)))
+    yield case("cut JPEG", bad, FOLDER, spoilt(lambda r: cut(random_file(r, suffix="jpg"), 0.6)))
+    yield case("empty file", bad, FOLDER, spoilt(lambda r: random_file(r, "test").write_bytes(b"")))
+    yield case("text called PNG", bad, FOLDER, spoilt(lambda r: random_file(r, "valid").write_text("no image")))
+    yield case("flipped bits", bad, FOLDER, spoilt(lambda r: flip(random_file(r), r)))
     yield case("two faults", f"{bad}; {empty}", FOLDER, spoilt(
-        lambda r: [step(r) for step in (lambda r: cut(some_file(r), 0.5), add_class)]))  # fmt: skip
+        lambda r: [step(r) for step in (lambda r: cut(random_file(r), 0.5), add_class)]))  # fmt: skip
 
     across, within, odd = "duplicates across splits", "duplicates", "contradictions"
     yield case("copy in test", across, FOLDER, spoilt(
-        lambda r: copy(p := some_file(r), f"photos/test/{p.parent.name}/copy.png")))  # fmt: skip
+        lambda r: copy(p := random_file(r), f"photos/test/{p.parent.name}/copy.png")))  # fmt: skip
     yield case("copy in valid", across, FOLDER, spoilt(
-        lambda r: copy(p := some_file(r, "test"), f"photos/valid/{p.parent.name}/copy.png")))  # fmt: skip
+        lambda r: copy(p := random_file(r, "test"), f"photos/valid/{p.parent.name}/copy.png")))  # fmt: skip
     yield case(
-        "copy in the same class", within, FOLDER, spoilt(lambda r: copy(p := some_file(r), f"{p.parent}/copy.png"))
+        "copy in the same class", within, FOLDER, spoilt(lambda r: copy(p := random_file(r), f"{p.parent}/copy.png"))
     )
     yield case("copy in another class", f"{within}; {odd}", FOLDER, spoilt(lambda r: copy(
-        p := some_file(r), f"photos/train/{'eel' if p.parent.name != 'eel' else 'cat'}/copy.png")))  # fmt: skip
-    yield case("rows in every part", across, TABLE, changed(lambda t, r: t.update({k: v * 3 for k, v in t.items()})))
+        p := random_file(r), f"photos/train/{'eel' if p.parent.name != 'eel' else 'cat'}/copy.png")))  # fmt: skip
+    yield case("rows in every split", across, TABLE, changed(lambda t, r: t.update({k: v * 3 for k, v in t.items()})))
     yield case("rows of two classes", odd, TABLE, changed(
         lambda t, r: t.update({k: v + [str(1 - int(x)) for x in v] if k == "target" else v * 2 for k, v in t.items()})),
         more=across)  # fmt: skip
@@ -326,11 +326,11 @@ def cases() -> Iterator[Case]:
     yield case("infinite cell", "unusable columns", TABLE, changed(lambda t, r: set_cells(t, r, "a", "inf", 0.0)))
 
     leak = "leaks"
-    yield case("target as text", leak, TABLE, changed(lambda t, r: t.update(told=[f"c{y}" for y in t["target"]])))
+    yield case("target as text", leak, TABLE, changed(lambda t, r: t.update(derived=[f"c{y}" for y in t["target"]])))
     yield case("target scaled", leak, TABLE, changed(
-        lambda t, r: t.update(told=told_by(t, lambda y, n: 3.5 * y - 1 + n, r.random))))  # fmt: skip
+        lambda t, r: t.update(derived=derived_from(t, lambda y, n: 3.5 * y - 1 + n, r.random))))  # fmt: skip
     yield case("target by codes", leak, TABLE, changed(
-        lambda t, r: t.update(told=told_by(t, lambda y, n: 2 * int(6 * n) + y, r.random))))  # fmt: skip
+        lambda t, r: t.update(derived=derived_from(t, lambda y, n: 2 * int(6 * n) + y, r.random))))  # fmt: skip
     yield case("target with noise", leak, TABLE, changed(noisy_copy))
     yield case("target in another unit", leak, TABLE, regression(lambda y: 1.8 * y + 32))
     yield case("target's exponential", leak, TABLE, regression(lambda y: np.exp(y)))
@@ -360,7 +360,7 @@ def cases() -> Iterator[Case]:
 
 
 def independent_cases() -> Iterator[Case]:
-    """Those that an independent tester's cases showed to be missed or wrongly told, and that no other stands for."""
+    """Yield the cases of an independent tester that the checks missed or misreported at first."""
 
     def case(name: str, fault: str, words: tuple[str, ...], make: Make, more: str = "") -> Case:
         faults, also = (frozenset(filter(None, text.split("; "))) for text in (fault, more))
@@ -370,9 +370,9 @@ def independent_cases() -> Iterator[Case]:
         return case(name, fault, (*TABLE, *words), changed(change), more)
 
     beside, names = "images left out", "class names"
-    yield case("misspelt part", beside, FOLDER, spoilt(lambda r: Path("photos/valid").rename("photos/vaild")))
-    yield case("part of another name", beside, FOLDER, spoilt(lambda r: Path("photos/valid").rename("photos/dev")))
-    yield case("images in no class", beside, FOLDER, spoilt(lambda r: some_file(r).rename("photos/train/1.png")))
+    yield case("misspelt split", beside, FOLDER, spoilt(lambda r: Path("photos/valid").rename("photos/vaild")))
+    yield case("split of another name", beside, FOLDER, spoilt(lambda r: Path("photos/valid").rename("photos/dev")))
+    yield case("images in no class", beside, FOLDER, spoilt(lambda r: random_file(r).rename("photos/train/1.png")))
     yield case("a dead link", "", FOLDER, spoilt(lambda r: Path("photos/train/cat/x.png").symlink_to("nowhere")))
     yield case(
         "an empty class that is not asked for",
@@ -393,9 +393,11 @@ def independent_cases() -> Iterator[Case]:
     yield table("infinity in a number's target", labels, lambda t, r: t.update(target=["inf", *t["b"][1:]]))
     yield table("one number as target", labels, lambda t, r: t.update(target=["3.5"] * len(t["a"])))
     for share in (0.1, 0.5):
-        yield table(f"target with {share:.0%} missing", leak, holes(share, "told"), "data.missing=median", more=missing)
+        yield table(
+            f"target with {share:.0%} missing", leak, holes(share, "derived"), "data.missing=median", more=missing
+        )
     yield table("a number's bins", leak, lambda t, r: t.update(
-        target=t["a"], told=[f"g{20 * n // len(t['a'])}" for n in ranks(t["a"])]))  # fmt: skip
+        target=t["a"], derived=[f"g{20 * n // len(t['a'])}" for n in ranks(t["a"])]))  # fmt: skip
     yield table("few rows left", missing, holes(0.4, "a", "b", "c"), "data.missing=drop")
     for name, write_ in (
         ("decimal commas", lambda x: f'"{1.2345 + x:.4f}"'.replace(".", ",")),
@@ -432,7 +434,7 @@ def flip(path: Path, random: np.random.Generator) -> None:
     path.write_bytes(data)
 
 
-def found(case: Case, seed: int) -> set[str]:
+def reported_checks(case: Case, seed: int) -> set[str]:
     """Return the checks that give an error or a warning, except those of the machine."""
     from trainer.doctor.examine import examine
     from trainer.signals import Signals
@@ -442,7 +444,7 @@ def found(case: Case, seed: int) -> set[str]:
         sys.path.insert(0, os.getcwd())
         try:
             words = ["threads=1", f"seed={seed}", *case.words]
-            report, _ = examine(words, Signals(), lambda *told: None, train=case.train, lr=case.lr)
+            report, _ = examine(words, Signals(), lambda *progress: None, train=case.train, lr=case.lr)
         finally:
             sys.path.remove(os.getcwd())
     machine = {"threads", "disk", "memory"}
@@ -450,13 +452,13 @@ def found(case: Case, seed: int) -> set[str]:
 
 
 def measure(variants: int) -> dict[str, Counter]:
-    """For each check how often it was right, missing and wrong."""
+    """Return, for each check, how often it was right, missing and wrong."""
     counts: dict[str, Counter] = {}
     for case in cases():
         for seed in range(1 if case.train else variants):
-            told = found(case, seed)
-            for check in told | case.faults:
-                kind = "right" if check in told & case.faults else "missing" if check in case.faults else "wrong"
+            reported = reported_checks(case, seed)
+            for check in reported | case.faults:
+                kind = "right" if check in reported & case.faults else "missing" if check in case.faults else "wrong"
                 if kind == "wrong" and check in case.more:
                     continue
                 counts.setdefault(check, Counter())[kind] += 1
@@ -466,12 +468,12 @@ def measure(variants: int) -> dict[str, Counter]:
 
 
 def leak_strength(rows: int = 500, draws: int = 200) -> dict[float, float]:
-    """How often a copy of a binary target of which this share is wrong, spread by noise, is taken for a leak."""
+    """Return how often a noisy copy of a binary target is reported as a leak, by the share of wrong rows."""
     import torch
 
     from trainer.doctor.leaks import tells_class
 
-    generator, told = torch.Generator().manual_seed(0), {}
+    generator, rates = torch.Generator().manual_seed(0), {}
     for share in (0.0, 0.005, 0.01, 0.02, 0.03, 0.05):
         hits = 0
         for _ in range(draws):
@@ -479,20 +481,20 @@ def leak_strength(rows: int = 500, draws: int = 200) -> dict[float, float]:
             wrong = torch.rand(rows, generator=generator) < share
             values = torch.where(wrong, 1 - labels, labels) + 0.8 * torch.rand(rows, generator=generator)
             hits += tells_class(values.double(), labels)
-        told[share] = hits / draws
-    return told
+        rates[share] = hits / draws
+    return rates
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", type=int, default=5, help="of each case, with other random numbers")
+    parser.add_argument("--variants", type=int, default=5, help="variants of each case")
     counts = measure(parser.parse_args().variants)
     sound = sum(not case.faults for case in cases())
     print(f"{sum(1 for _ in cases())} cases, {sound} of them without a fault\n")
     print("| check | planted | found | wrongly | precision | recall |\n|---|---|---|---|---|---|")
     for check, count in sorted(counts.items()):
-        planted, told = count["right"] + count["missing"], count["right"] + count["wrong"]
-        precision = f"{count['right'] / told:.2f}" if told else "-"
+        planted, reported = count["right"] + count["missing"], count["right"] + count["wrong"]
+        precision = f"{count['right'] / reported:.2f}" if reported else "-"
         recall = f"{count['right'] / planted:.2f}" if planted else "-"
         print(f"| {check} | {planted} | {count['right']} | {count['wrong']} | {precision} | {recall} |")
     strength = leak_strength()

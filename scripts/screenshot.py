@@ -1,4 +1,4 @@
-"""Runs a command on a terminal of its own and draws what it leaves there: `screenshot.py docs/run.svg -- train ...`."""
+"""Run a command on a pseudo-terminal and draw its screen: `screenshot.py docs/run.svg -- train ...`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main() -> None:
 
     status = pty.spawn(command, keep)
     text = b"".join(pieces).decode()
-    # A progress bar redraws its line: what it leaves in the end is what follows the last return to the line's start.
+    # A progress bar redraws its line: only the text after the last carriage return stays.
     lines = [re.split(r"\r|\x1b\[2K|\x1b\[1A|\x1b\[\?25[lh]", line.rstrip("\r"))[-1] for line in text.split("\n")]
     lines = [line for line in lines if "━" not in line]
     console = Console(record=True, width=WIDTH, file=open(os.devnull, "w"))  # noqa: SIM115

@@ -1,4 +1,4 @@
-"""Shared helpers: run the program in this process or in one of its own, in an empty folder."""
+"""Shared fixtures: run the program in this process or in a child process, in an empty folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# Threads that wait must not keep the cores from the tests beside them; read once, when torch is imported.
+# Waiting threads must not occupy the cores that other tests need; read once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
@@ -32,7 +32,7 @@ SLOW_FIXTURES = {"server", "train_process", "browse"}  # they start processes
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what is exhaustive and what starts processes through a fixture."""
+    """Mark tests as slow that are exhaustive or start processes through a fixture."""
     for item in items:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("exhaustive"):
             item.add_marker(pytest.mark.slow)
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _empty_folder(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Each test runs in a folder and with a cache of its own, on one thread, and leaves none of its modules behind."""
+    """Run each test in its own folder, with its own cache, on one thread; forget the modules that it imported."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TRAINER_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
@@ -56,7 +56,7 @@ def _empty_folder(
 
 @pytest.fixture
 def train(capfd: pytest.CaptureFixture[str]) -> Callable[..., CompletedCommand]:
-    """Run `train` in this process; without pictures unless they are asked for."""
+    """Run `train` in this process; without plots unless `plots` is set."""
 
     def run(*words: str) -> CompletedCommand:
         before = run_folders()
@@ -72,13 +72,13 @@ def train(capfd: pytest.CaptureFixture[str]) -> Callable[..., CompletedCommand]:
 
 @pytest.fixture
 def train_process() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `python -m trainer` in a process of its own."""
+    """Run `python -m trainer` in a child process."""
     return lambda *words, **options: run_python("-m", "trainer", *words, **options)
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ForkServer]:
-    """Start commands in processes of their own that need not import torch again."""
+    """Start commands in child processes that need not import torch again."""
     server = ForkServer()
     yield server
     server.close()
@@ -86,7 +86,7 @@ def server() -> Iterator[ForkServer]:
 
 @pytest.fixture
 def sweep(server: ForkServer) -> Callable[..., CompletedCommand]:
-    """Run a command, most often a sweep, in a process of its own."""
+    """Run a command, usually a sweep, in a child process."""
     return lambda *words, **environment: server.start(*words, **environment).end()
 
 
@@ -108,7 +108,7 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Return a list that fills with the figures that are saved from here on."""
+    """Collect the figures that are saved during the test."""
     saved: list[Figure] = []
     save = Figure.savefig
 
@@ -122,9 +122,9 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 @pytest.fixture
 def job() -> Callable[..., Job]:
-    """Composes one job and refuses problems."""
+    """Compose one job and fail on problems."""
 
-    composers: list[Composer] = []  # made in the test's folder, when it is first asked for
+    composers: list[Composer] = []  # created at the first call, in the test's folder
 
     def compose(*words: str) -> Job:
         composer = composers[0] if composers else Composer()
@@ -139,7 +139,7 @@ def job() -> Callable[..., Job]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The folder of a run with these words: trained once for all tests, on one thread, and not to be changed."""
+    """Return the folder of a run with these overrides, trained once for all tests on one thread; read-only."""
     folders: dict[tuple[str, ...], Path] = {}
 
     def run(*words: str) -> Path:
@@ -153,19 +153,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """36 photographs to train on and 36 to test with, of three classes; not to be changed."""
+    """36 photographs to train on and 36 to test with, of three classes; read-only."""
     return write_photos(tmp_path_factory.mktemp("photos") / "photos")
 
 
 @pytest.fixture(scope="session")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """160 rows with a category and missing values; not to be changed."""
+    """160 rows with a category and missing values; read-only."""
     return write_table(tmp_path_factory.mktemp("table") / "people.csv")
 
 
 @pytest.fixture(scope="session")
 def fine_tuned(trained: Callable[..., Path], photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on these photographs whose frozen part began with weights out of a file; not to be changed."""
+    """A run on these photographs whose frozen layers have weights from a file; read-only."""
     before = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("weights"))
     words = calibrated_words("shufflenet_v2_x0_5")
@@ -176,7 +176,7 @@ def fine_tuned(trained: Callable[..., Path], photos: Path, tmp_path_factory: pyt
 
 @pytest.fixture
 def verb(capfd: pytest.CaptureFixture[str]) -> Callable[..., CompletedCommand]:
-    """Runs `trainer VERB ...` in this process."""
+    """Run `trainer VERB ...` in this process."""
 
     def run(*words: Any) -> CompletedCommand:
         capfd.readouterr()
@@ -189,7 +189,7 @@ def verb(capfd: pytest.CaptureFixture[str]) -> Callable[..., CompletedCommand]:
 
 @pytest.fixture
 def soon() -> Iterator[None]:
-    """What waits for ever, for a named pipe say, fails after ten seconds."""
+    """Fail after ten seconds, for tests that could wait for ever, such as for a named pipe."""
 
     def late(*_: object) -> None:
         raise TimeoutError("this would have waited for ever")

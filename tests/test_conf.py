@@ -1,4 +1,4 @@
-"""Every YAML in conf/ says what it is, composes and trains; listing the folder finds new ones."""
+"""Every YAML in conf/ has a description, composes and trains; new files are found by listing the folder."""
 
 from __future__ import annotations
 

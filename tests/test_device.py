@@ -1,4 +1,4 @@
-"""Devices and what they can do."""
+"""Devices and their capabilities."""
 
 from __future__ import annotations
 

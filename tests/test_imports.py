@@ -1,4 +1,4 @@
-"""Which package may import which, and where libraries and dangerous calls may stand. Read from the source text."""
+"""Which package may import which, and where libraries and dangerous calls are allowed, read from the source."""
 
 from __future__ import annotations
 

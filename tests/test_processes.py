@@ -1,4 +1,4 @@
-"""A function that is called in a child process returns, raises or dies as if it were called here."""
+"""A function called in a child process returns, raises or dies as if it were called in this one."""
 
 from __future__ import annotations
 

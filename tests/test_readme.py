@@ -1,4 +1,4 @@
-"""The commands in README.md and docs/ are accepted as they stand, and the README's own-model example runs."""
+"""The commands in README.md and docs/ are accepted as written, and the own-model example in README.md runs."""
 
 from __future__ import annotations
 

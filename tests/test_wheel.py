@@ -1,4 +1,4 @@
-"""What is published works: the wheel installed into an empty environment, and the source archive complete."""
+"""The published package: the wheel works in an empty environment, and the source archive is complete."""
 
 from __future__ import annotations
 

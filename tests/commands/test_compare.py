@@ -1,4 +1,4 @@
-"""`trainer compare` and `trainer list`: what differs and nothing else, differences by hand, no torch."""
+"""`trainer compare` and `trainer list`: they show exactly the differences, and do not import torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trainer init`: all of conf/, nothing overwritten, and what was copied counts."""
+"""`trainer init`: copies all of conf/, overwrites nothing, and the copies take effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes are found before work starts and answered in one sentence; nothing is left behind."""
+"""Invalid input is reported in one sentence before work starts; nothing is left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features of a frozen part are computed once, and nothing else changes."""
+"""Features of frozen layers are computed once, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -170,12 +170,14 @@ def test_features_that_do_not_fit_into_memory_are_not_kept(backbone: list[str], 
         monkeypatch.setattr("trainer.device.free_memory", lambda device, free=free: free)
         parts = assemble(config)
         assert bool(parts.features) == kept
-        told = [note for note in parts.data.notes if note.startswith("features of the frozen part are computed each")]
-        assert len(told) == (not kept)
+        feature_notes = [
+            note for note in parts.data.notes if note.startswith("features of the frozen part are computed each")
+        ]
+        assert len(feature_notes) == (not kept)
 
 
 def test_filling_tells_how_far_it_is(backbone: list[str], job) -> None:
-    parts, told = assemble(job(*backbone, "data=digits", *FEW).config), []
-    parts.cache_features(("train", "valid"), lambda *how_far: told.append(how_far))
-    assert told[0] == ("features of the frozen part", 0, 48)
-    assert all(done < total == 48 for _, done, total in told)
+    parts, calls = assemble(job(*backbone, "data=digits", *FEW).config), []
+    parts.cache_features(("train", "valid"), lambda *how_far: calls.append(how_far))
+    assert calls[0] == ("features of the frozen part", 0, 48)
+    assert all(done < total == 48 for _, done, total in calls)

@@ -1,4 +1,4 @@
-"""Fine-tuning: from a run of this program, on grey images, on few images of each class."""
+"""Fine-tuning: from a run of this program, on greyscale images, on few images per class."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ def test_a_fine_tuned_model_keeps_what_it_does_to_its_inputs(train, job, monkeyp
 def test_grey_images_are_repeated_for_a_model_of_colours(train) -> None:
     done = train("model=resnet18", "model.weights=none", "model.image_size=32", *FEW, "epochs=1", "debug.batches=1")
     assert done.code == 0, done.err
-    told = " ".join(done.out.split())
-    assert "images resized from 8x8 to 32x32 and repeated from 1 to 3 channels" in told
+    output = " ".join(done.out.split())
+    assert "images resized from 8x8 to 32x32 and repeated from 1 to 3 channels" in output
     prepare = checkpoint.load(done.folder / "checkpoints" / "best.pt")["prepare"]
     assert len(prepare["mean"]) == 1
 

@@ -1,4 +1,4 @@
-"""Each scheme has the variance that its paper says, checked on many weights; gains are those of the activations."""
+"""Each scheme has the variance that its paper states, checked on many weights; gains match the activations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights to start from: published ones out of a filled cache, files of every layout, runs; and every fault."""
+"""Pretrained weights: published ones from a filled cache, files of every layout, runs; and every fault."""
 
 from __future__ import annotations
 
@@ -80,18 +80,18 @@ def test_published_weights_are_torchvisions(name: str, hub: Path, job) -> None:
         own = model.state_dict()
         new = {key for key in own if "aux" not in key and not torch.equal(own[key], expected.get(key, own[key] + 1))}
         assert not any("left over" in note for note in notes)
-        told = [note for note in notes if "other in shape" in note]
+        shape_notes = [note for note in notes if "other in shape" in note]
         if classes == 1000:
             assert torch.equal(model(inputs), oracle(inputs))
             counted = len(given) if name == "densenet121" else len(own)
             assert first == f"weights: {len(given)} of {counted} tensors from {where}"
             assert not new
-            assert not told
+            assert not shape_notes
         else:
             assert new == {f"{model.head_path}.{part}" for part in ("weight", "bias")}
             for key in new:
                 shapes = ["x".join(map(str, state[key].shape)) for state in (expected, own)]
-                assert f"{key} {shapes[0]} there, {shapes[1]} here" in told[0]
+                assert f"{key} {shapes[0]} there, {shapes[1]} here" in shape_notes[0]
 
 
 SIZES = [(224, 224), (300, 240), (200, 500), (100, 90)]
@@ -204,13 +204,13 @@ def test_what_does_not_fit_is_told_by_name_and_shape(train) -> None:
     put(Path("weights.pt"), state | {"extra.scale": torch.ones(3)})
     done = train(*LENET, "model.weights=weights.pt")
     assert done.code == 0, done.err
-    for told in (
+    for sentence in (
         "weights: 7 of 10 tensors from weights.pt",
         "fc3.weight 7x84 there, 10x84 here, fc3.bias 7 there, 10 here",
         "not in the file, so new here: conv1.bias",
         "left over in the file: extra.scale",
     ):
-        assert told in " ".join(done.out.split()), told
+        assert sentence in " ".join(done.out.split()), sentence
 
 
 class Canary:

@@ -1,4 +1,4 @@
-"""The effects of keys, which are declared beside them, and the lists that are made from them."""
+"""The effects of keys, which are declared with them, and the lists that are derived from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A random draw is a function of the sweep's seed, the trial and the key; what was drawn is what is stored."""
+"""A random draw is a function of the sweep's seed, the trial and the key; the drawn value is the stored one."""
 
 from __future__ import annotations
 
@@ -119,10 +119,10 @@ def test_spellings() -> None:
     ],
 )
 def test_a_wrong_spelling_is_answered(value: str) -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         compose_jobs(composer(), read_overrides(composer(), [f"optim.lr={value}", "trial=range(2)"]))
-    assert len(told.value.problems) == 1
-    assert "optim.lr" in str(told.value) or value.strip("${}").partition(":")[0] in str(told.value)
+    assert len(raised.value.problems) == 1
+    assert "optim.lr" in str(raised.value) or value.strip("${}").partition(":")[0] in str(raised.value)
 
 
 @pytest.mark.parametrize("words", [["-m", "seed=0,1"], []])

@@ -1,4 +1,4 @@
-"""Windows, shear, colour and erasing: per sample, seeded, and what arithmetic says they are."""
+"""Windows, shear, colour and erasing: per sample, seeded, and equal to what arithmetic gives."""
 
 from __future__ import annotations
 

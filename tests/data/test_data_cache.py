@@ -1,4 +1,4 @@
-"""What jobs of one sweep share is read once, and is to each what it would read alone."""
+"""Data that the jobs of a sweep share is read once, and is the same as if each had read it alone."""
 
 from __future__ import annotations
 

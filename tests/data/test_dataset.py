@@ -1,4 +1,4 @@
-"""Samples: split without overlap, prepared as written down, and the same batches however they reach the device."""
+"""Samples: split without overlap, prepared as stored, and in the same batches on every path to the device."""
 
 from __future__ import annotations
 

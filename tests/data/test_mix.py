@@ -1,4 +1,4 @@
-"""mixup and cutmix: targets tell what the inputs are made of, draws are seeded, and metrics stay honest."""
+"""mixup and cutmix: targets match the mixed inputs, draws are seeded, and metrics stay honest."""
 
 from __future__ import annotations
 

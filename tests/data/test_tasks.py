@@ -1,4 +1,4 @@
-"""Regression figures in the target's own unit, and losses that fit the task or are refused."""
+"""Regression metrics in the target's unit, and losses that fit the task or are refused."""
 
 from __future__ import annotations
 

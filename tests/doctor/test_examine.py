@@ -1,4 +1,4 @@
-"""`trainer doctor`: planted faults are found, sound data is left in peace, and every answer is a sentence."""
+"""`trainer doctor`: planted faults are found, sound data gives no findings, and every message is a sentence."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ MACHINE = {"threads", "disk", "memory"}
 @pytest.mark.parametrize("name", dict.fromkeys(CHOSEN.values()))
 def test_a_planted_fault_is_found_and_nothing_else(name: str) -> None:
     case = CASES[name]
-    told = faults.found(case, seed=11)
-    assert case.faults <= told
-    assert told <= case.faults | case.more
+    checks = faults.reported_checks(case, seed=11)
+    assert case.faults <= checks
+    assert checks <= case.faults | case.more
 
 
 def doctor(verb, *words: str) -> tuple[int, dict]:
@@ -82,10 +82,10 @@ def test_a_frozen_model_learns_no_batch(verb) -> None:
     Path("conf/model").mkdir(parents=True)
     Path("conf/model/still.yaml").write_text("_target_: still.Still\n")
     code, found = doctor(verb, "data=iris", "model=still", "optim=sgd", "optim.lr=1e-5")
-    told = {f["check"]: f for f in found["findings"]}
-    assert code == 0, told
-    assert told["one batch"]["severity"] == "warning"
-    assert "not learned" in told["one batch"]["what"]
+    by_check = {f["check"]: f for f in found["findings"]}
+    assert code == 0, by_check
+    assert by_check["one batch"]["severity"] == "warning"
+    assert "not learned" in by_check["one batch"]["what"]
 
 
 def test_findings_say_what_to_do(verb) -> None:
@@ -202,9 +202,9 @@ def test_names_that_differ_invisibly_are_quoted(verb) -> None:
     Path("photos/valid/cat").rename("photos/valid/cat ")
     Path("photos/test/dog").rename("photos/test/do\u200bg")
     found = doctor(verb, *faults.FOLDER, "--no-training")[1]["findings"]
-    told = " ".join(f["what"] for f in found)
-    assert "'cat '" in told
-    assert r"'do\u200bg'" in told
+    sentences = " ".join(f["what"] for f in found)
+    assert "'cat '" in sentences
+    assert r"'do\u200bg'" in sentences
 
 
 @pytest.mark.parametrize("count", [40, 400, 4000])

@@ -1,1 +1,1 @@
-"""Helpers that several tests share; a test imports from here and never from another test."""
+"""Helpers that several tests share. Tests import from here and never from another test."""

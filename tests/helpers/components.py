@@ -1,4 +1,4 @@
-"""Build components of configurations that the tests themselves wrote, which are trusted."""
+"""Builders of components from configurations that the tests themselves wrote, which are trusted."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def assemble(config: Config, **options: Any) -> assembling.Components:
 
 
 def preprocessing_of(config: Config) -> Preprocessing:
-    """Return what the model wants of its images."""
+    """Return the preprocessing that the model expects."""
     target = resolved(config, "model").model
     return preprocessing.preprocessing_of(config.model.weights, target, config.data.arguments.get("size"))
 
 
-def build_model(config: Config, data: Data, wanted: Preprocessing | None = None) -> nn.Module:
-    """Build the model for this data, which is brought to the form that the model takes."""
-    targets, wanted = resolved(config, "model", "loss"), wanted or preprocessing_of(config)
-    model.fit_images(data, targets.model, wanted)
+def build_model(config: Config, data: Data, expected: Preprocessing | None = None) -> nn.Module:
+    """Build the model for this data, whose preparation is fitted to the model (in place)."""
+    targets, expected = resolved(config, "model", "loss"), expected or preprocessing_of(config)
+    model.fit_images(data, targets.model, expected)
     outputs = num_outputs(targets.loss, data.task, config.model.output)
     shape = data.prepare.output_shape
-    builder = model.ModelBuilder(targets.model, config.model.output, shape, outputs, wanted.published)
+    builder = model.ModelBuilder(targets.model, config.model.output, shape, outputs, expected.published)
     return model.build_model(builder, config.init, config.seed)
 
 

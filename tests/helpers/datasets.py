@@ -1,4 +1,4 @@
-"""Make small data sets: folders of images whose classes can be told apart, and tables."""
+"""Small datasets: folders of images with distinguishable classes, and tables."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_images(
         counts: the number of images of each folder below `root`, such as "train/ant"; its last name is the class.
         size: pixels of both sides, or a range from which each side is drawn.
         suffixes: formats, used in turn.
-        seed: of the noise and the sizes.
+        seed: seed of the noise and the sizes.
     """
     draw = np.random.default_rng(seed)
     low, high = size if isinstance(size, tuple) else (size, size + 1)
@@ -54,7 +54,7 @@ def write_photos(root: Path) -> Path:
 
 
 def write_table(path: Path, rows: int = 160, seed: int = 0) -> Path:
-    """Numbers, a category, missing values; a class, its name a text, that depends on them."""
+    """Write a table of numbers, a category and missing values, with a class (a string) that depends on them."""
     draw = np.random.default_rng(seed)
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, delimiter=";")
@@ -69,7 +69,7 @@ def write_table(path: Path, rows: int = 160, seed: int = 0) -> Path:
 
 
 def random_images(shape: tuple[int, ...], classes: int = 10) -> Data:
-    """Random bytes of this shape, ten samples a class."""
+    """Return random uint8 images of this shape, ten samples per class."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 256, (10 * classes, *shape), dtype=torch.uint8, generator=generator)
     source = Source({"train": Arrays(inputs, torch.arange(10 * classes) % classes)}, tuple(map(str, range(classes))))

@@ -1,10 +1,10 @@
-"""Models of a user's own that fail, dawdle or meddle, and the YAML files that name them."""
+"""User models that fail, are slow or have side effects, and the YAML files that name them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# A model whose faults come at the so-manieth training step, counted in a buffer, so over resumptions too.
+# A model that fails at training step `at`, counted in a buffer, so that the count survives a resume.
 FAULTY = """
 import os, pathlib, signal, sys, time
 import torch
@@ -62,7 +62,7 @@ def write(path: str, text: str) -> None:
 
 
 def write_faulty() -> tuple[str, ...]:
-    """The words of a sweep over `model.fault`."""
+    """Write the model, and return the overrides of a sweep over `model.fault`."""
     write("faulty.py", FAULTY)
     write("conf/model/faulty.yaml", "# Ours\n_target_: faulty.Faulty\nfault: none\nat: 3\n")
     return ("data=iris", "model=faulty", "threads=1", "plots=false")
@@ -80,13 +80,13 @@ class Net(nn.Linear):
 
 
 def write_slow() -> tuple[str, ...]:
-    """The words of a sweep whose model takes its time to be built."""
+    """Write a model that is slow to build, and return the overrides of a sweep."""
     write("slow_net.py", SLOW)
     write("conf/model/slow.yaml", "# Ours\n_target_: slow_net.Net\n")
     return ("data=iris", "model=slow", "threads=1", "plots=false")
 
 
-# What one job might do to another, and a model that tells what it finds.
+# A model with global side effects, and a model that reports those of other jobs.
 RUDE = """
 import os, random, warnings
 import numpy, torch
@@ -130,7 +130,7 @@ class Probe(nn.Linear):
 """
 
 
-# A model that can be stacked and counts its training steps in Python: its faults are those of the whole process.
+# A model that can be stacked and counts its training steps in Python, so that its faults hit the whole process.
 PATIENT = """
 import os, pathlib, signal, time
 import torch
@@ -179,7 +179,7 @@ class Patient(nn.Module):
 
 
 def write_patient() -> tuple[str, ...]:
-    """The words of a sweep that can be stacked, unless `model.fault` comes in the first steps."""
+    """Write the model, and return the overrides of a sweep that can be stacked unless it fails in the first steps."""
     write("patient.py", PATIENT)
     write("conf/model/patient.yaml", "# Ours\n_target_: patient.Patient\nfault: none\nat: 20\n")
     return ("data=iris", "model=patient", "threads=1", "plots=false", "precision=float64", "sweep.workers=1")

@@ -1,4 +1,4 @@
-"""Commands in processes of their own that need not import torch again and can be killed at any moment.
+"""Commands in child processes that need not import torch again and can be killed at any moment.
 
 `ForkServer` starts `serve` in a fresh process, which imports everything once, computes nothing, and forks a child for
 each command. A child that was forked after a parallel operation would hang.
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torchmetrics.functional.classification  # noqa: F401  a test of weights would import it, for a second
+import torchmetrics.functional.classification  # noqa: F401  a test of weights would import it, which takes a second
 
 import trainer.run.run
 import trainer.sweeps.executor  # noqa: F401  for the children
@@ -31,11 +31,11 @@ from trainer.config.compose import Composer
 
 
 class ForkServer:
-    """Starts commands of the program.
+    """A server that starts commands of the program.
 
     Args:
-        constants: values of module constants by full name, for what no key sets.
-        open_files: the most files that a command may have open; None for the system's limit.
+        constants: values of module constants by full name, which no key sets.
+        open_files: maximum number of open files of a command; None for the system's limit.
     """
 
     def __init__(self, constants: Mapping[str, float] | None = None, open_files: int | None = None) -> None:
@@ -55,7 +55,7 @@ class ForkServer:
         return json.loads(self.process.stdout.readline())
 
     def start(self, *words: str, terminal: str | None = None, **environment: str) -> RunningCommand:
-        """Start `train` in the current folder, its streams in files or, with `terminal`, its output there."""
+        """Start `train` in the current folder; its output goes to files, or to the device `terminal`."""
         self.count += 1
         out, err = (Path.cwd() / f".{self.count}.{name}" for name in ("out", "err"))
         before = run_folders()
@@ -63,7 +63,7 @@ class ForkServer:
         return RunningCommand(self, pid, words, out, err, before)
 
     def close(self) -> None:
-        """End the server; commands that it started go on."""
+        """Stop the server; the commands that it started continue."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(timeout=60)
@@ -81,7 +81,7 @@ class RunningCommand:
     before: set[Path]
 
     def end(self, seconds: float = 100) -> CompletedCommand:
-        """Wait for its end; kill it and fail after so many seconds."""
+        """Wait for its end; kill it and fail after `seconds`."""
         code = self.server.ask(wait=self.pid, seconds=seconds)
         if code is None:
             for pid in [self.pid, *self.workers()]:
@@ -93,13 +93,13 @@ class RunningCommand:
 
     def kill(self, number: int = signal.SIGKILL) -> CompletedCommand:
         """Send a signal and wait for the end."""
-        with contextlib.suppress(ProcessLookupError):  # it was faster
+        with contextlib.suppress(ProcessLookupError):  # it has ended by now
             os.kill(self.pid, number)
         return self.end()
 
     @property
     def folder(self) -> Path | None:
-        """The folder of this sweep or run; None as long as it is not there."""
+        """The folder of this sweep or run; None until it exists."""
         resumed = [word.partition("=")[2] for word in self.words if word.startswith("resume=")]
         new = sorted(run_folders() - self.before)
         return new[0] if new else Path(resumed[0]) if resumed else None
@@ -110,11 +110,11 @@ class RunningCommand:
 
     def until(self, condition: Callable[[Path], Any], seconds: float = 30) -> Any:
         """Wait until `condition(folder)` is true and return what it returned."""
-        give_up = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while True:
             if self.folder is not None and (value := condition(self.folder)):
                 return value
-            assert time.monotonic() < give_up, self.err.read_text()
+            assert time.monotonic() < deadline, self.err.read_text()
             time.sleep(0.01)
 
 
@@ -132,9 +132,9 @@ def _run(order: Mapping[str, Any]) -> int:
 
 
 def _wait(pid: int, seconds: float) -> int | None:
-    """Return the exit code of a child, negative where a signal ended it; None if it is still running."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    """Return the exit code of a child, negative if a signal ended it; None if it is still running."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)

@@ -1,4 +1,4 @@
-"""Read pictures that the program drew."""
+"""Reading of pictures that the program drew."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def pixels(path: Path) -> np.ndarray:
-    """A picture as [H, W, 3], which must be a PNG and more than a background."""
+    """Return a picture as [H, W, 3]; it must be a PNG and show more than a background."""
     with Image.open(path) as image:
         assert image.format == "PNG"
         array = np.asarray(image.convert("RGB"))

@@ -1,4 +1,4 @@
-"""Start Python in processes of their own, and look at the processes of this machine."""
+"""Python in child processes, and the processes of this machine."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def children(pid: int) -> list[int]:
 
 
 def gone(pids: Sequence[int], seconds: float) -> bool:
-    """Return whether all these processes end within a time."""
-    until = time.monotonic() + seconds
+    """Return whether all these processes end within `seconds`."""
+    deadline = time.monotonic() + seconds
     while any(states().get(pid, (0, "Z"))[1] != "Z" for pid in pids):
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
     return True

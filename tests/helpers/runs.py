@@ -1,4 +1,4 @@
-"""Run commands in this process, and read what a run left."""
+"""Commands in this process, and the files that a run leaves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REAL_DATA = Path(os.environ.get("TRAINER_TEST_DATA", REPOSITORY.parent / "shared
 
 @dataclass
 class CompletedCommand:
-    """A finished run: its exit code, what it printed, and its folder (None where it left none)."""
+    """A finished run: its exit code, what it printed, and its folder (None if it left none)."""
 
     code: int
     out: str
@@ -68,12 +68,14 @@ def own_test(run: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return raw samples, outputs and targets of a run's own test, as it computed them at its end."""
     job, _ = resumed_job(Composer(), [f"resume={run}"], [])
     content = checkpoint.load(run / "checkpoints" / "last.pt")
-    parts = assemble(job.config, saved=checkpoint.Checkpoint.from_dict(content))
-    parts.state.load_state_dict(content["run"])
-    parts.state.evaluated.load_state_dict(checkpoint.load(run / "checkpoints" / "best.pt")["model"])
-    parts.cache_features(("test",), lambda what, done, total: None)
-    batches = evaluation_batches(job.config.batch_size, parts.data, "test", parts.loading, parts.features.get("test"))
-    parts.population.eval()
-    outputs, targets = evaluate(parts.population.outputs, batches, Signals())
-    split = parts.data.splits["test"]
+    components = assemble(job.config, saved=checkpoint.Checkpoint.from_dict(content))
+    components.state.load_state_dict(content["run"])
+    components.state.evaluated.load_state_dict(checkpoint.load(run / "checkpoints" / "best.pt")["model"])
+    components.cache_features(("test",), lambda what, done, total: None)
+    batches = evaluation_batches(
+        job.config.batch_size, components.data, "test", components.loading, components.features.get("test")
+    )
+    components.population.eval()
+    outputs, targets = evaluate(components.population.outputs, batches, Signals())
+    split = components.data.splits["test"]
     return split.samples.take(split.indices), outputs, targets

@@ -1,4 +1,4 @@
-"""Read the program's own source text: its files, their imports, their classes and functions. Nothing is imported."""
+"""The program's source text: its files, their imports, classes and functions. Nothing is imported."""
 
 from __future__ import annotations
 

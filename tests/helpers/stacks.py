@@ -1,4 +1,4 @@
-"""What two sweeps over the same jobs have come to, compared number by number; and which jobs were stacked."""
+"""Comparison of the outcomes of two sweeps over the same jobs, value by value; and the stacks of a sweep."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trainer.training import checkpoint
 
 DOUBLE = ("threads=1", "plots=false", "precision=float64", "sweep.workers=1")
 STACK = "sweep.stack=true"
-# What of a run is seen first depends on whether a save was due just then, as at a signal.
+# Which value is noticed first depends on whether a save was due at that step.
 NOTICED = re.compile("the (weights are|validation loss is|training loss is) not finite")
 KEPT = ("status", "reason", "error", "test", "valid", "train", "best_epoch", "epochs", "steps")
 
 
 def close(a: Any, b: Any, tolerance: float = 1e-9) -> bool:
-    """Whether two nested structures are equal, numbers, also those in texts, to a tolerance."""
+    """Return whether two nested structures are equal; numbers, also in strings, are compared with a tolerance."""
     if isinstance(a, torch.Tensor):
         same = isinstance(b, torch.Tensor) and a.dtype == b.dtype and a.shape == b.shape
         return same and torch.allclose(a.double(), b.double(), rtol=tolerance, atol=tolerance)
@@ -37,7 +37,7 @@ def close(a: Any, b: Any, tolerance: float = 1e-9) -> bool:
 
 
 def owned(content: Any) -> bool:
-    """Whether each tensor's file has its own bytes and no others: not those of a stack that it was part of."""
+    """Return whether each tensor has its own storage, not that of a stack."""
     if isinstance(content, dict):
         return all(map(owned, content.values()))
     if isinstance(content, (list, tuple)):
@@ -50,8 +50,8 @@ def last(place: Path) -> dict[str, Any]:
 
 
 def end_of(place: Path) -> dict[str, Any]:
-    """All that a run has come to, timings left out."""
-    diverged = results(place)["status"] == "diverged"  # what an earlier save has left is no end
+    """Return the outcome of a run without timings."""
+    diverged = results(place)["status"] == "diverged"  # its last checkpoint is older than its end
     state = {} if diverged else last(place)["run"]
     return {
         "metrics": rows(place / "metrics.csv"),
@@ -68,7 +68,7 @@ def ends(folder: Path) -> list[dict[str, Any]]:
 
 
 def same_sweeps(a: Path, b: Path, tolerance: float = 1e-9) -> bool:
-    """Whether two sweeps have the same jobs, which came to the same ends, and the same leaderboards."""
+    """Return whether two sweeps have the same jobs with the same outcomes, and the same leaderboards."""
     groups = [rows(folder / "leaderboard_groups.csv") for folder in (a, b)]
     return (
         [place.name for place in places(a)] == [place.name for place in places(b)]
@@ -79,10 +79,10 @@ def same_sweeps(a: Path, b: Path, tolerance: float = 1e-9) -> bool:
 
 
 def lines(out: str) -> list[str]:
-    """What a sweep says about its stacks."""
+    """Return the lines of output about stacks."""
     return [line for line in out.splitlines() if line.startswith(("stack ", "hint "))]
 
 
 def stacks(folder: Path) -> list[list[int]]:
-    """The jobs that are trained in one pass, as the ledger has it."""
+    """Return the numbers of the jobs of each stack in the ledger."""
     return [jobs for line in ledger(folder) for jobs in line.get("stacks", ()) if len(jobs) > 1]

@@ -1,4 +1,4 @@
-"""Read what a sweep left behind."""
+"""Files that a sweep leaves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TINY = ("data=iris", "model=mlp", "threads=1", "plots=false")
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    """Of a CSV file, timings left out; none where it is not there yet."""
+    """Return the rows of a CSV file without timings; none if it does not exist."""
     if not path.exists():
         return []
     with open(path, newline="") as file:
@@ -28,7 +28,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 def ledger(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of sweep.jsonl; none where it is not there yet."""
+    """Return the complete lines of sweep.jsonl; none if it does not exist."""
     if not (folder / "sweep.jsonl").exists():
         return []
     whole = (folder / "sweep.jsonl").read_bytes().rpartition(b"\n")[0]
@@ -36,12 +36,12 @@ def ledger(folder: Path) -> list[dict[str, Any]]:
 
 
 def states(folder: Path) -> dict[int, str]:
-    """The last state of each job."""
+    """Return the last state of each job."""
     return {line["job"]: line["state"] for line in ledger(folder) if "job" in line}
 
 
 def places(folder: Path) -> list[Path]:
-    """The folders of the jobs, by number."""
+    """Return the folders of the jobs, by number."""
     return [folder / line["name"] for line in ledger(folder) if "stored" in line]
 
 
@@ -50,7 +50,7 @@ def results(place: Path) -> dict[str, Any]:
 
 
 def weights(place: Path) -> dict[str, Any]:
-    """The best weights of a run or a job."""
+    """Return the best weights of a run or a job."""
     return checkpoint.load(place / "checkpoints" / "best.pt")["model"]
 
 
@@ -59,7 +59,7 @@ def all_weights(folder: Path) -> list[dict[str, Any]]:
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Modification time and bytes of each file below."""
+    """Return modification time and content of each file below a folder."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""Compare nested structures of tensors."""
+"""Comparison of nested structures of tensors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def same_tree(a: Any, b: Any) -> bool:
-    """Whether two nested structures are equal, tensors bit for bit."""
+    """Return whether two nested structures are equal, tensors bit for bit."""
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict):

@@ -1,4 +1,4 @@
-"""Words of the command line that several tests use."""
+"""Overrides that several tests use."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def photo_words(photos: Path) -> tuple[str, ...]:
 
 
 def calibrated_words(name: str) -> list[str]:
-    """What chooses one of torchvision's models, for images of 32 pixels and with random weights out of a file.
+    """Return overrides that choose a model of torchvision, for images of 32 pixels, with random weights from a file.
 
-    Its BatchNorm statistics are those of noise: without them, what is deep in an untrained model is silent.
+    Its BatchNorm statistics are those of noise; without them, activations vanish in the deep layers.
     """
     torch.manual_seed(0)
     model = torchvision.models.get_model(name, num_classes=10)

@@ -1,4 +1,4 @@
-"""`trainer evaluate`: the run's own test to the last digit, other data by the run's own preprocessing, ensembles."""
+"""`trainer evaluate`: the run's own test reproduced exactly, other data preprocessed as in training, ensembles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trainer export`: what other programs read gives the same answers, or it is not written."""
+"""`trainer export`: other programs get the same outputs from the file, or it is not written."""
 
 from __future__ import annotations
 

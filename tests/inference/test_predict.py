@@ -1,4 +1,4 @@
-"""`trainer predict`: files, folders, patterns, lists and tables; the same figures as the run's own test."""
+"""`trainer predict`: files, folders, patterns, lists and tables; the same results as the run's own test."""
 
 from __future__ import annotations
 

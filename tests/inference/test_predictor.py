@@ -1,4 +1,4 @@
-"""`trainer.load`: a model with its preprocessing and classes, out of one file, that answers as the run's own test."""
+"""`trainer.load`: model, preprocessing and classes from one file, with the same outputs as the run's own test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models are the textbook's: same sizes, same arithmetic, and they fit whatever data they can fit."""
+"""The models match the textbooks: same sizes and arithmetic; each fits data that it should fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads: the layers that are asked for, what a model returns, and auxiliary heads that only training has."""
+"""Heads: the configured layers, the shapes of outputs, and auxiliary heads that are used only in training."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def test_a_head_has_these_layers(name: str, classes: int, options: dict, layers:
         assert model.eval()(torch.empty(2, 3, 224, 224)).shape == (2, classes)
     head = model.get_submodule(model.head_path)
     assert sum(p.numel() for p in head.parameters()) == count
-    told = []
+    shown = []
     for module in head.modules():
         if isinstance(module, nn.Linear):
-            told.append(f"Linear({module.in_features}, {module.out_features})")
+            shown.append(f"Linear({module.in_features}, {module.out_features})")
         elif isinstance(module, nn.Dropout):
-            told.append(f"Dropout({module.p})")
+            shown.append(f"Dropout({module.p})")
         elif not isinstance(module, nn.Sequential):
-            told.append(type(module).__name__)
-    assert " ".join(told) == layers
+            shown.append(type(module).__name__)
+    assert " ".join(shown) == layers
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Run folders: never shared, locked, and read back without trusting them."""
+"""Run folders: never shared, locked, and read without being trusted."""
 
 from __future__ import annotations
 
@@ -175,8 +175,8 @@ def test_a_secret_from_the_environment_is_written_nowhere(what: str, train, monk
     done = train(f"{group}=mine", *([] if group == "model" else ["model=ann"]), "epochs=1", "optim.lr=0.1")
     assert done.code == 0, done.err
     assert yaml.safe_load((done.folder / "config.yaml").read_text())[group]["token"] == "${oc.env:MY_TOKEN}"
-    told = [path.name for path in done.folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
-    assert not told
+    leaking = [path.name for path in done.folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert not leaking
     assert SECRET not in done.out
 
 

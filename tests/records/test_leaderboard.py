@@ -1,4 +1,4 @@
-"""The leaderboard's order, its statistics against scipy, and what the terminal shows of a sweep."""
+"""The leaderboard's order, its statistics against scipy, and the terminal output of a sweep."""
 
 from __future__ import annotations
 

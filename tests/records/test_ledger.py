@@ -1,4 +1,4 @@
-"""sweep.jsonl: only ever added to, repaired where it is torn, and never trusted when it is read back."""
+"""sweep.jsonl: append-only, repaired after a torn write, and read without being trusted."""
 
 from __future__ import annotations
 
@@ -114,10 +114,10 @@ def test_a_damaged_line_is_named(finished: Path, number: int, text: str) -> None
     lines: list[Any] = ledger(finished)
     lines[number - 1] = text
     before = rewrite(finished, lines)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         Ledger.open(finished)
-    assert "sweep.jsonl" in str(told.value)
-    assert f"line {number}" in str(told.value)
+    assert "sweep.jsonl" in str(raised.value)
+    assert f"line {number}" in str(raised.value)
     assert (finished / "sweep.jsonl").read_bytes() == before
 
 

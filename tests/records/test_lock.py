@@ -1,4 +1,4 @@
-"""Locks of folders: refused at once to a second process, freed by the end of the first, whatever it forked."""
+"""Locks of folders: refused to a second process, and released by the end of the first, despite its forks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written into JSON files is read back as it was; what is of another type is refused, and where it stands."""
+"""JSON files: values survive a round trip; a value of another type is refused, with its key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""leaderboard.html in a real browser: its table sorts, its curves follow the ticks, and no name becomes HTML."""
+"""leaderboard.html in a real browser: its table sorts, its curves follow the checkboxes, and names are escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures that show something, and a table that says what it does not know."""
+"""Plots are not empty, and the table of classes shows which values are undefined."""
 
 from __future__ import annotations
 
@@ -101,8 +101,10 @@ def test_a_run_draws_its_pictures(words: list[str], train) -> None:
         pixels(done.folder / f"{name}.png")
 
 
-def told(classes: tuple[str, ...], targets: list[int], capfd: pytest.CaptureFixture[str]) -> tuple[str, str]:
-    """What the console and the log say of a test whose every prediction is class 0."""
+def printed_and_logged(
+    classes: tuple[str, ...], targets: list[int], capfd: pytest.CaptureFixture[str]
+) -> tuple[str, str]:
+    """Return console output and log of a test that predicts class 0 for every sample."""
     outputs = torch.zeros(len(targets), len(classes))
     outputs[:, 0] = 1
     console = Console(Path("train.log"))
@@ -112,7 +114,7 @@ def told(classes: tuple[str, ...], targets: list[int], capfd: pytest.CaptureFixt
 
 
 def test_a_class_without_samples_has_no_accuracy(capfd) -> None:
-    for text in told(("cat", "dog", "bird"), [0, 0, 1], capfd):
+    for text in printed_and_logged(("cat", "dog", "bird"), [0, 0, 1], capfd):
         rows = {line.split()[0]: line for line in text.splitlines() if line.split()}
         assert rows["bird"].split() == ["bird", "no", "samples"]
         assert rows["cat"].split()[1:3] == ["2/2", "100.00%"]
@@ -122,7 +124,7 @@ def test_a_class_without_samples_has_no_accuracy(capfd) -> None:
 
 
 def test_class_names_are_text_and_no_markup(capfd) -> None:
-    for text in told(("[bold]loud", "[/]", "a" * 60), [0, 1, 2], capfd):
+    for text in printed_and_logged(("[bold]loud", "[/]", "a" * 60), [0, 1, 2], capfd):
         assert "[bold]loud" in text
         assert "[/]" in text
 

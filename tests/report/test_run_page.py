@@ -1,4 +1,4 @@
-"""report.html: what it shows is what the run found; whatever a folder holds, the page loads and runs nothing."""
+"""report.html: it shows the values of the run, and loads and runs nothing from the run folder."""
 
 from __future__ import annotations
 
@@ -154,9 +154,9 @@ def test_a_hundred_classes_can_be_read(hundred: Path) -> None:
     page = Page((hundred / "report.html").read_text())
     results = json.loads((hundred / "results.json").read_text())
     matrix = results["test"]["confusion_matrix"]
-    told = [a["title"] for a in page.all("td") if "title" in a]
-    assert len(told) == sum(count > 0 for row in matrix for count in row)
-    assert sum(int(re.search(r"\d+( right)?$", text)[0].split()[0]) for text in told) == sum(map(sum, matrix))
+    titles = [a["title"] for a in page.all("td") if "title" in a]
+    assert len(titles) == sum(count > 0 for row in matrix for count in row)
+    assert sum(int(re.search(r"\d+( right)?$", text)[0].split()[0]) for text in titles) == sum(map(sum, matrix))
     pairs = confusion.most_confused(matrix, [row["class"] for row in results["test"]["per_class"]])
     assert [count for _, _, count, _ in pairs] == sorted((count for _, _, count, _ in pairs), reverse=True)
     assert pairs[0][2] == max(matrix[i][j] for i in range(100) for j in range(100) if i != j)

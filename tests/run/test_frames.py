@@ -1,4 +1,4 @@
-"""How many functions of ours stand between the console script and `optimizer.step()`."""
+"""The number of this program's functions between the console script and `optimizer.step()`."""
 
 from __future__ import annotations
 

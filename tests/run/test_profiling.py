@@ -1,4 +1,4 @@
-"""debug=profile: the trace can be read, names the model's operators, and shows where a slow data set spends time."""
+"""debug=profile: the trace is readable, names the model's operators, and shows where a slow dataset spends time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that are trained in one pass come to what they come to one by one, and leave the same files."""
+"""Jobs trained in one pass give the same results as one by one, and leave the same files."""
 
 from __future__ import annotations
 
@@ -280,8 +280,8 @@ def test_seconds_are_each_runs_share(sweep) -> None:
     done = sweep("-m", *IRIS, "epochs=3,4,5,6", "validate_every=4ep", "patience=null", STACK)
     assert done.code == 0, done.err
     for place in places(done.folder):
-        told = sum(row["seconds"] for row in read_metrics(place / "metrics.csv"))
-        assert told <= results(place)["seconds"]["training"] * 1.001
+        seconds = sum(row["seconds"] for row in read_metrics(place / "metrics.csv"))
+        assert seconds <= results(place)["seconds"]["training"] * 1.001
 
 
 def test_a_tracker_is_told_every_row(sweep) -> None:
@@ -296,7 +296,7 @@ def test_a_tracker_is_told_every_row(sweep) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "sentence"),
     [
         ("sweep.stack=some", "sweep.stack=some: expected true, false, auto or a number from 1."),
         ("sweep.stack=0", "sweep.stack=0: expected true, false, auto or a number from 1."),
@@ -307,11 +307,11 @@ def test_a_tracker_is_told_every_row(sweep) -> None:
         ),
     ],
 )
-def test_nonsense_is_refused_in_a_sentence(words: str, told: str, sweep) -> None:
+def test_nonsense_is_refused_in_a_sentence(words: str, sentence: str, sweep) -> None:
     done = sweep("-m", *IRIS, *words.split())
     assert (done.code, done.folder) == (2, None)
     [line] = done.err.splitlines()
-    assert line.startswith(f"train: error: {told}")
+    assert line.startswith(f"train: error: {sentence}")
 
 
 def test_a_dry_run_trains_nothing(sweep) -> None:

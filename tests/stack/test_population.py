@@ -1,4 +1,4 @@
-"""A stacked population trains each of its runs as it would train alone; solo runs are the oracle."""
+"""A stacked population trains each of its runs as alone; solo runs are the oracle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stacked sweep that is killed anywhere and resumed ends where an uninterrupted one does."""
+"""A stacked sweep that is killed anywhere and resumed ends like an uninterrupted one."""
 
 from __future__ import annotations
 

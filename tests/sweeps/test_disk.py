@@ -1,4 +1,4 @@
-"""A disk that takes nothing, and what stands where it should not, is answered in a sentence."""
+"""A full disk, and files in the way of folders, are reported in a sentence."""
 
 from __future__ import annotations
 

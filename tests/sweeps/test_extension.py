@@ -1,4 +1,4 @@
-"""A sweep grows by more values, keeps what it has, and is found by `resume=latest`."""
+"""A sweep can be extended by more values, keeps its jobs, and is found by `resume=latest`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sweep runs every combination, ranks by validation and tests the winner alone; its jobs are composed first."""
+"""Grids: every combination is composed first, ranked by validation, and only the winner is tested."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_experiments_by_glob() -> None:
         write(f"conf/experiment/{name}.yaml", f"# @package _global_\noptim:\n  lr: {rate}\n")
     jobs = composed("experiment=glob(ours_*)", "seed=0,1")
     assert values(jobs, "optim.lr", "seed") == [(0.25, 0), (0.25, 1), (0.5, 0), (0.5, 1)]
-    assert [told["experiment"] for told in varying(jobs)] == ["ours_a", "ours_a", "ours_b", "ours_b"]
+    assert [row["experiment"] for row in varying(jobs)] == ["ours_a", "ours_a", "ours_b", "ours_b"]
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_what_makes_no_list_is_answered(word: str, sweep) -> None:
 
 
 def test_names_are_unique_and_safe() -> None:
-    told = [
+    varies = [
         {"model.path": "../../x", "a": None},
         {"model.path": "a b\tc\n*?\\/:é", "a": [1, {"b": 2}]},
         {"model.path": "x" * 300, "a": 1e-10},
@@ -120,9 +120,9 @@ def test_names_are_unique_and_safe() -> None:
         {},
         {"model.path": "CON. "},
     ]
-    named = names(told) + names(told, start=998)
+    named = names(varies) + names(varies, start=998)
     assert len({name.lower() for name in named}) == len(named)
-    for number, name in enumerate(named[: len(told)]):
+    for number, name in enumerate(named[: len(varies)]):
         assert re.fullmatch(r"[A-Za-z0-9.,=_-]+", name)
         assert int(name.partition("-")[0]) == number
         assert len(name) <= 200

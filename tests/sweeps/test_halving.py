@@ -1,4 +1,4 @@
-"""Successive halving ends the jobs that a reference, computed from runs to the end, says are the weaker ones."""
+"""Successive halving ends the same jobs as a reference computed from complete runs."""
 
 from __future__ import annotations
 

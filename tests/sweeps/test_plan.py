@@ -1,4 +1,4 @@
-"""The machine is divided among the workers, and jobs get their threads without being changed."""
+"""Devices and cores are divided among workers, and `threads` is set without changing the jobs otherwise."""
 
 from __future__ import annotations
 

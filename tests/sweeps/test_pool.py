@@ -1,4 +1,4 @@
-"""Jobs run in processes of their own: faults stay there and are told at once, and nothing reaches another job."""
+"""Each job runs in its own process: faults are contained and reported at once, and jobs do not affect each other."""
 
 from __future__ import annotations
 

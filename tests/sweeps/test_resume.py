@@ -1,4 +1,4 @@
-"""A sweep that is killed and resumed ends value for value, and weight for weight, where an uninterrupted one does."""
+"""A sweep that is killed and resumed has the same values and weights in the end as an uninterrupted one."""
 
 from __future__ import annotations
 

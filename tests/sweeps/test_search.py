@@ -24,8 +24,8 @@ def test_a_study_goes_on_where_it_was(sweep) -> None:
     assert len({row["optim.lr"] for row in rows}) == 6  # a sampler that began anew drew nothing again
     backend = optuna.storages.journal.JournalFileBackend(str(done.folder / "optuna.log"))
     study = optuna.load_study(study_name="sweep", storage=optuna.storages.JournalStorage(backend))
-    told = sorted(trial.value for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
-    assert told == pytest.approx(sorted(float(row["valid_loss"]) for row in rows))
+    values = sorted(trial.value for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
+    assert values == pytest.approx(sorted(float(row["valid_loss"]) for row in rows))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The sweep's own keys: in whichever order words come, a mistake is answered before anything is written."""
+"""The keys of `sweep`: in any order of overrides, mistakes are reported before anything is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users wrote may raise anything, also sys.exit: one sentence names it, and nothing is written."""
+"""A user's code may raise anything, even SystemExit: one sentence reports it, and nothing is written."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ def _ours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "reason"),
     [
         ("exits", "SystemExit: 0 in net.py, line 10"),
         ("lacks", "KeyError: 'no key' in net.py, line 12"),
         ("lacks_later", "KeyError: 'no key' in net.py, line 16"),
     ],
 )
-def test_a_model_that_cannot_be_built_is_named(fault: str, told: str, sweep) -> None:
+def test_a_model_that_cannot_be_built_is_named(fault: str, reason: str, sweep) -> None:
     done = sweep("-m", *WORDS, f"model.fault=none,{fault}")
     assert done.code == 2
-    assert done.err == f"train: error: model._target_=net.Net: it cannot be built: {told}.\n"
+    assert done.err == f"train: error: model._target_=net.Net: it cannot be built: {reason}.\n"
     assert not Path("outputs").exists()
 
 
 def test_a_step_that_an_estimate_cannot_make_is_told(sweep) -> None:
     done = sweep("-m", *WORDS, "model.fault=lacks_in_training", "seed=0,1", "sweep.dry_run=true")
     assert done.code == 1
-    told = "model._target_=net.Net: a training step failed: KeyError: 'no key' in net.py, line 16."
-    assert done.err == f"train: error: {told}\n"
+    sentence = "model._target_=net.Net: a training step failed: KeyError: 'no key' in net.py, line 16."
+    assert done.err == f"train: error: {sentence}\n"
 
 
 def test_a_single_run_that_its_model_ends_has_not_succeeded(sweep) -> None:

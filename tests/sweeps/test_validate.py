@@ -1,4 +1,4 @@
-"""What is wrong with some jobs of a sweep, or with all of them together, is told before anything is written."""
+"""Problems of some or all jobs of a sweep are reported before anything is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trackers: what they are told is what metrics.csv and results.json say; they change nothing and stop nothing."""
+"""Trackers receive the values of metrics.csv and results.json, and do not change or stop a run."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def test_tensorboard_can_compare_hyperparameters(board: Path) -> None:
     events = EventMultiplexer({"run": str(board / "tensorboard")})
     events.Reload()
     content = events.SummaryMetadata("run", metadata.SESSION_START_INFO_TAG).plugin_data.content
-    told = HParamsPluginData.FromString(content).session_start_info.hparams
-    assert told["optim.lr"].number_value == pytest.approx(1e-3)
-    assert told["model._target_"].string_value == "trainer.models.mlp.MLP"
+    hparams = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert hparams["optim.lr"].number_value == pytest.approx(1e-3)
+    assert hparams["model._target_"].string_value == "trainer.models.mlp.MLP"
 
 
 def test_a_tracker_changes_nothing(plain: Path, board: Path) -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint is what was written or it is refused; writing one never costs the one that is there."""
+"""A damaged checkpoint is refused; a failed write never destroys the existing one."""
 
 from __future__ import annotations
 

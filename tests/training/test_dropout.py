@@ -1,4 +1,4 @@
-"""Dropout with derived masks drops as torch's does, and the same units whenever asked for the same moment."""
+"""Dropout with derived masks has the same rate as torch's, and the same mask at the same step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Freezing, and learning rates for layers: what is held, until when, and what moves how fast."""
+"""Freezing and layer-wise learning rates: which layers are frozen, until when, and with which rate each trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop stops, validates, keeps and reports at the right moments; recomputed from metrics.csv and best.pt."""
+"""The loop stops, validates, saves and reports at the right steps; recomputed from metrics.csv and best.pt."""
 
 from __future__ import annotations
 

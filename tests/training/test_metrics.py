@@ -1,4 +1,4 @@
-"""Figures are exact: they equal scikit-learn's and do not depend on how the samples are cut into batches."""
+"""Metrics are exact: they equal scikit-learn's and do not depend on the batch size."""
 
 from __future__ import annotations
 

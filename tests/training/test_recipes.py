@@ -1,4 +1,4 @@
-"""Recipes around the step: averaged weights, balanced classes, weight decay where it belongs."""
+"""Training recipes: averaged weights, balanced classes, weight decay on the right parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The learning rate of each step is the one that torch's own scheduler, stepped by hand, gives."""
+"""The learning rate of each step equals that of torch's own scheduler, stepped by hand."""
 
 from __future__ import annotations
 

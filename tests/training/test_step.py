@@ -1,4 +1,4 @@
-"""One optimizer step is the one that a hand-written torch loop makes."""
+"""One optimizer step equals that of a hand-written torch loop."""
 
 from __future__ import annotations
 

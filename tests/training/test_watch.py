@@ -1,4 +1,4 @@
-"""debug=gradients: its figures against torch by hand, its warnings against runs that have what they warn of."""
+"""debug=gradients: its values against torch, and its warnings against runs with the faults they warn of."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def rows_of(done: CompletedCommand) -> list[dict]:
 def warnings_of(done: CompletedCommand) -> list[str]:
     assert done.folder is not None
     words = ("gradients vanish:", "gradients explode:", "dead units:")
-    told = [line for line in done.err.splitlines() if line.startswith(words)]
-    assert told == [line for line in (done.folder / "train.log").read_text().splitlines() if line.startswith(words)]
-    return told
+    lines = [line for line in done.err.splitlines() if line.startswith(words)]
+    assert lines == [line for line in (done.folder / "train.log").read_text().splitlines() if line.startswith(words)]
+    return lines
 
 
 def norm(tensors: list[Tensor]) -> float:
@@ -239,28 +239,28 @@ def test_compile_is_refused(train) -> None:
 
 def test_deep_sigmoids_vanish_and_what_is_advised_helps(train) -> None:
     words = ["model=mlp", DEEP, "debug=gradients", "epochs=1", "test=false"]
-    (told,) = warnings_of(train(*words, "model.activation=sigmoid"))
-    assert told.startswith("gradients vanish: in epoch 1")
-    assert "in layer 1, the first" in told
-    assert "in layer 17, the last" in told
-    assert "init=kaiming_normal, model.activation=relu, model.norm=batch" in told
+    (warning,) = warnings_of(train(*words, "model.activation=sigmoid"))
+    assert warning.startswith("gradients vanish: in epoch 1")
+    assert "in layer 1, the first" in warning
+    assert "in layer 17, the last" in warning
+    assert "init=kaiming_normal, model.activation=relu, model.norm=batch" in warning
     assert not warnings_of(train(*words, "init=kaiming_normal", "model.activation=relu"))
     assert not warnings_of(train(*words, "model.activation=sigmoid", "model.norm=batch"))
 
 
 def test_large_weights_explode(train) -> None:
     words = ["model=mlp", DEEP, "debug=gradients", "epochs=2", "test=false"]
-    (told,) = warnings_of(train(*words, "init=uniform", "init.bound=1"))
-    assert told.startswith("gradients explode: in epoch 1")
-    assert "clip_norm=1, a lower optim.lr than 0.001, or init=kaiming_normal" in told
+    (warning,) = warnings_of(train(*words, "init=uniform", "init.bound=1"))
+    assert warning.startswith("gradients explode: in epoch 1")
+    assert "clip_norm=1, a lower optim.lr than 0.001, or init=kaiming_normal" in warning
 
 
 def test_a_rate_too_large_explodes_although_no_validation_is_reached(train) -> None:
     done = train("data=diabetes", "model=mlp", "optim=sgd", "optim.lr=10", "debug=gradients", "plots=true")
     assert done.results["status"] == "diverged"
-    (told,) = warnings_of(done)
-    assert told.startswith("gradients explode: in epoch 1")
-    assert "a lower optim.lr than 10" in told
+    (warning,) = warnings_of(done)
+    assert warning.startswith("gradients explode: in epoch 1")
+    assert "a lower optim.lr than 10" in warning
     pixels(done.folder / "gradients.png")
 
 
@@ -274,8 +274,8 @@ def test_dead_units_are_told(train) -> None:
     done = train("model._target_=dying.Dying", "debug=gradients", "epochs=1", "test=false")
     assert done.code == 0, done.err
     assert rows_of(done)[0]["dead_share"] == 0.75
-    (told,) = warnings_of(done)
-    assert told.startswith("dead units: 75% of the units of layer hidden were 0 for every sample of epoch 1.")
+    (warning,) = warnings_of(done)
+    assert warning.startswith("dead units: 75% of the units of layer hidden were 0 for every sample of epoch 1.")
 
 
 @pytest.mark.parametrize("words", [["model=lenet5"], ["model=mlp", "data=iris"], ["model=mlp", "data=diabetes"]])
@@ -304,8 +304,8 @@ def test_thresholds() -> None:
     assert diagnosed(math.nan, 1.0) == {"explode"}
     assert diagnosed(math.inf, math.inf) == {"explode"}
     earlier = [row for epoch in (1, 2, 3) for row in two_layers(epoch, 0.02, 0.5)]
-    told = gradients.diagnose(two_layers(4, 2.1, 2.1), earlier, 1, gradients.Advice(Config()))
-    assert "after 0.02 in earlier epochs" in told["explode"]
+    warnings = gradients.diagnose(two_layers(4, 2.1, 2.1), earlier, 1, gradients.Advice(Config()))
+    assert "after 0.02 in earlier epochs" in warnings["explode"]
     assert not gradients.diagnose(two_layers(4, 2.1, 2.1), earlier[:4], 1, gradients.Advice(Config()))
     assert not gradients.diagnose(two_layers(4, 1.9, 2.1), earlier, 1, gradients.Advice(Config()))
     assert not gradients.diagnose(two_layers(1, 1, 1, dead=0.5), [], 1, gradients.Advice(Config()))

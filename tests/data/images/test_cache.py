@@ -1,4 +1,4 @@
-"""Decoded images on disk: made once, by several processes, found again only as long as they are what they should be."""
+"""The cache of decoded images: written once, by several processes, and used only while it is valid."""
 
 from __future__ import annotations
 
@@ -575,7 +575,7 @@ def test_a_folder_larger_than_memory_trains() -> None:
 
 
 def test_the_watch_is_told_of_every_image(photos: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    image_folder(str(photos), progress=lambda *now: told.append(now))
-    assert {what for what, _, _ in told} == {ACTIVITY}
-    assert told[-1] == (ACTIVITY, 12, 12)
+    calls: list[tuple[str, int, int]] = []
+    image_folder(str(photos), progress=lambda *now: calls.append(now))
+    assert {what for what, _, _ in calls} == {ACTIVITY}
+    assert calls[-1] == (ACTIVITY, 12, 12)

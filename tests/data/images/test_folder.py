@@ -1,4 +1,4 @@
-"""Folders of images: which files are taken, what each is decoded to, and how each fault of a real file is told."""
+"""Folders of images: which files are read, how each is decoded, and how each fault of a real file is reported."""
 
 from __future__ import annotations
 
@@ -493,10 +493,10 @@ def test_all_bad_files_are_told_at_once_and_counted_beyond_ten(photos: Path) -> 
         (photos / "bee" / f"bad{i:02}.png").write_bytes(b"")
     with pytest.raises(UserError) as raised:
         image_folder(str(photos))
-    told = [str(problem) for problem in raised.value.problems]
-    assert len(told) == 11
-    assert all(f"photos/bee/bad{i:02}.png (class bee)" in told[i] for i in range(10))
-    assert told[10] == "12 of 32 images cannot be used. data.on_bad_image=skip trains without them."
+    sentences = [str(problem) for problem in raised.value.problems]
+    assert len(sentences) == 11
+    assert all(f"photos/bee/bad{i:02}.png (class bee)" in sentences[i] for i in range(10))
+    assert sentences[10] == "12 of 32 images cannot be used. data.on_bad_image=skip trains without them."
 
 
 def test_bad_files_are_skipped_and_listed(train) -> None:

@@ -1,4 +1,4 @@
-"""Tables: read as they come, fitted on the training part only, and every fault named by file, row and column."""
+"""Tables: parsed in many formats, fitted on the training split only; faults are reported by file, row and column."""
 
 from __future__ import annotations
 
