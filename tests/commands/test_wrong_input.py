@@ -186,7 +186,7 @@ def test_the_answer_comes_at_once_and_without_torch(words: str, code: int) -> No
 
 
 def on_terminal(**variables: str) -> str:
-    """What a wrong command prints on a terminal."""
+    """Return the output of a wrong command on a terminal."""
     keyboard, terminal = pty.openpty()
     env = {name: value for name, value in environment(TERM="xterm-256color").items() if name != "NO_COLOR"}
     done = run_python("-m", "trainer", "model=lenet", stderr=terminal, env={**env, **variables})

@@ -42,7 +42,7 @@ def hub(tmp_path: Path, monkeypatch) -> Path:
 
 
 def entry(name: str):
-    """What torchvision knows of a model's newest weights."""
+    """Return torchvision's entry of a model's newest weights."""
     return torchvision.models.get_model_weights(name).DEFAULT
 
 
@@ -182,7 +182,7 @@ LAYOUTS = {
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    """Of a run that starts from weights.pt."""
+    """Return the configuration of a run that starts from weights.pt."""
     composer = Composer()
     return composer.job(composer.read(["model=lenet5", "model.weights=weights.pt"], sweep=False)[0]).config
 

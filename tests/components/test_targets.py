@@ -1,4 +1,4 @@
-"""What a stored configuration may name as `_target_` without trust: this list is frozen.
+"""The targets that a stored configuration may name without trust: this list is frozen.
 
 Checkpoints and run folders hold these names. Renaming one makes them unreadable, and adding one lets a file that
 somebody else wrote call it: both are decisions, not side effects of moving code.

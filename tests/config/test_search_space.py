@@ -29,7 +29,7 @@ def composer() -> Composer:
 
 
 def drawn(key: str, *words: str) -> list[Any]:
-    """What the jobs of a sweep have for a key."""
+    """Return the value of a key in each job of a sweep."""
     found = []
     for job in compose_jobs(composer(), read_overrides(composer(), words)):
         node = job.stored
@@ -52,7 +52,7 @@ def test_a_draw_depends_on_seed_trial_and_key_alone() -> None:
 
 
 def many(text: str, key: str = "x", trials: int = 400) -> list[Any]:
-    """What a range gives in so many trials."""
+    """Return the values drawn from a range in this number of trials."""
     found = []
     for trial in range(trials):
         tree = OmegaConf.create({"trial": trial, "sweep": {"seed": 0}, key: text})

@@ -40,7 +40,7 @@ class Evil:
 
 @pytest.fixture
 def content(trained: Callable[..., Path]) -> dict[str, Any]:
-    """Of a good checkpoint."""
+    """Return the content of a valid checkpoint."""
     return checkpoint.load(trained(*DIGITS) / "checkpoints" / "best.pt")
 
 

@@ -95,7 +95,7 @@ def test_a_setting_that_lacks_a_job_is_behind_those_that_are_whole(state: str) -
 
 
 def standings(values: dict[float, list[float]], *, alike: bool = True) -> dict[float, str]:
-    """Of each setting, its jobs' seeds the same in every setting or all different."""
+    """Return the standing of each setting; seeds are the same in every setting, or all different."""
     rows = [
         row(1000 * n + seed, value, lr=lr, seed=seed + (0 if alike else 1000 * n))
         for n, (lr, found) in enumerate(values.items())

@@ -42,7 +42,7 @@ def rewrite(folder: Path, lines: list[Any]) -> bytes:
 
 @pytest.fixture
 def pending(finished: Path) -> Path:
-    """As if it had been killed before its first job."""
+    """Return a sweep that looks as if it was killed before its first job."""
     rewrite(finished, ledger(finished)[:4])
     for place in places(finished):
         shutil.rmtree(place)

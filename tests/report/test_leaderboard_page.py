@@ -40,7 +40,7 @@ def made(number: int, value: float | None, state: str = "done", name: str = "", 
 
 
 def count(text: str, tag: str, within: str) -> int:
-    """How many elements of a kind stand in the element with this id."""
+    """Return the number of elements with this tag inside the element with this id."""
     found, depth = 0, 0
 
     class Reader(HTMLParser):

@@ -131,7 +131,7 @@ def test_class_names_are_text_and_no_markup(capfd) -> None:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is drawn after a while is drawn at once."""
+    """Remove the delays before drawing."""
     for name in ("REDRAW_SECONDS", "LASTING_SECONDS"):
         monkeypatch.setattr(console_module, name, -1.0)
 

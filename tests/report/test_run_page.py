@@ -394,7 +394,7 @@ def repeat(run: Path) -> str | None:
 
 
 def test_the_page_repeats_this_run(copy: Path, sweep) -> None:
-    """Of a sweep's job its own words, with what was drawn; of a resumed run, whose first words are not known, none."""
+    """For a job, its own overrides with drawn values; for a resumed run, whose first overrides are unknown, nothing."""
     assert repeat(copy) == "train threads=1 epochs=2"
     words = (
         "data=iris",

@@ -29,7 +29,7 @@ def composed(*words: str) -> list[Job]:
 
 
 def values(jobs: list[Job], *keys: str) -> list[tuple]:
-    """Of these dotted keys, for each job."""
+    """Return the values of these dotted keys for each job."""
     found = []
     for job in jobs:
         row = []

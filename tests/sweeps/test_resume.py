@@ -36,7 +36,7 @@ def essence(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def whole(server, tmp_path_factory) -> tuple[dict[str, Any], float]:
-    """What an uninterrupted sweep comes to, and its seconds."""
+    """Return the outcome of an uninterrupted sweep, and its seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("whole"))
         begin = time.perf_counter()

@@ -26,7 +26,7 @@ FEW = ["batch_size=16", "debug.batches=3", "test=false"]  # three steps an epoch
 
 
 def last(path: Path) -> dict:
-    """What a run would be resumed from."""
+    """Return the state that a run would be resumed from."""
     return checkpoint.load(path / "checkpoints" / "last.pt")["run"]
 
 

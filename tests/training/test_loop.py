@@ -129,7 +129,7 @@ def test_debug_overfit_tells_a_batch_that_is_not(train) -> None:
 
 
 def finite(value: Any) -> bool:
-    """Whether all numbers in a nested structure are."""
+    """Return whether all numbers in a nested structure are finite."""
     if isinstance(value, torch.Tensor):
         return bool(value.isfinite().all())
     if isinstance(value, dict):

@@ -111,7 +111,7 @@ def test_some_of_the_classes_are_a_store_of_their_own(photos: Path) -> None:
 
 
 def change_content(photos: Path) -> None:
-    """As long as before, and with its old time of change."""
+    """Change the content of a file, but not its size or modification time."""
     path = photos / "a" / "0000.jpg"
     stat, data = path.stat(), path.read_bytes()
     path.write_bytes(data[:-10] + bytes(8) + data[-2:])

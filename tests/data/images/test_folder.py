@@ -341,7 +341,7 @@ def test_a_photo_taken_sideways_stands_upright() -> None:
 
 
 def saved(image: Image.Image, name: str, mode: str, **options) -> np.ndarray:
-    """What decoding gives of an image that was saved, after a look at how Pillow opens it."""
+    """Save and decode an image, after checking the mode in which Pillow opens it."""
     image.save(name, **options)
     with Image.open(name) as opened:
         assert opened.mode == mode
