@@ -321,7 +321,7 @@ def test_models_of_terabytes_cost_nothing(content, refused, trained) -> None:
         ({"classes": ["a"] * 10}, "its classes is not what it should be"),
         ({"classes": "0123456789"}, "classes"),
         ({"classes": [f"\x1b]0;{n}\x07" for n in range(10)]}, "classes"),
-        ({"classes": None}, "not a whole checkpoint"),
+        ({"classes": None}, "not a complete checkpoint"),
         ({"task": "regression"}, "target_scale|not a whole"),
         ({"output": "anything"}, "its output"),
         ({"prepare": None}, "its prepare"),
@@ -337,7 +337,7 @@ def test_models_of_terabytes_cost_nothing(content, refused, trained) -> None:
         ({"num_outputs": 7}, "gives|weights are not those"),
         ({"dtype": "object"}, "dtype"),
         ({"class_weights": [1.0]}, "class_weights"),
-        ({"model": [1, 2]}, "not a whole checkpoint|weights"),
+        ({"model": [1, 2]}, "not a complete checkpoint|weights"),
         ({"model": {}}, "weights are not those"),
         ({"model": {"x": "text"}}, "its weight x is not a plain tensor"),
         ({"model": {"x": torch.tensor([float("nan")])}}, "its weight x is not finite"),
@@ -355,13 +355,13 @@ def test_keys_that_are_not_there(content, refused) -> None:
         "dtype", "class_weights", "model",
     ):  # fmt: skip
         save({key: value for key, value in content.items() if key != name})
-        refused("not a whole checkpoint of this program")
+        refused("not a complete checkpoint of this program")
 
 
 def test_runs_that_are_not_there_or_not_whole(content, refused) -> None:
     refused("nowhere: there is no such run", run="nowhere")
     Path("empty").mkdir()
-    refused("no run folder", run="empty")
+    refused("not a run folder", run="empty")
     Path("begun").mkdir()
     Path("begun/config.yaml").write_text("epochs: 3\n")
     sentence = "no checkpoints/best.pt yet: it has not been validated so far. To continue it: train resume=begun"

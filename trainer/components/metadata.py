@@ -107,7 +107,7 @@ class CheckpointMetadata:
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-            raise UserError(Problem(str(path), f"not a whole checkpoint of this program: {reason}")) from error
+            raise UserError(Problem(str(path), f"not a complete checkpoint of this program: {reason}")) from error
 
 
 def _expect(condition: bool, name: str) -> None:
