@@ -471,7 +471,7 @@ def leak_strength(rows: int = 500, draws: int = 200) -> dict[float, float]:
     """Return how often a noisy copy of a binary target is reported as a leak, by the share of wrong rows."""
     import torch
 
-    from trainer.doctor.leaks import tells_class
+    from trainer.doctor.leaks import determines_class
 
     generator, rates = torch.Generator().manual_seed(0), {}
     for share in (0.0, 0.005, 0.01, 0.02, 0.03, 0.05):
@@ -480,7 +480,7 @@ def leak_strength(rows: int = 500, draws: int = 200) -> dict[float, float]:
             labels = torch.randint(0, 2, (rows,), generator=generator)
             wrong = torch.rand(rows, generator=generator) < share
             values = torch.where(wrong, 1 - labels, labels) + 0.8 * torch.rand(rows, generator=generator)
-            hits += tells_class(values.double(), labels)
+            hits += determines_class(values.double(), labels)
         rates[share] = hits / draws
     return rates
 

@@ -1,4 +1,4 @@
-"""The machine: its devices and what they can do, threads, precision and free memory."""
+"""Devices and their capabilities, threads, precision and free memory."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from trainer.errors import Problem, UserError
 
 @dataclass(frozen=True)
 class Traits:
-    """What a type of device can do. A new type of device is one entry of TRAITS, and a name for `device` in the schema.
+    """The capabilities of a type of device. A new type is an entry of TRAITS, and a name for `device` in the schema.
 
     Attributes:
-        label: the type in a message.
+        label: name of the type in messages.
         count: number of devices of this type in the machine.
-        float64: it computes in float64.
-        fused_optimizers: torch has fused optimizers for it.
-        pin_memory: copies from pinned memory overlap with computing.
-        asynchronous: kernels return before they have finished.
-        profiled: torch.profiler records its kernels.
-        random_state, set_random_state: state of its generators, from which `F.dropout` and stochastic depth draw.
-        product: name of a device's product.
-        free_memory, peak_memory: bytes of a device, free and held by torch at most; None if torch does not count them.
+        float64: whether it supports float64.
+        fused_optimizers: whether torch has fused optimizers for it.
+        pin_memory: whether copies from pinned memory overlap with computation.
+        asynchronous: whether calls return before their kernels have finished.
+        profiled: whether torch.profiler records its kernels.
+        random_state, set_random_state: get and set the state of its generators, from which `F.dropout` and stochastic
+            depth draw.
+        synchronize: waits until all kernels have finished.
+        product: returns the product name of a device.
+        free_memory: returns the free bytes of a device.
+        peak_memory: returns the largest number of bytes that torch has held on a device.
     """
 
     label: str
@@ -88,15 +91,15 @@ TRAITS = {
 
 
 def traits(device: torch.device) -> Traits:
-    """Return what a device can do."""
+    """Return the capabilities of a device."""
     return TRAITS[device.type]
 
 
 def accelerators() -> list[str]:
-    """Return the names of all CUDA devices, or else of Apple's GPU, or else nothing."""
-    for kind, can in TRAITS.items():
-        if can.asynchronous and (count := can.count()):
-            return [f"{kind}:{i}" for i in range(count)] if can.product else [kind]
+    """Return the names of all CUDA devices, else of Apple's GPU; empty if there is neither."""
+    for kind, entry in TRAITS.items():
+        if entry.asynchronous and (count := entry.count()):
+            return [f"{kind}:{i}" for i in range(count)] if entry.product else [kind]
     return []
 
 
@@ -109,15 +112,15 @@ def choose(name: str) -> torch.device:
     if name == "auto":
         return torch.device((accelerators() or ["cpu"])[0])
     device = torch.device(name)
-    can = traits(device)
-    count = can.count()
+    own = traits(device)
+    count = own.count()
     if (device.index or 0) >= count:
         plural = "s" if count > 1 else ""
-        reason = f"there {'are' if plural else 'is'} {count} {can.label}{plural}"
+        reason = f"there {'are' if plural else 'is'} {count} {own.label}{plural}"
         if not count:
-            reason = f"torch sees no {can.label} on this machine"
+            reason = f"torch sees no {own.label} on this machine"
         raise UserError(Problem("device", reason, given=name, advice="Use device=auto or device=cpu."))
-    return torch.device(device.type, device.index or 0) if can.product else device
+    return torch.device(device.type, device.index or 0) if own.product else device
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
@@ -133,7 +136,7 @@ def synchronize(device: torch.device) -> None:
 
 def random_state() -> dict[str, Any]:
     """Return the states of torch's generators by type of device."""
-    states = {kind: can.random_state() for kind, can in TRAITS.items() if can.random_state is not None}
+    states = {kind: entry.random_state() for kind, entry in TRAITS.items() if entry.random_state is not None}
     return {kind: state for kind, state in states.items() if state is not None}
 
 
@@ -146,7 +149,7 @@ def set_random_state(states: dict[str, Any]) -> None:
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of weights and inputs for `precision`; autocast's types keep them in float32.
+    """Return the dtype of weights and inputs for `precision`; with autocast they stay float32.
 
     Raises:
         UserError: the device has no float64.
@@ -154,7 +157,7 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
     if precision != "float64":
         return torch.float32
     if not traits(device).float64:
-        reason = f"the device {device.type} has none"
+        reason = f"device {device.type} does not support it"
         raise UserError(Problem("precision", reason, given=precision, advice="Use device=cpu."))
     return torch.float64
 
@@ -199,13 +202,13 @@ def free_memory(device: torch.device) -> int:
     if "SC_AVPHYS_PAGES" not in os.sysconf_names:
         return page * os.sysconf("SC_PHYS_PAGES") // 2
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:  # counts the cache that the kernel would give back
+        with open("/proc/meminfo", encoding="ascii") as file:  # includes the cache that the kernel can reclaim
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return page * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Return the bytes that torch held on the device at most; None if torch does not count them."""
+    """Return the largest number of bytes that torch has held on the device; None if torch does not count them."""
     count = traits(device).peak_memory
     return count(device) if count else None

@@ -11,9 +11,9 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-# Breaks of lines and tabs become spaces: what is printed is a line.
+# Line breaks and tabs become spaces: a message is printed as one line.
 _SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85\u2028\u2029"), " ")
-# What a terminal obeys; what turns the direction of writing, so that a line reads as another; halves of characters.
+# Control characters, marks of writing direction, which can disguise a line, and lone surrogates.
 _STEERING = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)]
 _TABLE = dict.fromkeys(_STEERING, "\ufffd") | _SPACES
 
@@ -31,7 +31,7 @@ class Problem:
         given: the value as the user typed it.
         advice: what to do, in full sentences; a command at its end is not followed by a full stop.
         command: a command, override or flag that solves it; follows the reason (or the advice) after a colon.
-        source: the file that it stands in: YAML, run or checkpoint.
+        source: the file that contains it: YAML, run or checkpoint.
         check: the doctor's check that it belongs to, such as "label range".
     """
 
@@ -52,7 +52,7 @@ class Problem:
         return ": ".join(filter(None, (self.source, where, text)))
 
     def within(self, source: object) -> Problem:
-        """Return the problem with the file or place that it was read from, before its own source if it has one."""
+        """Return the problem with the file or place that contains it, put before its own source if it has one."""
         return replace(self, source=f"{source}: {self.source}" if self.source else str(source))
 
 
@@ -60,7 +60,7 @@ class UserError(ValueError):
     """Wrong configuration, data or usage: exit code 2, no traceback.
 
     Args:
-        problems: all that is wrong.
+        problems: everything that is wrong.
     """
 
     def __init__(self, *problems: Problem) -> None:
@@ -69,11 +69,11 @@ class UserError(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """The run itself could not go on (a full disk, damaged checkpoints): exit code 1, one sentence, no traceback."""
+    """Failure of a run (a full disk, damaged checkpoints): exit code 1, one sentence, no traceback."""
 
 
 def raised_at(error: BaseException) -> str:
-    """Return what was raised, and the file and line that raised it: `KeyError: 'x' in net.py, line 7`."""
+    """Return the exception with the file and line that raised it: `KeyError: 'x' in net.py, line 7`."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}: {error}{where}"
@@ -86,24 +86,24 @@ def show(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def did_you_mean(given: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return `Did you mean x?` with the most similar of the `known` names, or the empty string."""
-    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
+def did_you_mean(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """Return `Did you mean x?` with the most similar of `names`, or an empty string."""
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f"Did you mean {prefix}{near[0]}?" if near else ""
 
 
-def suggestions(given: str, known: Sequence[str], prefix: str = "", most: int | None = None) -> str:
-    """Return `Did you mean x? There is: x, y, z.`, with the first `most` of the `known` names."""
-    return f"{did_you_mean(given, known, prefix)} There is: {', '.join(known[:most])}.".lstrip()
+def suggestions(name: str, names: Sequence[str], prefix: str = "", most: int | None = None) -> str:
+    """Return `Did you mean x? There is: x, y, z.`, with the first `most` of `names`."""
+    return f"{did_you_mean(name, names, prefix)} There is: {', '.join(names[:most])}.".lstrip()
 
 
 def printable(text: str) -> str:
-    """Return the text as one line without control characters for terminals: it may quote an untrusted file."""
+    """Return the text as one line without control characters, because it may quote an untrusted file."""
     return text if text.isprintable() else text.translate(_TABLE)
 
 
 def print_problems(problems: Iterable[Problem | str], program: str = "train") -> None:
-    """Print `train: error: ...` for each, in colour on a terminal unless NO_COLOR is set."""
+    """Print `train: error: ...` for each problem, in colour on a terminal unless NO_COLOR is set."""
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     mark = "\x1b[31merror:\x1b[0m" if colour else "error:"
     for problem in problems:

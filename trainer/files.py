@@ -1,4 +1,4 @@
-"""Atomic writes, and careful reads of files that anyone may have written."""
+"""Atomic writes, and careful reads of untrusted files."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
     """Replace a file as a whole or not at all; the new content is on the disk when this returns.
 
     Args:
-        path: of the file.
-        data: new content.
+        path: the file.
+        data: its new content.
         keep: where the old content is moved once the new file is complete.
 
     Raises:
-        RunFailed: the disk is full or refuses; the old content is still there.
+        RunFailed: the file cannot be written, for example on a full disk; the old content is still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -44,7 +44,7 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
 
 
 def remove_torn(folder: Path) -> None:
-    """Delete what a process left that was killed while it wrote to this folder, which nobody else writes to."""
+    """Delete the temporary files of killed processes in a folder that no other process writes to."""
     for torn in folder.glob(".*.tmp"):
         torn.unlink(missing_ok=True)
 
@@ -54,7 +54,7 @@ def cannot_create(path: Path, error: OSError) -> UserError | RunFailed:
     reason = error.strerror or str(error)
     if error.errno in FULL:
         return RunFailed(f"{path}: could not be written ({reason}).")
-    return UserError(Problem(str(path), f"cannot be written ({reason}); start in a folder that can be written to"))
+    return UserError(Problem(str(path), f"cannot be written ({reason}); start in a writable folder"))
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
     """Open a text file that replaces `path` at the end of the block; if the block raises, the old content stays.
 
     Raises:
-        RunFailed: the file could not be written.
+        RunFailed: the file cannot be written, for example on a full disk.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -84,18 +84,18 @@ def _no_follow(path: str, flags: int) -> int:
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder to the disk, which makes a rename in it durable."""
-    handle = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 def open_regular(path: Path, *, follow: bool = False) -> IO[bytes]:
-    """Open a file for reading that anyone may have put there.
+    """Open an untrusted file for reading.
 
     Args:
-        path: of the file.
+        path: the file.
         follow: whether it may be a symbolic link.
 
     Raises:
@@ -103,21 +103,21 @@ def open_regular(path: Path, *, follow: bool = False) -> IO[bytes]:
     """
     try:
         # Without O_NONBLOCK the call would wait for somebody to write to a named pipe.
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     except OSError as error:
-        what = "a symbolic link, which is not followed here" if path.is_symlink() and not follow else error.strerror
-        raise UserError(Problem(str(path), f"cannot be read ({what})")) from error
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
+        reason = "a symbolic link, which is not followed here" if path.is_symlink() and not follow else error.strerror
+        raise UserError(Problem(str(path), f"cannot be read ({reason})")) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise UserError(Problem(str(path), "not a regular file"))
-    return open(number, "rb")
+    return open(descriptor, "rb")
 
 
 def read_limited(path: Path, limit: int) -> bytes:
-    """Return the content of a file that anyone may have put there.
+    """Return the content of an untrusted file.
 
     Raises:
-        UserError: it is larger than `limit` bytes, not a regular file, cannot be read, or is a link.
+        UserError: it is larger than `limit` bytes, is not a regular file, cannot be read, or is a link.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -130,7 +130,7 @@ def read_limited(path: Path, limit: int) -> bytes:
 
 
 def read_text(path: Path, limit: int) -> str:
-    """Return the text of a file that anyone may have put there.
+    """Return the text of an untrusted file.
 
     Raises:
         UserError: it cannot be read (see `read_limited`) or is not UTF-8.
@@ -142,5 +142,5 @@ def read_text(path: Path, limit: int) -> str:
 
 
 def newer_format(version: int, newest: int) -> str:
-    """Return why a file of a later version of this program cannot be read."""
-    return f"its format {version} is newer than {newest}, the newest this version reads"
+    """Return the reason why a file of a later version of this program cannot be read."""
+    return f"its format {version} is newer than {newest}, the newest that this version reads"

@@ -171,7 +171,7 @@ def test_features_that_do_not_fit_into_memory_are_not_kept(backbone: list[str], 
         parts = assemble(config)
         assert bool(parts.features) == kept
         feature_notes = [
-            note for note in parts.data.notes if note.startswith("features of the frozen part are computed each")
+            note for note in parts.data.notes if note.startswith("features of the frozen layers are not cached")
         ]
         assert len(feature_notes) == (not kept)
 
@@ -179,5 +179,5 @@ def test_features_that_do_not_fit_into_memory_are_not_kept(backbone: list[str], 
 def test_filling_tells_how_far_it_is(backbone: list[str], job) -> None:
     parts, calls = assemble(job(*backbone, "data=digits", *FEW).config), []
     parts.cache_features(("train", "valid"), lambda *how_far: calls.append(how_far))
-    assert calls[0] == ("features of the frozen part", 0, 48)
+    assert calls[0] == ("features of the frozen layers", 0, 48)
     assert all(done < total == 48 for _, done, total in calls)

@@ -79,8 +79,8 @@ def test_published_weights_are_torchvisions(name: str, hub: Path, job) -> None:
         first, *notes = load_weights(model, config)
         own = model.state_dict()
         new = {key for key in own if "aux" not in key and not torch.equal(own[key], expected.get(key, own[key] + 1))}
-        assert not any("left over" in note for note in notes)
-        shape_notes = [note for note in notes if "other in shape" in note]
+        assert not any("not used" in note for note in notes)
+        shape_notes = [note for note in notes if "different in shape" in note]
         if classes == 1000:
             assert torch.equal(model(inputs), oracle(inputs))
             counted = len(given) if name == "densenet121" else len(own)
@@ -207,8 +207,8 @@ def test_what_does_not_fit_is_told_by_name_and_shape(train) -> None:
     for sentence in (
         "weights: 7 of 10 tensors from weights.pt",
         "fc3.weight 7x84 there, 10x84 here, fc3.bias 7 there, 10 here",
-        "not in the file, so new here: conv1.bias",
-        "left over in the file: extra.scale",
+        "not in the file, so initialised anew: conv1.bias",
+        "in the file, but not used: extra.scale",
     ):
         assert sentence in " ".join(done.out.split()), sentence
 
@@ -236,9 +236,9 @@ FAULTS = {
     "code before torch 1.6": (lambda path: put(path, {"model": Canary()}, legacy=True), MORE),
     "whole model": (lambda path: torch.save(ANN(), path), MORE),
     "list": (lambda path: torch.save([torch.ones(2)], path), "expected a state dict, found list"),
-    "no tensors": (lambda path: torch.save({"epoch": 1}, path), "there are no tensors in it"),
+    "no tensors": (lambda path: torch.save({"epoch": 1}, path), "it contains no tensors"),
     "other model": (lambda path: torch.save(ANN().state_dict(), path), "none of its 4 tensors fits this model"),
-    "folder": (lambda path: path.mkdir(), "no run of this program"),
+    "folder": (lambda path: path.mkdir(), "not a run folder"),
     "flipped bit": (flip_a_bit, "the checksum of"),
 }
 

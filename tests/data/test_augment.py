@@ -201,8 +201,8 @@ def test_a_chain_is_its_steps_in_rotation() -> None:
 @pytest.mark.parametrize(
     ("steps", "sentence"),
     [
-        ([], "one augmentation or more"),
-        ("FlipCrop", "one augmentation or more"),
+        ([], "one or more augmentations"),
+        ("FlipCrop", "one or more augmentations"),
         (["Flip"], "step 1 is Flip; expected one of RandomResizedCrop, FlipCrop"),
         ([{"FlipCrop": {}}, {"FlipCrop": 3}], "step 2 is"),
         ([{"FlipCrop": {"padding": 65}}], "padding must be from 0 to 64"),

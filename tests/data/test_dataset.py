@@ -459,7 +459,7 @@ class _InParts(torch.utils.data.Dataset):
     ("fault", "sentence"),
     [
         ("raises", r"data._target_=Own: item 7 cannot be read \(OSError: the disk is gone\)\."),
-        ("mapping", r"data._target_=Own: item 0 is no \(input, target\) but a dict with x, y\."),
+        ("mapping", r"data._target_=Own: item 0 is not \(input, target\) but a dict with x, y\."),
         ("shape", r"data._target_=Own: inputs differ in shape: train \[3\], test \[2\]\."),
     ],
 )

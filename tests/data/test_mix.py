@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from trainer.components.loss import KNOWN, Criterion
+from trainer.components.loss import LOSSES, Criterion
 from trainer.data.augment.mix import Mix
 from trainer.data.tasks import Classification
 from trainer.records.metrics import read_metrics
@@ -46,12 +46,12 @@ def test_losses_take_what_comes_out() -> None:
     _, soft = Mix(12, mixup=1.0)(IMAGES, CLASSES, seed=0)
     by_hand = -(soft * outputs.log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(
-        Criterion(nn.CrossEntropyLoss(), KNOWN[nn.CrossEntropyLoss], "logits")(outputs, soft), by_hand
+        Criterion(nn.CrossEntropyLoss(), LOSSES[nn.CrossEntropyLoss], "logits")(outputs, soft), by_hand
     )
     single = torch.randn(12, 1, dtype=torch.float64)
     _, soft = Mix(2, mixup=1.0)(IMAGES, CLASSES % 2, seed=0)
     expected = F.binary_cross_entropy_with_logits(single[:, 0], soft[:, 1])
-    fits = KNOWN[nn.BCEWithLogitsLoss]
+    fits = LOSSES[nn.BCEWithLogitsLoss]
     torch.testing.assert_close(Criterion(nn.BCEWithLogitsLoss(), fits, "logits")(single, soft), expected)
     assert Classification(("a", "b")).correct(single, soft) == ((single[:, 0] > 0) == (soft[:, 1] > 0.5)).sum()
 

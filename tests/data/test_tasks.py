@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers.components import assemble
-from trainer.components.loss import KNOWN, Criterion, class_weights, fitting, weighted
+from trainer.components.loss import LOSSES, Criterion, class_weights, fitting, weighted
 from trainer.data.prepare import Prepare
 from trainer.data.tables.table import bundled_table
 from trainer.data.tasks import Classification, Regression
@@ -34,7 +34,7 @@ TWO, TEN, NUMBER = Classification(("no", "yes")), Classification(tuple("01234567
         ("log_probabilities", [[0.1, -0.3, 2.0]], "exponentials of the model's outputs are between 0.7408 and 7.389"),
         ("log_probabilities", [[-1.0, -1.0, -2.0]], "exponentials of the model's outputs sum to 0.8711 for a sample"),
         ("probabilities", [[0.5, 0.5, 0.0], [0.9, 0.9, 0.0]], "the model's outputs sum to 1.8 for a sample"),
-        ("probabilities", [[1.3]], "the model's outputs are between 1.3 and 1.3, where 0 to 1 is possible"),
+        ("probabilities", [[1.3]], "the model's outputs are between 1.3 and 1.3; expected 0 to 1"),
         ("probabilities", [[0.7]], None),
         ("probabilities", [[0.5, 0.5, 0.0]], None),
         ("log_probabilities", [[0.0, -math.inf, -math.inf]], None),
@@ -97,13 +97,13 @@ def test_a_regression_run_has_no_accuracy_and_its_test_is_that_of_its_checkpoint
 def test_numbers_never_broadcast(loss: type[nn.Module]) -> None:
     torch.manual_seed(0)
     outputs, targets = torch.randn(8, 1), torch.randn(8, dtype=torch.float64)
-    criterion = Criterion(loss(), KNOWN[loss], "logits", NUMBER.mean, NUMBER.std)
+    criterion = Criterion(loss(), LOSSES[loss], "logits", NUMBER.mean, NUMBER.std)
     assert criterion(outputs, targets) == loss()(outputs[:, 0], ((targets - 5) / 2).float())
 
 
 def test_index_one_hot_and_probability_targets_agree() -> None:
     outputs, classes = torch.tensor([[-0.1211, 0.1059]], dtype=torch.float64), torch.tensor([0])
-    criterion = Criterion(nn.CrossEntropyLoss(), KNOWN[nn.CrossEntropyLoss], "logits")
+    criterion = Criterion(nn.CrossEntropyLoss(), LOSSES[nn.CrossEntropyLoss], "logits")
     for targets in (classes, F.one_hot(classes, 2).double()):
         assert criterion(outputs, targets).item() == pytest.approx(0.8131, abs=5e-5)
 
@@ -112,7 +112,7 @@ def test_probabilities_and_logits_of_one_model_give_the_same_loss() -> None:
     torch.manual_seed(0)
     logits, targets = torch.randn(9, 4, dtype=torch.float64), torch.randint(0, 4, (9,))
     expected = F.cross_entropy(logits, targets)
-    fits = KNOWN[nn.NLLLoss]
+    fits = LOSSES[nn.NLLLoss]
     for output, outputs in (("probabilities", logits.softmax(1)), ("log_probabilities", logits.log_softmax(1))):
         torch.testing.assert_close(Criterion(nn.NLLLoss(), fits, output)(outputs, targets), expected)
 
@@ -177,7 +177,7 @@ def test_what_a_model_ends_in_must_be_said(final: str, output: str, train) -> No
     data = "breast_cancer" if final == "sigmoid" else "iris"
     done = train(f"data={data}", "model=mlp", f"model.final={final}")
     assert done.code == 2
-    assert f"Say model.output={output}" in done.err
+    assert f"Set model.output={output}" in done.err
     assert train(f"data={data}", "model=mlp", f"model.final={final}", f"model.output={output}", "epochs=1").code == 0
 
 

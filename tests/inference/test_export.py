@@ -121,7 +121,7 @@ def test_what_does_not_agree_is_not_written(train, verb, form: str) -> None:
     Path("there").write_text("what stood there")
     done = verb("export", run, "--format", form, "--out", "there", "--replace")
     assert done.code == 2
-    assert "a stored configuration names code of its own. If you trust it, add --trust." in done.err
+    assert "a stored configuration names code outside this program. If you trust it, add --trust." in done.err
     done = verb("export", run, "--format", form, "--out", "there", "--replace", "--trust")
     assert done.code == 1, done.out + done.err
     assert f"as {form} its outputs differ by 0.01 from torch's" in done.err

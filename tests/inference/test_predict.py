@@ -163,7 +163,7 @@ def test_a_table_with_bad_rows(trained: Callable[..., Path], verb, table: Path) 
     found = json.loads(Path("found.json").read_text())
     errors = [(r["input"], r["error"]) for r in found if r["error"]]
     assert errors == [
-        ("bad.csv:3", "column height: 'tall' is no finite number"),
+        ("bad.csv:3", "column height: 'tall' is not a finite number"),
         ("other.csv", "the model needs the column colour, which is missing"),
         ("ragged.csv:4", "2 cells, where the header has 3"),
         ("ragged.csv:7", "not a row of a delimited file: ',' expected after '\"'"),

@@ -184,7 +184,7 @@ def test_opening_a_model_draws_nothing(trained: Callable[..., Path]) -> None:
         (np.zeros((1, 1, 9, 8)), r"an image of floats of shape \[1, 9, 8\]; the model takes \[1, 8, 8\]"),
         (np.zeros((1, 5, 8, 8), np.uint8), "expected 1 or 3 channels, which come first"),
         ("nowhere.png", "nowhere.png: not a readable image"),
-        ([{"a": 1}], "image 0: dict is no image"),
+        ([{"a": 1}], "image 0: dict is not an image"),
         ([], "there are no images"),
     ],
 )
@@ -199,11 +199,11 @@ def test_what_is_no_image_is_refused(trained: Callable[..., Path], samples, sent
         ({"height": 1.0, "colour": "red"}, "row 0: the model needs the column weight, which is missing."),
         ({"heihgt": 1.0, "colour": "red", "weight": 1}, "height, which is missing \\(Did you mean heihgt"),
         ([[1.0, "red", 2.0], [1.0, "red"]], "row 1: 2 values; the model has 3 columns: height, colour, weight"),
-        ([["tall", "red", 2.0]], "row 0: column height: 'tall' is no finite number"),
-        ([[float("inf"), "red", 2.0]], "column height: inf is no finite number"),
+        ([["tall", "red", 2.0]], "row 0: column height: 'tall' is not a finite number"),
+        ([[float("inf"), "red", 2.0]], "column height: inf is not a finite number"),
         ([], "there are no rows"),
-        (None, "NoneType is no row; expected a mapping"),
-        ([{"height": 1, "colour": "red", "weight": 2}, 7], "row 1: int is no row"),
+        (None, "NoneType is not a row; expected a mapping"),
+        ([{"height": 1, "colour": "red", "weight": 2}, 7], "row 1: int is not a row"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_refused(trained: Callable[..., Path], table: Path, rows, sentence: str) -> None:

@@ -105,8 +105,8 @@ def test_a_list_that_stands_for_many(trained: Callable[..., Path], table: Path, 
     texts = [str(number) for number in range(20_000)]
     column = found["prepare"]["columns"][0] | {"categories": texts, "seen": list(range(20_000))}
     save(found | {"prepare": {"columns": [{**column, "name": str(n)} for n in range(20_000)]}})
-    refused("its columns is not what it should be", "evaluate")
-    with pytest.raises(UserError, match="its columns is not what it should be"):
+    refused("its columns is invalid", "evaluate")
+    with pytest.raises(UserError, match="its columns is invalid"):
         trainer.load("evil.pt")
 
 
@@ -142,7 +142,7 @@ def test_targets_that_run_code(content, refused, part: str) -> None:
         tree[part] = {"_target_": target, "root": ".", **arguments}
         save(content | {"config": yaml.safe_dump(tree)})
         malformed = target in MALFORMED
-        reason = "expected module.name" if malformed else "a stored configuration names code of its own"
+        reason = "expected module.name" if malformed else "a stored configuration names code outside this program"
         refused(rf"{part}\._target_=.*: {reason}", *(VERBS if part == "model" else ("evaluate", "export")))
 
 
@@ -160,7 +160,7 @@ def test_code_that_hides_in_an_argument(content, refused) -> None:
 
     tree = yaml.safe_load(content["config"])
     save(content | {"config": yaml.safe_dump(tree | {"model": GADGET})})
-    refused("names code of its own")
+    refused("names code outside this program")
     arguments = {key: value for key, value in GADGET.items() if key != "_target_"}
     name = GADGET["_target_"]
     target = Target("model", name, resolve(name, "model", trusted=True), arguments)
@@ -175,7 +175,7 @@ def test_code_that_hides_in_an_argument_of_a_run_to_resume(trained, train) -> No
     (run / "config.yaml").write_text(yaml.safe_dump(config | {"model": GADGET}))
     done = train(f"resume={run}", "epochs=2")
     assert done.code == 2
-    assert "names code of its own" in done.err
+    assert "names code outside this program" in done.err
     assert not Path("canary").exists()
 
 
@@ -192,7 +192,7 @@ def test_a_data_set_of_torchvision_is_not_read_for_a_stranger(content, refused) 
     tree = yaml.safe_load(content["config"])
     tree["data"] = {"_target_": "torchvision.datasets.FakeData"}
     save(content | {"config": yaml.safe_dump(tree)})
-    refused("names code of its own. If you trust it, add --trust", "evaluate", "export")
+    refused("names code outside this program. If you trust it, add --trust", "evaluate", "export")
 
 
 def test_environment_variables(content, refused, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,8 +234,8 @@ def test_yaml_that_grows_or_runs(content, refused) -> None:
         ("- a list", "expected a configuration"),
         ("x" * 2_000_000, "larger than"),
         ("\x00", "not readable"),
-        (b"bytes", "its config is not what it should be"),
-        (7, "its config is not what it should be"),
+        (b"bytes", "its config is invalid"),
+        (7, "its config is invalid"),
     ):
         save(content | {"config": text})
         refused(sentence, "evaluate")
@@ -318,7 +318,7 @@ def test_models_of_terabytes_cost_nothing(content, refused, trained) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"classes": ["a"] * 10}, "its classes is not what it should be"),
+        ({"classes": ["a"] * 10}, "its classes is invalid"),
         ({"classes": "0123456789"}, "classes"),
         ({"classes": [f"\x1b]0;{n}\x07" for n in range(10)]}, "classes"),
         ({"classes": None}, "not a complete checkpoint"),
@@ -371,7 +371,7 @@ def test_runs_that_are_not_there_or_not_whole(content, refused) -> None:
     Path("sweep/job/checkpoints/best.pt").write_text("")
     refused("a sweep, not a run; name one of its runs: job", run="sweep")
     torch.save({**content, "format": 9}, "evil.pt")
-    refused("its format 9 is newer than 1, the newest this version reads")
+    refused("its format 9 is newer than 1, the newest that this version reads")
     torch.save({"state_dict": {}}, "evil.pt")
     refused("not a checkpoint of this program")
     save(content)

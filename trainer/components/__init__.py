@@ -1,1 +1,1 @@
-"""From configuration to objects: every `_target_` is resolved, checked and built here."""
+"""The objects of a run, built from its configuration: every `_target_` is resolved, checked and built here."""

@@ -40,13 +40,13 @@ class Components:
     """The components of a run, built and checked.
 
     Attributes:
-        threads: of torch, as set.
-        preprocessing: what the model wants of its images.
+        threads: number of torch's threads.
+        preprocessing: image size and normalisation that the model expects.
         feed: the batches.
         population: the run's state, and how it trains.
         loading: how samples reach the device.
-        num_outputs: of the model, for each sample.
-        class_weights: of the loss, float64 [C]; None if all are alike.
+        num_outputs: outputs of the model for each sample.
+        class_weights: class weights of the loss, float64 [C]; None if all are equal.
     """
 
     config: Config
@@ -71,7 +71,7 @@ class Components:
 
     @property
     def features(self) -> dict[str, FeatureCache]:
-        """Caches of the frozen part's outputs, by split; empty if they are computed each time."""
+        """Caches of the frozen layers' outputs, by split; empty if they are computed each time."""
         return self.feed.features
 
     @property
@@ -82,7 +82,7 @@ class Components:
         """Compute the features of these splits if they are cached; `progress` may raise to end it."""
         for name in filter(self.features.__contains__, names):
             split = self.data.splits[name]
-            # Each sample is read once: nothing need be kept of it.
+            # Each sample is read once, so nothing is kept on the device.
             workers = 0 if isinstance(split.samples, Arrays) else self.loading.workers
             once = replace(self.loading, resident=False, workers=workers)
             passing = evaluation_batches(self.config.batch_size, self.data, name, once)
@@ -91,7 +91,7 @@ class Components:
 
 @dataclass(frozen=True)
 class Sharing:
-    """What a run of a stack shares with the others.
+    """The data and memory that a run of a stack shares with the others.
 
     Attributes:
         like: a run with the same data, whose data and batches are used.
@@ -114,15 +114,15 @@ def assemble(
     """Build the components of a run; nothing is written but decoded images, to their cache.
 
     Args:
-        config: of the run.
-        trusted: whether the configuration may name code of others.
+        config: configuration of the run.
+        trusted: whether the configuration may name code outside this program.
         saved: the checkpoint that will be restored, so that `model.weights` need not exist any more.
         cache: keeps data for other runs.
-        progress: called with how far reading the data is; may raise to end it.
-        sharing: what it shares with the other runs of a stack.
+        progress: called while data is read; may raise to end it.
+        sharing: what the run shares with the others of its stack.
 
     Raises:
-        UserError: with all that is wrong with targets, arguments and device at once; then data; then shapes.
+        UserError: all problems of targets, arguments and device; if there are none, of the data; then of the shapes.
     """
     targets, chosen = _check(config, trusted=trusted)
     threads = device.set_up(config.threads, config.deterministic)
@@ -175,7 +175,7 @@ def _debug_problems(debug: DebugConfig, max_steps: int | None, *, compiled: bool
         problems.append(Problem("debug.gradients", reason, given="true", advice="Add compile=false."))
     if debug.profile and not WARM_UP < (max_steps or 0) <= WARM_UP + MOST_STEPS:
         reason = f"expected max_steps from {WARM_UP + 1} to {WARM_UP + MOST_STEPS}, such as max_steps=40"
-        advice = f"The first {WARM_UP} warm up, the rest are profiled."
+        advice = f"The first {WARM_UP} steps warm up; the others are profiled."
         problems.append(Problem("debug.profile", reason, given="true", advice=advice))
     return problems
 

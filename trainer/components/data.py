@@ -1,4 +1,4 @@
-"""Build the data source, what varies its samples, and the split as the configuration has it."""
+"""Build the data source, its splits, and the augmentation and mixing of its samples."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from trainer.errors import Problem, UserError, show
 
 
 class DataReader:
-    """Reads the data that a configuration names.
+    """Reader of the data that a configuration names.
 
     Args:
         config: the `data` group.
-        target: of the data.
-        preprocessing: what the model wants of its images, where the configuration leaves it open.
-        cache: keeps data for the other runs of the process.
-        progress: called with how far reading is, where it takes long; may raise to end it.
+        target: the resolved `data._target_`.
+        preprocessing: image size that the model expects, for a configuration that sets none.
+        cache: shares data with the other runs of the process.
+        progress: called while data is read, if that takes long; may raise to end it.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class DataReader:
         self.cache, self.progress = cache, progress
 
     def read(self, seed: int) -> Data:
-        """Return the data, split and described, not yet brought to the model's form.
+        """Return the data, split, but not yet fitted to the model's input.
 
         Args:
-            seed: of the split.
+            seed: seed of the split.
 
         Raises:
-            UserError: the data is absent or damaged, or too small to be split.
+            UserError: the data is missing or damaged, or too small to be split.
         """
         key = repr((self.target.name, self.target.arguments, self.config.root, self.preprocessing))
 
@@ -63,19 +63,19 @@ class DataReader:
         return split(self.config, source, seed, self.cache, key)
 
     def source(self, schema: TableSchema | None = None) -> Source:
-        """Return the data source; images are read in the form that the model wants.
+        """Return the data source; images are read at the size that the model expects.
 
         Args:
-            schema: the columns and classes that a table must have: those that a model was trained on.
+            schema: columns and classes that a model was trained on, which a table must have.
 
         Raises:
-            UserError: as the source does, where data is absent or damaged.
+            UserError: the data is missing or damaged.
         """
         target = self.target
         if not inspect.isclass(target.factory):
             defaults: dict[str, Any] = {"root": self.config.root, "progress": self.progress, "schema": schema}
             if "resize" in target.parameters and (size := self.preprocessing.size):
-                # Squashed to a square first; `Prepare` brings images of another form to their size.
+                # Images are squares at first; `Prepare` resizes them if the model takes another aspect ratio.
                 defaults |= {"size": size if isinstance(size, int) else max(size), "resize": self.preprocessing.resize}
             return target.build(**defaults)
         defaults = {"root": self.config.root}
@@ -91,10 +91,10 @@ def split(
 
     Args:
         config: the `data` group.
-        source: reads the source, if it is not in the cache.
-        seed: of the split: `Config.data_seed`.
-        cache: keeps data for the other runs of the process.
-        key: of the source in `cache`.
+        source: returns the source; called if it is not in the cache.
+        seed: seed of the split, `Config.data_seed`.
+        cache: shares data with the other runs of the process.
+        key: key of the source in `cache`.
 
     Raises:
         UserError: too few samples.
@@ -155,7 +155,11 @@ def build_augmentation(target: Target | None, data: Data) -> Augmentation | None
         return None
     if len(data.shape) != 3 or not isinstance(data.prepare, Prepare):
         raise UserError(
-            Problem("augment", f"the data has no images but {list(data.shape)}", advice="Use augment=none.")
+            Problem(
+                "augment",
+                f"the data has no images, but samples of shape {list(data.shape)}",
+                advice="Use augment=none.",
+            )
         )
     return target.build(mean=data.prepare.mean, std=data.prepare.std)
 
@@ -172,7 +176,7 @@ def build_mix(augment: AugmentConfig, data: Data, loss: type[nn.Module]) -> Mix 
     if not (augment.mixup or augment.cutmix):
         return None
     if augment.cutmix and len(data.shape) != 3:
-        reason = f"the data has no images but {list(data.shape)}"
+        reason = f"the data has no images, but samples of shape {list(data.shape)}"
         raise UserError(Problem("augment.cutmix", reason, advice="Use augment.mixup."))
     if issubclass(loss, nn.NLLLoss):
         reason = "it takes classes, and augment.mixup gives class probabilities"

@@ -1,4 +1,4 @@
-"""Cache the outputs of the frozen part of a model, if they are the same in every epoch."""
+"""Cache the outputs of a model's frozen layers, if they are the same in every epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FEATURES_SHARE = 0.5  # of the device's free memory that features may take
 
 
 def can_cache(config: Config) -> bool:
-    """Return whether the configuration lets the frozen part of the model see the same pixels in every epoch."""
+    """Return whether the frozen layers get the same inputs in every epoch, as far as the configuration decides it."""
     augment = config.augment
     varied = augment.target or augment.mixup or augment.cutmix
     frozen = BACKBONE in config.freeze and config.unfreeze_at is None
@@ -49,7 +49,7 @@ def separable_head(model: nn.Module, data: Data, loading: LoaderConfig) -> str:
     needed = features[0].numel() * loading.dtype.itemsize * sum(map(len, data.splits.values()))
     if needed > FEATURES_SHARE * loading.free_memory:
         gib = f"{needed / 2**30:.2g} GiB, and {loading.free_memory / 2**30:.2g} GiB are free"
-        data.notes.append(f"features of the frozen part are computed each time: to keep them takes {gib}")
+        data.notes.append(f"features of the frozen layers are not cached: they take {gib}")
         return ""
     return path
 
@@ -57,7 +57,7 @@ def separable_head(model: nn.Module, data: Data, loading: LoaderConfig) -> str:
 def _before(model: nn.Module, path: str, inputs: Tensor) -> tuple[Tensor, Any]:
     """Return the input of the module at `path`, and the output of the model."""
     seen: list[Tensor] = []
-    hook = model.get_submodule(path).register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    hook = model.get_submodule(path).register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     try:
         outputs = model(inputs)
     finally:
@@ -72,7 +72,7 @@ class FeatureCache(Tensors):
         """Compute the features of a split with one forward pass.
 
         Args:
-            population: the run whose frozen part is used.
+            population: the run whose frozen layers are used.
             batches: of the split in its own order; they must not depend on where a run was resumed.
             targets: of the split, [N] or [N, C].
             progress: called before each batch; may raise to end it.
@@ -81,7 +81,7 @@ class FeatureCache(Tensors):
         self.targets = targets_on(targets, batches.device)
         done = 0
         for inputs, _ in batches.epoch(0):
-            progress("features of the frozen part", done, len(targets))
+            progress("features of the frozen layers", done, len(targets))
             with torch.no_grad(), autocast(population.device, population.precision):
                 features, _ = _before(model, population.head, inputs)
             if done == 0:

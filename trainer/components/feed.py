@@ -1,4 +1,4 @@
-"""Build the batches of a run: what it trains on, and what it is evaluated on."""
+"""Build the training and evaluation batches of a run."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Feed:
     """The batches of a run.
 
     Attributes:
-        task: with the metrics that the run computes.
-        features: caches of the frozen part's outputs, by split.
-        head: path of the part of the model that trains on them; empty if there are none.
+        task: the task, with the metrics that the run computes.
+        features: caches of the frozen layers' outputs, by split.
+        head: path of the module that trains on them; empty if there are none.
     """
 
     task: Task
@@ -49,8 +49,8 @@ def build_feed(config: Config, targets: Targets, data: Data, model: nn.Module, l
     """
     augment = build_augmentation(targets.augment, data)
     if config.debug.batches:
-        most = config.debug.batches * config.batch_size
-        data.truncate(most, overfit=config.debug.overfit, seed=config.data_seed)
+        num_samples = config.debug.batches * config.batch_size
+        data.truncate(num_samples, overfit=config.debug.overfit, seed=config.data_seed)
     head = separable_head(model, data, loading) if can_cache(config) else ""
     features = {name: FeatureCache() for name in data.splits if head}
     weights = balancing(data) if config.data.balance == "sampler" else None
@@ -72,5 +72,5 @@ def evaluation_batches(
 
 
 def evaluation_size(batch_size: int, shape: tuple[int, ...]) -> int:
-    """Return how many samples of `shape` are evaluated at a time."""
+    """Return the number of samples of `shape` that are evaluated at a time."""
     return max(batch_size, min(EVALUATION_BATCH * batch_size, EVALUATION_NUMBERS // math.prod(shape)))

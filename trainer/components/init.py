@@ -7,17 +7,18 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-GAINS = {"none": "linear", "elu": "relu", "silu": "relu", "gelu": "relu"}  # what torch has no gain for, and its nearest
+# Activations without a gain in torch, and the nearest that has one.
+GAINS = {"none": "linear", "elu": "relu", "silu": "relu", "gelu": "relu"}
 
 
 def initialise(model: nn.Module, name: str, activation: str = "relu", bound: float = 0.05) -> None:
     """Draw the weights of all linear and convolutional layers from torch's global stream; set their biases to 0.
 
     Args:
-        model: is mutated.
-        name: `default` leaves everything as the layers made it.
+        model: the model, which is mutated.
+        name: name of the scheme; `default` keeps the initialisation of the layers.
         activation: what follows the layers; decides the gain.
-        bound: of `uniform`.
+        bound: limit of `uniform`.
     """
     if name == "default":
         return

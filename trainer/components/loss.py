@@ -1,4 +1,4 @@
-"""Which loss fits which task and which kind of model output, and how outputs and targets meet in it."""
+"""The loss: which tasks and model outputs it fits, and how it takes outputs, targets and class weights."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from trainer.errors import Problem, UserError
 
 @dataclass(frozen=True)
 class LossSpec:
-    """What a loss is for.
+    """The tasks and model outputs that a loss fits.
 
     Attributes:
-        name: as in `loss=`.
+        name: name in `loss=`.
         tasks: names of tasks.
-        single: one output per sample instead of one per class.
-        output: what the model must return.
+        single: whether it takes one output per sample instead of one per class.
+        output: kinds of model output that it takes.
     """
 
     name: str
@@ -33,7 +33,7 @@ class LossSpec:
 
 
 CLASSES = ("binary", "multiclass")
-KNOWN: dict[type[nn.Module], LossSpec] = {
+LOSSES: dict[type[nn.Module], LossSpec] = {
     nn.CrossEntropyLoss: LossSpec("cross_entropy", CLASSES, False, ("logits",)),
     nn.NLLLoss: LossSpec("nll", CLASSES, False, ("log_probabilities", "probabilities")),
     nn.BCEWithLogitsLoss: LossSpec("bce_with_logits", ("binary",), True, ("logits",)),
@@ -66,10 +66,10 @@ def fitting(loss: type[nn.Module], task: Task, output: str) -> LossSpec:
     Raises:
         UserError: it does not fit the task or the model's output; the message names one that would.
     """
-    spec = next((spec for known, spec in KNOWN.items() if issubclass(loss, known)), None)
+    spec = next((spec for base, spec in LOSSES.items() if issubclass(loss, base)), None)
     if spec is None:
         return LossSpec(loss.__name__, (task.name,), task.name == "regression", (output,))
-    better = KNOWN[automatic(task, output)].name
+    better = LOSSES[automatic(task, output)].name
     if task.name not in spec.tasks:
         has = f"{len(task.classes)} classes" if task.classes else "a number as its target"
         wants = {"binary": "two classes", "regression": "a number"}.get(spec.tasks[-1], "classes")
@@ -86,7 +86,7 @@ class Criterion:
     """Mean loss of outputs [B, C] and targets [B]: class indices, class probabilities [B, C], or numbers.
 
     Args:
-        mean, std: a regression's targets are scaled by them before they meet the outputs.
+        mean, std: scale of a regression's targets, which are scaled before they are compared with the outputs.
     """
 
     def __init__(self, loss: nn.Module, spec: LossSpec, output: str, mean: float = 0.0, std: float = 1.0) -> None:
@@ -96,7 +96,7 @@ class Criterion:
 
     @property
     def class_weights(self) -> Tensor | None:
-        """[C], where the mean is one over weighed samples."""
+        """The class weights [C] by which the loss averages over samples; None if it does not."""
         return self.loss.weight if isinstance(self.loss, (nn.CrossEntropyLoss, nn.NLLLoss)) else None
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -129,22 +129,22 @@ def class_weights(weight: str | list[float], task: Task, targets: Tensor) -> Ten
         UserError: not one positive number per class, or no classes.
     """
     if not task.classes:
-        raise UserError(Problem("loss.weight", "the task is a regression; there are no classes to weigh"))
+        raise UserError(Problem("loss.weight", "the task is a regression; there are no classes to weight"))
     if weight == "balanced":
         counts = torch.bincount(targets, minlength=len(task.classes)).double()
         return len(targets) / (len(task.classes) * counts.clamp(min=1))
-    good = isinstance(weight, list) and all(isinstance(w, (int, float)) and w > 0 for w in weight)
-    if not good or len(weight) != len(task.classes):
+    valid = isinstance(weight, list) and all(isinstance(w, (int, float)) and w > 0 for w in weight)
+    if not valid or len(weight) != len(task.classes):
         reason = f"expected balanced or {len(task.classes)} positive numbers, one for each class"
         raise UserError(Problem("loss.weight", reason, given=str(weight)))
     return torch.tensor(weight, dtype=torch.float64)
 
 
 def weighted(loss: type[nn.Module], weights: Tensor) -> dict[str, Tensor]:
-    """Return the argument by which a loss takes class weights [C].
+    """Return the keyword argument that passes class weights [C] to a loss.
 
     Raises:
-        UserError: it takes none.
+        UserError: the loss takes no class weights.
     """
     if issubclass(loss, (nn.CrossEntropyLoss, nn.NLLLoss)):
         return {"weight": weights.float()}
@@ -155,7 +155,7 @@ def weighted(loss: type[nn.Module], weights: Tensor) -> dict[str, Tensor]:
 
 
 def loss_class(target: Target | None, task: Task, output: str) -> type[nn.Module]:
-    """Return the loss that is named, or the one that `loss=auto` stands for.
+    """Return the configured loss, or the one that `loss=auto` selects.
 
     Raises:
         UserError: a regression from a model that returns probabilities.
@@ -164,7 +164,7 @@ def loss_class(target: Target | None, task: Task, output: str) -> type[nn.Module
 
 
 def num_outputs(target: Target | None, task: Task, output: str) -> int:
-    """Return the model's outputs for a sample: one, or one per class, as the loss takes them.
+    """Return the number of outputs that the loss takes for each sample: one, or one per class.
 
     Raises:
         UserError: the loss does not fit the task or the model's output.
@@ -174,12 +174,12 @@ def num_outputs(target: Target | None, task: Task, output: str) -> int:
 
 
 def class_weights_of(config: LossConfig, balance: str, data: Data) -> Tensor | None:
-    """Return the weight of each class in the loss, float64 [C]; None if all are alike.
+    """Return the weight of each class in the loss, float64 [C]; None if all are equal.
 
     Args:
         config: the `loss` group.
         balance: `data.balance`.
-        data: whose training targets are counted.
+        data: the data, whose training targets are counted.
 
     Raises:
         UserError: not one positive number per class, or no classes.
@@ -191,15 +191,15 @@ def class_weights_of(config: LossConfig, balance: str, data: Data) -> Tensor | N
 def build_criterion(
     target: Target | None, task: Task, output: str, weights: Tensor | None, targets: Tensor, dtype: torch.dtype
 ) -> Criterion:
-    """Return the loss with its class weights, fed as the task wants it; tried with two samples.
+    """Return the loss with its class weights, after a trial with two samples.
 
     Args:
-        target: of the loss; None for `loss=auto`.
-        task: of the run.
-        output: what the model returns.
-        weights: of the classes, [C].
-        targets: of two samples, on the device of the run.
-        dtype: of the model's outputs.
+        target: the resolved `loss._target_`; None for `loss=auto`.
+        task: task of the run.
+        output: what the model returns, `model.output`.
+        weights: class weights [C], or None.
+        targets: targets of two samples, on the device of the run.
+        dtype: dtype of the model's outputs.
 
     Raises:
         UserError: the loss does not fit, or takes no weights.
@@ -209,7 +209,7 @@ def build_criterion(
     argument = {} if weights is None else weighted(loss_type, weights)
     loss = loss_type(**argument) if target is None else target.build(**argument)
     if (reduction := getattr(loss, "reduction", "mean")) != "mean":
-        reason = "expected mean; sums over batches are kept by the loop"
+        reason = "expected mean; the loop sums over batches itself"
         raise UserError(Problem("loss.reduction", reason, given=reduction))
     criterion = Criterion(loss.to(targets.device, dtype), spec, output, *(task.scale or (0.0, 1.0)))
     size = 1 if spec.single else len(task.classes)
@@ -226,5 +226,5 @@ def _try_loss(criterion: Criterion, name: str, outputs: Tensor, targets: Tensor)
         reason = f"it does not take outputs of {list(outputs.shape)}: {error}"
         raise UserError(Problem("loss", reason, given=name)) from error
     if shape:
-        reason = f"it gives a tensor of {shape}; expected one number, the mean of the batch"
+        reason = f"it returns a tensor of shape {shape}; expected one number, the mean of the batch"
         raise UserError(Problem("loss", reason, given=name))

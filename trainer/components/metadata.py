@@ -27,17 +27,17 @@ MAX_CATEGORIES = 2**20  # of all columns
 
 @dataclass(frozen=True)
 class CheckpointMetadata:
-    """Configuration, task and preprocessing of a run, as every checkpoint of it holds them.
+    """Configuration, task and preprocessing of a run, stored in each of its checkpoints.
 
     Attributes:
-        config: Text of the run's config.yaml; environment variables stand in it as `${...}`.
-        task: The classes, or the scale of a regression.
-        prepare: From raw samples to model inputs.
-        preprocessing: What the weights that the run started from expect of images.
-        fingerprint: Fingerprint of the data.
-        num_outputs: Outputs of the model for each sample.
-        dtype: Type of a raw sample.
-        class_weights: Weights [classes] of the loss, float64; None if all classes weigh the same.
+        config: text of the run's config.yaml; environment variables stand in it as `${...}`.
+        task: the classes, or the scale of a regression.
+        prepare: from raw samples to model inputs.
+        preprocessing: what the weights that the run started from expect of images.
+        fingerprint: fingerprint of the data.
+        num_outputs: outputs of the model for each sample.
+        dtype: type of a raw sample.
+        class_weights: weights [classes] of the loss, float64; None if all classes weigh the same.
     """
 
     config: str
@@ -82,7 +82,7 @@ class CheckpointMetadata:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], path: Path) -> CheckpointMetadata:
-        """Return the metadata that `to_dict` described. Every value is checked, for the file may be anybody's.
+        """Return the metadata that `to_dict` described. Every value is checked, because the file is untrusted.
 
         Args:
             content: The metadata, as it was loaded.
@@ -114,10 +114,10 @@ def _expect(condition: bool, name: str) -> None:
     """Check a value of the file.
 
     Raises:
-        ValueError: The condition does not hold.
+        ValueError: the condition does not hold.
     """
     if not condition:
-        raise ValueError(f"its {name} is not what it should be")
+        raise ValueError(f"its {name} is invalid")
 
 
 def _one_of(value: Any, choices: Sequence[str], name: str) -> str:
@@ -133,7 +133,7 @@ def _numbers(values: Any, name: str, *, above: float = -math.inf) -> tuple[float
 
 
 def _is_name(value: Any) -> bool:
-    """Return whether this is a text without control characters."""
+    """Return whether the value is text without control characters."""
     return isinstance(value, str) and printable(value) == value
 
 

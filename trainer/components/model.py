@@ -1,4 +1,4 @@
-"""Build the model for the data at hand, and try it on shapes."""
+"""Build the model for the data, after a trial forward pass on shapes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from trainer.seeds import derive
 
 @dataclass(frozen=True)
 class ModelBuilder:
-    """Builds a model for samples of one shape; sizes that its configuration leaves open come from the data.
+    """Builder of a model for samples of one shape; sizes that its configuration does not set come from the data.
 
     Attributes:
-        target: of the model.
+        target: the resolved `model._target_`.
         output: what the model returns: logits, probabilities or log_probabilities.
-        shape: of a sample as the model takes it.
-        num_outputs: numbers that the model must give for each sample.
-        published: its weights are or were torchvision's or timm's own.
+        shape: shape of a model input, without the batch.
+        num_outputs: numbers that the model must return for each sample.
+        published: whether its weights are or were torchvision's or timm's own.
     """
 
     target: Target
@@ -50,12 +50,12 @@ class ModelBuilder:
         """Return the model on the meta device, after one forward pass on shapes, without memory or arithmetic.
 
         Raises:
-            UserError: it cannot take such samples, or gives something else than `num_outputs` numbers for each.
+            UserError: it cannot take such samples, or does not return `num_outputs` numbers for each.
         """
         try:
             with torch.device("meta"):
                 model = self.build()
-        except NotImplementedError:  # some need real numbers while they are built
+        except NotImplementedError:  # some models compute with real numbers while they are built
             model = self.build().to("meta")
         _check_ending(model, self.output)
         _try_forward(model, self.target.name, self.shape, self.num_outputs)
@@ -66,7 +66,7 @@ def build_model(builder: ModelBuilder, init: InitConfig, seed: int) -> nn.Module
     """Return the model with weights drawn from `seed`, after a forward pass on shapes.
 
     Raises:
-        UserError: where model and data do not fit, with both shapes.
+        UserError: model and data do not fit; the message shows both shapes.
     """
     builder.try_on_meta()
     with torch.random.fork_rng(devices=[]):
@@ -80,7 +80,7 @@ def build_model(builder: ModelBuilder, init: InitConfig, seed: int) -> nn.Module
 
 
 def fit_images(data: Data, target: Target, preprocessing: Preprocessing) -> None:
-    """Bring the images of `data`, which is mutated, to the size, channels and normalisation that the model wants.
+    """Fit the images of `data`, which is mutated, to the size, channels and normalisation that the model expects.
 
     Raises:
         UserError: the model takes images, and the data has none.
@@ -114,14 +114,14 @@ ENDINGS = {nn.Softmax: "probabilities", nn.Sigmoid: "probabilities", nn.LogSoftm
 
 
 def _check_ending(model: nn.Module, output: str) -> None:
-    """Refuse a softmax that the configuration does not name: before a loss with its own it trains badly, silently."""
+    """Refuse a final softmax that `model.output` does not name: a loss with its own trains badly then, silently."""
     last = model
     while isinstance(last, nn.Sequential) and len(last):
         last = last[-1]
     ending = ENDINGS.get(type(last))
     if ending is not None and ending != output:
         reason = f"the model ends in {type(last).__name__}"
-        raise UserError(Problem("model.output", reason, given=output, advice=f"Say model.output={ending}."))
+        raise UserError(Problem("model.output", reason, given=output, advice=f"Set model.output={ending}."))
 
 
 def _try_forward(model: nn.Module, name: str, shape: tuple[int, ...], num_outputs: int) -> None:
@@ -141,7 +141,7 @@ def _try_forward(model: nn.Module, name: str, shape: tuple[int, ...], num_output
     actual = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     if actual != (2, num_outputs):
         raise _shape_error(
-            name, f"it gives {actual} for two samples of {list(shape)}; the task needs (2, {num_outputs})"
+            name, f"it returns {actual} for two samples of {list(shape)}; the task needs (2, {num_outputs})"
         )
 
 

@@ -24,13 +24,13 @@ def build_optimizer(
 
     Args:
         optim: the `optim` group.
-        target: of the optimizer.
-        model: whose parameters are trained.
-        device: where the model is.
-        frozen_too: frozen parameters are trained later, so the optimizer gets them too.
+        target: the resolved `optim._target_`.
+        model: the model, whose parameters are trained.
+        device: device of the model.
+        frozen_too: whether to include frozen parameters, which are trained later.
 
     Raises:
-        UserError: learning rates for layers, and no `optim.lr` in the configuration.
+        UserError: layers have learning rates of their own, but `optim.lr` is not set.
     """
     choices = {"fused", "foreach", "differentiable", "capturable"} & set(optim.arguments)
     fused = {} if choices or not traits(device).fused_optimizers else {"fused": True}
@@ -39,7 +39,7 @@ def build_optimizer(
 
 
 def _groups(optim: OptimConfig, model: nn.Module, trained: list[tuple[str, nn.Parameter]]) -> Any:
-    """Return parameters by learning rate and weight decay, or a plain list if all are alike."""
+    """Return parameters by learning rate and weight decay, or a plain list if they are the same for all."""
     if optim.decay_all and optim.backbone_lr is None and optim.layer_decay is None:
         return [p for _, p in trained]
     rates, head = _rates(optim, model, [name for name, _ in trained]), head_path(model)
@@ -63,12 +63,12 @@ def _rates(optim: OptimConfig, model: nn.Module, names: list[str]) -> dict[str, 
         return {}
     lr = optim.arguments.get("lr")
     if lr is None:
-        raise UserError(Problem("optim.lr", "a value is needed where layers have learning rates of their own"))
+        raise UserError(Problem("optim.lr", "a value is needed for learning rates by layer"))
     head = head_path(model)
     below = [name for name in names if not within(name, head)]
     layers = [layer for layer in dict.fromkeys(_layer(model, name) for name in below) if layer]
     depth = {layer: len(layers) - number for number, layer in enumerate(layers)}
-    # Class tokens and position embeddings are no layers: they go with the lowest.
+    # Class tokens and position embeddings belong to no layer: they are treated like the lowest one.
     lowest = max(len(layers), 1)
     base = lr if backbone_lr is None else backbone_lr
     return {
@@ -80,14 +80,14 @@ def _rates(optim: OptimConfig, model: nn.Module, names: list[str]) -> dict[str, 
 def _layer(model: nn.Module, name: str) -> str:
     """Return the layer that a parameter belongs to: a child of the model, or of a sequence among its children.
 
-    A child that holds most of the model, as the encoder of a transformer does, is looked into. Empty for parameters
-    that are in no layer.
+    A child that holds most of the model, such as the encoder of a transformer, is divided further. The layer of a
+    parameter outside all of them is an empty string.
     """
     whole = sum(parameter.numel() for parameter in model.parameters())
     module, path = model, ""
-    for part in name.split(".")[:-1]:
+    for child in name.split(".")[:-1]:
         sequence = isinstance(module, (nn.Sequential, nn.ModuleList)) and module is not model
-        module, path = module.get_submodule(part), f"{path}.{part}" if path else part
+        module, path = module.get_submodule(child), f"{path}.{child}" if path else child
         most = 2 * sum(parameter.numel() for parameter in module.parameters()) > whole
         inner = isinstance(module, (nn.Sequential, nn.ModuleList)) or (most and any(module.children()))
         if sequence or not inner:

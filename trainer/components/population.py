@@ -32,7 +32,7 @@ def build_population(
     """Return the run that trains: model, optimizer, schedule and all that changes with them.
 
     Raises:
-        UserError: a key that does not fit the model, or nothing that it could freeze.
+        UserError: a key does not fit the model, or there is nothing to freeze or unfreeze.
     """
     dropouts = seed_dropout(model, config.seed)  # before freezing: the modules that replace others are frozen too
     frozen = freeze(model, config.freeze)

@@ -1,4 +1,4 @@
-"""What a model wants of its images: the size and normalisation that its weights were trained with, or its own."""
+"""The size and normalisation of images that a model expects: those of its weights, or its own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from trainer.models import vision
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How images are brought to a model.
+    """The size and normalisation of images that a model expects.
 
     Attributes:
         size: side of the square images, or (height, width), in pixels; None leaves it to the data.
         resize: the shorter side in pixels before the centre is cut out; None squashes images, or leaves them alone.
         mean, std: per channel, from 0 to 255; None leaves them to the data.
-        published: the weights are torchvision's or timm's own.
+        published: whether the weights are torchvision's or timm's own.
     """
 
     size: int | tuple[int, int] | None = None
@@ -30,13 +30,13 @@ class Preprocessing:
 
 
 def preprocessing_of(weights: str | None, target: Target, data_size: Any) -> Preprocessing:
-    """Return what the model wants of its images.
+    """Return the size and normalisation of images that the model expects.
 
-    What the user typed (`model.image_size`, `data.size`) comes before what the weights were trained with.
+    Values that the user typed (`model.image_size`, `data.size`) take precedence over those of the weights.
 
     Args:
         weights: `model.weights`.
-        target: of the model.
+        target: the resolved `model._target_`.
         data_size: `data.size`.
 
     Raises:
@@ -68,7 +68,7 @@ def _of_weights(weights: str | None, target: Target) -> Preprocessing:
         return _of_timm(str(target.arguments["name"]))
     content = read_weights(path) if path else {}
     prepare = content.get("prepare", {})
-    if "mean" not in prepare or len(prepare["shape"]) != 3:  # a table, or no checkpoint of this program
+    if "mean" not in prepare or len(prepare["shape"]) != 3:  # a table, or not a checkpoint of this program
         return Preprocessing()
     height, width = prepare["size"] or prepare["shape"][1:]
     return Preprocessing(

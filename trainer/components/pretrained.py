@@ -21,7 +21,7 @@ def published_by(weights: str | None, target: Target) -> Any:
     """Return torchvision's entry for `model.weights`; None if they are not torchvision's.
 
     Raises:
-        UserError: `default` or a name, and there is none of that name.
+        UserError: there are no published weights of this name.
     """
     if weights in (None, "none") or weights_file(weights):
         return None
@@ -48,7 +48,7 @@ def published_by(weights: str | None, target: Target) -> Any:
 
 
 def published_file(target: Target, name: str) -> Any:
-    """Return torchvision's entry for the chosen model whose file has this name: it was downloaded by other means."""
+    """Return torchvision's entry for the chosen model whose file has this name, for a file downloaded by hand."""
     if target.factory is not vision.torchvision_model:
         return None
     import torchvision
@@ -100,9 +100,9 @@ def _notes(source: dict[str, Tensor], own: dict[str, Tensor], matching: int, ori
     return [f"weights: {matching} of {len(own)} tensors from {origin}"] + [
         f"weights: {words}: {_first(names)}"
         for words, names in (
-            ("other in shape, so new here", other),
-            ("not in the file, so new here", [name for name in own if name not in source]),
-            ("left over in the file", [name for name in source if name not in own]),
+            ("different in shape, so initialised anew", other),
+            ("not in the file, so initialised anew", [name for name in own if name not in source]),
+            ("in the file, but not used", [name for name in source if name not in own]),
         )
         if names
     ]

@@ -21,7 +21,7 @@ from trainer.training.schedule import Schedule
 
 @dataclass(frozen=True)
 class RunLength:
-    """How long a run trains: epochs, optimizer steps of an epoch, and `validate_every`."""
+    """The length of a run: epochs, optimizer steps per epoch, and `validate_every`."""
 
     epochs: int
     steps_per_epoch: int
@@ -82,7 +82,7 @@ def _warmup(optimizer: Optimizer, steps: int) -> LinearLR | None:
 
 
 def _try_schedule(target: Target, defaults: dict[str, Any]) -> None:
-    """Take one step: some schedulers accept what only their first steps refuse, such as a step_size of 0."""
+    """Take a trial step: some schedulers refuse an argument, such as a step_size of 0, only in their first step."""
     trial = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
     scheduler = target.build(trial, **defaults)
     try:

@@ -16,9 +16,9 @@ class Target:
 
     Attributes:
         group: model, data, loss, optim, schedule or augment.
-        name: as the configuration has it.
+        name: name in the configuration.
         factory: the class or function.
-        arguments: what the configuration passes to it.
+        arguments: keyword arguments from the configuration.
     """
 
     group: str
@@ -35,8 +35,8 @@ class Target:
         """Call the factory with its arguments.
 
         Args:
-            positional: come first.
-            defaults: arguments that are passed if the factory takes them and the configuration leaves them open.
+            positional: positional arguments.
+            defaults: arguments that are passed if the factory takes them and the configuration does not set them.
 
         Raises:
             UserError: the factory refuses its arguments.

@@ -1,4 +1,4 @@
-"""Resolve every `_target_` once: the only place that turns a name of a configuration into code."""
+"""Resolve every `_target_`; no other module turns a name from a configuration into code."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ REQUIRED = ("model", "data", "optim")  # groups without a default
 
 @dataclass(frozen=True)
 class PlugPoint:
-    """What a group's target may be: a subclass of `base`, or a function annotated to return `result`.
+    """The targets that a group accepts: subclasses of `base`, or functions annotated to return `result`.
 
     Attributes:
-        words: `base` in a message.
+        words: description of `base` in messages.
         passed: arguments that this program passes if the configuration does not set them.
     """
 
@@ -100,7 +100,7 @@ def resolve_targets(config: Config, groups: Iterable[str], *, trusted: bool) -> 
     """Resolve and check the targets of these groups; see `find_targets`.
 
     Raises:
-        UserError: with all that is wrong.
+        UserError: a target or an argument is wrong; the exception holds all problems.
     """
     targets, problems = find_targets(config, groups, trusted=trusted)
     if problems:
@@ -114,10 +114,10 @@ def find_targets(config: Config, groups: Iterable[str], *, trusted: bool) -> tup
     Args:
         config: whose groups are resolved.
         groups: names of groups with a `_target_`.
-        trusted: False for a configuration that was read from a file: it may name only what is listed above.
+        trusted: False for a configuration that was read from a file, which may name only what is listed above.
 
     Returns:
-        The targets that are sound, and all problems.
+        The valid targets, and all problems.
     """
     targets: dict[str, Target] = {}
     problems: list[Problem] = []
@@ -134,9 +134,10 @@ def find_targets(config: Config, groups: Iterable[str], *, trusted: bool) -> tup
         target = Target(group, component.target, factory, component.arguments)
         wrong = _check_arguments(target)
         if not trusted:
-            asked = [key for key in FETCHING if component.arguments.get(key)]
+            requested = [key for key in FETCHING if component.arguments.get(key)]
             wrong += [
-                Problem(f"{group}.{key}", "a stored configuration asks for a download", advice=TRUST) for key in asked
+                Problem(f"{group}.{key}", "a stored configuration asks for a download", advice=TRUST)
+                for key in requested
             ]
         problems += wrong
         if not wrong:
@@ -157,7 +158,7 @@ def resolve(name: Any, group: str, *, trusted: bool) -> Callable[..., Any]:
     """Return the class or function of this name, if it fits the group.
 
     Raises:
-        UserError: it does not exist, does not fit, or is not to be trusted.
+        UserError: it does not exist, does not fit, or is not trusted.
     """
     point, key = PLUG_POINTS[group], f"{group}._target_"
     if not isinstance(name, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", name):
@@ -166,7 +167,7 @@ def resolve(name: Any, group: str, *, trusted: bool) -> Callable[..., Any]:
     module_name, _, leaf = name.rpartition(".")
     ours = name in STORED_OURS.get(group, ())
     builder = group == "model" and module_name == BUILDERS
-    untrusted = Problem(key, "a stored configuration names code of its own", given=name, advice=TRUST)
+    untrusted = Problem(key, "a stored configuration names code outside this program", given=name, advice=TRUST)
     if not trusted and not (ours or builder or module_name == STORED_TORCH.get(group)):
         raise UserError(untrusted)
     try:
@@ -174,7 +175,7 @@ def resolve(name: Any, group: str, *, trusted: bool) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name and not module_name.startswith(error.name):
             raise
-        reason = f"there is no module {error.name}, also not in the current folder"
+        reason = f"there is no module {error.name}, not even in the current folder"
         raise UserError(Problem(key, reason, given=name)) from error
     factory = getattr(module, leaf, None)
     if not trusted and not _is_vouched_for(factory, leaf, module_name):
@@ -215,7 +216,7 @@ def _try_optimizer(target: Target) -> list[Problem]:
         return error.problems
     closure = inspect.signature(type(trial).step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
-        reason = "it evaluates the loss several times a step, which this loop does not do"
+        reason = "it evaluates the loss several times a step, which this loop does not support"
         return [Problem("optim._target_", reason, given=target.name)]
     return []
 

@@ -32,7 +32,7 @@ def weights_file(weights: str | None) -> Path | None:
     if path.is_dir():
         best = path / "checkpoints" / "best.pt"
         if not best.is_file():
-            raise _error(path, "a folder without checkpoints/best.pt, so no run of this program")
+            raise _error(path, "a folder without checkpoints/best.pt, so not a run folder")
         return best
     if path.is_file():
         return path
@@ -67,7 +67,7 @@ def state_dict_of(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
             content = content[name]
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise _error(path, "there are no tensors in it")
+        raise _error(path, "it contains no tensors")
     if "n_averaged" in tensors and all(name.startswith("module.") for name in tensors if name != "n_averaged"):
         del tensors["n_averaged"]  # an AveragedModel's own count
     while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None):
@@ -98,18 +98,18 @@ def timm_weights(target: Target) -> dict[str, Tensor]:
     """Return timm's pretrained weights of a model; timm fits position embeddings to another image size itself.
 
     Raises:
-        UserError: timm cannot get them.
+        UserError: timm cannot load them.
     """
     name = target.arguments["name"]
     try:
         return vision.timm_model(name, image_size=target.arguments.get("image_size"), fetch=True).state_dict()
-    except Exception as error:  # the hub's own errors are no public types
+    except Exception as error:  # the hub's own errors are not public types
         reason = f"timm could not get the weights of {name} ({_first_line(error)})"
         raise _error("default", reason, INSTEAD[0].upper() + INSTEAD[1:]) from error
 
 
-def _error(given: str | Path, reason: str, advice: str = "") -> UserError:
-    return UserError(Problem("model.weights", reason, given=str(given), advice=advice))
+def _error(weights: str | Path, reason: str, advice: str = "") -> UserError:
+    return UserError(Problem("model.weights", reason, given=str(weights), advice=advice))
 
 
 def _first_line(error: Exception) -> str:

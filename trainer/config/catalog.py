@@ -1,4 +1,4 @@
-"""The catalog of groups and their options, with a line on each. Imports neither torch nor Hydra."""
+"""The catalog of groups and their options, with a description of each. Imports neither torch nor Hydra."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from trainer.errors import Problem, UserError, printable, suggestions
 from trainer.files import open_regular
 
 ORDER = ("model", "data", "loss", "optim", "schedule", "augment", "init", "logger", "experiment", "debug")
-MOST_CHARACTERS = 10_000  # of a YAML that are looked at for its first comment
-# What else a group may be called on the command line of `trainer list`, besides its plural.
+MOST_CHARACTERS = 10_000  # of a YAML file that are searched for its first comment
+# Names of groups on the command line of `trainer list`, besides their own names and plurals.
 OTHER_NAMES = {
     "datasets": "data",
     "optimizers": "optim",
@@ -26,16 +26,16 @@ OTHER_NAMES = {
 
 def groups(folders: list[Path]) -> dict[str, list[tuple[str, Path]]]:
     """Return the options of each group with their files; a file hides those of the same name in later folders."""
-    found: dict[str, dict[str, Path]] = {}
+    options: dict[str, dict[str, Path]] = {}
     for folder in folders:
         for path in sorted(folder.glob("*/*.yaml")):
-            found.setdefault(path.parent.name, {}).setdefault(path.stem, path)
-    names = sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    return {name: sorted(found[name].items()) for name in names}
+            options.setdefault(path.parent.name, {}).setdefault(path.stem, path)
+    names = sorted(options, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    return {name: sorted(options[name].items()) for name in names}
 
 
 def first_line(path: Path) -> str:
-    """Return the first comment of a YAML that is not Hydra's package directive: what the option is."""
+    """Return the description of an option: the first comment of its YAML file that is not a package directive."""
     try:
         with open_regular(path, follow=True) as file:  # the folders are the user's own, and so are links in them
             lines = io.TextIOWrapper(file, encoding="utf-8").read(MOST_CHARACTERS).splitlines()
@@ -51,27 +51,27 @@ def first_line(path: Path) -> str:
     return ""
 
 
-def group_of(name: str, known: dict[str, list[tuple[str, Path]]]) -> str:
-    """Return the group that a user means, in the singular or the plural.
+def group_of(name: str, catalog: dict[str, list[tuple[str, Path]]]) -> str:
+    """Return the group of this name, which may be a plural or a synonym.
 
     Raises:
         UserError: there is no group of this name.
     """
     singular = OTHER_NAMES.get(name, name)
     for candidate in (singular, singular.removesuffix("s")):
-        if candidate in known:
+        if candidate in catalog:
             return candidate
-    raise UserError(Problem(name, "no such group", advice=suggestions(name, [*known, "runs"])))
+    raise UserError(Problem(name, "no such group", advice=suggestions(name, [*catalog, "runs"])))
 
 
 def describe(folders: list[Path], name: str | None = None) -> list[str]:
-    """Return lines for the terminal: the options of a group, or of all, each with a description; user files are named.
+    """Return lines for the terminal: the options of a group, or of all, with descriptions; user files are named.
 
     Raises:
         UserError: there is no group of this name.
     """
-    known = groups(folders)
-    chosen = known if name is None else {(group := group_of(name, known)): known[group]}
+    catalog = groups(folders)
+    chosen = catalog if name is None else {(group := group_of(name, catalog)): catalog[group]}
     lines = []
     for group, options in chosen.items():
         width = max(len(option) for option, _ in options) + len(group) + 3
@@ -107,6 +107,6 @@ def config_folders(config_dir: str | None = None) -> list[Path]:
 
 
 def leave_current_folder() -> None:
-    """Remove the current folder from the import path: a file in it could stand in for a library that is missing."""
+    """Remove the current folder from the import path: a file in it could be imported in place of a missing library."""
     here = os.getcwd()
-    sys.path[:] = [place for place in sys.path if place and os.path.abspath(place) != here]
+    sys.path[:] = [entry for entry in sys.path if entry and os.path.abspath(entry) != here]

@@ -1,7 +1,7 @@
-"""Hydra composes: the words of a command line become one or more trees of plain values, or a list of problems.
+"""Composition of jobs from the words of a command line, with all problems reported together.
 
-Hydra reports one problem at a time. So the overrides are read first, each by itself; the choices of groups that exist
-are composed by Hydra; and values are set on copies of the result, as Hydra would set them.
+Hydra reports one problem at a time. Therefore each override is first read by itself; then Hydra composes the valid
+choices of groups; and values are set on copies of the result, as Hydra would set them.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from trainer.config.overrides import plain, set_value
 from trainer.config.search_space import Range
 from trainer.errors import Problem, UserError, suggestions
 
-ROOT_NAME = "_root_of_trainer_"  # lives in Hydra's ConfigStore, so that no user's config.yaml can shadow it
+ROOT_NAME = "_root_of_trainer_"  # in Hydra's ConfigStore, where no user's config.yaml can shadow it
 
 
 class _UserConf(SearchPathPlugin):
-    """Puts the user's folders before the shipped one: a user's YAML wins over a shipped one of the same name."""
+    """Plugin that puts the user's folders before the shipped one: they hide shipped options of the same name."""
 
     folders: tuple[str, ...] = ()
 
@@ -86,7 +86,7 @@ class Composer:
         if override.is_sweep_override() and not sweep:
             return Problem(word, "several values make a sweep", command=f"train -m {word}")
         if override.package is not None:
-            return Problem(word, "packages (@) are not used here", advice=f"Write {name}=...")
+            return Problem(word, "packages (@) are not supported", advice=f"Write {name}=...")
         if name not in self.groups:
             return None
         if override.is_delete():
@@ -103,11 +103,11 @@ class Composer:
         """Return one job, with all its problems of keys, types, ranges and interpolations.
 
         Args:
-            overrides: as `read` returned them.
-            suggest: chooses values instead of drawing them.
+            overrides: overrides that `read` returned.
+            suggest: chooses the values of ranges; default: they are drawn at random.
 
         Raises:
-            UserError: where Hydra cannot compose the chosen groups at all.
+            UserError: Hydra cannot compose the chosen groups at all.
         """
         grouped = tuple((o.input_line or "").lstrip("+") for o in overrides if o.key_or_group in self.groups)
         base, shipped, choices = self._compose(grouped)
@@ -122,7 +122,7 @@ class Composer:
         return replace(job, problems=problems, unusual=self._unusual(shipped, job.stored, choices))
 
     def sweep_of(self, overrides: list[Override]) -> dict[str, str] | None:
-        """Return what a chosen experiment sweeps over (`hydra.mode: MULTIRUN`, `hydra.sweeper.params`), or None."""
+        """Return the parameters of a chosen experiment that is a sweep (`hydra.mode: MULTIRUN`), or None."""
         chosen = next((o for o in overrides if o.key_or_group == "experiment"), None)
         if chosen is None or chosen.is_sweep_override() or chosen.value() is None:
             return None
@@ -135,7 +135,7 @@ class Composer:
         return {str(key): str(value) for key, value in (composed.hydra.sweeper.params or {}).items()}
 
     def _compose(self, grouped: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any], dict[str, str]]:
-        """Return the tree of these choices, the same as plain values with nothing resolved, and the choices."""
+        """Return the tree of these choices, its plain values without interpolations resolved, and the choices."""
         if grouped not in self._composed:
             try:
                 composed = compose(ROOT_NAME, overrides=list(grouped), return_hydra_config=True)
@@ -148,7 +148,7 @@ class Composer:
         return self._composed[grouped]
 
     def _unreadable_file(self, grouped: tuple[str, ...]) -> Problem | None:
-        """Return a problem for the chosen YAML that cannot be read; Hydra's own message does not name it."""
+        """Return a problem for the chosen YAML file that cannot be read; Hydra's own message does not name it."""
         for word in grouped:
             group, _, option = word.partition("=")
             path = self._file_of(group, option)
@@ -160,13 +160,13 @@ class Composer:
         return None
 
     def _file_of(self, group: str, option: str) -> Path | None:
-        """Return the YAML that a choice comes from; None for an empty choice."""
+        """Return the YAML file of a choice; None for an empty choice."""
         return next(
             (f / group / f"{option}.yaml" for f in self.folders if (f / group / f"{option}.yaml").is_file()), None
         )
 
     def _placed(self, problem: Problem, typed: set[str], choices: dict[str, str]) -> Problem:
-        """Return the problem with the YAML file that it stands in, if it was not typed."""
+        """Return the problem with the YAML file that sets its key, unless the key was typed."""
         name = problem.key
         if name in typed:
             return problem
@@ -186,20 +186,20 @@ class Composer:
         if foreign & {"experiment", "debug"}:
             return set(schema.GROUPS)
         changed = {
-            part
-            for part in schema.GROUPS
-            if isinstance(tree.get(part), dict)
+            group
+            for group in schema.GROUPS
+            if isinstance(tree.get(group), dict)
             and (
-                set(tree[part]) - set(shipped[part])
-                or tree[part].get("_target_") != shipped[part].get("_target_")
-                or any(_odd(value, shipped[part].get(key)) for key, value in tree[part].items())
+                set(tree[group]) - set(shipped[group])
+                or tree[group].get("_target_") != shipped[group].get("_target_")
+                or any(_odd(value, shipped[group].get(key)) for key, value in tree[group].items())
             )
         }
         return (foreign & set(schema.GROUPS)) | changed
 
 
 def _odd(value: Any, shipped: Any) -> bool:
-    """Whether something else than a number, or a negative one, stands where a number was shipped."""
+    """Return whether a shipped number is replaced by a negative number or by something else."""
     numbers = (int, float)
     return isinstance(shipped, numbers) and value is not None and not (isinstance(value, numbers) and value >= 0)
 

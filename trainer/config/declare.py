@@ -17,18 +17,18 @@ def key(default: Any, meaning: str, **facts: Any) -> Any:
 
     Limits: `ge`, `gt`, `lt`, `le` for numbers; `choices`, or `pattern` with `expected`, for text.
 
-    Effects, from which every list of keys in this program is made (see `trainer.config.effects`). A key without an
-    effect of its own has that of its group:
+    Effects, from which every list of keys in this program is derived (see `trainer.config.effects`). A key without an
+    effect of its own inherits that of its group:
 
     - `free_on_resume`: the key may change between a run and its resumption, so it does not tell jobs apart.
-    - `changes`: what another number changes at most: "cost" (what a step costs; the default), "build" (what is built
-      or read) or "result" (nothing but the result).
+    - `changes`: the most that another number changes: "cost" (the cost of a step; the default), "build" (what is built
+      or read) or "result" (only the result).
     - `stackable`: runs of a stack may differ in it; by default if it is free on resume.
     - `alone`: values with which a run is not stacked; True for all but the default.
-    - `repeats`: another value repeats a setting instead of changing it.
-    - `evaluation`: "typed" (an evaluation may change it), "followed" (it has the stored value), "columns" (the same,
+    - `repeats`: another value repeats an experiment with other random numbers.
+    - `evaluation`: "typed" (an evaluation may change it), "followed" (it uses the stored value), "columns" (the same,
       for tables) or "ignored" (the default).
-    - `off`: the value that takes the key's effect on training away, for tests of a bare model.
+    - `off`: the value that disables the key's effect on training, for tests of a bare model.
     """
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: default.copy(), metadata={"meaning": meaning, **facts})
@@ -41,11 +41,11 @@ def switch(default: bool | int | None, meaning: str, **facts: Any) -> Any:
 
 
 def group(cls: type, arguments: dict[str, dict[str, Any]] | None = None, **effects: Any) -> Any:
-    """Declare a group of keys with the effects of all its keys.
+    """Declare a group of keys with the effects that they share.
 
     Args:
         cls: dataclass of the keys.
-        effects: of all its keys.
         arguments: effects of `_target_` and of its arguments, by name.
+        effects: effects of all its keys.
     """
     return field(default_factory=cls, metadata={"arguments": arguments or {}, **effects})

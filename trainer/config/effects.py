@@ -1,6 +1,6 @@
-"""What a change of a key means: for a resumption, a sweep, a stack and an evaluation. Does not import torch.
+"""Effects of a changed key on resumption, sweeps, stacks and evaluations. Does not import torch.
 
-Every key declares its effects once, where it is declared (`trainer.config.keys.key`).
+Every key declares its effects once, where it is declared (see `trainer.config.declare.key`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trainer.errors import show
 
 @dataclass(frozen=True)
 class Effects:
-    """The effects of a key; see `trainer.config.keys.key`."""
+    """The effects of a key; see `trainer.config.declare.key`."""
 
     free_on_resume: bool = False
     changes: str = "cost"
@@ -54,7 +54,7 @@ def keys_where(**effects: Any) -> list[str]:
 
 
 def reasons_to_train_alone(config: Config) -> dict[str, str]:
-    """Return {key: value} of all values with which a run is not stacked."""
+    """Return the keys, with their values, that keep a run out of a stack."""
     values = [(name, declared, _get(config, name)) for name, declared in documented_keys()]
     return {name: show(as_typed(declared, value)) for name, declared, value in values if _alone(declared, value)}
 
@@ -73,7 +73,7 @@ def _get(config: Any, key: str) -> Any:
 
 
 def switched_off(config: Config) -> Config:
-    """Return the configuration without what changes how a bare model trains: schedule, augmentation, stopping."""
+    """Return the configuration without schedule, augmentation and early stopping, to test a bare model."""
     return _off(config)
 
 

@@ -1,4 +1,4 @@
-"""A job: one composed configuration, drawn, resolved and checked. Does not import torch."""
+"""A job: one composed configuration, with random values drawn, resolved and checked. Does not import torch."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Job:
     """A composed configuration.
 
     Attributes:
-        config: typed; a default stands in for what is wrong.
-        stored: the tree as a run folder keeps it: resolved, except for environment variables that a user interpolated.
+        config: the typed configuration; a key with a problem has its default.
+        stored: the tree that the run folder stores: resolved, except for interpolated environment variables.
         choices: chosen option of each group.
         overrides: what the user typed for this job.
-        problems: all that is wrong.
-        id: in a sweep, what tells it from every other job; see sweep.jobs.identity.
-        unusual: parts that only their target can judge: not as shipped, or with a value that looks wrong.
+        problems: everything that is wrong.
+        id: identity of the job among the jobs of its sweep; empty outside a sweep.
+        unusual: groups that are not as shipped or have a value that looks wrong, so that only building them is a check.
     """
 
     config: Config
@@ -54,13 +54,13 @@ def finish(
     """Return the job of a tree: random values drawn, interpolations resolved, types and ranges checked.
 
     Args:
-        tree: composed; is mutated.
+        tree: the composed tree, which is mutated.
         choices: chosen option of each group.
         overrides: what the user typed.
-        suggest: chooses values instead of drawing them.
+        suggest: chooses the values of ranges; default: they are drawn at random.
 
     Raises:
-        UserError: where an interpolation cannot be resolved.
+        UserError: an interpolation cannot be resolved.
     """
     problems: list[Problem] = []
     try:
@@ -74,13 +74,13 @@ def finish(
         resolved = plain(tree, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(Problem("", gist(error))) from error
-    parsed, found = schema.parse(resolved)
+    parsed, invalid = schema.parse(resolved)
     root = os.path.abspath(os.path.expanduser(parsed.data.root))
     parsed = replace(parsed, data=replace(parsed.data, root=root))
     stored = _keep_environment(raw, resolved, _secrets(raw, resolved) - {""})
     if isinstance(stored.get("data"), dict):
         stored["data"]["root"] = root
-    return Job(parsed, stored, choices, overrides, problems + found)
+    return Job(parsed, stored, choices, overrides, problems + invalid)
 
 
 def _secrets(raw: Any, resolved: Any) -> set[str]:

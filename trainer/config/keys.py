@@ -28,11 +28,11 @@ class ModelConfig(ComponentConfig):
 
     output: str = key("logits", "what the model returns", choices=("logits", "probabilities", "log_probabilities"))
     weights: str | None = key(
-        "none", "to start from: none, default or a name (torchvision's published ones), a file, or a run's folder"
+        "none", "initial weights: none, default or a name (torchvision's published ones), a file, or a run folder"
     )
     cache_features: bool | None = switch(
         None,
-        "keep the outputs of the frozen part and train on them; auto: where they are the same in every epoch",
+        "cache the outputs of the frozen layers; auto: if they are the same in every epoch",
         choices=("auto", "false"),
         off=False,
     )
@@ -40,7 +40,7 @@ class ModelConfig(ComponentConfig):
 
 @dataclass(frozen=True)
 class DataConfig(ComponentConfig):
-    """The data: its source, and how samples are split, labelled and brought to the device."""
+    """The data: its source, splits and labels, and its transfer to the device."""
 
     root: str = key(
         "${oc.env:TRAINER_DATA,data}",
@@ -48,33 +48,33 @@ class DataConfig(ComponentConfig):
         **FREE,
         stackable=False,
     )
-    valid_fraction: float = key(0.2, "share of the training samples held out for validation", gt=0, lt=1, **SPLITS)
+    valid_fraction: float = key(0.2, "fraction of the training samples held out for validation", gt=0, lt=1, **SPLITS)
     test_fraction: float = key(
-        0.2, "share of all samples held out for the test where no test set exists", gt=0, lt=1, **SPLITS
+        0.2, "fraction of all samples held out for testing if the data has no test split", gt=0, lt=1, **SPLITS
     )
-    seed: int | None = key(None, "seed of split, order and augmentation; default: seed", ge=0, **SPLITS, **REPEATS)
+    seed: int | None = key(None, "seed of splitting, order and augmentation; default: seed", ge=0, **SPLITS, **REPEATS)
     resident: bool | None = switch(
-        None, "whole data set on the device, or streamed; auto: when it fits", choices=SWITCH, **FREE
+        None, "keep the whole data set on the device instead of streaming it; auto: if it fits", choices=SWITCH, **FREE
     )
     workers: int | None = key(
-        None, "processes that decode streamed samples; default: one per core, at most 4", ge=0, **FREE
+        None, "worker processes that load streamed samples; default: one per core, at most 4", ge=0, **FREE
     )
-    per_class: int | None = key(None, "keep at most so many training samples of each class", ge=1, **SPLITS)
-    folds: int | None = key(None, "cross-validation: so many folds, each the validation split once", ge=2, **SPLITS)
+    per_class: int | None = key(None, "largest number of training samples per class", ge=1, **SPLITS)
+    folds: int | None = key(None, "number of folds for cross-validation", ge=2, **SPLITS)
     fold: int | None = key(
         None,
-        "which of the folds validates, counted from 0: data.fold=range(5)",
+        "index of the fold to validate on, from 0: data.fold=range(5)",
         ge=0,
         **{**SPLITS, **REPEATS, "changes": "build"},
     )
     balance: str = key(
         "none",
-        "classes of different size: sampler draws each equally often (with replacement), loss weighs them",
+        "handling of imbalanced classes; sampler: draw each equally often (with replacement), loss: class weights",
         choices=("none", "sampler", "loss"),
         evaluation="ignored",
     )
     relabel: dict[str, Any] | None = key(
-        None, "new classes as {name: [old classes]}; `rest` as a value takes the others"
+        None, "new classes as {name: [old classes]}; the value `rest` takes all others"
     )
 
 
@@ -82,7 +82,7 @@ class DataConfig(ComponentConfig):
 class LossConfig(ComponentConfig):
     """The loss."""
 
-    weight: Any = key(None, "weight of each class: balanced, or a list in the order of the classes", stackable=True)
+    weight: Any = key(None, "class weights: balanced, or a list in the order of the classes", stackable=True)
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,19 @@ class OptimConfig(ComponentConfig):
     """The optimizer."""
 
     backbone_lr: float | None = key(
-        None, "learning rate of all but the model's last layer; null: the same", gt=0, stackable=False
+        None, "learning rate of all layers but the last; null: optim.lr", gt=0, stackable=False
     )
     layer_decay: float | None = key(
         None,
-        "each layer's learning rate as a share of the next one's, such as 0.8; null: all the same",
+        "factor on the learning rate per layer below the head, such as 0.8; null: no decay",
         gt=0,
         le=1,
         stackable=False,
     )
     decay_all: bool = key(
-        True, "weight decay also for biases and norms; false: only for weights of two dimensions up", stackable=False
+        True,
+        "apply weight decay to biases and norms too; false: only to weights of two or more dimensions",
+        stackable=False,
     )
 
 
@@ -110,7 +112,7 @@ class ScheduleConfig(ComponentConfig):
 
     interval: str = key(
         "step",
-        "when the learning rate changes: each optimizer step, epoch or validation",
+        "when the scheduler steps: after every optimizer step, epoch or validation",
         choices=("step", "epoch", "validation"),
         stackable=False,
     )
@@ -121,8 +123,8 @@ class ScheduleConfig(ComponentConfig):
 class AugmentConfig(ComponentConfig):
     """The augmentation of training samples."""
 
-    mixup: float = key(0.0, "mix pairs of samples, their shares from Beta(mixup, mixup); 0: not", ge=0)
-    cutmix: float = key(0.0, "paste a rectangle of another image, its share from Beta(cutmix, cutmix); 0: not", ge=0)
+    mixup: float = key(0.0, "mix pairs of samples with ratios from Beta(mixup, mixup); 0: off", ge=0)
+    cutmix: float = key(0.0, "paste a rectangle of another image, its area from Beta(cutmix, cutmix); 0: off", ge=0)
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class InitConfig:
 
     name: str = key(
         "default",
-        "scheme of all linear and convolutional layers",
+        "initialisation of all linear and convolutional layers",
         choices=(
             "default",
             "xavier_uniform",
@@ -145,17 +147,17 @@ class InitConfig:
     )
     activation: str = key(
         "auto",
-        "what the gain is for; auto: model.activation, else relu",
+        "nonlinearity that determines the gain; auto: model.activation, else relu",
         choices=("auto", "none", "relu", "leaky_relu", "elu", "silu", "gelu", "selu", "sigmoid", "tanh"),
     )
-    bound: float = key(0.05, "of init=uniform: weights lie between -bound and bound", gt=0)
+    bound: float = key(0.05, "with init=uniform, weights are drawn from U(-bound, bound)", gt=0)
 
 
 @dataclass(frozen=True)
 class EmaConfig:
     """The moving average of the weights, which is evaluated and saved instead of the raw ones."""
 
-    decay: float | None = key(None, "share of the average that stays each step, such as 0.999; null: none", gt=0, lt=1)
+    decay: float | None = key(None, "decay of the average per step, such as 0.999; null: no average", gt=0, lt=1)
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class CheckpointConfig:
 
     every: str = key(
         "auto",
-        "when to save: auto (ends of epochs, under 2 % of the time), or a duration: 1ep, 200st, 5min",
+        "how often to save: auto (at ends of epochs, in under 2 % of the time), or a duration: 1ep, 200st, 5min",
         pattern=rf"auto|{DURATION}",
         expected="auto or a duration such as 1ep, 200st or 5min",
         stackable=False,
@@ -175,8 +177,8 @@ class CheckpointConfig:
 class HalvingConfig:
     """Successive halving: the weaker jobs of a sweep end early."""
 
-    factor: int | None = key(None, "keep one job in so many at each rung; null: every job runs to its end", ge=2)
-    min_epochs: int = key(1, "epochs of the first rung; each further one has `factor` times as many", ge=1)
+    factor: int | None = key(None, "keep one in `factor` jobs at each rung; null: every job runs to its end", ge=2)
+    min_epochs: int = key(1, "epochs of the first rung; each further rung has `factor` times as many", ge=1)
 
 
 @dataclass(frozen=True)
@@ -185,18 +187,20 @@ class SweepConfig:
 
     workers: int | None = switch(
         None,
-        "jobs at a time; auto: one per CPU core, or one per GPU",
+        "number of jobs at a time; auto: one per CPU core, or one per GPU",
         pattern=r"auto|[1-9]\d*",
         expected="auto or a number from 1",
     )
-    on_error: str = key("continue", "whether a failed job ends the sweep", choices=("continue", "stop"))
-    seed: int = key(0, "of random draws such as ${loguniform:1e-4,1e-2}", ge=0)
-    dry_run: bool = key(False, "only show the jobs and estimate time and disk")
-    sampler: str = key("none", "how trials are chosen; tpe: by optuna, from what was found", choices=("none", "tpe"))
-    trials: int | None = key(None, "of a sampler: how many jobs", ge=1)
+    on_error: str = key(
+        "continue", "whether to continue or stop the sweep after a failed job", choices=("continue", "stop")
+    )
+    seed: int = key(0, "seed of random draws such as ${loguniform:1e-4,1e-2}", ge=0)
+    dry_run: bool = key(False, "only list the jobs and estimate time and disk space")
+    sampler: str = key("none", "how trials are chosen; tpe: by optuna, from earlier results", choices=("none", "tpe"))
+    trials: int | None = key(None, "number of jobs that the sampler chooses", ge=1)
     stack: bool | int | None = switch(
         False,
-        "train jobs of equal shapes in one pass: true, auto (where measured to gain), or at most so many at a time",
+        "train jobs of equal shapes in one pass: true, auto (if it is faster), or the largest number at a time",
         pattern=r"auto|true|false|[1-9]\d*",
         expected="true, false, auto or a number from 1",
     )
@@ -207,19 +211,21 @@ class SweepConfig:
 class LoggerConfig:
     """The tracker that a run is reported to, besides metrics.csv."""
 
-    name: str = key("csv", "csv alone, or a tracker beside it: trainer list trackers")
-    project: str = key("trainer", "mlflow's experiment, wandb's project")
-    uri: str | None = key(None, "mlflow's store, such as http://host:5000; null: outputs/mlflow.db")
-    online: bool = key(False, "wandb sends results over the network while the run goes on")
+    name: str = key("csv", "csv alone, or a tracker in addition: trainer list trackers")
+    project: str = key("trainer", "mlflow's experiment or wandb's project")
+    uri: str | None = key(None, "mlflow's tracking URI, such as http://host:5000; null: outputs/mlflow.db")
+    online: bool = key(False, "send results to wandb over the network during the run")
 
 
 @dataclass(frozen=True)
 class DebugConfig:
     """The settings of `debug=`."""
 
-    batches: int | None = key(None, "use only so many batches of each part of the data", ge=1)
+    batches: int | None = key(None, "use at most this many batches of each split", ge=1)
     overfit: bool = key(
-        False, "train on one batch until accuracy is 1.0 and the loss near 0, and say whether it got there", alone=True
+        False,
+        "train on one batch until accuracy is 1.0 and the loss near 0, and report whether it succeeded",
+        alone=True,
     )
     gradients: bool = key(
         False,

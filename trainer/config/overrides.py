@@ -14,20 +14,20 @@ from trainer.errors import Problem
 
 
 def set_value(tree: DictConfig, override: Override, groups: Iterable[str], problems: list[Problem]) -> None:
-    """Set or delete one value in `tree`; the key must exist, except below a group with a `_target_`."""
+    """Set or delete one value in `tree`, which is mutated; the key must exist, except in a group with a `_target_`."""
     path, word = override.key_or_group, override.input_line or ""
-    known = plain(tree, resolve=False)
+    values = plain(tree, resolve=False)
     parent, _, leaf = path.rpartition(".")
-    present = _find(known, path) is not _ABSENT
+    present = _find(values, path) is not _ABSENT
     if override.is_delete():
         if present:
             del (OmegaConf.select(tree, parent) if parent else tree)[leaf]
         else:
-            problems.append(Problem(word, "no such key", advice=_nearest(path, known, groups, "")))
-    elif parent and not isinstance(_find(known, parent), dict) and _find(known, parent) is not _ABSENT:
+            problems.append(Problem(word, "no such key", advice=_nearest(path, values, groups, "")))
+    elif parent and not isinstance(_find(values, parent), dict) and _find(values, parent) is not _ABSENT:
         problems.append(Problem(word, f"{parent} has no keys below it"))
     elif not present and not (parent and path.partition(".")[0] in schema.GROUPS):
-        advice = _nearest(path, known, groups, word.partition("=")[2])
+        advice = _nearest(path, values, groups, word.partition("=")[2])
         problems.append(Problem(path, "no such key", advice=advice))
     else:
         OmegaConf.update(tree, path, override.value(), merge=False)
@@ -44,16 +44,16 @@ def _find(tree: Any, path: str) -> Any:
     return tree
 
 
-def _nearest(path: str, known: dict[str, Any], groups: Iterable[str], value: str) -> str:
-    """Return advice with a key of this spelling in any group."""
-    leaves = [key for key, _ in leaves_of(known)]
+def _nearest(path: str, tree: dict[str, Any], groups: Iterable[str], value: str) -> str:
+    """Return advice that names a similar key."""
+    leaves = [key for key, _ in leaves_of(tree)]
     same_name = [leaf for leaf in leaves if leaf.rpartition(".")[2] == path.rpartition(".")[2]]
     near = same_name[:1] or difflib.get_close_matches(path, [*groups, *leaves], n=1)
     return f"Did you mean {near[0]}={value}?" if near else "All keys: train --help"
 
 
 def leaves_of(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Yield (dotted key, value) of everything in a tree that is not a mapping with entries."""
+    """Yield (dotted key, value) of everything in a tree but non-empty mappings."""
     for name, value in tree.items():
         if isinstance(value, dict) and value:
             yield from leaves_of(value, f"{prefix}{name}.")
@@ -68,5 +68,5 @@ def value_at(tree: Any, path: str) -> Any:
 
 
 def plain(tree: DictConfig, *, resolve: bool) -> dict[str, Any]:
-    """Return a tree as dicts, lists and values."""
+    """Return a tree as dicts, lists and plain values."""
     return cast(dict[str, Any], OmegaConf.to_container(tree, resolve=resolve))

@@ -59,16 +59,18 @@ class Config:
     debug: DebugConfig = group(DebugConfig, evaluation="followed")
     sweep: SweepConfig = group(SweepConfig, **FREE)
 
-    epochs: int = key(30, "passes over the training samples, at most", ge=1, changes="build", stackable=True)
+    epochs: int = key(30, "largest number of passes over the training samples", ge=1, changes="build", stackable=True)
     batch_size: int = key(64, "samples per forward pass", ge=1, evaluation="followed")
-    drop_last: bool = key(False, "leave out the last training batch of an epoch when it is not full")
-    accumulate: int = key(1, "batches whose gradients make one optimizer step", ge=1)
-    clip_norm: float | None = key(None, "largest norm of the whole gradient", gt=0, changes="result", stackable=True)
-    clip_value: float | None = key(
-        None, "largest absolute value of a gradient's element", gt=0, changes="result", stackable=True
+    drop_last: bool = key(False, "drop the last training batch of an epoch if it is not full")
+    accumulate: int = key(1, "number of batches whose gradients are accumulated for one optimizer step", ge=1)
+    clip_norm: float | None = key(
+        None, "largest norm of the gradient; null: off", gt=0, changes="result", stackable=True
     )
-    seed: int = key(0, "feeds everything random", ge=0, lt=2**63, evaluation="followed", **REPEATS)
-    trial: int | None = key(None, "number of a random draw: trial=range(10)", ge=0, **REPEATS)
+    clip_value: float | None = key(
+        None, "largest absolute element of the gradient", gt=0, changes="result", stackable=True
+    )
+    seed: int = key(0, "seed of all random numbers", ge=0, lt=2**63, evaluation="followed", **REPEATS)
+    trial: int | None = key(None, "index of a random draw: trial=range(10)", ge=0, **REPEATS)
     device: str = key(
         "auto",
         "auto (cuda, else mps, else cpu), cuda, cuda:N, mps or cpu",
@@ -79,69 +81,69 @@ class Config:
     )
     threads: int | None = switch(
         None,
-        "CPU threads of torch; auto: as torch chooses; the number used is stored",
+        "number of CPU threads; auto: torch's default; the number used is stored",
         pattern=r"auto|[1-9]\d*",
         evaluation="typed",
         expected="auto or a number from 1",
     )
     precision: str = key(
         "float32",
-        "arithmetic of forward and backward pass; bfloat16 and float16: autocast; float64: everything",
+        "precision of forward and backward pass; bfloat16 and float16: autocast; float64: all computation",
         choices=("float32", "bfloat16", "float16", "float64"),
         evaluation="followed",
         alone=("float16",),
     )
     compile: bool = key(False, "compile the model with torch.compile", evaluation="followed", alone=True, off=False)
     deterministic: bool = key(
-        False, "only deterministic algorithms (torch.use_deterministic_algorithms)", evaluation="followed"
+        False, "use only deterministic algorithms (torch.use_deterministic_algorithms)", evaluation="followed"
     )
     monitor: str = key(
         "valid_loss",
-        "the column of metrics.csv that decides what is best",
+        "column of metrics.csv that determines the best checkpoint",
         choices=tuple(DIRECTIONS),
         evaluation="followed",
     )
     patience: int | None = key(
         10,
-        "stop after so many validations in a row without a new best; null: never",
+        "stop after this many validations in a row without a new best; null: never",
         ge=1,
         changes="result",
         stackable=True,
         off=None,
     )
-    min_delta: float = key(0.0, "a new best must be better by more than this", ge=0, changes="result", stackable=True)
+    min_delta: float = key(0.0, "a new best must improve by more than this", ge=0, changes="result", stackable=True)
     validate_every: str = key(
         "1ep",
-        "validate every so many epochs or steps: 1ep, 200st",
+        "interval between validations, in epochs or steps: 1ep, 200st",
         pattern=r"[1-9]\d*(ep|st)",
         expected="a number of epochs or steps such as 1ep or 200st",
     )
     baseline: bool = key(False, "evaluate once before training (epoch 0 in metrics.csv)", off=False)
     freeze: list[str] = key(
         [],
-        "hold the parameters whose names match these patterns, such as conv1.*; backbone: all but the head",
+        "freeze the parameters whose names match these patterns, such as conv1.*; backbone: all but the head",
         alone=True,
     )
     unfreeze_at: int | None = key(
-        None, "train what is frozen from this epoch on, counted from 0", ge=1, alone=True, off=None
+        None, "epoch, from 0, at which the frozen parameters are unfrozen", ge=1, alone=True, off=None
     )
     test: bool | None = switch(
         None,
-        "test the best checkpoint at the end; auto: single runs do, jobs of a sweep do not",
+        "test the best checkpoint at the end; auto: in single runs, but not in jobs of a sweep",
         choices=SWITCH,
     )
     plots: bool | None = switch(
         None,
-        "draw pictures at the end; auto: single runs do, jobs of a sweep do not",
+        "draw plots at the end; auto: in single runs, but not in jobs of a sweep",
         choices=SWITCH,
         **FREE,
     )
-    max_steps: int | None = key(None, "stop after so many optimizer steps", ge=1, off=None, **FREE)
-    max_minutes: float | None = key(None, "stop after so many minutes of training", gt=0, alone=True, **FREE)
-    resume: str | None = key(None, "continue this run folder; latest: the newest unfinished one", **FREE)
-    resume_force: bool = key(False, "resume although a key that matters has changed", **FREE)
+    max_steps: int | None = key(None, "stop after this many optimizer steps", ge=1, off=None, **FREE)
+    max_minutes: float | None = key(None, "stop after this many minutes of training", gt=0, alone=True, **FREE)
+    resume: str | None = key(None, "run folder to continue; latest: the newest unfinished one", **FREE)
+    resume_force: bool = key(False, "resume even if a key that affects the result has changed", **FREE)
     trust: bool = key(
-        False, "a stored configuration may name code and environment variables outside this program", **FREE
+        False, "allow a stored configuration to name code outside this program and environment variables", **FREE
     )
     name: str | None = key(
         None,
@@ -181,7 +183,7 @@ def as_typed(declared: dataclasses.Field, value: Any) -> Any:
 
 
 def documented_keys(cls: type = Config, prefix: str = "") -> Iterable[tuple[str, dataclasses.Field]]:
-    """Yield (dotted key, field) of everything that a user may set, in the order of declaration."""
+    """Yield (dotted key, field) of all keys that a user may set, in the order of declaration."""
     hints = typing.get_type_hints(cls)
     for f in dataclasses.fields(cls):
         if dataclasses.is_dataclass(hints[f.name]):
@@ -193,8 +195,8 @@ def documented_keys(cls: type = Config, prefix: str = "") -> Iterable[tuple[str,
 def parse(tree: dict[str, Any]) -> tuple[Config, list[Problem]]:
     """Return the typed configuration of a composed, resolved tree, and all its problems.
 
-    Unknown keys, wrong types and values out of range are problems; the key's default stands in for what is wrong,
-    so that the search for further problems can go on.
+    Unknown keys, wrong types and values out of range are problems. A key with a problem gets its default, so that the
+    other keys can be checked too.
     """
     problems: list[Problem] = []
     return _parse(Config, tree, "", problems), problems
@@ -209,13 +211,13 @@ def _parse(cls: type, tree: Any, where: str, problems: list[Problem]) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     values: dict[str, Any] = {}
     arguments: dict[str, Any] = {}
-    is_part = issubclass(cls, ComponentConfig)
+    is_component = issubclass(cls, ComponentConfig)
     for name, value in tree.items():
         path = f"{where}{name}"
-        if is_part and name == "_target_":
+        if is_component and name == "_target_":
             values["target"] = value
-        elif name not in fields or (is_part and name in ("target", "arguments")):
-            if is_part:
+        elif name not in fields or (is_component and name in ("target", "arguments")):
+            if is_component:
                 arguments[name] = value
                 _refuse_non_finite(path, value, problems)
             else:
@@ -228,7 +230,7 @@ def _parse(cls: type, tree: Any, where: str, problems: list[Problem]) -> Any:
             except ValueError as error:
                 near = did_you_mean(show(value), fields[name].metadata.get("choices", ()))
                 problems.append(Problem(path, f"expected {error}", given=show(value), advice=near))
-    if is_part:
+    if is_component:
         values["arguments"] = arguments
     return cls(**values)
 

@@ -24,7 +24,7 @@ SPELLING = re.compile(r"\$\{\s*(uniform|loguniform|integer|choice)\s*:([^{}]*)\}
 
 @dataclass(frozen=True)
 class Range:
-    """What a key may be drawn from.
+    """The range that the value of a key is drawn from.
 
     Attributes:
         kind: uniform, loguniform (numbers from the first to the second), integer (both ends included) or choice.
@@ -35,7 +35,7 @@ class Range:
     values: tuple[Any, ...]
 
     def at(self, share: float) -> Any:
-        """Return the value at a share of the range, from 0 to below 1."""
+        """Return the value at a position in the range, from 0 to below 1."""
         low, high = self.values[0], self.values[-1]
         if self.kind == "uniform":
             return low + share * (high - low)
@@ -47,7 +47,7 @@ class Range:
 
 
 def read(text: Any) -> Range | None:
-    """Return the range that a value spells, or None.
+    """Return the range that a text such as `${uniform:0,1}` describes; None for any other value.
 
     Raises:
         ValueError: the range is misspelt.
@@ -59,11 +59,11 @@ def read(text: Any) -> Range | None:
     values = tuple(_value(word) for word in match[2].split(","))
     if kind == "choice":
         if not match[2].strip():
-            raise ValueError("something to choose from: ${choice:relu,tanh}")
+            raise ValueError("values to choose from: ${choice:relu,tanh}")
         return Range(kind, values)
     number: type | tuple[type, ...] = int if kind == "integer" else (int, float)
-    good = len(values) == 2 and all(isinstance(v, number) and not isinstance(v, bool) for v in values)
-    if not good or not values[0] < values[1] or (kind == "loguniform" and values[0] <= 0):
+    valid = len(values) == 2 and all(isinstance(v, number) and not isinstance(v, bool) for v in values)
+    if not valid or not values[0] < values[1] or (kind == "loguniform" and values[0] <= 0):
         lowest = " above 0" if kind == "loguniform" else ""
         what = "whole numbers" if kind == "integer" else "numbers"
         raise ValueError(f"two {what}{lowest}, the smaller one first: ${{{kind}:1,10}}")
@@ -79,21 +79,21 @@ def _value(word: str) -> Any:
 
 def ranges(tree: DictConfig, problems: list[Problem]) -> dict[str, Range]:
     """Return all ranges in a composed tree by dotted key; misspelt ones become problems."""
-    found = {}
+    by_key = {}
     for key, value in _walk(plain(tree, resolve=False)):
         try:
-            given = read(value)
+            described = read(value)
         except ValueError as error:
             problems.append(Problem(key, f"expected {error}", given=str(value)))
             OmegaConf.update(tree, key, None, merge=False)
             continue
-        if given is not None:
-            found[key] = given
-    return found
+        if described is not None:
+            by_key[key] = described
+    return by_key
 
 
 def _walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(key, value) of everything that is no container; what stands in lists included, as `model.hidden[0]`."""
+    """Yield (key, value) of everything that is not a container; items of lists have keys such as `model.hidden[0]`."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _walk(inner, f"{path}.{name}" if path else str(name))
@@ -108,20 +108,20 @@ def draw(tree: DictConfig, problems: list[Problem], suggest: Callable[[str, Rang
     """Replace every range in `tree`, which is mutated, by a value.
 
     Args:
-        tree: composed, nothing resolved.
-        problems: gets what is misspelt.
-        suggest: chooses values instead of drawing them.
+        tree: the composed tree, with interpolations unresolved.
+        problems: list to which misspelt ranges are added.
+        suggest: chooses the values; default: they are drawn at random.
     """
-    found = ranges(tree, problems)
-    if not found:
+    by_key = ranges(tree, problems)
+    if not by_key:
         return
     trial, seed = OmegaConf.select(tree, "trial"), OmegaConf.select(tree, "sweep.seed")
     if suggest is None and not isinstance(trial, int):
         command = "train -m ... 'trial=range(10)'"
-        problems.append(Problem(next(iter(found)), "a random draw needs the trial's number", command=command))
+        problems.append(Problem(next(iter(by_key)), "a random draw needs the trial's number", command=command))
         trial = 0
-    for key, given in found.items():
-        value = suggest(key, given) if suggest else given.at(_share(int(seed or 0), trial, key))
+    for key, space in by_key.items():
+        value = suggest(key, space) if suggest else space.at(_share(int(seed or 0), trial, key))
         OmegaConf.update(tree, key, value, merge=False)
 
 

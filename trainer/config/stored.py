@@ -1,4 +1,4 @@
-"""config.yaml of a run folder, which anyone may have written: read as plain values, nothing in it resolved."""
+"""The config.yaml of a run folder, an untrusted file: read as plain values, without resolving interpolations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRUST = "If you trust it, add trust=true."
 
 
 def read_choices(path: Path) -> dict[str, str]:
-    """Return the chosen options that config.yaml names; they are only displayed, nothing is looked up by them."""
+    """Return the chosen options that config.yaml names, for display only."""
     with open(path / "config.yaml", encoding="utf-8") as file:
         first = file.readline(10_000)
     if not first.startswith(CHOICES):
@@ -27,7 +27,7 @@ def read_choices(path: Path) -> dict[str, str]:
 
 
 class _NoAliases(yaml.SafeLoader):
-    """YAML without anchors: a few lines of them can stand for gigabytes."""
+    """YAML loader that refuses aliases: a few lines of them can expand to gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -39,7 +39,7 @@ def read_config(path: Path, *, trusted: bool) -> dict[str, Any]:
     """Return the tree of a run folder's config.yaml; plain values only.
 
     Raises:
-        UserError: it is no such file, or it reads environment variables and is not trusted.
+        UserError: the file is not a configuration, or it reads environment variables and is not trusted.
     """
     file = path / "config.yaml"
     text = read_text(file, MAX_CONFIG_BYTES)
@@ -57,7 +57,7 @@ def parse_config(text: str, where: Path) -> dict[str, Any]:
     """
     if len(text) > MAX_CONFIG_BYTES:
         raise UserError(
-            Problem(str(where), f"its configuration is larger than {MAX_CONFIG_BYTES:,} bytes, which none is")
+            Problem(str(where), f"its configuration is larger than the {MAX_CONFIG_BYTES:,} bytes accepted")
         )
     try:
         tree = yaml.load(text, _NoAliases)  # a SafeLoader
@@ -82,7 +82,7 @@ def _check_numbers(value: Any) -> None:
         for inner in value:
             _check_numbers(inner)
     elif isinstance(value, int) and value.bit_length() > LARGEST_BITS:
-        raise ValueError(f"a whole number of {value.bit_length():,} bits, where {LARGEST_BITS} are accepted")
+        raise ValueError(f"a whole number of {value.bit_length():,} bits; at most {LARGEST_BITS} are accepted")
 
 
 def refuse_interpolation(text: str, where: Path) -> None:

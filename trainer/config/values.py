@@ -1,4 +1,4 @@
-"""Values as a user types them, to the types and ranges of the configuration's fields."""
+"""Conversion of typed values to the types and ranges of the configuration's fields."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SWITCHES = {"auto": None, "true": True, "false": False}
 
 
 def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
-    """`value` as the type `hint`, within `limits`.
+    """Convert a value to the type `hint`, within `limits`.
 
     Raises:
-        ValueError: whose text completes the sentence "expected ...".
+        ValueError: the value does not fit; the text completes the sentence "expected ...".
     """
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and types.NoneType in options and not limits.get("auto"):
@@ -95,7 +95,7 @@ def _number(value: Any, kind: type, limits: typing.Mapping[str, Any], null: str)
 
 @dataclass(frozen=True)
 class Duration:
-    """`1ep`, `200st` or `5min`."""
+    """A duration such as `1ep`, `200st` or `5min`."""
 
     amount: int
     unit: str

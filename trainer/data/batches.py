@@ -21,13 +21,13 @@ Augment = Callable[[Tensor, Generator], Tensor]
 
 @dataclass(frozen=True)
 class TrainSampling:
-    """How training samples are drawn and varied.
+    """The order and the random variation of training samples.
 
     Attributes:
-        seed: from which order, augmentation and mixing are derived.
+        seed: seed of order, augmentation and mixing.
         drop_last: leave out a last batch that is not full.
         augment: applied to the inputs of each batch.
-        weights: [N], how often each sample is drawn, with replacement; None takes each once.
+        weights: [N], relative frequency of drawing each sample, with replacement; None draws each once.
         mix: mixup or cutmix, which turns targets into class probabilities [B, C].
     """
 

@@ -20,7 +20,7 @@ from trainer.data.tasks import Classification, Regression, Task
 from trainer.errors import Problem, UserError
 from trainer.seeds import derive
 
-# Statistics come from at most so many images and bytes, so that they do not depend on whether the data is resident.
+# Statistics are computed from at most this many images and bytes, whether the data is resident or not.
 STATISTICS_IMAGES, STATISTICS_BYTES = 10_000, 2**28
 CHUNK_BYTES = 2**23
 
@@ -135,12 +135,12 @@ def load(
         source: raw samples; it is not changed.
         valid_fraction: share of the samples that is held out if the source has no validation split.
         test_fraction: the same for the test split.
-        seed: for what is held out.
+        seed: seed of the samples that are held out.
         relabel: `data.relabel`, see `labels.merge_classes`.
         folds: number of folds for cross-validation, and the fold that validates.
 
     Raises:
-        UserError: labels that are no classes, or too few samples.
+        UserError: labels that are not class indices, or too few samples.
     """
     classes, samples = relabel_source(source, relabel)
     notes = list(source.notes)
@@ -153,7 +153,7 @@ def load(
             reason = "the data has a validation split of its own; leave data.folds out"
             raise UserError(Problem("data.folds", reason))
         splits["train"], splits["valid"] = _fold(splits["train"], *folds, seed)
-        notes.append(f"fold {folds[1]} of {folds[0]} validates")
+        notes.append(f"fold {folds[1]} of {folds[0]} is the validation split")
     elif "valid" not in splits:
         splits["train"], splits["valid"] = _hold_out(splits["train"], valid_fraction, seed, "valid")
     splits = {name: splits[name] for name in ("train", "valid", "test")}
@@ -197,7 +197,7 @@ def _fit_prepare(train: Split, source: Source) -> Prepare | TablePrepare:
 
 
 def balancing(data: Data) -> Tensor:
-    """Return the weights float64 [training samples] by which every class is drawn equally often.
+    """Return sampling weights, float64 [N] for N training samples, that draw every class equally often.
 
     Raises:
         UserError: the task is a regression.

@@ -1,4 +1,4 @@
-"""How prepared samples reach the device: resident (an index into a tensor) or streamed; both give the same numbers.
+"""Prepared samples on the device: resident (an index into a tensor) or streamed; both give the same numbers.
 
 Shape letters: N samples of a split, B samples of a batch.
 """
@@ -27,7 +27,7 @@ CHUNK_ELEMENTS = 2**25  # input elements that are prepared at a time
 
 
 class Fetch(Protocol):
-    """Provides batches of a split on the device, prepared."""
+    """Interface of a provider of prepared batches of a split on the device."""
 
     def __call__(self, batches: Sequence[Positions]) -> Iterable[Batch]:
         """Yield inputs and targets for each batch of positions in the split."""

@@ -1,4 +1,4 @@
-"""Class labels: checked, and merged into new classes by `data.relabel`. Shape letters: N samples, C classes."""
+"""Class labels: checks, and merging into new classes by `data.relabel`. Shape letters: N samples, C classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.errors import Problem, UserError
 
 
 def relabel(source: Source, groups: Mapping[str, object] | None) -> tuple[tuple[str, ...], dict[str, Samples]]:
-    """Return the classes and the splits of a source, merged into the classes of `groups` if there are any.
+    """Return the classes and the splits of a source, merged into the classes of `groups` unless it is empty.
 
     The source is not changed. For `groups`, which is `data.relabel`, see `merge_classes`.
 
@@ -68,7 +68,7 @@ def merge_classes(classes: tuple[str, ...], groups: Mapping[str, object]) -> tup
             continue
         for member in members if isinstance(members, list) else [members]:
             if str(member) not in classes:
-                raise _problem(f"{name} names class {member}; there is {', '.join(classes[:20])}")
+                raise _problem(f"{name} names class {member}; the classes are {', '.join(classes[:20])}")
             old = classes.index(str(member))
             if labels[old] >= 0:
                 raise _problem(f"class {member} is in two groups")
@@ -76,8 +76,10 @@ def merge_classes(classes: tuple[str, ...], groups: Mapping[str, object]) -> tup
     if rest is not None:
         labels[labels < 0] = rest
     if (labels < 0).any():
-        left = [name for name, label in zip(classes, labels.tolist(), strict=True) if label < 0]
-        raise _problem(f"{', '.join(left)} are in no group", "`rest` as the value of a group takes all other classes.")
+        remaining = [name for name, label in zip(classes, labels.tolist(), strict=True) if label < 0]
+        raise _problem(
+            f"{', '.join(remaining)} are in no group", "`rest` as the value of a group takes all other classes."
+        )
     if len(set(labels.tolist())) < 2:
         raise _problem("expected two groups or more, each with a class")
     return tuple(map(str, groups)), labels

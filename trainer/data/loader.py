@@ -1,4 +1,4 @@
-"""How a split reaches the device: resident or streamed; and what the runs of a sweep share of the data."""
+"""Batches of a split, resident or streamed, and the data that the runs of a sweep share."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class DataCache:
 
 @dataclass(frozen=True)
 class LoaderConfig:
-    """How samples reach the device.
+    """The settings of how samples reach the device.
 
     Attributes:
         free_memory: bytes free on the device.
-        resident: keep all samples on the device; None: if they fit.
+        resident: whether to keep all samples on the device; None: if they fit.
         workers: processes that read a streamed split.
         cache: shares resident splits with other runs.
     """

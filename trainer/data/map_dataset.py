@@ -26,10 +26,10 @@ class MapDataset(Samples):
         name: the `_target_` of the data set, for messages.
 
     Attributes:
-        num_classes: as many as the targets show.
+        num_classes: number of classes, from the targets.
 
     Raises:
-        UserError: an item that cannot be read or is no `(input, target)`.
+        UserError: an item cannot be read or is not `(input, target)`.
     """
 
     def __init__(self, dataset: Any, name: str) -> None:
@@ -55,20 +55,20 @@ class MapDataset(Samples):
         item = self.item(index)
         if isinstance(item, Mapping):
             keys = ", ".join(map(str, item))
-            reason = f"item {index} is no (input, target) but a {type(item).__name__} with {keys}"
+            reason = f"item {index} is not (input, target) but a {type(item).__name__} with {keys}"
             raise self._error(reason, check="label range")
         try:
             target = torch.as_tensor(item[1])
             return target.tolist() if target.ndim == 1 and len(target) > 1 else target.item()
         except (TypeError, ValueError, LookupError, RuntimeError) as error:
-            reason = f"item {index} is no (input, target) with a class or a number: {error}"
+            reason = f"item {index} is not (input, target) with a class or a number: {error}"
             raise self._error(reason, check="label range") from error
 
     def _distributions(self, rows: list[list[float]]) -> tuple[Tensor, Tensor | None]:
         """Return the most probable class of each sample [N], and the probabilities [N, C] or None if all are one-hot.
 
         Raises:
-            UserError: rows of different length, or one that is no distribution.
+            UserError: rows of different length, or one that is not a distribution.
         """
         lengths = sorted(set(map(len, rows)))
         if len(lengths) > 1:
@@ -142,12 +142,12 @@ def from_dataset(make: Callable[..., Any], name: str) -> Source:
     """Return the source of a user's data set.
 
     Args:
-        make: makes the data set; called with `split="train"`, `"valid"` and `"test"` if it takes that argument, where
+        make: creates the data set; called with `split="train"`, `"valid"` and `"test"` if it takes that argument, where
             it may return None, and once without arguments otherwise.
         name: the `_target_` of the data set, for messages.
 
     Raises:
-        UserError: it is empty, its items are no `(input, target)`, or the inputs of its splits differ in shape.
+        UserError: it is empty, its items are not `(input, target)`, or the inputs of its splits differ in shape.
     """
     names = ("train", "valid", "test") if "split" in inspect.signature(make).parameters else (None,)
     datasets = {split or "train": make(split=split) if split else make() for split in names}

@@ -1,4 +1,4 @@
-"""Metrics, each declared once, and the values that they are reported in. Does not import torch.
+"""Metrics, each declared once, and the reports that hold their values. Does not import torch.
 
 A new metric is an entry of METRICS and its computation, in `trainer.data.classification` or `trainer.data.tasks`.
 The choices of `monitor`, the columns of metrics.csv, the console, the tables and the pages are made from the entries.
@@ -110,7 +110,7 @@ def text(name: str, value: float) -> str:
 
 @dataclass(frozen=True)
 class ClassReport:
-    """How well one class is predicted. Fractions are None where the split has no sample of the class."""
+    """How well one class is predicted. Fractions are None if the split has no sample of the class."""
 
     name: str = field(metadata={"json": "class"})
     correct: int

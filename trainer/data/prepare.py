@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Prepare:
-    """Turns raw samples into model inputs. Stored in checkpoints, so that a checkpoint is enough to predict.
+    """Preprocessing of raw samples. Stored in checkpoints, so that a checkpoint is enough to predict.
 
     Attributes:
         shape: shape of a raw sample, (C, H, W) or (F,).
@@ -65,7 +65,7 @@ class Prepare:
         return inputs.sub_(mean).div_(std)
 
     def describe(self) -> str | None:
-        """Say how size and channels of the images change, for the header; None if they do not."""
+        """Describe how size and channels of the images change, for the header; None if they do not."""
         changes = []
         if self.size is not None and self.size != tuple(self.shape[1:]):
             verb = "padded" if self.padding else "resized"

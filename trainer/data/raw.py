@@ -1,4 +1,4 @@
-"""Images, rows and vectors from a user's program as raw samples, like those of a model's own data set.
+"""Conversion of images, rows and vectors from a user's program to raw samples like those of the training data.
 
 Shape letters: B samples, C channels, H and W pixels, K columns of a table, F features.
 """
@@ -35,7 +35,7 @@ def image(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: ResizeSp
 
     Raises:
         BadImage: a file or a Pillow image that cannot be used.
-        UserError: an array that is none of these.
+        UserError: an array of another shape, type or range.
     """
     if isinstance(value, (str, Path, Image.Image)):
         if dtype != torch.uint8:
@@ -109,7 +109,7 @@ def images(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: ResizeS
         except BadImage as error:
             raise _error(str(error), where) from error
         except (TypeError, ValueError, RuntimeError) as error:
-            raise _error(f"{type(one).__name__} is no image: {error}", where) from error
+            raise _error(f"{type(one).__name__} is not an image: {error}", where) from error
     if len({one.dtype for one in converted}) > 1:  # uint8 beside floats, which go from 0 to 255 by now
         converted = [one.float() for one in converted]
     return torch.stack(converted)
@@ -129,7 +129,7 @@ def rows(value: Any, encoder: Encoder) -> Tensor:
     if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "iufb"):
         return _encoded_rows(torch.as_tensor(value).double(), encoder)
     if not isinstance(value, Iterable):
-        raise _error(f"{type(value).__name__} is no row; expected a mapping, a list of values, or a list of these")
+        raise _error(f"{type(value).__name__} is not a row; expected a mapping, a list of values, or a list of these")
     values = list(value) if not isinstance(value, Mapping) else [value]
     if values and (isinstance(values[0], str) or not isinstance(values[0], (Mapping, Sequence, np.ndarray, Tensor))):
         values = [values]  # the values of one row
@@ -140,7 +140,7 @@ def rows(value: Any, encoder: Encoder) -> Tensor:
 
 def _row(row: Any, where: str, encoder: Encoder) -> list[float]:
     if not isinstance(row, (Mapping, Sequence, np.ndarray, Tensor)):
-        raise _error(f"{type(row).__name__} is no row", where)
+        raise _error(f"{type(row).__name__} is not a row", where)
     if not isinstance(row, Mapping):
         names = [column.name for column in encoder.columns]
         if len(row) != len(names):
@@ -161,7 +161,7 @@ def _encoded_rows(table: Tensor, encoder: Encoder) -> Tensor:
     if bad.any():
         row, column = bad.nonzero()[0].tolist()
         where = f"row {row}: column {encoder.columns[column].name}"
-        raise _error(f"{table[row, column].item():g} is no finite number", where)
+        raise _error(f"{table[row, column].item():g} is not a finite number", where)
     return table.cpu()
 
 
@@ -169,12 +169,12 @@ def vectors(value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Convert an array or tensor [B, F] or [F], samples of a data set of the user's own, to [B, F] of `dtype`.
 
     Raises:
-        UserError: another shape, or values that are no finite numbers.
+        UserError: another shape, or values that are not finite numbers.
     """
     try:
         tensor = torch.as_tensor(value).to(dtype)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise _error(f"{type(value).__name__} is no array of numbers: {error}") from error
+        raise _error(f"{type(value).__name__} is not an array of numbers: {error}") from error
     tensor = tensor[None] if tensor.ndim == 1 else tensor
     if tuple(tensor.shape[1:]) != shape or not len(tensor):
         raise _error(f"samples of shape {list(tensor.shape)}; expected [samples, {shape[0]}]")

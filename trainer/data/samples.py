@@ -22,7 +22,7 @@ class Samples(Dataset):
     Attributes:
         targets: int64 [N], the class of each sample, or float64 [N] for a regression.
         probabilities: [N, C] if targets are class probabilities; `targets` then holds the most probable class.
-        repeatable: whether reading a sample twice gives the same; if not, it is streamed and never kept.
+        repeatable: whether reading a sample twice gives the same; if not, samples are streamed and never cached.
     """
 
     targets: Tensor

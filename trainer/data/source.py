@@ -1,4 +1,4 @@
-"""Data sources: the raw samples of each split, and what is known about their targets."""
+"""Data sources: the raw samples of each split, with their classes, task and columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer.data.tables.prepare import Column
 
 @dataclass
 class Source:
-    """What a data set provides before it is split and prepared.
+    """A data set before it is split and prepared.
 
     Attributes:
         splits: raw samples by split: `train`, and `valid` and `test` if the data set has them.

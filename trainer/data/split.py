@@ -17,7 +17,7 @@ def stratified(targets: Tensor, fraction: float, seed: int, key: str = "fraction
     Args:
         targets: classes int64 [N], or float64 [N] of a regression, which is not stratified.
         fraction: share of the samples to hold out.
-        seed: for the samples that are drawn.
+        seed: seed of the draw.
         key: the configuration key of `fraction`, for messages.
 
     Returns:

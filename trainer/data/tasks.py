@@ -19,7 +19,7 @@ TOLERANCE = 0.02  # of a sum of probabilities in 16 bits
 
 
 class Task(Protocol):
-    """What is predicted, and how predictions are scored.
+    """Interface of a task: the kind of target, and the scores of predictions.
 
     Attributes:
         name: `binary`, `multiclass` or `regression`.
@@ -73,9 +73,9 @@ class Task(Protocol):
         """Return everything that is measured on a whole split.
 
         Args:
-            outputs_NC: of the model.
+            outputs_NC: outputs of the model.
             targets_N: class indices, class probabilities [N, C] with the largest as the true class, or numbers.
-            loss: taken into the report as it is.
+            loss: mean loss, copied to the report.
 
         Raises:
             UserError: the outputs are not what `model.output` says.
@@ -117,7 +117,7 @@ class Classification:
         """Check that outputs are what `model.output` says; values that are not finite pass.
 
         Raises:
-            UserError: they are no probabilities, or no log-probabilities.
+            UserError: they are not probabilities, or not log-probabilities.
         """
         if self.output == "logits":
             return
@@ -127,9 +127,9 @@ class Classification:
         wrong_N = (sums_N - 1).abs() > TOLERANCE
         if bool(((probabilities_NC < -TOLERANCE) | (probabilities_NC > 1 + TOLERANCE)).any()):
             low, high = probabilities_NC.min().item(), probabilities_NC.max().item()
-            fault = f"are between {low:.4g} and {high:.4g}, where 0 to 1 is possible"
+            fault = f"are between {low:.4g} and {high:.4g}; expected 0 to 1"
         elif outputs_NC.shape[-1] > 1 and bool(wrong_N.any()):
-            fault = f"sum to {sums_N[wrong_N][0].item():.4g} for a sample, where 1 is expected"
+            fault = f"sum to {sums_N[wrong_N][0].item():.4g} for a sample; expected 1"
         else:
             return
         what = "exponentials of the model's outputs" if self.output == "log_probabilities" else "model's outputs"

@@ -1,4 +1,4 @@
-"""Checks of single columns of a table, and of pairs that are equal. Shape letters: N rows, K columns."""
+"""Checks of single columns of a table, and of pairs of equal columns. Shape letters: N rows, K columns."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_nearly_constant(report: Report, cells: Cells, column: ParsedColumn) ->
         return
     deviation, mean = float(present.std(correction=0)), float(present.mean())
     if deviation < SMALLEST_SPREAD * abs(mean):
-        what = f"column {name} is almost constant: its deviation is {deviation:.1g}, its mean {mean:.4g}"
+        what = f"column {name} is almost constant: its standard deviation is {deviation:.1g}, its mean {mean:.4g}"
         advice = f"scaling makes rounding errors as large as any other column: data.drop=[{name}]"
         report.add("constant columns", "warning", 1, what, advice)
 
@@ -126,7 +126,7 @@ def check_repeated(report: Report, columns: dict[str, Cells], parsed: dict[str, 
 
 
 def _varies(column: ParsedColumn) -> bool:
-    """Return whether these are numbers without gaps and with more than two values."""
+    """Return whether the column holds numbers, none of them missing, with more than two values."""
     return not column.categories and not bool(column.values.isnan().any()) and len(column.values.unique()) > 2
 
 

@@ -1,4 +1,4 @@
-"""All checks of the doctor: machine, configuration, data, training; each goes as far as the earlier ones allow."""
+"""The sequence of checks: machine, configuration, data and training. A failed check ends those that depend on it."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def examine(
     lr: bool = False,
     train: bool = True,
 ) -> tuple[Report, rates.RangeTest | None]:
-    """Make all checks, and return the findings and the range test; only decoded images are written, to their cache.
+    """Run all checks and return the findings and the range test; only decoded images are written, to their cache.
 
     Args:
         words: overrides, as for `train`.
-        signals: end the checks.
+        signals: looked at between the checks, which a signal ends.
         progress: called while data is read.
         config_dir: a folder of the user's own YAML.
-        lr: make the learning-rate range test too.
-        train: make the checks that take training steps.
+        lr: run the learning-rate range test too.
+        train: run the checks that take training steps.
 
     Raises:
-        Interrupted: by a signal.
+        Interrupted: a signal arrived.
     """
     report = Report()
     check_machine(report)

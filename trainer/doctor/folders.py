@@ -51,23 +51,23 @@ def check_folder(report: Report, config: DataConfig, progress: Progress) -> bool
 def _check_left_out(report: Report, folder: FolderReport) -> None:
     """Report images that no run would read."""
     for name, count in folder.hidden.items():
-        what = f"{name} is left out, as its name begins with a dot; images in it: {count:,}"
+        what = f"{name} is ignored, because its name begins with a dot; images in it: {count:,}"
         report.add("hidden folders", "warning", count, what, "rename it if it is data, delete it if not")
     absent = [split for split in ("valid", "test") if split not in folder.splits]
     for name, count in folder.beside.items():
-        what = f"{_shown(name)} stands beside the splits and is left out; images in it: {count:,}"
+        what = f"{_shown(name)} is not one of the splits and is ignored; images in it: {count:,}"
         what += _hint(did_you_mean(name.lower(), absent))
-        advice = "splits are called train, valid or val, and test; move it elsewhere if it is none"
+        advice = "splits are named train, valid or val, and test; move it elsewhere if it is not one of them"
         report.add("images left out", "warning", count, what, advice)
     for name, count in folder.loose.items():
-        what = f"images in {name} outside the class folders are left out: {count:,}"
+        what = f"images in {name} outside the class folders are ignored: {count:,}"
         report.add("images left out", "warning", count, what, "move them to the folders of their classes")
     if folder.links:
-        what = f"symbolic links that lead nowhere, outside or back are left out: {first_few(folder.links)}"
+        what = f"symbolic links that are broken, lead outside or form a loop are ignored: {first_few(folder.links)}"
         report.add("images left out", "note", len(folder.links), what)
     if folder.others:
         plural = "s" * (folder.others != 1)
-        what = f"{folder.others:,} file{plural} in the class folders left out: no image by name"
+        what = f"{folder.others:,} file{plural} in the class folders ignored, without the suffix of an image"
         report.add("images left out", "note", folder.others, what)
 
 
@@ -82,19 +82,19 @@ def _check_class_lists(report: Report, folder: FolderReport) -> bool:
     for split, classes in folder.splits.items():
         missing, added = sorted(train - set(classes)), sorted(set(classes) - train)
         for names, where, others in (
-            (missing, f"only train has, not {split}", added),
-            (added, f"only {split} has, not train", missing),
+            (missing, f"in train but not in {split}", added),
+            (added, f"in {split} but not in train", missing),
         ):
             if names:
                 usable = False
                 hints = (did_you_mean(readable(name).lower(), others) for name in names)
-                what = (
-                    f"classes that {where}: {first_few(map(_shown, names), 10)}{_hint(next(filter(None, hints), ''))}"
-                )
+                what = f"classes {where}: {first_few(map(_shown, names), 10)}{_hint(next(filter(None, hints), ''))}"
                 advice = "give every split the same class folders: labels are derived from their names"
                 report.add("class lists", "error", len(names), what, advice)
     if len(train) < 2:
-        report.add("class lists", "error", 1, f"{len(train)} class folders in the training split", "two are needed")
+        report.add(
+            "class lists", "error", 1, f"{len(train)} class folders in the training split", "at least two are needed"
+        )
         return False
     return usable
 

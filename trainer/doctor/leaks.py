@@ -1,4 +1,4 @@
-"""Whether a single column determines the target, decided by counting, without a model. Shape letter: N samples."""
+"""Detection of single columns that determine the target, by counting, without a model. Shape letter: N samples."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MIN_FIT = 0.995  # explained share of the variance of a regression's ranks
 MIN_GROUPED_FIT = 0.99  # the same, for a column with many rows of each value
 
 
-def tells_class(values_N: Tensor, labels_N: Tensor) -> bool:
-    """Return whether the class follows from the column, by thresholds between classes or by a table of its values.
+def determines_class(values_N: Tensor, labels_N: Tensor) -> bool:
+    """Return whether the column determines the class, by thresholds between classes or by a table of its values.
 
     Args:
         values_N: float64, numbers or codes; NaN (missing) is a value of its own.
@@ -40,7 +40,7 @@ def tells_class(values_N: Tensor, labels_N: Tensor) -> bool:
     return wrong + max(0, changes - (len(counts) - 1)) / 2 <= allowed
 
 
-def tells_number(values_N: Tensor, targets_N: Tensor) -> bool:
+def determines_number(values_N: Tensor, targets_N: Tensor) -> bool:
     """Return whether the number is a function of the column.
 
     Ranks are compared, so that neither units nor long tails matter: for neighbours in the column, the targets' ranks

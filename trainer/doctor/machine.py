@@ -18,7 +18,7 @@ LITTLE_DISK, NO_DISK, LITTLE_MEMORY = 2e9, 2e8, 1e9  # bytes
 
 
 def check_machine(report: Report, outputs: Path = Path()) -> None:
-    """Report what the machine is, and what it lacks."""
+    """Report the facts of the machine, and what is short."""
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     report.fact("machine", trainer=__version__, python=platform.python_version(), system=platform.platform())
     report.fact("machine", **versions)

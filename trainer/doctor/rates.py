@@ -1,4 +1,4 @@
-"""The learning-rate range test (Smith 2017, "Cyclical Learning Rates"): ever larger steps until the loss rises."""
+"""The learning-rate range test (Smith 2017, "Cyclical Learning Rates"): the rate grows until the loss rises."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RangeTest:
 
 
 def range_test(config: Config, cache: DataCache, signals: Signals) -> RangeTest:
-    """Train for up to STEPS steps with growing learning rates; nothing is kept."""
+    """Train for up to STEPS steps with growing learning rates; the weights are thrown away."""
     longer = simplified(config, epochs=max(config.epochs, 1000))
     components = assemble(longer, trusted=True, cache=cache)
     components.population.train()
@@ -80,7 +80,7 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
     if len(losses) < 10 or min(losses) > FALLS * losses[0]:
         return None
     lowest = losses.index(min(losses))
-    # Slopes span some steps to either side, and leave out the first ones, whose mean is of few batches.
+    # Slopes span several steps on either side, and skip the first ones, whose means are of few batches.
     reach = max(1, len(losses) // 20)
     places = range(2 * reach, min(lowest + 1, len(losses) - reach))
     return rates[min(places, key=lambda n: losses[n + reach] - losses[n - reach])] if places else None

@@ -26,7 +26,7 @@ Digests = dict[str, list[bytes]]  # of the samples of each split
 def check_samples(
     report: Report, data: Data, identifiers: frozenset[str] = frozenset(), *, balanced: bool = False
 ) -> None:
-    """Report what is wrong with the samples, and how many there are.
+    """Report the numbers of samples, and what is wrong with them.
 
     Args:
         report: takes facts and findings.
@@ -54,7 +54,7 @@ def check_samples(
     if columns is not None and 2 * distinct < rows and _is_coarse(data, columns):
         report.checks.append("duplicates")
         what = f"only {distinct:,} different rows among {rows:,}, as the columns have few values"
-        report.add("duplicates", "note", distinct, what, "a finer column would tell more of them apart")
+        report.add("duplicates", "note", distinct, what, "a column with finer values would distinguish more of them")
     elif all(split.samples.repeatable for split in data.splits.values()):
         aside = f" (without {', '.join(sorted(identifiers))})" if identifiers else ""
         images = len(data.shape) == 3
@@ -147,7 +147,7 @@ def _check_copies(report: Report, digests: Digests, images: bool, aside: str) ->
         if copies := len(samples) - len(set(samples)):
             severity = "note" if not images or copies < 0.01 * len(samples) else "warning"
             what = f"{copies:,} of {len(samples):,} samples of the {name} split are exact copies of others{aside}"
-            advice = "delete the copies" if images else "is a row a measurement of its own?"
+            advice = "delete the copies" if images else "check that each row is a separate measurement"
             report.add("duplicates", severity, copies, what, advice)
 
 
@@ -157,7 +157,7 @@ def _check_copies_across_splits(report: Report, digests: Digests, images: bool, 
         if copies := sum(digest in earlier for digest in samples):
             severity = "warning" if images or copies >= MANY_COPIES * len(samples) else "note"
             what = f"{copies:,} of {len(samples):,} samples of the {second} split are in the {first} split too{aside}"
-            advice = f"delete them from one: metrics of the {second} split are too good because of them"
+            advice = f"delete them from one: they make the metrics of the {second} split too good"
             report.add("duplicates across splits", severity, copies, what, advice)
 
 

@@ -1,4 +1,4 @@
-"""Checks of a table as its file has it: missing values, unusable columns, and columns that leak the target."""
+"""Checks of the cells of a table: missing values, unusable columns, and columns that leak the target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainer.doctor.columns import (
     check_repeated,
     counts_rows,
 )
-from trainer.doctor.leaks import tells_class, tells_number
+from trainer.doctor.leaks import determines_class, determines_number
 from trainer.errors import UserError
 from trainer.report.findings import Report, first_few
 
@@ -72,7 +72,7 @@ def _check_missing(report: Report, columns: dict[str, Cells], target: Cells, cho
         advice = "choose data.missing=mean, median or drop" if chosen is None else "leave rows out: data.missing=drop"
     elif mostly_missing:
         names = first_few(mostly_missing)
-        advice = f"more than {MANY_MISSING:.0%} are missing in {names}: think of leaving it out, data.drop=[...]"
+        advice = f"more than {MANY_MISSING:.0%} are missing in {names}: consider leaving them out: data.drop=[...]"
     else:
         advice = ""
     severity = "error" if refused else "warning" if mostly_missing else "note"
@@ -80,12 +80,12 @@ def _check_missing(report: Report, columns: dict[str, Cells], target: Cells, cho
     complete = sum(not any(map(is_missing, row)) for row in zip(*(c.texts for c in all_columns), strict=True))
     if chosen == "drop" and complete < FEW_LEFT * rows:
         what = f"{complete:,} of {rows:,} rows are left by data.missing=drop"
-        advice = "data.missing=median keeps the others, or leave out the columns with most holes: data.drop=[...]"
+        advice = "data.missing=median keeps the others, or leave out columns with many missing values: data.drop=[...]"
         report.add("missing values", "warning", rows - complete, what, advice)
 
 
 def _spellings(texts: Counter[str]) -> str:
-    """List the texts that count as missing, because they may be meant as a value."""
+    """List the texts that count as missing, because they may be meant as values."""
     spellings = [f"{text!r} {count:,}" for text, count in texts.most_common() if text]
     return f" ({first_few(spellings)})" if spellings else ""
 
@@ -128,13 +128,13 @@ def _check_target(report: Report, parsed: dict[str, ParsedColumn], cells: Cells,
 
 
 def _check_leaks(report: Report, columns: dict[str, torch.Tensor], target: TargetColumn) -> None:
-    tells = tells_number if target.task == "regression" else tells_class
+    determines = determines_number if target.task == "regression" else determines_class
     for name, values in columns.items():
         present, where = ~values.isnan(), ""
-        if not tells(values, target.values):
-            if bool(present.all()) or not tells(values[present], target.values[present]):
+        if not determines(values, target.values):
+            if bool(present.all()) or not determines(values[present], target.values[present]):
                 continue
             where = f" in the {int(present.sum()):,} rows that have a value"
-        what = f"column {name} alone tells the target{where}"
-        advice = f"is it known before the target is? If not, leave it out: data.drop=[{name}]"
+        what = f"column {name} alone determines the target{where}"
+        advice = f"if it is not known before the target is, leave it out: data.drop=[{name}]"
         report.add("leaks", "warning", 1, what, advice)

@@ -36,7 +36,7 @@ def check_last_batch(report: Report, components: Components) -> None:
     trains_norms = any(isinstance(m, _BatchNorm) and id(m) not in frozen for m in components.state.model.modules())
     if trains_norms and num_samples % config.batch_size == 1 and not config.drop_last:
         what = f"{num_samples:,} samples in batches of {config.batch_size} leave one over, and BatchNorm needs two"
-        advice = "nothing: it joins the batch before; drop_last=true leaves it out"
+        advice = "nothing to do: it joins the previous batch; drop_last=true leaves it out"
         report.add("last batch", "note", 1, what, advice)
 
 
@@ -47,7 +47,7 @@ def measure_cost(report: Report, components: Components) -> None:
     if measured.diverged_after is not None:
         lr = components.config.optim.arguments.get("lr")
         what = f"the training loss is not finite after {measured.diverged_after} steps with optim.lr={lr}"
-        report.add("learning rate", "error", 1, what, "a lower one, or clip_norm=1; --lr suggests one")
+        report.add("learning rate", "error", 1, what, "try a lower one, or clip_norm=1; --lr suggests one")
         return
     peak = device.peak_memory(components.device)
     unit = 1 if sys.platform == "darwin" else 1024
@@ -63,7 +63,7 @@ def measure_cost(report: Report, components: Components) -> None:
 
 
 def simplified(config: Config, **changes: Any) -> Config:
-    """Return the configuration without anything that blurs a test of model, loss and learning rate."""
+    """Return the configuration without anything that would distort a test of model, loss and learning rate."""
     return replace(switched_off(config), **changes)
 
 
@@ -71,7 +71,7 @@ def check_overfit(report: Report, config: Config, cache: DataCache, signals: Sig
     """Report whether the model can overfit one batch, as in `debug=overfit`.
 
     Raises:
-        Interrupted: by a signal.
+        Interrupted: a signal arrived.
     """
     report.checks.append("one batch")
     one_batch = simplified(
@@ -97,7 +97,7 @@ def check_overfit(report: Report, config: Config, cache: DataCache, signals: Sig
         report.add("one batch", "error", 1, what, "try a lower optim.lr, or clip_norm=1")
         return
     if not state.history:
-        report.skipped["one batch"] = f"no epoch of it was done in {60 * OVERFIT_MINUTES:.0f} s"
+        report.skipped["one batch"] = f"no epoch of it ended within {60 * OVERFIT_MINUTES:.0f} s"
         return
     first, last = state.history[0].valid_loss, state.history[-1].valid_loss
     losses = f"loss {first:.4g} after the first step, {last:.4g} after {state.step}"
@@ -105,10 +105,10 @@ def check_overfit(report: Report, config: Config, cache: DataCache, signals: Sig
     if outcome.status == "completed":
         report.add("one batch", "note", 1, f"the model overfits one batch: {losses}")
     elif last < LEARNING * first:
-        report.add("one batch", "note", 1, f"one batch was being learned when the time was over: {losses}")
+        report.add("one batch", "note", 1, f"the loss on one batch was still falling when the time was up: {losses}")
     else:
         advice = "look for a wrong loss, a dead or far too small model, or a learning rate that does not fit: --lr"
-        report.add("one batch", "warning", 1, f"one batch is not learned: {losses}", advice)
+        report.add("one batch", "warning", 1, f"the model does not overfit one batch: {losses}", advice)
 
 
 class _Silent:

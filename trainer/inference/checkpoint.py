@@ -153,7 +153,7 @@ def open_run(name: str | Path, *, trusted: bool = False) -> LoadedCheckpoint:
         stored = Checkpoint.from_dict(content)
         weights = stored.weights
     except (CheckpointError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = "not a complete checkpoint of this program: its weights are missing"
+        reason = "not a complete checkpoint of this program: its weights are not there"
         raise UserError(Problem(str(path), reason)) from error
     _check_tensors(weights, path)
     metadata = CheckpointMetadata.from_dict(stored.metadata, path)

@@ -194,7 +194,7 @@ def test_what_stands_in_the_place_of_a_store_is_not_followed(photos: Path) -> No
     (path,) = stores()
     path.rename("elsewhere")
     path.symlink_to(Path("elsewhere").resolve())
-    with pytest.raises(UserError, match=r"cannot be kept: .*Too many levels of symbolic links"):
+    with pytest.raises(UserError, match=r"cannot be cached: .*Too many levels of symbolic links"):
         all_of(photos, cache="true")
 
 
@@ -241,7 +241,7 @@ def test_a_folder_for_the_cache_may_be_named(photos: Path) -> None:
 
 def test_a_cache_that_cannot_be_used_is_said(photos: Path) -> None:
     Path("file").write_text("")
-    with pytest.raises(UserError, match=r"data\.cache=file/x: .* cannot be kept: file/x: Not a directory"):
+    with pytest.raises(UserError, match=r"data\.cache=file/x: .* cannot be cached: file/x: Not a directory"):
         all_of(photos, cache="file/x")
 
 
@@ -249,10 +249,12 @@ def test_a_disk_without_room_means_memory_or_decoding_again(photos: Path, monkey
     monkeypatch.setattr(folder, "DISK_SHARE", 0.0)
     kept = image_folder(str(photos))
     assert isinstance(kept.splits["train"], DecodedImages)
-    assert kept.notes == [f"decoded images (0.0 GB) cannot be kept: {cache.default_folder()}: No space left on device"]
+    assert kept.notes == [
+        f"decoded images (0.0 GB) cannot be cached: {cache.default_folder()}: No space left on device"
+    ]
     monkeypatch.setattr(folder, "MEMORY_SHARE", 0.0)
     again = image_folder(str(photos))
-    assert again.notes[1] == "decoded images are not kept: files are decoded whenever they are read"
+    assert again.notes[1] == "decoded images are not cached: files are decoded whenever they are read"
     for source in (kept, again):
         assert torch.equal(source.splits["train"].take(torch.arange(12)), expected(photos))
     assert stores() == []

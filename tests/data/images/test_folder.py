@@ -105,7 +105,7 @@ def test_two_folders_for_one_part_are_refused() -> None:
 
 def test_folders_beside_the_parts_are_left_out_and_said() -> None:
     parts(Path("parts"), train="ant bee", test="ant bee", labels="x")
-    assert image_folder("parts").notes == ["left out, as they stand beside train: labels"]
+    assert image_folder("parts").notes == ["ignored, because they are not splits: labels"]
 
 
 def test_a_class_may_be_called_train(photos: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_class_may_be_called_train(photos: Path) -> None:
         write(photos / "train" / f"{i}.png")
     source = image_folder(str(photos))
     assert source.classes == ("ant", "bee", "train")
-    assert source.notes == ["train is a class: it holds no folders, and others stand beside it"]
+    assert source.notes == ["train is a class: it contains no folders, and there are other folders beside it"]
 
 
 def test_only_the_classes_asked_for_in_their_order() -> None:
@@ -153,7 +153,7 @@ def test_hidden_files_and_folders_are_no_data_and_others_are_counted(photos: Pat
     assert after.classes == before.classes
     assert after.splits["train"].fingerprint() == before.splits["train"].fingerprint()
     assert after.notes == [
-        "left out: 3 files that are no images",
+        "left out: 3 files that are not images",
         "left out: 1 image outside the class folders",
     ]
 
@@ -210,7 +210,8 @@ def test_parts_with_other_classes_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("root", "sentence"), [("nowhere", "no such folder"), ("parts", "test but no train folder"), ("file", "no folder")]
+    ("root", "sentence"),
+    [("nowhere", "no such folder"), ("parts", "test but no train folder"), ("file", "not a folder")],
 )
 def test_a_folder_that_is_none(root: str, sentence: str) -> None:
     parts(Path("parts"), test="ant bee")

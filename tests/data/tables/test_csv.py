@@ -99,7 +99,7 @@ FAULTS = {
     "short row": (GOOD + "1,2\n", {}, ["table.csv: row 32: 2 cells, where the header has 3"]),
     "after empty lines": (GOOD.replace("\n7,1", "\n\n\n7x,1"), {}, ["row 11, column a: '7x'"]),
     "nothing but separators": (GOOD + ",,\n", {}, ["1 rows have no y"]),
-    "bad cell": (GOOD.replace("\n7,1", "\n7x,1"), {}, ["table.csv: row 9, column a: '7x' is no finite number"]),
+    "bad cell": (GOOD.replace("\n7,1", "\n7x,1"), {}, ["table.csv: row 9, column a: '7x' is not a finite number"]),
     "infinity": (GOOD.replace("\n7,1", "\ninf,1"), {}, ["row 9, column a: 'inf'"]),
     "missing": (GOOD.replace("\n7,1", "\n,1").replace("\n8,2", "\nNA,?"), {}, ["a 2, b 1", "data.missing=mean"]),
     "missing target": (
@@ -107,7 +107,7 @@ FAULTS = {
         {"missing": "mean"},
         ["1 rows have no y", "data.missing=drop"],
     ),
-    "constant": ("a,b,y\n" + "1,2,u\n1,3,v\n" * 9, {}, ["column a is constant", "data.drop=[a]"]),
+    "constant": ("a,b,y\n" + "1,2,u\n1,3,v\n" * 9, {}, ["column a has a single value", "data.drop=[a]"]),
     "names": (
         "id,b,y\n" + "".join(f"person{i},{i % 3},{'uv'[i % 2]}\n" for i in range(30)),
         {},
@@ -118,7 +118,7 @@ FAULTS = {
     "not a number": (
         GOOD,
         {"task": "regression"},
-        ["column y: 30 cells are no finite numbers, the first in row 2: 'u'"],
+        ["column y: 30 cells are not finite numbers, the first in row 2: 'u'"],
     ),
     "unknown feature": (GOOD, {"features": ["a", "bb"]}, ["data.features", "no column bb"]),
     "nothing left": (GOOD, {"drop": ["a", "b"]}, ["no column is left"]),
@@ -129,8 +129,8 @@ FAULTS = {
 
 NUMBERS = [f"{n / 8}" for n in range(40)]
 TARGETS = {
-    "a text": (["1.5", "abc", *NUMBERS[2:]], {}, "row 3, column y: 'abc' is no finite number, where 39 are numbers"),
-    "infinity": (["inf", *NUMBERS[1:]], {}, "row 2, column y: 'inf' is no finite number, where 39 are numbers"),
+    "a text": (["1.5", "abc", *NUMBERS[2:]], {}, "row 3, column y: 'abc' is not a finite number, where 39 are numbers"),
+    "infinity": (["inf", *NUMBERS[1:]], {}, "row 2, column y: 'inf' is not a finite number, where 39 are numbers"),
     "names": ([f"p{n}" for n in range(40)], {}, "40 different values in 40 rows, as if every row were a class"),
     "numbers as classes": (NUMBERS, {"task": "multiclass"}, "40 different values in 40 rows"),
 }

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 
 class Augmentation(ABC):
-    """Base class of what `augment._target_` may name.
+    """Base class of augmentations, which `augment._target_` may name.
 
     Augmentations work on a batch on its device. torchvision's transforms draw once for a whole batch and from torch's
     global generator; these draw for each sample, from the generator that is passed in.

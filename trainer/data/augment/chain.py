@@ -35,7 +35,7 @@ class Chain(Augmentation):
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, (list, tuple)) or not self.steps:
-            raise ValueError("steps is a list of one augmentation or more")
+            raise ValueError("steps must be a list of one or more augmentations")
         self.augmentations = [self._step(entry, number) for number, entry in enumerate(self.steps, 1)]
 
     def _step(self, entry: Any, number: int) -> Augmentation:

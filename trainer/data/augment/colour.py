@@ -41,9 +41,9 @@ class ColourJitter(Augmentation):
 
     def __post_init__(self) -> None:
         if not all(0 <= share <= 1 for share in (self.brightness, self.contrast, self.saturation)):
-            raise ValueError("brightness, contrast and saturation go from 0 to 1")
+            raise ValueError("brightness, contrast and saturation must be from 0 to 1")
         if not 0 <= self.hue <= 0.5:
-            raise ValueError("hue goes from 0 to 0.5")
+            raise ValueError("hue must be from 0 to 0.5")
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         batch, channels = images.shape[:2]

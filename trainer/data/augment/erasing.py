@@ -1,4 +1,4 @@
-"""Random erasing: a rectangle of some images is set to the mean."""
+"""Random erasing: a random rectangle in a fraction of the images is set to the mean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_ASPECT = 3.3  # longer side of the rectangle / shorter side, as in the paper
 
 @dataclass
 class RandomErasing(Augmentation):
-    """Random erasing (Zhong et al. 2020): set a rectangle of some images to 0, the mean of normalised images.
+    """Random erasing (Zhong et al. 2020): a random rectangle is set to 0, the mean of normalised images.
 
     Args:
         probability: share of the images with an erased rectangle.
@@ -27,7 +27,7 @@ class RandomErasing(Augmentation):
 
     def __post_init__(self) -> None:
         if not (0 <= self.probability <= 1 and 0 < self.area <= 1):
-            raise ValueError("probability goes from 0 to 1, area from above 0 to 1")
+            raise ValueError("probability must be from 0 to 1, area from above 0 to 1")
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         batch, _, height, width = images.shape

@@ -104,9 +104,9 @@ class RandomResizedCrop(Augmentation):
 
     def __post_init__(self) -> None:
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError("scale is [smallest, largest], from above 0 to 1")
+            raise ValueError("scale must be [smallest, largest], from above 0 to 1")
         if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1] < math.inf:
-            raise ValueError("ratio is [smallest, largest], from above 0")
+            raise ValueError("ratio must be [smallest, largest], from above 0")
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         batch, _, height, width = images.shape

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Mix:
-    """Mixes each sample of a batch with another one of the batch.
+    """Mixing of each sample of a batch with another one of the batch.
 
     torchvision's transforms draw once per batch and from torch's global generator, which a resumed run cannot repeat.
 

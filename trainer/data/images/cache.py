@@ -1,4 +1,4 @@
-"""Cache files of decoded images: written once, found by what they were made from, checked before use.
+"""Cache files of decoded images: written once, identified by a digest of their origin, checked before use.
 
 A cache file holds rows of uint8 [H, W, 3], a digest of each row, a description in JSON, and a trailer with digest and
 length of the latter two. It is written as `NAME.part` under an exclusive lock and renamed when it is complete. Readers
@@ -72,9 +72,9 @@ def obtain(
     If two runs need the same file at once, one writes it and the other waits.
 
     Args:
-        key: what the images are made from.
+        key: files and settings of the images.
         shape: [H, W, 3] of a row.
-        folder: of the cache; made if there is none.
+        folder: folder of the cache; created if it is missing.
         progress: called while images are decoded or another run decodes them.
         disk_share: share of the free disk that a new file may take.
 
@@ -151,7 +151,7 @@ def _write(part: Path, file: int, key: CacheKey, shape: tuple[int, ...], progres
 
 
 def _open(path: Path, key: CacheKey, shape: tuple[int, ...]) -> ImageCache | None:
-    """Open a cache file; None if it is missing, damaged, locked by an eviction or made from something else."""
+    """Open a cache file; None if it is missing, damaged, locked by an eviction or made from other files or settings."""
     try:
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW))  # noqa: SIM115
     except FileNotFoundError:
@@ -166,7 +166,7 @@ def _open(path: Path, key: CacheKey, shape: tuple[int, ...]) -> ImageCache | Non
 
 
 def _read(file: IO[bytes], key: CacheKey, shape: tuple[int, ...]) -> DecodeResult | None:
-    """Read everything but the rows; None if the file is damaged or made from something else."""
+    """Read everything but the rows; None if the file is damaged or made from other files or settings."""
     count, row_bytes = len(key.files), math.prod(shape)
     length = file.seek(0, os.SEEK_END)
     if length < count * row_bytes + TRAILER.size:

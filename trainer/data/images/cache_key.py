@@ -1,4 +1,4 @@
-"""What decoded images are made from, as the key of their cache file."""
+"""The key of a cache file: the files and settings that its images are decoded from."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class CacheKey:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of everything."""
+        """Digest of the whole key."""
         return _digest(FORMAT, PIL.__version__, self.origin, self.files, size=DIGEST_BYTES)
 
 

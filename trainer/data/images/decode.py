@@ -38,7 +38,7 @@ class SizeMismatch(ValueError):
 
 @dataclass(frozen=True)
 class ResizeSpec:
-    """How images are resized while they are decoded.
+    """The resizing of images while they are decoded.
 
     Attributes:
         size: height and width of the result; None keeps the size of the image.
@@ -117,9 +117,9 @@ def _check_header(image: Image.Image) -> None:
 
 
 def _check_pixels(size: tuple[int, int], result: tuple[int, int], how: str) -> None:
-    most = Image.MAX_IMAGE_PIXELS  # Pillow itself only warns above it, and refuses from twice as many on
-    if most and result[0] * result[1] > most:
-        raise BadImage(f"{size[0]}x{size[1]} pixels are more than the {most:,} accepted{how}")
+    limit = Image.MAX_IMAGE_PIXELS  # Pillow itself only warns above it, and refuses from twice as many on
+    if limit and result[0] * result[1] > limit:
+        raise BadImage(f"{size[0]}x{size[1]} pixels are more than the {limit:,} accepted{how}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -23,7 +23,7 @@ from trainer.data.source import Source
 from trainer.errors import Problem, UserError, show
 
 MAX_NAMED = 10  # bad files that are listed by name; the others are only counted
-# Limits if data.cache says nothing else, of the free disk and of all memory, on what decoded images may take.
+# Default limits on decoded images: shares of the free disk and of all memory.
 DISK_SHARE, MEMORY_SHARE = 0.5, 0.125
 DEFAULT_CACHE = ("auto", "true")
 CHECK = "unreadable images"  # of the doctor
@@ -56,12 +56,12 @@ def image_folder(
     cache: str = "auto",
     progress: Progress | None = None,
 ) -> Source:
-    """Load the images below `root`, which has a folder for each class, or folders of them for each split.
+    """Load the images below `root`, which has a folder per class, or a folder per split with a folder per class.
 
     Args:
         root: the folder.
         size: height and width of the images; None keeps them, and all must be of equal size.
-        resize: the shorter side is brought to this length and the centre cut out; None squashes the image.
+        resize: the shorter side is resized to this length and the centre cropped; None squashes the image.
         interpolation: `bilinear` (the default) or `bicubic`.
         classes: load only these, in this order.
         on_bad_image: `error`, or `skip` to leave out files that cannot be used.
@@ -96,7 +96,7 @@ def _check_sizes(size: Any, resize: Any, interpolation: Any) -> None:
         if pixels is not None and (not isinstance(pixels, int) or isinstance(pixels, bool) or pixels < 1):
             raise UserError(Problem(f"data.{name}", "expected a number of pixels from 1", given=show(pixels)))
     if resize is not None and (size is None or size > resize):
-        reason = f"the shorter side is brought to it, and the middle of data.size={show(size)} cut out"
+        reason = f"the shorter side is resized to it, and the central data.size={show(size)} pixels are cropped"
         raise UserError(Problem("data.resize", reason, given=show(resize), advice=f"Give a data.size up to {resize}."))
     if interpolation not in (None, *METHODS):
         raise UserError(Problem("data.interpolation", f"expected {' or '.join(METHODS)}", given=show(interpolation)))
@@ -129,14 +129,14 @@ def _decode(key: CacheKey, cache: str, root: str, progress: Progress) -> ImageSe
                 return ImageSet(shape, cached.result, cached.rows, notes)
             except OSError as error:
                 where = f"{error.filename}: " if error.filename else ""
-                reason = f"decoded images ({num_bytes / 1e9:.1f} GB) cannot be kept: {where}{error.strerror or error}"
+                reason = f"decoded images ({num_bytes / 1e9:.1f} GB) cannot be cached: {where}{error.strerror or error}"
                 if cache != "auto":
                     advice = "Name a folder, or use data.cache=false."
                     raise UserError(Problem("data.cache", reason, given=cache, advice=advice)) from error
                 notes.append(reason)
         rows = np.empty((len(key.files), *shape), np.uint8) if num_bytes <= MEMORY_SHARE * _memory() else None
         if rows is None:
-            notes.append("decoded images are not kept: files are decoded whenever they are read")
+            notes.append("decoded images are not cached: files are decoded whenever they are read")
         return ImageSet(shape, decode_all(key.paths, shape, key.spec, rows, progress), rows, notes)
     except SizeMismatch as error:
         path = readable(os.path.join(root, key.files[error.row][0]))

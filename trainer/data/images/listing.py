@@ -50,7 +50,7 @@ def list_images(root: str, selected: Sequence[str] | None = None) -> Listing:
         selected: only these classes, in this order; default: all, in alphabetical order.
 
     Raises:
-        UserError: no such folder, one that cannot be read, no classes, an empty one, or splits with other classes.
+        UserError: no such folder, one that cannot be read, no classes, an empty one, or splits with different classes.
     """
     walk = _walk(root)
     split_folders = _find_splits(walk)
@@ -78,10 +78,10 @@ class FolderReport:
         root: absolute and without symbolic links.
         splits: {split: {class: paths of its images, relative to the root}}.
         hidden: {folder that is ignored because its name begins with a dot: number of images in it}.
-        beside: {folder that is ignored because it stands beside those of the splits: number of images in it}.
+        beside: {folder that is ignored because it is not one of the splits: number of images in it}.
         loose: {folder of a split, or the root: number of images in it outside the class folders}.
-        links: symbolic links that lead nowhere, outside or back.
-        others: number of files in class folders that are no images by name.
+        links: symbolic links that are broken, lead outside or form a loop.
+        others: number of files in class folders without the suffix of an image.
     """
 
     root: Path
@@ -97,7 +97,7 @@ def survey(root: str) -> FolderReport:
     """Describe everything below `root`; `list_images` stops at the first thing that cannot be used.
 
     Raises:
-        UserError: no such folder, or no telling which of its folders are the splits.
+        UserError: no such folder, or its splits are ambiguous.
     """
     walk = _walk(root)
     split_folders = _find_splits(walk)
@@ -137,7 +137,7 @@ def images_below(root: str) -> list[str]:
 def _walk(root: str) -> FolderWalk:
     top = Path(os.path.realpath(root))
     if not top.is_dir():
-        raise UserError(Problem("data.root", "no folder" if top.exists() else "no such folder", given=root))
+        raise UserError(Problem("data.root", "not a folder" if top.exists() else "no such folder", given=root))
     return FolderWalk(top, Path(root))
 
 
@@ -156,7 +156,7 @@ def _find_splits(walk: FolderWalk) -> _SplitFolders:
     others = [folder for folder in folders if folder not in named]
     if [folder.name for folder in named] == ["train"] and others and not walk.folders(named[0]):
         walk.loose.pop(named[0])
-        note = "train is a class: it holds no folders, and others stand beside it"
+        note = "train is a class: it contains no folders, and there are other folders beside it"
         return _SplitFolders({"train": walk.top}, notes=[note])
     if not named:
         return _SplitFolders({"train": walk.top})
@@ -172,7 +172,7 @@ def _find_splits(walk: FolderWalk) -> _SplitFolders:
         reason = f"there is {', '.join(folder.name for folder in named)} but no train folder"
         raise UserError(Problem("data.root", reason, given=root))
     names = ", ".join(folder.name for folder in others[:10])
-    notes = [f"left out, as they stand beside {splits['train'].name}: {names}"] if others else []
+    notes = [f"ignored, because they are not splits: {names}"] if others else []
     ordered = dict(sorted(splits.items(), key=lambda item: ORDER.index(item[0])))
     return _SplitFolders(ordered, others, notes)
 

@@ -15,7 +15,7 @@ from trainer.errors import Problem, UserError
 
 
 class DecodedImages(Samples):
-    """Some rows of an array or a cache file; each is a uint8 image [3, H, W], channels last in memory.
+    """Selected rows of an array or a cache file; each is a uint8 image [3, H, W], channels last in memory.
 
     Args:
         rows: uint8 [rows, H, W, 3].

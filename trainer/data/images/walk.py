@@ -14,14 +14,14 @@ ARCHIVER_FOLDER = "__MACOSX"  # left behind by macOS in ZIP files
 
 
 class FolderWalk:
-    """Lists folders and images below a folder, without hidden ones and symbolic links that lead outside or back.
+    """Listing of the folders and images below a folder, without hidden ones and links that lead outside or back.
 
     Args:
         top: absolute and without symbolic links.
-        shown: the same folder as the user gave it.
+        shown: the same folder as the user typed it.
 
     Attributes:
-        others: number of files in class folders that are no images by name.
+        others: number of files in class folders without the suffix of an image.
         nested: whether class folders hold folders.
         loose: number of images by folder that should hold nothing but folders.
         links: symbolic links that were not followed.
@@ -45,7 +45,7 @@ class FolderWalk:
         if self.nested:
             notes.append("class folders hold folders: the images in them belong to the class")
         for count, one, many in (
-            (self.others, "file that is no image", "files that are no images"),
+            (self.others, "file that is not an image", "files that are not images"),
             (self.loose.total(), "image outside the class folders", "images outside the class folders"),
             (len(self.links), "symbolic link that leads outside or back", "symbolic links that lead outside or back"),
         ):

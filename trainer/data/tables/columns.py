@@ -1,4 +1,4 @@
-"""Columns of text cells as numbers, categories, classes or a regression's target."""
+"""Parsing of text cells into numbers, categories, classes or a regression's target."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from trainer.data.tables.prepare import Column
 from trainer.data.tables.rows import is_missing
 from trainer.errors import Problem, UserError
 
-NUMERIC_SHARE = 0.9  # of the cells: from here on a column holds numbers, and other cells are mistakes
+NUMERIC_SHARE = 0.9  # of the cells: from here on a column is numeric, and other cells are mistakes
 BAD_SHARE = 1 - NUMERIC_SHARE
 MAX_CATEGORIES = 50
 MAX_NUMBER_CLASSES = 20  # more distinct whole numbers than this in a target make it a regression
 FORMAT_SHARE = 0.9  # of the cells that match a format
 
-# What most cells match first counts; '12,345' in every cell is taken for thousands.
+# The first format that most cells match is reported; '12,345' in every cell is taken for thousands.
 NUMBER_FORMATS = (
     (r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", "numbers with commas in thousands", "Write them without commas"),
     (r"[-+]?\d*,\d+([eE][-+]?\d+)?|[-+]?\d+", "numbers with decimal commas", "Write them with points"),
@@ -57,12 +57,12 @@ def parse_column(cells: Cells) -> tuple[Column, list[float]]:
     """Return the specification of a column and its values: numbers or codes of categories, NaN if missing.
 
     Raises:
-        UserError: the column is constant, has bad cells, or texts that are no categories.
+        UserError: the column is constant, has bad cells, or has too many texts for categories.
     """
     texts = cells.texts
     numbers = [math.nan if is_missing(text) else _number(text) for text in texts]
     if len({text for text in texts if not is_missing(text)}) <= 1:
-        raise UserError(_unusable(cells, "is constant and tells nothing", "Leave it out", "constant columns"))
+        raise UserError(_unusable(cells, "has a single value", "Leave it out", "constant columns"))
     if sum(number is not None for number in numbers) < NUMERIC_SHARE * len(texts):
         return _parse_categories(cells)
     bad = [i for i, number in enumerate(numbers) if number is None or math.isinf(number)]
@@ -77,13 +77,13 @@ def _unusable(cells: Cells, reason: str, advice: str, check: str) -> Problem:
 
 
 def _bad_cells(cells: Cells, bad: list[int]) -> Problem:
-    """Return the problem of cells that are no finite numbers in a column of numbers."""
+    """Return the problem of cells that are not finite numbers in a column of numbers."""
     line, text = cells.lines[bad[0]], cells.texts[bad[0]]
     if len(bad) == 1:
-        key, reason = f"row {line}, column {cells.name}", f"{text!r} is no finite number"
+        key, reason = f"row {line}, column {cells.name}", f"{text!r} is not a finite number"
     else:
         key = f"column {cells.name}"
-        reason = f"{len(bad):,} cells are no finite numbers, the first in row {line}: {text!r}"
+        reason = f"{len(bad):,} cells are not finite numbers, the first in row {line}: {text!r}"
     return Problem(key, reason, source=cells.path, check="unusable columns")
 
 
@@ -94,7 +94,7 @@ def _parse_categories(cells: Cells) -> tuple[Column, list[float]]:
         if hidden := number_format(categories):
             what, advice = hidden
             raise UserError(_unusable(cells, f"holds {what}", f"{advice}, or leave it out", "unusable columns"))
-        reason = f"has {len(categories)} different texts in {count} rows, like names or numbers of things"
+        reason = f"has {len(categories)} different texts in {count} rows, like names or identifiers"
         raise UserError(_unusable(cells, reason, "Leave it out", "identifiers"))
     code = {text: float(i) for i, text in enumerate(categories)}
     return Column(cells.name, categories=tuple(categories)), [code.get(text, math.nan) for text in cells.texts]
@@ -108,7 +108,7 @@ class TargetColumn:
         task: `binary`, `multiclass` or `regression`.
         classes: names in label order; empty for a regression.
         values: classes int64 [N], or numbers float64 [N].
-        note: a sentence for the header on how the task was found.
+        note: a sentence for the header on how the task was determined.
     """
 
     task: str
@@ -122,10 +122,10 @@ def parse_target(cells: Cells, task: str | None) -> TargetColumn:
 
     Args:
         cells: the column.
-        task: `binary`, `multiclass` or `regression`; None finds it from the values.
+        task: `binary`, `multiclass` or `regression`; None infers it from the values.
 
     Raises:
-        UserError: a regression with cells that are no numbers, or values that are no classes.
+        UserError: a regression with cells that are not numbers, or values that are not classes.
     """
     numbers = [_number(text) for text in cells.texts]
     distinct = set(cells.texts)

@@ -36,7 +36,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TablePrepare:
-    """Turns raw rows [B, K] into inputs [B, F], in column order.
+    """Preprocessing of raw rows [B, K] to inputs [B, F], in column order.
 
     Numbers are scaled to mean 0 and standard deviation 1, categories are one-hot.
     """
@@ -70,7 +70,7 @@ class TablePrepare:
         return torch.cat([features.to(dtype) for features in encoded], dim=1)
 
     def describe(self) -> str | None:
-        """Say how many columns are one-hot encoded, for the header; None if none is."""
+        """Describe how many columns are one-hot encoded, for the header; None if none is."""
         count = sum(bool(column.categories) for column in self.columns)
         return f"{count} of {len(self.columns)} columns are categories, one-hot" if count else None
 

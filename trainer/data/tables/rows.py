@@ -1,4 +1,4 @@
-"""Rows of a table, one at a time: read from a delimited file, and encoded as the columns of a trained model."""
+"""Rows of a table: read one at a time from a delimited file, and encoded for the columns of a trained model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stream(path: str, separator: str | None = None, where: str = "") -> Iterator
         where: key and path for messages; default: the path.
 
     Raises:
-        UserError: no such file, no delimited text, or a header that names a column twice.
+        UserError: no such file, not delimited text, or a header that names a column twice.
     """
     where = where or path
     if not Path(path).is_file():
@@ -89,7 +89,7 @@ def _separator(first: str) -> str:
 
 
 class Encoder:
-    """Turns values by column name into raw numbers, in the order of a trained model's K columns.
+    """Encoder of values by column name as raw numbers, in the order of a trained model's K columns.
 
     An unknown category becomes NaN, which is prepared as all zeros, like a category that no training sample had.
 
@@ -118,7 +118,7 @@ class Encoder:
         """Return the numbers [K] of one row; further names are ignored.
 
         Raises:
-            BadRow: a column or a value is missing, or a value is no finite number.
+            BadRow: a column or a value is missing, or a value is not a finite number.
         """
         if any(column.name not in values for column in self.columns):
             self.check(list(values))
@@ -129,7 +129,7 @@ class Encoder:
         text = value.strip() if isinstance(value, str) else value
         missing = text is None or (is_missing(text) if isinstance(text, str) else text != text)
         if missing and not self.fill:
-            raise BadRow(f"column {column.name}: no value, and data.missing did not say how to fill one")
+            raise BadRow(f"column {column.name}: the value is missing, and data.missing filled none in training")
         if missing:
             return math.nan
         if column.categories:
@@ -139,5 +139,5 @@ class Encoder:
         except (TypeError, ValueError, OverflowError):
             number = math.inf
         if not math.isfinite(number):
-            raise BadRow(f"column {column.name}: {text!r} is no finite number")
+            raise BadRow(f"column {column.name}: {text!r} is not a finite number")
         return number

@@ -25,7 +25,7 @@ class TableSchema:
 
     Attributes:
         columns: with their categories.
-        classes: in label order, empty for a regression; None: as the file suggests.
+        classes: in label order, empty for a regression; None infers them from the file.
     """
 
     columns: tuple[Column, ...]
@@ -86,14 +86,14 @@ def csv_table(
         target: the column to predict.
         features: the columns to predict from; default: all but the target.
         drop: columns to leave out.
-        task: `binary`, `multiclass` or `regression`; default: found from the target's values.
-        separator: default: found in the header line.
+        task: `binary`, `multiclass` or `regression`; default: inferred from the target's values.
+        separator: default: the most frequent one in the header line.
         missing: `mean` or `median` of the training samples fills missing numbers, `drop` leaves out rows with missing
             values; default: they are refused.
-        schema: columns, categories and classes to use whatever the file suggests; `features` and `drop` are ignored.
+        schema: columns, categories and classes of a trained model; `features` and `drop` are then ignored.
 
     Raises:
-        UserError: what cannot be used, with file, row and column.
+        UserError: the file cannot be used; the message names file, row and column.
     """
     for key, value, choices in (("task", task, TASKS), ("missing", missing, MISSING)):
         if value is not None and value not in choices:
@@ -213,5 +213,5 @@ def _handle_missing(table: TextTable, names: Iterable[str], target: str, missing
         raise table.problem(reason, advice="Leave them out", command="data.missing=drop", check=check)
     if counts and missing is None:
         reason = f"missing values: {', '.join(f'{name} {count}' for name, count in counts.items())}"
-        raise table.problem(reason, advice="Say what to do: data.missing=mean, median or drop.", check=check)
+        raise table.problem(reason, advice="Choose data.missing=mean, median or drop.", check=check)
     return table
