@@ -194,6 +194,7 @@ def compose(words: list[str]) -> Job:
 def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[Callable[[], object]]:
     """Yield the program's own loop as a function; its files and checkpoints are in a temporary folder."""
     from trainer.components.assemble import assemble
+    from trainer.config.stored import StoredConfig
     from trainer.records.folder import RunFolder
     from trainer.report.console import Console
     from trainer.run.journal import Journal
@@ -208,7 +209,7 @@ def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[
         folder = RunFolder.create("benchmark", Path(place))
         folder.start_metrics(components.data.task.columns, [])
         console = Console(folder.path / "train.log", live=False)
-        about = {"config": folder.write_config(job.stored, {})}
+        about = {"config": folder.write_config(StoredConfig(job.stored, {}))}
         saver = Saver(folder.checkpoints, job.config.checkpoint.every, about)
         report = (journal or Journal)(console, folder)
         try:

@@ -14,7 +14,7 @@ import yaml
 
 from helpers.metrics import metrics_row
 from helpers.runs import REPOSITORY
-from trainer.config.stored import read_choices, read_config
+from trainer.config.stored import StoredConfig
 from trainer.errors import UserError
 from trainer.records.find import run_to_resume
 from trainer.records.folder import RunFolder
@@ -233,10 +233,9 @@ def test_a_checkpoint_names_its_run() -> None:
 def test_the_chosen_options_come_back() -> None:
     run = RunFolder.create("a")
     choices = {"model": "lenet5", "data": "mnist_below_3", "experiment": "a-b.c"}
-    run.write_config({"epochs": 1}, choices)
+    run.write_config(StoredConfig({"epochs": 1}, choices))
     run.close()
-    assert read_choices(run.path) == choices
-    assert read_config(run.path, trusted=False) == {"epochs": 1}
+    assert StoredConfig.read(run.path, trusted=False) == StoredConfig({"epochs": 1}, choices)
 
 
 def test_resume_latest_leaves_a_running_run_alone() -> None:

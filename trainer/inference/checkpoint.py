@@ -20,7 +20,7 @@ from trainer import device
 from trainer.components.metadata import MAX_SIDE, CheckpointMetadata
 from trainer.config import schema
 from trainer.config.schema import Config
-from trainer.config.stored import TRUST, parse_config
+from trainer.config.stored import TRUST, StoredConfig
 from trainer.data.images.decode import METHODS, ResizeSpec
 from trainer.errors import Problem, UserError
 from trainer.records.find import checkpoint_file
@@ -157,7 +157,7 @@ def open_run(name: str | Path, *, trusted: bool = False) -> LoadedCheckpoint:
         raise UserError(Problem(str(path), reason)) from error
     _check_tensors(weights, path)
     metadata = CheckpointMetadata.from_dict(stored.metadata, path)
-    tree = parse_config(metadata.config, path)
+    tree = StoredConfig.parse(metadata.config, path).tree
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     return LoadedCheckpoint(path, folder, metadata, tree, weights, stored.epoch, stored.step, trusted)
 

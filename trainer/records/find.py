@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.config.stored import read_config
+from trainer.config.stored import StoredConfig
 from trainer.errors import Problem, UserError, did_you_mean
 from trainer.records.folder import LEDGER, OUTPUTS, is_running
 from trainer.records.results import read_results
@@ -36,7 +36,7 @@ def run_to_resume(name: str, outputs: Path = OUTPUTS) -> Path:
 def _is_unfinished(path: Path) -> bool:
     """Return whether `resume=latest` may select this run; False if its files cannot be read."""
     try:
-        results, stored = read_results(path), read_config(path, trusted=True)
+        results, stored = read_results(path), StoredConfig.read(path, trusted=True).tree
     except UserError:
         return False
     if results is None or results.status in ("interrupted", "paused", "failed"):

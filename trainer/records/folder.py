@@ -6,11 +6,8 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from trainer.config.stored import CHOICES
+from trainer.config.stored import FILE, StoredConfig
 from trainer.errors import RunFailed
 from trainer.files import cannot_create, write_atomically
 from trainer.records import metrics as metrics_csv
@@ -21,7 +18,6 @@ from trainer.records.table import Table
 OUTPUTS = Path("outputs")
 LEDGER = "sweep.jsonl"
 LOCK = "run.lock"
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast if libyaml is installed
 
 
 class RunFolder:
@@ -57,11 +53,10 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def write_config(self, tree: dict[str, Any], choices: dict[str, str]) -> str:
-        """Write config.yaml, with the chosen options in its first line; return its text."""
-        text = CHOICES + " ".join(f"{group}={option}" for group, option in choices.items()) + "\n"
-        text += yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-        write_atomically(self.path / "config.yaml", text.encode())
+    def write_config(self, stored: StoredConfig) -> str:
+        """Write config.yaml; return its text."""
+        text = stored.dump()
+        write_atomically(self.path / FILE, text.encode())
         return text
 
     def start_metrics(self, metrics: Sequence[str], history: Sequence[MetricsRow]) -> None:

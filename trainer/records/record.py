@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.overrides import value_at
-from trainer.config.stored import MAX_CONFIG_BYTES, parse_config, read_choices
+from trainer.config.stored import MAX_CONFIG_BYTES, StoredConfig
 from trainer.errors import Problem, UserError, show
 from trainer.files import read_text
 from trainer.records import metrics
@@ -80,11 +80,12 @@ def read(path: Path) -> Record:
         what = "it has no config.yaml" if path.is_dir() else "there is no such folder"
         raise UserError(Problem(str(path), f"expected a run folder, but {what}"))
     text = read_text(path / "config.yaml", MAX_CONFIG_BYTES)
+    stored = StoredConfig.parse(text, path / "config.yaml")
     return Record(
         path,
         text,
-        parse_config(text, path / "config.yaml"),
-        read_choices(path),
+        stored.tree,
+        stored.choices,
         read_results(path),
         read_metrics(path / metrics.FILE) if (path / metrics.FILE).exists() else [],
         read_details(path),

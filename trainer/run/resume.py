@@ -12,7 +12,7 @@ from trainer.config.compose import Composer
 from trainer.config.effects import is_free_on_resume
 from trainer.config.job import Job, finish
 from trainer.config.overrides import leaves_of, set_value
-from trainer.config.stored import read_choices, read_config
+from trainer.config.stored import StoredConfig
 from trainer.errors import Problem, UserError, show
 from trainer.records.find import run_to_resume
 from trainer.records.folder import LEDGER
@@ -43,7 +43,8 @@ def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -
         raise UserError(*error.problems, *problems) from error
     _refuse_stacked(path)
     trust, force = (bool(by_key[k].value()) if k in by_key else False for k in ("trust", "resume_force"))
-    stored = read_config(path, trusted=trust)
+    before = StoredConfig.read(path, trusted=trust)
+    stored = before.tree
     missing = [key for key in schema.defaults() if key not in stored]
     if missing:
         raise UserError(Problem(str(path / "config.yaml"), f"incomplete: it has no {', '.join(missing[:5])}"))
@@ -59,7 +60,7 @@ def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -
     for override in overrides:
         if override.key_or_group not in composer.groups:
             set_value(tree, override, composer.groups, problems)
-    choices = read_choices(path) | {o.key_or_group: str(o.value()) for o in groups}
+    choices = before.choices | {o.key_or_group: str(o.value()) for o in groups}
     job = finish(tree, choices, [o.input_line or "" for o in overrides])
     problems += job.problems
     if job.config.sweep.dry_run:

@@ -15,6 +15,7 @@ from trainer.components.schedule import depends_on_epochs
 from trainer.config.job import Job
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import Config
+from trainer.config.stored import StoredConfig
 from trainer.data.metrics import SplitReport
 from trainer.records.folder import RunFolder
 from trainer.records.results import write_results
@@ -70,7 +71,7 @@ class Run:
         stored = {**job.stored, "threads": components.threads, "resume": None, "resume_force": False}
         self.job, self.components, self.folder = replace(job, stored=stored), components, folder
         self.command, self.resumed, self.in_sweep = command, resumed, in_sweep
-        self.config_text = folder.write_config(stored, job.choices)
+        self.config_text = folder.write_config(StoredConfig(stored, job.choices))
         self.setup = self.testing = 0.0
         self.has_results = False
         self.gradients: GradientLog | None = None
