@@ -47,7 +47,7 @@ MISTAKES = {
     "model.size=3": ["model.size: trainer.models.lenet.LeNet5 has no such argument", "in_channels"],
     "model.in_channels=-1": ["model", "in_channels=-1"],
     "model.in_channels=3": ["trainer.models.lenet.LeNet5: it cannot take inputs of [1, 32, 32]", "channel"],
-    "model.num_outputs=3": ["gives (2, 3)", "the task needs (2, 10)"],
+    "model.num_outputs=3": ["returns (2, 3)", "the task needs (2, 10)"],
     "schedule=step schedule.step_size=0 epochs=2": ["schedule", "step_size=0"],
     # Targets
     "data=custom": ["data._target_: a value is needed: data._target_=..."],

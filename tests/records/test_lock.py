@@ -19,8 +19,11 @@ import os, sys, time
 from pathlib import Path
 from trainer.records.lock import lock
 held = lock(Path("a.lock"), "taken")
+forked, here = os.pipe()
 if os.fork() == 0:
+    os.write(here, b".")  # by now it has closed what it inherited
     time.sleep(60)
+os.read(forked, 1)
 print("ready", os.getpid(), flush=True)
 time.sleep(60)
 """

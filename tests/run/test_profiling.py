@@ -135,7 +135,7 @@ def test_how_long_it_takes_must_be_said(word: str, train) -> None:
 def test_a_run_too_short_for_its_warm_up_says_so(train) -> None:
     done = train("debug=profile", "model=ann", "debug.batches=2", "epochs=3")
     assert done.code == 0, done.err
-    assert "nothing: training ended after 6 steps, and the first 10 warm up" in done.out
+    assert "none: training ended after 6 steps, and the first 10 warm up" in done.out
     assert not (done.folder / "profile.json").exists()
 
 
