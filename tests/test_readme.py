@@ -88,6 +88,7 @@ def test_a_command_is_accepted(command: str) -> None:
         assert not find_targets(job.config, GROUPS, trusted=True)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_example")
 @pytest.mark.parametrize("command", VERB_COMMANDS)
 def test_a_verb_is_accepted(command: str) -> None:

@@ -130,11 +130,13 @@ def check(done: CompletedCommand, fragments: list[str], before: set[Path]) -> No
     assert set(Path().rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", MISTAKES)
 def test_a_mistake_is_answered(words: str, train) -> None:
     check(train(*words.split()), MISTAKES[words], set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", FILES)
 def test_a_mistake_in_a_users_file_is_answered(what: str, train) -> None:
     name, text, fragments = FILES[what]

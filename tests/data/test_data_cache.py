@@ -23,6 +23,7 @@ def batches(parts: Components) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [*parts.train.epoch(1), *parts.valid.epoch(1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "jobs",
     [

@@ -105,6 +105,7 @@ def test_findings_say_what_to_do(verb) -> None:
     assert re.search(r"\d+ checks: 3 errors, ", out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "check", "sentence"),
     [

@@ -95,6 +95,7 @@ def test_ann_never_drops_an_output() -> None:
     assert torch.equal(outputs, model.output.bias.expand(50, 1))  # all that is dropped is the hidden layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(NAMES) - OTHERS - PUBLISHED))
 def test_every_model_fits_every_data_shape_it_can(name: str, job) -> None:
     config = job(f"model={name}").config

@@ -112,6 +112,7 @@ def test_odd_configurations_are_refused_at_once(what: str, train) -> None:
     assert sorted(map(str, Path().rglob("*"))) == ["run", "run/config.yaml"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new"),
     [

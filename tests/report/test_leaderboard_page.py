@@ -151,6 +151,7 @@ def test_the_file_has_two_scripts_and_loads_nothing() -> None:
     assert "default-src 'none'" in text
 
 
+@pytest.mark.slow
 def test_it_is_drawn_now_and_then_while_jobs_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaderboard_page, "EVERY_SECONDS", 0.2)
     asked = 0

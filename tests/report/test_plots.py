@@ -93,6 +93,7 @@ def test_mistakes_on_images_of_one_colour() -> None:
     pixels(Path("mistakes.png"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [[], ["data.relabel={even: [0,2,4,6,8], odd: rest}"]])
 def test_a_run_draws_its_pictures(words: list[str], train) -> None:
     done = train("model=ann", "epochs=1", "plots=auto", *words)

@@ -77,6 +77,7 @@ def assert_same(found: Components, expected: Components, tolerance: float = 1e-1
     assert found.state.step == expected.state.step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.usefixtures("noise")
 def test_each_run_ends_where_it_would_alone(model: str, job: Make) -> None:
@@ -89,6 +90,7 @@ def test_each_run_ends_where_it_would_alone(model: str, job: Make) -> None:
         assert_same(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mnist_classifier", "mlp", "lenet5"])
 def test_with_adamw_it_drifts_no_further_than_by_a_last_digit(model: str, job: Make) -> None:
     """AdamW makes a step of a rounding error where a gradient is all but zero, as before BatchNorm.
@@ -163,6 +165,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", OPTIONS.values(), ids=OPTIONS)
 def test_what_the_loop_does_around_a_step_is_the_same(words: tuple[str, ...], job: Make) -> None:
     words = ("model=mlp", "data=digits", "data.seed=0", *words)
@@ -189,6 +192,7 @@ def test_what_the_loop_does_around_a_step_is_the_same(words: tuple[str, ...], jo
             assert metrics[run] == own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["data=digits", "data=diabetes", "data=breast_cancer"])
 def test_runs_may_have_samples_of_their_own(data: str, job: Make) -> None:
     """Other seeds split, order and scale the data in other ways; two of the runs share theirs."""
@@ -291,6 +295,7 @@ def test_a_member_resumes_alone_to_where_the_stack_would_have_come(job: Make) ->
         assert_same(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("resnet18", 32), ("densenet121", 32)])
 @pytest.mark.usefixtures("noise")
 def test_networks_of_torchvision_stack(name: str, size: int, job: Make) -> None:

@@ -19,6 +19,7 @@ def composed(*words: str) -> list[Job]:
     return compose_jobs(composer, read_overrides(composer, words))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "fragment"),
     [

@@ -47,6 +47,7 @@ def by_hand(make: Callable[[SGD], LRScheduler | None], every: int = 1) -> list[f
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "make", "every"),
     [

@@ -50,6 +50,7 @@ def test_steps_equal_a_loop_by_hand_bit_for_bit(model: str, words: tuple[str, ..
 
 
 # torch divides a mean of weighed losses by the weights, which other batches share out otherwise.
+@pytest.mark.slow
 @pytest.mark.parametrize("more", ["clip_norm=0.1", "loss=cross_entropy loss.weight=[1,10,1,1,1,5,1,1,2,1]"])
 @pytest.mark.parametrize("cuts", [[64], [16] * 4, [1, 40, 7, 16], [63, 1]], ids=str)
 def test_accumulation_equals_the_whole_batch(cuts: list[int], more: str, job) -> None:
