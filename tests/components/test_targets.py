@@ -49,6 +49,7 @@ OURS = {
         "trainer.data.augment.geometry.FlipCrop",
         "trainer.data.augment.geometry.RandomAffine",
         "trainer.data.augment.geometry.RandomResizedCrop",
+        "trainer.data.augment.strong.Strong",
     },
     "loss": set(),
     "optim": set(),

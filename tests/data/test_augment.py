@@ -16,6 +16,7 @@ from trainer.data.augment.chain import Chain
 from trainer.data.augment.colour import ColourJitter
 from trainer.data.augment.erasing import RandomErasing
 from trainer.data.augment.geometry import FlipCrop, RandomAffine, RandomResizedCrop
+from trainer.data.augment.strong import Strong
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -198,6 +199,21 @@ def test_a_chain_is_its_steps_in_rotation() -> None:
     assert torch.equal(chain(images, generator(4)), expected)
 
 
+def test_strong_augmentation_equals_a_chain_and_leaves_the_colours_of_grey_images_alone() -> None:
+    affine, erasing = {"RandomAffine": {"degrees": 5.0, "shear": 3.0}}, {"RandomErasing": {"probability": 0.5}}
+    jitter = {"ColourJitter": dict.fromkeys(("brightness", "contrast", "saturation"), 0.1)}
+    strong = Strong(5.0, 0.08, 0.1, 3.0, colour=0.1, erase=0.5, mean=MEAN, std=STD)
+    colour, grey = photos(), photos(channels=1)
+    assert torch.equal(strong(colour, generator()), Chain([affine, jitter, erasing], MEAN, STD)(colour, generator()))
+    assert torch.equal(strong(grey, generator()), Chain([affine, erasing])(grey, generator()))
+
+
+@pytest.mark.parametrize("wrong", [{"colour": 1.0}, {"erase": 1.5}, {"erase_area": 0.0}])
+def test_strong_augmentation_refuses_values_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="colour must be from 0 to below 1, erase from 0 to 1, erase_area from above"):
+        Strong(**wrong)
+
+
 @pytest.mark.parametrize(
     ("steps", "sentence"),
     [
@@ -221,6 +237,7 @@ EVERY = {
     "colour": ColourJitter(hue=0.1, mean=MEAN, std=STD),
     "erasing": RandomErasing(1.0),
     "chain": Chain(["RandomResizedCrop", "ColourJitter"], MEAN, STD),
+    "strong": Strong(mean=MEAN, std=STD),
 }
 
 

@@ -46,6 +46,7 @@ STORED_OURS = {
         *("trainer.data.augment.chain.Chain", "trainer.data.augment.colour.ColourJitter"),
         *("trainer.data.augment.erasing.RandomErasing", "trainer.data.augment.geometry.FlipCrop"),
         *("trainer.data.augment.geometry.RandomAffine", "trainer.data.augment.geometry.RandomResizedCrop"),
+        "trainer.data.augment.strong.Strong",
     },
 }
 STORED_TORCH = {
