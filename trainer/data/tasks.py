@@ -6,7 +6,7 @@ Shape letters: R runs (absent if one run trains alone), B samples of a batch, N 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,73 +18,18 @@ from trainer.errors import Problem, UserError
 TOLERANCE = 0.02  # of a sum of probabilities in 16 bits
 
 
-class Task(Protocol):
-    """Interface of a task: the kind of target, and the scores of predictions.
+@dataclass(frozen=True)
+class Classification:
+    """Prediction of a class; two classes make the task binary, with class 1 as the positive one.
 
     Attributes:
-        name: `binary`, `multiclass` or `regression`.
         classes: names in label order; empty for a regression.
-        output: what the model returns: `logits`, `probabilities` or `log_probabilities`.
         monitored: costly metrics that are computed at every validation, because one is monitored.
+        output: what the model returns: `logits`, `probabilities` or `log_probabilities`.
         scale: mean and standard deviation by which a regression's targets are scaled for the model; None for classes.
         columns: the task's columns of metrics.csv.
         monitors: the columns that `monitor` may name.
     """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-    @property
-    def output(self) -> str: ...
-    @property
-    def monitored(self) -> tuple[str, ...]: ...
-    @property
-    def scale(self) -> tuple[float, float] | None: ...
-    @property
-    def columns(self) -> list[str]: ...
-    @property
-    def monitors(self) -> list[str]: ...
-
-    def configured(self, output: str, monitor: str) -> Task:
-        """Return the task for `model.output` and `monitor`."""
-
-    def estimates(self, outputs_NC: Tensor) -> Tensor:
-        """Return class probabilities [N, classes], or float64 values [N, 1] in the target's unit.
-
-        Raises:
-            UserError: the outputs are not what `model.output` says.
-        """
-
-    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
-        """Count the correct predictions among outputs [..., B, C]: [...]; None for a regression.
-
-        Targets are class indices [..., B], or class probabilities [..., B, C] with the largest as the true class.
-        """
-
-    def metrics(self, outputs_NC: Tensor, targets_N: Tensor) -> dict[str, float | None]:
-        """Compute the metrics of a validation, without the loss.
-
-        Raises:
-            UserError: the outputs are not what `model.output` says.
-        """
-
-    def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float | None) -> SplitReport:
-        """Return everything that is measured on a whole split.
-
-        Args:
-            outputs_NC: outputs of the model.
-            targets_N: class indices, class probabilities [N, C] with the largest as the true class, or numbers.
-            loss: mean loss, copied to the report.
-
-        Raises:
-            UserError: the outputs are not what `model.output` says.
-        """
-
-
-@dataclass(frozen=True)
-class Classification:
-    """Prediction of a class; two classes make the task binary, with class 1 as the positive one. See Task."""
 
     classes: tuple[str, ...]
     monitored: tuple[str, ...] = ()
@@ -105,7 +50,10 @@ class Classification:
         return columns("classification", costly("classification"))
 
     def configured(self, output: str, monitor: str) -> Classification:
-        return replace(self, output=output, monitored=tuple(set(costly("classification")) & {_metric(monitor)}))
+        """Return the task for `model.output` and `monitor`."""
+        return replace(
+            self, output=output, monitored=tuple(set(costly("classification")) & {monitor.removeprefix("valid_")})
+        )
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """Return the predicted class int64 [...] of outputs [..., C], or of the second class's outputs [..., 1]."""
@@ -154,11 +102,20 @@ class Classification:
     estimates = probabilities
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Count the correct predictions among outputs [..., B, C]: [...].
+
+        Targets are class indices [..., B], or class probabilities [..., B, C] with the largest as the true class.
+        """
         if targets.is_floating_point():
             targets = targets.argmax(-1)
         return (self.predictions(outputs) == targets).sum(-1)
 
     def metrics(self, outputs_NC: Tensor, targets_N: Tensor) -> dict[str, float | None]:
+        """Compute the metrics of a validation, without the loss.
+
+        Raises:
+            UserError: the outputs are not what `model.output` says.
+        """
         self.check(outputs_NC)
         metrics: dict[str, float | None] = {"accuracy": self.correct(outputs_NC, targets_N).item() / len(targets_N)}
         if self.monitored:
@@ -167,6 +124,16 @@ class Classification:
         return metrics
 
     def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float | None) -> SplitReport:
+        """Return everything that is measured on a whole split.
+
+        Args:
+            outputs_NC: outputs of the model.
+            targets_N: class indices, class probabilities [N, C] with the largest as the true class, or numbers.
+            loss: mean loss, copied to the report.
+
+        Raises:
+            UserError: the outputs are not what `model.output` says.
+        """
         self.check(outputs_NC)
         outputs_NC, targets_N = outputs_NC.cpu(), targets_N.cpu()
         if targets_N.ndim == 2:
@@ -175,13 +142,9 @@ class Classification:
         return classification_report(self.classes, predicted_N, outputs_NC, targets_N, loss, logits=logits)
 
 
-def _metric(column: str) -> str:
-    return column.removeprefix("valid_")
-
-
 @dataclass(frozen=True)
 class Regression:
-    """Prediction of a number, which the model learns scaled; metrics are in the target's own unit. See Task.
+    """Prediction of a number, which the model learns scaled; metrics are in its own unit. See Classification.
 
     Attributes:
         mean, std: of the training targets.
@@ -218,6 +181,7 @@ class Regression:
         return outputs_NC[:, 0].double() * self.std + self.mean
 
     def estimates(self, outputs_NC: Tensor) -> Tensor:
+        """Return outputs [N, 1] in the target's unit, float64 [N, 1]."""
         return self.values(outputs_NC)[:, None]
 
     def metrics(self, outputs_NC: Tensor, targets_N: Tensor) -> dict[str, float | None]:
@@ -232,3 +196,6 @@ class Regression:
 
     def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float | None) -> SplitReport:
         return SplitReport({"loss": loss, **self.metrics(outputs_NC, targets_N)})
+
+
+Task = Classification | Regression
