@@ -269,7 +269,8 @@ def _write_photos(root: Path, size: int, count: int, width: int | None = None) -
 
 
 def _stream(root: str, size: int, repeats: int) -> None:
-    from trainer.data.fetch import StreamedFetch
+    from trainer.data.dataset import Split
+    from trainer.data.fetch import InputForm, StreamedFetch
     from trainer.data.images.decode import ResizeSpec
     from trainer.data.images.folder import ImageFiles
     from trainer.data.prepare import Prepare
@@ -278,8 +279,8 @@ def _stream(root: str, size: int, repeats: int) -> None:
     samples = ImageFiles(paths, ResizeSpec(), torch.zeros(len(paths), dtype=torch.int64), b"")
     prepare = Prepare((3, size, size), (125.0,) * 3, (63.0,) * 3)
     order = list(torch.randperm(len(samples)).split(64))
-    everything, workers = torch.arange(len(samples)), os.cpu_count() or 1
-    streamed = StreamedFetch(samples, everything, prepare, torch.device("cpu"), torch.float32, workers=workers)
+    form = InputForm(prepare, torch.device("cpu"), torch.float32)
+    streamed = StreamedFetch(Split(samples, torch.arange(len(samples))), form, workers=os.cpu_count() or 1)
 
     def whole() -> float:
         begin = time.perf_counter()

@@ -39,6 +39,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def select(self, positions: Tensor) -> Split:
+        """Return the samples at these positions, an index or a mask."""
+        return Split(self.samples, self.indices[positions])
+
     @property
     def targets(self) -> Tensor:
         """Classes int64 [N], or numbers float64 [N]."""
@@ -106,15 +110,14 @@ class Data:
         order = torch.randperm(len(split), generator=generator)
         labels = split.targets[order]
         kept = [order[labels == label][:per_class] for label in range(len(self.task.classes))]
-        self.splits["train"] = Split(split.samples, split.indices[torch.cat(kept).sort().values])
+        self.splits["train"] = split.select(torch.cat(kept).sort().values)
         self.notes.append(f"at most {per_class} training samples of each class")
 
     def truncate(self, samples: int, seed: int, *, overfit: bool = False) -> None:
         """Keep at most `samples` samples of each split, at random; with `overfit`, validate on the training samples."""
         for name, split in self.splits.items():
             generator = torch.Generator().manual_seed(derive(seed, "limit", name))
-            chosen = torch.randperm(len(split), generator=generator)[:samples]
-            self.splits[name] = Split(split.samples, split.indices[chosen])
+            self.splits[name] = split.select(torch.randperm(len(split), generator=generator)[:samples])
         self.notes.append(f"debug: at most {samples} samples of each split")
         if overfit:
             self.splits["valid"] = self.splits["train"]
@@ -174,12 +177,12 @@ def _scale(train: Split) -> Regression:
 def _hold_out(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Split]:
     key = f"data.{name}_fraction"
     kept, held_out = stratified(split.targets, fraction, derive(seed, "split", name), key)
-    return Split(split.samples, split.indices[kept]), Split(split.samples, split.indices[held_out])
+    return split.select(kept), split.select(held_out)
 
 
 def _fold(split: Split, folds: int, fold: int, seed: int) -> tuple[Split, Split]:
     held_out = fold_of_each(split.targets, folds, derive(seed, "folds")) == fold
-    return Split(split.samples, split.indices[~held_out]), Split(split.samples, split.indices[held_out])
+    return split.select(~held_out), split.select(held_out)
 
 
 def _fit_prepare(train: Split, source: Source) -> Prepare | TablePrepare:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from trainer.data.dataset import Split
 from trainer.data.prepare import Prepare
 from trainer.data.samples import Samples
 from trainer.data.tables.prepare import TablePrepare
@@ -56,25 +58,25 @@ class Tensors:
             yield (self.prepare(inputs) if self.prepare else inputs), targets
 
 
+@dataclass(frozen=True)
+class InputForm:
+    """What raw samples become: prepared inputs of a dtype on a device."""
+
+    prepare: Prepare | TablePrepare
+    device: torch.device
+    dtype: torch.dtype
+
+
 class ResidentFetch(Tensors):
     """A split that is loaded to the device once.
 
     Args:
-        indices: int64 [N], the samples that belong to the split.
         prepared: prepare all inputs now, which takes more memory, instead of batch by batch.
     """
 
-    def __init__(
-        self,
-        samples: Samples,
-        indices: Tensor,
-        prepare: Prepare | TablePrepare,
-        device: torch.device,
-        dtype: torch.dtype,
-        *,
-        prepared: bool,
-    ) -> None:
-        self.targets = targets_on(samples.loss_targets[indices], device)
+    def __init__(self, split: Split, form: InputForm, *, prepared: bool) -> None:
+        samples, indices, prepare, device, dtype = split.samples, split.indices, form.prepare, form.device, form.dtype
+        self.targets = targets_on(split.loss_targets, device)
         self.prepare = None if prepared else (lambda raw: prepare(raw, dtype))
         if not prepared:
             self.inputs = samples.take(indices).to(device)
@@ -105,28 +107,17 @@ class StreamedFetch:
     """A split that is read and decoded batch by batch, in this process or by worker processes.
 
     Args:
-        indices: int64 [N], the samples that belong to the split.
         workers: number of worker processes.
     """
 
-    def __init__(
-        self,
-        samples: Samples,
-        indices: Tensor,
-        prepare: Prepare | TablePrepare,
-        device: torch.device,
-        dtype: torch.dtype,
-        *,
-        workers: int,
-    ) -> None:
-        self.indices, self.prepare, self.device, self.dtype = indices, prepare, device, dtype
-        self.pin = traits(device).pin_memory
+    def __init__(self, split: Split, form: InputForm, *, workers: int) -> None:
+        self.indices, self.form = split.indices, form
+        self.pin = traits(form.device).pin_memory
         self.sampler = _PresetBatchSampler()
         # On a CPU the workers prepare too: threads of this process would compete with them for the cores.
-        self.in_workers = workers > 0 and device.type == "cpu"
-        finish = partial(_prepare_batch, prepare=prepare, dtype=dtype) if self.in_workers else None
+        self.in_workers = workers > 0 and form.device.type == "cpu"
         self.loader = DataLoader(
-            _WorkerDataset(samples, finish),
+            _WorkerDataset(split.samples, partial(_prepare_batch, form=form) if self.in_workers else None),
             batch_sampler=self.sampler,
             num_workers=workers,
             collate_fn=_identity,
@@ -157,16 +148,16 @@ class StreamedFetch:
             iterator._shutdown_workers()
 
     def _ready(self, inputs: Tensor, targets: Tensor) -> Batch:
-        inputs = inputs.to(self.device, non_blocking=self.pin)
-        inputs = inputs if self.in_workers else _prepare_batch(inputs, self.prepare, self.dtype)
-        return inputs, targets_on(targets, self.device, non_blocking=self.pin)
+        inputs = inputs.to(self.form.device, non_blocking=self.pin)
+        inputs = inputs if self.in_workers else _prepare_batch(inputs, self.form)
+        return inputs, targets_on(targets, self.form.device, non_blocking=self.pin)
 
 
-def _prepare_batch(raw: Tensor, prepare: Prepare | TablePrepare, dtype: torch.dtype) -> Tensor:
+def _prepare_batch(raw: Tensor, form: InputForm) -> Tensor:
     """Prepare a raw batch; images become channels_last while they are still bytes, a quarter of the memory to move."""
     if raw.ndim == 4:
         raw = raw.contiguous(memory_format=torch.channels_last)
-    inputs = prepare(raw, dtype)
+    inputs = form.prepare(raw, form.dtype)
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
 

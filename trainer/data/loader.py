@@ -12,7 +12,7 @@ import torch
 
 from trainer.data.batches import Batches, TrainSampling
 from trainer.data.dataset import Data, Split
-from trainer.data.fetch import Fetch, ResidentFetch, StreamedFetch
+from trainer.data.fetch import Fetch, InputForm, ResidentFetch, StreamedFetch
 from trainer.data.source import Source
 
 PREPARED_SHARE, RAW_SHARE = 0.25, 0.5  # of the device's free memory that prepared and raw data may take
@@ -103,6 +103,7 @@ def make_batches(
 
 
 def _make_fetch(data: Data, split: Split, config: LoaderConfig) -> Fetch:
+    form = InputForm(data.prepare, config.device, config.dtype)
     num_samples = sum(map(len, data.splits.values()))
     prepared_bytes = num_samples * torch.Size(data.prepare.output_shape).numel() * config.dtype.itemsize
     element_bytes = split.samples.take(split.indices[:1]).element_size()
@@ -110,12 +111,10 @@ def _make_fetch(data: Data, split: Split, config: LoaderConfig) -> Fetch:
     fits = raw_bytes <= RAW_SHARE * config.free_memory
     if split.samples.repeatable and (config.resident or (config.resident is None and fits)):
         prepared = prepared_bytes <= PREPARED_SHARE * config.free_memory
-        form = (data.prepare, config.device, config.dtype)
-        make = partial(ResidentFetch, split.samples, split.indices, *form, prepared=prepared)
+        make = partial(ResidentFetch, split, form, prepared=prepared)
         if config.cache is None:
             return make()
         digest = blake2b(split.indices.numpy().data, digest_size=16)
         digest.update(split.loss_targets.contiguous().numpy().data)  # data.relabel changes nothing but these
-        return config.cache.get_resident((data.fingerprint, digest.digest(), *form), make)
-    workers = config.workers if split.samples.repeatable else 0
-    return StreamedFetch(split.samples, split.indices, data.prepare, config.device, config.dtype, workers=workers)
+        return config.cache.get_resident((data.fingerprint, digest.digest(), form), make)
+    return StreamedFetch(split, form, workers=config.workers if split.samples.repeatable else 0)

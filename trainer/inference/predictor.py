@@ -15,7 +15,8 @@ from torch import Tensor
 from trainer.components.feed import evaluation_size
 from trainer.data import raw
 from trainer.data.batches import Batches
-from trainer.data.fetch import ResidentFetch
+from trainer.data.dataset import Split
+from trainer.data.fetch import InputForm, ResidentFetch
 from trainer.data.samples import Arrays
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.rows import FILLED, Encoder
@@ -120,8 +121,8 @@ class Predictor:
         """
         no_targets = torch.zeros(len(raw_samples), dtype=torch.int64)
         samples, dtype = Arrays(raw_samples, no_targets), next(self.model.parameters()).dtype
-        indices = torch.arange(len(raw_samples))
-        fetch = ResidentFetch(samples, indices, self.prepare, self.device, dtype, prepared=True)
+        split, form = Split(samples, torch.arange(len(raw_samples))), InputForm(self.prepare, self.device, dtype)
+        fetch = ResidentFetch(split, form, prepared=True)
         batches = Batches(fetch, len(raw_samples), self.batch_size, self.device)
         outputs_NC, _ = evaluate(self.forward, batches, Signals())
         return outputs_NC.cpu()

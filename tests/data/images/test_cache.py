@@ -21,7 +21,7 @@ from PIL import Image
 
 from helpers.runs import REPOSITORY
 from trainer.data.dataset import load
-from trainer.data.fetch import ResidentFetch, StreamedFetch
+from trainer.data.fetch import InputForm, ResidentFetch, StreamedFetch
 from trainer.data.images import cache, folder
 from trainer.data.images.decode import ResizeSpec, decode
 from trainer.data.images.folder import image_folder
@@ -530,9 +530,9 @@ def test_samples_travel_to_workers_as_a_path(photos: Path) -> None:
 def test_batches_are_the_same_resident_and_streamed(photos: Path) -> None:
     data = load(image_folder(str(photos)), valid_fraction=0.2, test_fraction=0.2, seed=0)
     split, cpu = data.splits["train"], torch.device("cpu")
-    words = split.samples, split.indices, data.prepare, cpu, torch.float32
-    fetches = [ResidentFetch(*words, prepared=True), ResidentFetch(*words, prepared=False)]
-    fetches += [StreamedFetch(*words, workers=workers) for workers in (0, 2)]
+    form = InputForm(data.prepare, cpu, torch.float32)
+    fetches = [ResidentFetch(split, form, prepared=True), ResidentFetch(split, form, prepared=False)]
+    fetches += [StreamedFetch(split, form, workers=workers) for workers in (0, 2)]
     order = list(torch.randperm(len(split)).split(3))
     first, *others = (list(fetch(order)) for fetch in fetches)
     for other in others:
