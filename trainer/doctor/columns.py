@@ -39,16 +39,16 @@ def check_nearly_constant(report: Report, cells: Cells, column: ParsedColumn) ->
     name, rows = cells.name, len(cells.texts)
     common, count = Counter(cells.texts).most_common(1)[0]
     if count >= ONE_VALUE * rows and not is_missing(common):
-        what = f"column {name} is almost constant: {common!r} in all but {rows - count:,} of {rows:,} rows"
-        report.add("constant columns", "note", rows - count, what)
+        message = f"column {name} is almost constant: {common!r} in all but {rows - count:,} of {rows:,} rows"
+        report.add("constant columns", "note", rows - count, message)
     present = column.values[~column.values.isnan()]
     if column.categories:
         return
     deviation, mean = float(present.std(correction=0)), float(present.mean())
     if deviation < SMALLEST_SPREAD * abs(mean):
-        what = f"column {name} is almost constant: its standard deviation is {deviation:.1g}, its mean {mean:.4g}"
+        message = f"column {name} is almost constant: its standard deviation is {deviation:.1g}, its mean {mean:.4g}"
         advice = f"scaling makes rounding errors as large as any other column: data.drop=[{name}]"
-        report.add("constant columns", "warning", 1, what, advice)
+        report.add("constant columns", "warning", 1, message, advice)
 
 
 def check_far_values(report: Report, name: str, column: ParsedColumn) -> None:
@@ -62,12 +62,12 @@ def check_far_values(report: Report, name: str, column: ParsedColumn) -> None:
     distance_N = (values_N - middle).abs()
     if low < high and (far := int((distance_N > FAR * (high - low)).sum())):
         example = float(values_N[distance_N.argmax()])
-        what = (
+        message = (
             f"column {name}: {far:,} of {len(values_N):,} values are more than {FAR:,} times as far from the median as "
             f"its quartiles are from each other, such as {example:g}"
         )
         advice = "scaled with them, all other values are nearly equal: correct them, or take the column's logarithm"
-        report.add("scale", "warning", far, what, advice)
+        report.add("scale", "warning", far, message, advice)
 
 
 def _check_placeholder(report: Report, name: str, values_N: Tensor) -> bool:
@@ -79,12 +79,12 @@ def _check_placeholder(report: Report, name: str, values_N: Tensor) -> bool:
         count = int((values_N == value).sum())
         gap = min(float((others - value).abs().min()), float(value.abs()))
         if count > 1 and gap > float(others[-1] - others[0]):
-            what = (
+            message = (
                 f"column {name} is {float(value):g} in {count:,} rows, far from its other values, "
                 f"{float(others[0]):.4g} to {float(others[-1]):.4g}"
             )
             advice = "if it stands for a missing value, leave the cells empty and choose data.missing"
-            report.add("missing values", "warning", count, what, advice)
+            report.add("missing values", "warning", count, message, advice)
             return True
     return False
 
@@ -130,5 +130,5 @@ def _varies(column: ParsedColumn) -> bool:
     return not column.categories and not bool(column.values.isnan().any()) and len(column.values.unique()) > 2
 
 
-def _add_twin(report: Report, name: str, what: str, severity: str) -> None:
-    report.add("repeated columns", severity, 1, f"column {name} is {what}", f"leave it out: data.drop=[{name}]")
+def _add_twin(report: Report, name: str, relation: str, severity: str) -> None:
+    report.add("repeated columns", severity, 1, f"column {name} is {relation}", f"leave it out: data.drop=[{name}]")

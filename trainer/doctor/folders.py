@@ -40,9 +40,9 @@ def check_folder(report: Report, config: DataConfig, progress: Progress) -> bool
     for split, classes in folder.splits.items():
         if empty := [name for name, files in classes.items() if not files]:
             usable = False
-            what = f"no images in {first_few(f'{split}/{name}' for name in empty)}"
+            message = f"no images in {first_few(f'{split}/{name}' for name in empty)}"
             advice = "delete the folders, fill them, or name the classes to use: data.classes=[...]"
-            report.add("empty classes", "error", len(empty), what, advice)
+            report.add("empty classes", "error", len(empty), message, advice)
     if not usable:
         _check_files(report, folder, progress)
     return usable
@@ -51,24 +51,24 @@ def check_folder(report: Report, config: DataConfig, progress: Progress) -> bool
 def _check_left_out(report: Report, folder: FolderReport) -> None:
     """Report images that no run would read."""
     for name, count in folder.hidden.items():
-        what = f"{name} is ignored, because its name begins with a dot; images in it: {count:,}"
-        report.add("hidden folders", "warning", count, what, "rename it if it is data, delete it if not")
+        message = f"{name} is ignored, because its name begins with a dot; images in it: {count:,}"
+        report.add("hidden folders", "warning", count, message, "rename it if it is data, delete it if not")
     absent = [split for split in ("valid", "test") if split not in folder.splits]
     for name, count in folder.beside.items():
-        what = f"{_shown(name)} is not one of the splits and is ignored; images in it: {count:,}"
-        what += _hint(did_you_mean(name.lower(), absent))
+        message = f"{_shown(name)} is not one of the splits and is ignored; images in it: {count:,}"
+        message += _hint(did_you_mean(name.lower(), absent))
         advice = "splits are named train, valid or val, and test; move it elsewhere if it is not one of them"
-        report.add("images left out", "warning", count, what, advice)
+        report.add("images left out", "warning", count, message, advice)
     for name, count in folder.loose.items():
-        what = f"images in {name} outside the class folders are ignored: {count:,}"
-        report.add("images left out", "warning", count, what, "move them to the folders of their classes")
+        message = f"images in {name} outside the class folders are ignored: {count:,}"
+        report.add("images left out", "warning", count, message, "move them to the folders of their classes")
     if folder.links:
-        what = f"symbolic links that are broken, lead outside or form a loop are ignored: {first_few(folder.links)}"
-        report.add("images left out", "note", len(folder.links), what)
+        message = f"symbolic links that are broken, lead outside or form a loop are ignored: {first_few(folder.links)}"
+        report.add("images left out", "note", len(folder.links), message)
     if folder.others:
         plural = "s" * (folder.others != 1)
-        what = f"{folder.others:,} file{plural} in the class folders ignored, without the suffix of an image"
-        report.add("images left out", "note", folder.others, what)
+        message = f"{folder.others:,} file{plural} in the class folders ignored, without the suffix of an image"
+        report.add("images left out", "note", folder.others, message)
 
 
 def _hint(question: str) -> str:
@@ -88,9 +88,9 @@ def _check_class_lists(report: Report, folder: FolderReport) -> bool:
             if names:
                 usable = False
                 hints = (did_you_mean(readable(name).lower(), others) for name in names)
-                what = f"classes {where}: {first_few(map(_shown, names), 10)}{_hint(next(filter(None, hints), ''))}"
+                message = f"classes {where}: {first_few(map(_shown, names), 10)}{_hint(next(filter(None, hints), ''))}"
                 advice = "give every split the same class folders: labels are derived from their names"
-                report.add("class lists", "error", len(names), what, advice)
+                report.add("class lists", "error", len(names), message, advice)
     if len(train) < 2:
         report.add(
             "class lists", "error", 1, f"{len(train)} class folders in the training split", "at least two are needed"
@@ -113,8 +113,8 @@ def _check_files(report: Report, folder: FolderReport, progress: Progress) -> No
     counts = Counter(digests[row].tobytes() for row in range(len(paths)) if row not in bad)
     report.checks.append("duplicates")
     if copies := sum(count - 1 for count in counts.values()):
-        what = f"{copies:,} images are exact copies of others (resized to {SIDE} pixels)"
-        report.add("duplicates", "warning", copies, what, "delete the copies")
+        message = f"{copies:,} images are exact copies of others (resized to {SIDE} pixels)"
+        report.add("duplicates", "warning", copies, message, "delete the copies")
 
 
 def _shown(name: str) -> str:
@@ -132,6 +132,6 @@ def report_unreadable(report: Report, files: list[dict[str, str]], total: int, *
     """
     if files:
         listed = first_few(f"{readable(file['path'])} ({file['reason']})" for file in files)
-        what = f"{len(files):,} of {total:,} images cannot be used: {listed}"
+        message = f"{len(files):,} of {total:,} images cannot be used: {listed}"
         advice = "repair or delete them" + ("" if skipped else ", or leave them out: data.on_bad_image=skip")
-        report.add("unreadable images", "warning" if skipped else "error", len(files), what, advice)
+        report.add("unreadable images", "warning" if skipped else "error", len(files), message, advice)

@@ -29,20 +29,20 @@ def check_machine(report: Report, outputs: Path = Path()) -> None:
     report.fact("machine", cores=cores, threads=threads)
     report.checks += ["threads", "disk", "memory"]
     if threads > cores:
-        what = f"torch would use {threads} threads on {cores} cores"
-        report.add("threads", "warning", threads, what, f"set threads={cores}, or OMP_NUM_THREADS={cores}")
+        message = f"torch would use {threads} threads on {cores} cores"
+        report.add("threads", "warning", threads, message, f"set threads={cores}, or OMP_NUM_THREADS={cores}")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > 1.5 * cores:
-        what = f"about {load:.0f} processes compete for the {cores} cores at this moment"
-        report.add("threads", "note", round(load), what, "times measured now are not reliable")
+        message = f"about {load:.0f} processes compete for the {cores} cores at this moment"
+        report.add("threads", "note", round(load), message, "times measured now are not reliable")
     free_disk, free_memory = shutil.disk_usage(outputs).free, device.free_memory(torch.device("cpu"))
     report.fact("machine", free_disk_bytes=free_disk, free_memory_bytes=free_memory)
     if free_disk < LITTLE_DISK:
         severity = "error" if free_disk < NO_DISK else "warning"
-        what = f"{free_disk / 1e9:.1f} GB are free in {outputs.resolve()}"
-        report.add("disk", severity, 1, what, "checkpoints need room; free some, or train in another folder")
+        message = f"{free_disk / 1e9:.1f} GB are free in {outputs.resolve()}"
+        report.add("disk", severity, 1, message, "checkpoints need room; free some, or train in another folder")
     if free_memory < LITTLE_MEMORY:
-        what = f"{free_memory / 1e9:.1f} GB of memory are free"
-        report.add("memory", "warning", 1, what, "torch alone takes 0.8 GB; end other programs")
+        message = f"{free_memory / 1e9:.1f} GB of memory are free"
+        report.add("memory", "warning", 1, message, "torch alone takes 0.8 GB; end other programs")
     if device.traits(chosen).free_memory:
         report.fact("machine", free_device_memory_bytes=device.free_memory(chosen))

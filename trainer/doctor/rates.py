@@ -92,8 +92,8 @@ def check_rate(report: Report, rate: Any, test: RangeTest) -> None:
     report.checks.append(check)
     report.fact(check, suggested=test.suggested, rates=test.rates, losses=test.losses)
     if test.suggested is None:
-        what = f"no learning rate from {LOWEST:g} to {HIGHEST:g} made the loss fall in {len(test.losses)} steps"
-        report.add(check, "warning", 1, what, "look at data, loss and model first")
+        message = f"no learning rate from {LOWEST:g} to {HIGHEST:g} made the loss fall in {len(test.losses)} steps"
+        report.add(check, "warning", 1, message, "look at data, loss and model first")
         return
     advice = f"try optim.lr={test.suggested:.2g}"
     report.add(check, "note", 1, f"the loss falls fastest at {test.suggested:.2g}", advice)

@@ -53,8 +53,8 @@ def check_samples(
     rows, distinct = sum(map(len, digests.values())), len(set(chain.from_iterable(digests.values())))
     if columns is not None and 2 * distinct < rows and _is_coarse(data, columns):
         report.checks.append("duplicates")
-        what = f"only {distinct:,} different rows among {rows:,}, as the columns have few values"
-        report.add("duplicates", "note", distinct, what, "a column with finer values would distinguish more of them")
+        message = f"only {distinct:,} different rows among {rows:,}, as the columns have few values"
+        report.add("duplicates", "note", distinct, message, "a column with finer values would distinguish more of them")
     elif all(split.samples.repeatable for split in data.splits.values()):
         aside = f" (without {', '.join(sorted(identifiers))})" if identifiers else ""
         images = len(data.shape) == 3
@@ -72,9 +72,9 @@ def _check_balance(report: Report, data: Data, balanced: bool) -> None:
     for name, split in data.splits.items():
         counts = torch.bincount(split.targets, minlength=len(classes))
         if absent := [classes[i] for i in (counts == 0).nonzero().flatten().tolist()]:
-            what = f"the {name} split has no sample of {first_few(absent)}"
+            message = f"the {name} split has no sample of {first_few(absent)}"
             advice = "add some, leave the class out, or hold out more" if name != "train" else "it cannot be learned"
-            report.add("absent classes", "warning", len(absent), what, advice)
+            report.add("absent classes", "warning", len(absent), message, advice)
         if name != "train":
             continue
         present = counts[counts > 0]
@@ -83,9 +83,9 @@ def _check_balance(report: Report, data: Data, balanced: bool) -> None:
         if most / fewest >= SLIGHT_IMBALANCE:
             largest, smallest = classes[int(counts.argmax())], classes[int(counts.where(counts > 0, 2**60).argmin())]
             severity = "warning" if most / fewest >= IMBALANCE and not balanced else "note"
-            what = f"{largest} has {most:,} training samples, {smallest} {fewest:,}"
+            message = f"{largest} has {most:,} training samples, {smallest} {fewest:,}"
             advice = "" if balanced else "data.balance=sampler or loss, and monitor=valid_balanced_accuracy"
-            report.add("imbalance", severity, fewest, what, advice)
+            report.add("imbalance", severity, fewest, message, advice)
 
 
 def _check_names(report: Report, classes: tuple[str, ...]) -> None:
@@ -137,8 +137,10 @@ def _digests(report: Report, name: str, split: Split, columns: list[int] | None)
         rows = inputs.contiguous().flatten(1).numpy()
         digests += [blake2b(row.tobytes(), digest_size=DIGEST_BYTES).digest() for row in rows]
     if bad:
-        what = f"NaN or infinity in {len(bad):,} of {len(split):,} samples of the {name} split, first in item {bad[0]}"
-        report.add("non-finite inputs", "error", len(bad), what, "leave them out or repair them")
+        message = (
+            f"NaN or infinity in {len(bad):,} of {len(split):,} samples of the {name} split, first in item {bad[0]}"
+        )
+        report.add("non-finite inputs", "error", len(bad), message, "leave them out or repair them")
     return digests
 
 
@@ -146,9 +148,9 @@ def _check_copies(report: Report, digests: Digests, images: bool, aside: str) ->
     for name, samples in digests.items():
         if copies := len(samples) - len(set(samples)):
             severity = "note" if not images or copies < 0.01 * len(samples) else "warning"
-            what = f"{copies:,} of {len(samples):,} samples of the {name} split are exact copies of others{aside}"
+            message = f"{copies:,} of {len(samples):,} samples of the {name} split are exact copies of others{aside}"
             advice = "delete the copies" if images else "check that each row is a separate measurement"
-            report.add("duplicates", severity, copies, what, advice)
+            report.add("duplicates", severity, copies, message, advice)
 
 
 def _check_copies_across_splits(report: Report, digests: Digests, images: bool, aside: str) -> None:
@@ -156,9 +158,11 @@ def _check_copies_across_splits(report: Report, digests: Digests, images: bool, 
         earlier, samples = set(digests[first]), digests[second]
         if copies := sum(digest in earlier for digest in samples):
             severity = "warning" if images or copies >= MANY_COPIES * len(samples) else "note"
-            what = f"{copies:,} of {len(samples):,} samples of the {second} split are in the {first} split too{aside}"
+            message = (
+                f"{copies:,} of {len(samples):,} samples of the {second} split are in the {first} split too{aside}"
+            )
             advice = f"delete them from one: they make the metrics of the {second} split too good"
-            report.add("duplicates across splits", severity, copies, what, advice)
+            report.add("duplicates across splits", severity, copies, message, advice)
 
 
 def _check_contradictions(report: Report, data: Data, digests: Digests, aside: str) -> None:
@@ -172,5 +176,5 @@ def _check_contradictions(report: Report, data: Data, digests: Digests, aside: s
             targets[digest].add(target)
             counts[digest] += 1
     if count := sum(counts[digest] for digest, classes in targets.items() if len(classes) > 1):
-        what = f"{count:,} samples are equal to others of another class{aside}"
-        report.add("contradictions", "warning", count, what, "one of the labels is wrong")
+        message = f"{count:,} samples are equal to others of another class{aside}"
+        report.add("contradictions", "warning", count, message, "one of the labels is wrong")

@@ -79,9 +79,9 @@ def _check_missing(report: Report, columns: dict[str, Cells], target: Cells, cho
     report.add("missing values", severity, sum(counts.values()), f"values are missing: {listed}", advice)
     complete = sum(not any(map(is_missing, row)) for row in zip(*(c.texts for c in all_columns), strict=True))
     if chosen == "drop" and complete < FEW_LEFT * rows:
-        what = f"{complete:,} of {rows:,} rows are left by data.missing=drop"
+        message = f"{complete:,} of {rows:,} rows are left by data.missing=drop"
         advice = "data.missing=median keeps the others, or leave out columns with many missing values: data.drop=[...]"
-        report.add("missing values", "warning", rows - complete, what, advice)
+        report.add("missing values", "warning", rows - complete, message, advice)
 
 
 def _spellings(texts: Counter[str]) -> str:
@@ -120,8 +120,8 @@ def _check_target(report: Report, parsed: dict[str, ParsedColumn], cells: Cells,
         return
     if target.task == "regression":
         if bool((target.values == target.values[0]).all()):
-            what = f"column {cells.name}, the target, is {present.texts[0]} in every row"
-            report.add("label range", "error", 1, what, "there is nothing to learn: choose another data.target")
+            message = f"column {cells.name}, the target, is {present.texts[0]} in every row"
+            report.add("label range", "error", 1, message, "there is nothing to learn: choose another data.target")
             return
         check_far_values(report, cells.name, ParsedColumn(target.values, categories=False))
     _check_leaks(report, {name: column.values[rows] for name, column in parsed.items()}, target)
@@ -135,6 +135,6 @@ def _check_leaks(report: Report, columns: dict[str, torch.Tensor], target: Targe
             if bool(present.all()) or not determines(values[present], target.values[present]):
                 continue
             where = f" in the {int(present.sum()):,} rows that have a value"
-        what = f"column {name} alone determines the target{where}"
+        message = f"column {name} alone determines the target{where}"
         advice = f"if it is not known before the target is, leave it out: data.drop=[{name}]"
-        report.add("leaks", "warning", 1, what, advice)
+        report.add("leaks", "warning", 1, message, advice)

@@ -35,9 +35,9 @@ def check_last_batch(report: Report, components: Components) -> None:
     frozen = set(map(id, components.state.frozen.modules))  # these normalise by their running statistics
     trains_norms = any(isinstance(m, _BatchNorm) and id(m) not in frozen for m in components.state.model.modules())
     if trains_norms and num_samples % config.batch_size == 1 and not config.drop_last:
-        what = f"{num_samples:,} samples in batches of {config.batch_size} leave one over, and BatchNorm needs two"
+        message = f"{num_samples:,} samples in batches of {config.batch_size} leave one over, and BatchNorm needs two"
         advice = "nothing to do: it joins the previous batch; drop_last=true leaves it out"
-        report.add("last batch", "note", 1, what, advice)
+        report.add("last batch", "note", 1, message, advice)
 
 
 def measure_cost(report: Report, components: Components) -> None:
@@ -46,8 +46,8 @@ def measure_cost(report: Report, components: Components) -> None:
     measured = measure(components)
     if measured.diverged_after is not None:
         lr = components.config.optim.arguments.get("lr")
-        what = f"the training loss is not finite after {measured.diverged_after} steps with optim.lr={lr}"
-        report.add("learning rate", "error", 1, what, "try a lower one, or clip_norm=1; --lr suggests one")
+        message = f"the training loss is not finite after {measured.diverged_after} steps with optim.lr={lr}"
+        report.add("learning rate", "error", 1, message, "try a lower one, or clip_norm=1; --lr suggests one")
         return
     peak = device.peak_memory(components.device)
     unit = 1 if sys.platform == "darwin" else 1024
@@ -93,8 +93,8 @@ def check_overfit(report: Report, config: Config, cache: DataCache, signals: Sig
     [outcome] = fit(components.population, data, silent, silent, signals)
     state = components.state
     if outcome.status == "diverged":
-        what = f"one batch: the loss was not finite after step {state.step}"
-        report.add("one batch", "error", 1, what, "try a lower optim.lr, or clip_norm=1")
+        message = f"one batch: the loss was not finite after step {state.step}"
+        report.add("one batch", "error", 1, message, "try a lower optim.lr, or clip_norm=1")
         return
     if not state.history:
         report.skipped["one batch"] = f"no epoch of it ended within {60 * OVERFIT_MINUTES:.0f} s"

@@ -28,8 +28,8 @@ def show(report: Report) -> None:
     for finding in reversed(report.ordered()):
         advice = f"\n{'':<14}-> {finding.advice}" if finding.advice else ""
         console.print(f"{finding.severity:<14}", style=COLOURS[finding.severity], end="")
-        end = "" if finding.what.endswith("?") else "."
-        console.print(f"{finding.check}: {finding.what}{end}{advice}", markup=False)
+        end = "" if finding.message.endswith("?") else "."
+        console.print(f"{finding.check}: {finding.message}{end}{advice}", markup=False)
     counts = [sum(f.severity == severity for f in report.findings) for severity in SEVERITIES]
     summary = [f"{count} {severity}{'s'[: count != 1]}" for count, severity in zip(counts, SEVERITIES, strict=True)]
     console.print(f"\n{len(set(report.checks))} checks: {', '.join(summary)}")

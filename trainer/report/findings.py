@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainer.errors import Problem
@@ -22,23 +22,23 @@ class Finding:
         check: the name of the check, as in docs/doctor.md.
         severity: one of SEVERITIES.
         count: number of files, samples, columns or classes that it concerns.
-        what: a sentence without its full stop.
+        message: a sentence without its full stop.
         advice: what to do; may be empty.
     """
 
     check: str
     severity: str
     count: int
-    what: str
+    message: str
     advice: str = ""
 
     @classmethod
     def from_problem(cls, problem: Problem, check: str) -> Finding:
         """Return the finding of a problem, an error; `check` is used if the problem names none."""
         key = problem.key if problem.given is None else f"{problem.key}={problem.given}"
-        what = ": ".join(filter(None, (problem.source, key, problem.reason)))
+        message = ": ".join(filter(None, (problem.source, key, problem.reason)))
         advice = ": ".join(filter(None, (problem.advice[:1].lower() + problem.advice[1:], problem.command)))
-        return cls(problem.check or check, "error", 1, what, advice)
+        return cls(problem.check or check, "error", 1, message, advice)
 
 
 @dataclass
@@ -56,10 +56,10 @@ class Report:
     checks: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def add(self, check: str, severity: str, count: int, what: str, advice: str = "") -> None:
+    def add(self, check: str, severity: str, count: int, message: str, advice: str = "") -> None:
         """Add a finding; see Finding."""
         assert severity in SEVERITIES
-        self.findings.append(Finding(check, severity, count, what, advice))
+        self.findings.append(Finding(check, severity, count, message, advice))
 
     def add_problems(self, problems: Iterable[Problem], check: str) -> None:
         """Add an error for each problem; `check` is used for those that name none."""
@@ -81,7 +81,10 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of `trainer doctor --json`."""
         return {
-            "findings": [asdict(finding) for finding in self.ordered()],
+            "findings": [
+                {"check": f.check, "severity": f.severity, "count": f.count, "what": f.message, "advice": f.advice}
+                for f in self.ordered()
+            ],
             "facts": self.facts,
             "checks": list(dict.fromkeys(self.checks)),
             "skipped": self.skipped,
