@@ -13,7 +13,7 @@ from helpers.components import assemble, build_model
 from helpers.datasets import random_images
 from helpers.trees import same_tree
 from trainer.components.assemble import Components
-from trainer.components.preprocessing import Preprocessing
+from trainer.components.metadata import Preprocessing
 from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 

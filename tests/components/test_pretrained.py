@@ -288,6 +288,14 @@ def test_a_published_file_elsewhere_brings_its_preprocessing(name: str, job) -> 
     assert preprocessing_of(job(f"model={name}", f"model.weights={other}").config).mean is None
 
 
+def test_a_checkpoint_with_invalid_preprocessing_is_refused(job) -> None:
+    content = {"model": {"nothing": torch.zeros(1)}, "epoch": 1, "step": 1, "row": {}, "config": "", "fingerprint": ""}
+    task = {"task": "multiclass", "classes": ["a", "b"], "output": "logits"}
+    put(Path("best.pt"), content | task | {"prepare": {"mean": 3}})
+    with pytest.raises(UserError, match=r"best\.pt: not a complete checkpoint of this program"):
+        preprocessing_of(job("model=resnet18", "model.weights=best.pt").config)
+
+
 @pytest.mark.parametrize("words", [["model=resnet18"], ["model=vit_b_16"]])
 def test_a_size_that_is_said_is_kept(words: list[str], job) -> None:
     square = job(*words, "model.weights=none", "+model.image_size=[64,64]").config

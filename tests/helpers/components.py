@@ -10,7 +10,7 @@ from trainer.components import assemble as assembling
 from trainer.components import model, preprocessing, pretrained
 from trainer.components.data import DataReader
 from trainer.components.loss import num_outputs
-from trainer.components.preprocessing import Preprocessing
+from trainer.components.metadata import Preprocessing
 from trainer.components.targets import Targets, resolve_targets
 from trainer.config.schema import GROUPS, Config
 from trainer.data.dataset import Data

@@ -241,7 +241,7 @@ def test_whatever_stands_in_the_folder_is_text(copy: Path) -> None:
         ("config.yaml", "!!python/object/apply:os.system ['touch canary']", "not readable"),
         ("results.json", "[" * 100_000, "not readable as JSON"),
         ("results.json", '{"status": "comp', "not readable as JSON"),
-        ("results.json", "[]", "not as this program writes it"),
+        ("results.json", "[]", "unexpected content"),
         ("results.json", '{"status": 3}', "status is of type int"),
         ("results.json", '{"status": "completed", "test": {"per_class": 3}}', "test.per_class is not a list"),
         ("results.json", '{"status": "x", "test": {"confusion_matrix": [[1, 2]]}}', "does not fit test.per_class"),
@@ -254,7 +254,7 @@ def test_whatever_stands_in_the_folder_is_text(copy: Path) -> None:
         ("metrics.csv", f"{HEADER}\n1,2,3,4\n", "not readable (a row of 4 cells under 6 columns)"),
         ("details.json", '{"mistakes": [{"image": 3}]}', "mistakes.image is of type int"),
         ("details.json", " " * 20_000_001, "more than the 20,000,000 accepted"),
-        ("evaluation-1.json", '{"part": 3}', "evaluation-1.json: not as this program writes it: part is of type int"),
+        ("evaluation-1.json", '{"part": 3}', "evaluation-1.json: unexpected content: part is of type int"),
         ("metrics.csv", b"\xff\xfe", "not UTF-8"),
     ],
 )

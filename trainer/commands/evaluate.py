@@ -20,7 +20,7 @@ Examples:
 @click.option("--ensemble", is_flag=True, help="Also evaluate the mean of the runs' probabilities.")
 @click.option("--calibrate", is_flag=True, help="Fit a temperature on the validation split and store it.")
 @click.option("--calibrated", is_flag=True, help="Use the stored temperature.")
-@click.option("--trust", is_flag=True, help="Let the runs import code of their own, for example from this folder.")
+@click.option("--trust", is_flag=True, help="Trust the runs: they may import code, for example from this folder.")
 def command(
     runs: tuple[str, ...], part: str | None, ensemble: bool, calibrate: bool, calibrated: bool, trust: bool
 ) -> int:

@@ -10,8 +10,8 @@ import click
 EXAMPLES = """
 \b
 Examples:
-  trainer export outputs/latest --format onnx --preprocess    from bytes of images to logits
-  trainer export best.pt --format onnx data.root=photos       if the test samples are elsewhere now
+  trainer export outputs/latest --format onnx --preprocess    takes raw images, returns logits
+  trainer export best.pt --format onnx data.root=photos       if the test samples have moved
   trainer export RUN --format pt2 --out served/model.pt2
   trainer export RUN --format state_dict
 """
@@ -24,7 +24,7 @@ Examples:
 @click.option("--out", type=click.Path(path_type=Path), help="File to write.  [model.onnx, .pt2 or .pt beside the run]")
 @click.option("--preprocess", is_flag=True, help="Include the preprocessing: the model takes raw images or rows.")
 @click.option("--replace", is_flag=True, help="Replace an existing file.")
-@click.option("--trust", is_flag=True, help="Let the checkpoint import code of its own, for example from this folder.")
+@click.option("--trust", is_flag=True, help="Trust the checkpoint: it may import code, for example from this folder.")
 def command(run: str, trust: bool, **request: Any) -> int:
     """Export a trained model as ONNX (needs the extra export), as torch.export's pt2, or as a state dict.
 

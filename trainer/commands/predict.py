@@ -23,7 +23,7 @@ Examples:
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file, .csv or .json, instead of printing.")
 @click.option("--calibrated", is_flag=True, help="Use the temperature that evaluate --calibrate stored.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--trust", is_flag=True, help="Let the checkpoint import code of its own, for example from this folder.")
+@click.option("--trust", is_flag=True, help="Trust the checkpoint: it may import code, for example from this folder.")
 def command(run: str, inputs: tuple[str, ...], top: int, out: Path | None, trust: bool, **options: Any) -> int:
     """Predict classes or values for images, folders of images, patterns or tables.
 

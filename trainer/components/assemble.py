@@ -13,9 +13,10 @@ from trainer.components.data import DataReader, monitored
 from trainer.components.features import FeatureCache
 from trainer.components.feed import Feed, build_feed, evaluation_batches
 from trainer.components.loss import build_criterion, class_weights_of, num_outputs
+from trainer.components.metadata import Preprocessing
 from trainer.components.model import ModelBuilder, build_model, fit_images
 from trainer.components.population import build_population
-from trainer.components.preprocessing import Preprocessing, preprocessing_of
+from trainer.components.preprocessing import preprocessing_of
 from trainer.components.pretrained import load_weights
 from trainer.components.target import Targets
 from trainer.components.targets import find_targets

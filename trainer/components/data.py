@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from trainer.components.preprocessing import Preprocessing
+from trainer.components.metadata import Preprocessing
 from trainer.components.target import Target
 from trainer.config.keys import AugmentConfig, DataConfig
 from trainer.data.augment.base import Augmentation

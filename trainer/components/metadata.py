@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.components.preprocessing import Preprocessing
 from trainer.data.dataset import Data
 from trainer.data.prepare import Prepare
 from trainer.data.tables.prepare import TablePrepare
@@ -26,6 +25,24 @@ MAX_CATEGORIES = 2**20  # of all columns
 
 
 @dataclass(frozen=True)
+class Preprocessing:
+    """The size and normalisation of images that a model expects.
+
+    Attributes:
+        size: side of the square images, or (height, width), in pixels; None leaves it to the data.
+        resize: the shorter side in pixels before the centre is cut out; None squashes images, or leaves them alone.
+        mean, std: per channel, from 0 to 255; None leaves them to the data.
+        published: whether the weights are torchvision's or timm's own.
+    """
+
+    size: int | tuple[int, int] | None = None
+    resize: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    published: bool = False
+
+
+@dataclass(frozen=True)
 class CheckpointMetadata:
     """Configuration, task and preprocessing of a run, stored in each of its checkpoints.
 
@@ -33,7 +50,7 @@ class CheckpointMetadata:
         config: text of the run's config.yaml; environment variables stand in it as `${...}`.
         task: the classes, or the scale of a regression.
         prepare: from raw samples to model inputs.
-        preprocessing: what the weights that the run started from expect of images.
+        preprocessing: what the initial weights expect of images.
         fingerprint: fingerprint of the data.
         num_outputs: outputs of the model for each sample.
         dtype: type of a raw sample.
@@ -85,11 +102,11 @@ class CheckpointMetadata:
         """Return the metadata that `to_dict` described. Every value is checked, because the file is untrusted.
 
         Args:
-            content: The metadata, as it was loaded.
-            path: The file, for messages.
+            content: the metadata as loaded.
+            path: the file, for messages.
 
         Raises:
-            UserError: A value is missing or is not possible.
+            UserError: a value is missing or invalid.
         """
         try:
             _expect(isinstance(content["config"], str), "config")

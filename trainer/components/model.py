@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.components.init import initialise
-from trainer.components.preprocessing import Preprocessing
+from trainer.components.metadata import Preprocessing
 from trainer.components.target import Target
 from trainer.config.keys import InitConfig
 from trainer.data.dataset import Data

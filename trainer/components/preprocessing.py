@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from trainer.components.metadata import CheckpointMetadata, Preprocessing
 from trainer.components.pretrained import published_by, published_file, weights_file
 from trainer.components.target import Target
 from trainer.components.weights import read_weights
+from trainer.data.prepare import Prepare
 from trainer.models import vision
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """The size and normalisation of images that a model expects.
-
-    Attributes:
-        size: side of the square images, or (height, width), in pixels; None leaves it to the data.
-        resize: the shorter side in pixels before the centre is cut out; None squashes images, or leaves them alone.
-        mean, std: per channel, from 0 to 255; None leaves them to the data.
-        published: whether the weights are torchvision's or timm's own.
-    """
-
-    size: int | tuple[int, int] | None = None
-    resize: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    published: bool = False
+from trainer.training.checkpoint import Checkpoint, CheckpointError
 
 
 def preprocessing_of(weights: str | None, target: Target, data_size: Any) -> Preprocessing:
@@ -40,7 +26,7 @@ def preprocessing_of(weights: str | None, target: Target, data_size: Any) -> Pre
         data_size: `data.size`.
 
     Raises:
-        UserError: no such weights.
+        UserError: there are no such weights, or their file is damaged.
     """
     preprocessing = _of_weights(weights, target)
     if fixed := getattr(target.factory, "image_size", None):
@@ -66,18 +52,22 @@ def _of_weights(weights: str | None, target: Target) -> Preprocessing:
         return Preprocessing(preset.crop_size[0], preset.resize_size[0], mean, std, published=True)
     if path is None and weights == "default":
         return _of_timm(str(target.arguments["name"]))
-    content = read_weights(path) if path else {}
-    prepare = content.get("prepare", {})
-    if "mean" not in prepare or len(prepare["shape"]) != 3:  # a table, or not a checkpoint of this program
+    return Preprocessing() if path is None else _of_file(path)
+
+
+def _of_file(path: Path) -> Preprocessing:
+    """Return the preprocessing of the run that a checkpoint belongs to; empty for tables and other programs' files."""
+    try:
+        stored = Checkpoint.from_dict(read_weights(path)).metadata
+    except CheckpointError:
         return Preprocessing()
-    height, width = prepare["size"] or prepare["shape"][1:]
-    return Preprocessing(
-        height if height == width else (height, width),
-        None,
-        tuple(prepare["mean"]),
-        tuple(prepare["std"]),
-        published=content.get("preprocessing", {}).get("published", False),  # the model still depends on it
-    )
+    metadata = CheckpointMetadata.from_dict(stored, path)
+    prepare, published = metadata.prepare, metadata.preprocessing.published  # the model still depends on the latter
+    if not isinstance(prepare, Prepare) or len(prepare.shape) != 3:
+        return Preprocessing()
+    height, width = prepare.output_shape[1:]
+    size = height if height == width else (height, width)
+    return Preprocessing(size, None, prepare.mean, prepare.std, published=published)
 
 
 def _of_timm(name: str) -> Preprocessing:

@@ -43,7 +43,8 @@ class LoadedCheckpoint:
         weights: the model's state dict, on the CPU.
         epoch: number of finished epochs when the weights were saved.
         step: number of finished optimizer steps when the weights were saved.
-        trusted: whether its configuration may name code of its own and read environment variables.
+        trusted: whether its configuration may name code outside this program, torch and torchvision, and read
+            environment variables.
     """
 
     path: Path
@@ -186,10 +187,10 @@ def advised(problem: Problem, path: Path) -> Problem:
 
 
 def _check_tensors(weights: dict[str, Tensor], path: Path) -> None:
-    """Check that all weights are plain tensors of finite numbers.
+    """Check that all weights are plain tensors of finite numbers, no larger than their storage.
 
     Raises:
-        UserError: a weight is not, or is larger than its storage.
+        UserError: a weight is not.
     """
     for name, value in weights.items():
         plain = isinstance(name, str) and type(value) in (Tensor, nn.Parameter)

@@ -37,7 +37,7 @@ class EvaluationRequest:
         split: train, valid or test; None for the test split, or the only one of other data.
         calibrate: whether to fit a temperature on the validation split, and to store it.
         calibrated: whether to use the stored temperature.
-        trust: whether the runs may name code of their own.
+        trust: whether the runs may name code outside this program, torch and torchvision.
     """
 
     words: Sequence[str] = ()

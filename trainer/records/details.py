@@ -89,7 +89,7 @@ def read_details(folder: Path) -> Details:
     """Return the content of a run folder's details.json; empty if there is no such file.
 
     Raises:
-        UserError: the file is not in this program's format.
+        UserError: the file cannot be read, or has unexpected content.
     """
     path = folder / FILE
     return read_json(path, LARGEST_BYTES, Details) if path.exists() else Details()
@@ -149,7 +149,7 @@ def read_evaluations(folder: Path) -> dict[str, EvaluationRecord]:
     An empty file belongs to an evaluation that is still running or was killed; it is left out.
 
     Raises:
-        UserError: a file is not as this program writes it, or there are too many.
+        UserError: a file cannot be read or has unexpected content, or there are too many.
     """
     paths = {
         int(match[1]): folder / entry.name

@@ -200,7 +200,7 @@ def group_table(groups: Sequence[Group], monitor: str) -> tuple[list[str], list[
 
 
 def _is_shown(row: Row, won: bool) -> bool:
-    """Return whether a row shows its test, which a job tested only as the winner loses together with that place."""
+    """Return whether to show a job's test: with `test=auto` only while the job is a winner, as winners may change."""
     return won or row.entry.stored.get("test") != "auto"
 
 

@@ -95,7 +95,7 @@ def read_metrics(path: Path) -> list[MetricsRow]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: the file is not in this program's format.
+        UserError: the file cannot be read, or has unexpected content.
     """
     if not path.exists():
         raise FileNotFoundError(path)

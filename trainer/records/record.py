@@ -74,7 +74,7 @@ def read(path: Path) -> Record:
     """Return the record of a run folder.
 
     Raises:
-        UserError: it is not a run folder, or a file in it is not in this program's format.
+        UserError: it is not a run folder, or a file in it cannot be read or has unexpected content.
     """
     if not (path / "config.yaml").exists():
         what = "it has no config.yaml" if path.is_dir() else "there is no such folder"

@@ -99,7 +99,7 @@ def read_results(folder: Path) -> Results | None:
     """Return the content of a run folder's results.json; None if there is no such file.
 
     Raises:
-        UserError: the file is not in this program's format.
+        UserError: the file cannot be read, or has unexpected content.
     """
     path = folder / FILE
     if not path.exists():
@@ -107,7 +107,7 @@ def read_results(folder: Path) -> Results | None:
     results = read_json(path, LARGEST_BYTES, Results)
     test = results.test
     if test and not _is_square(test.confusion_matrix, len(test.per_class)):
-        reason = "not as this program writes it: test.confusion_matrix does not fit test.per_class"
+        reason = "unexpected content: test.confusion_matrix does not fit test.per_class"
         raise UserError(Problem(str(path), reason))
     return results
 

@@ -48,7 +48,7 @@ def read_json(path: Path, limit: int, kind: type[Value]) -> Value:
     try:
         return convert(content, kind)
     except SchemaError as error:
-        raise UserError(Problem(str(path), f"not as this program writes it: {error}")) from error
+        raise UserError(Problem(str(path), f"unexpected content: {error}")) from error
 
 
 def dump(value: Any, *, indent: int | None = 2) -> str:
