@@ -195,7 +195,7 @@ def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[
     """Yield the program's own loop as a function; its files and checkpoints are in a temporary folder."""
     from trainer.components.assemble import assemble
     from trainer.config.stored import StoredConfig
-    from trainer.records.folder import RunFolder
+    from trainer.records.folder import RunFolder, new_folder
     from trainer.report.console import Console
     from trainer.run.journal import Journal
     from trainer.signals import Signals
@@ -206,7 +206,7 @@ def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[
     job = compose(words)
     components = assemble(job.config, trusted=True)
     with tempfile.TemporaryDirectory() as place, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        folder = RunFolder.create("benchmark", Path(place))
+        folder = RunFolder(new_folder("benchmark", Path(place)))
         folder.start_metrics(components.data.task.columns, [])
         console = Console(folder.path / "train.log", live=False)
         about = {"config": folder.write_config(StoredConfig(job.stored, {}))}

@@ -7,7 +7,14 @@ from types import FrameType, TracebackType
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM was received; raised by `Signals.check`."""
+    """SIGINT or SIGTERM was received; raised by `Signals.check`.
+
+    Attributes:
+        exit_code: see `Signals.exit_code`.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
 
 
 class Signals:
@@ -45,7 +52,7 @@ class Signals:
             Interrupted: SIGINT or SIGTERM was received.
         """
         if self.received is not None:
-            raise Interrupted
+            raise Interrupted(self.exit_code)
 
     @property
     def exit_code(self) -> int:

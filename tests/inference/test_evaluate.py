@@ -122,7 +122,7 @@ def test_calibrating(trained: Callable[..., Path], verb) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"temperature": float("nan")}, "a temperature of nan; expected 0.01 to 100"),
+        ({"temperature": float("nan")}, "not readable as a calibration"),
         ({"temperature": 1e9}, "expected 0.01 to 100"),
         ({"temperature": "1.0"}, "not readable as a calibration"),
         ({"format": 2}, "its format 2 is newer than 1"),

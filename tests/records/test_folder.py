@@ -17,16 +17,16 @@ from helpers.runs import REPOSITORY
 from trainer.config.stored import StoredConfig
 from trainer.errors import UserError
 from trainer.records.find import run_to_resume
-from trainer.records.folder import RunFolder
+from trainer.records.folder import RunFolder, new_folder
 from trainer.records.metrics import read_metrics
 
 CREATE = """
 import sys, time
 from trainer.records.find import run_to_resume
-from trainer.records.folder import RunFolder
+from trainer.records.folder import RunFolder, new_folder
 print("ready", flush=True)
 sys.stdin.readline()
-kept = [RunFolder.create("same") for _ in range(5)]
+kept = [RunFolder(new_folder("same")) for _ in range(5)]
 print(*(run.path for run in kept))
 """
 
@@ -51,16 +51,16 @@ def test_runs_started_in_the_same_instant_never_share_a_folder() -> None:
 
 
 def test_folders_have_date_time_and_name_and_latest_is_the_newest() -> None:
-    first = RunFolder.create("digits-ann")
+    first = RunFolder(new_folder("digits-ann"))
     assert first.path.match("outputs/20??-??-??/??-??-??-digits-ann")
-    second = RunFolder.create("digits-ann")
+    second = RunFolder(new_folder("digits-ann"))
     assert os.readlink("outputs/latest") == os.path.relpath(second.path, "outputs")  # still right when moved
     first.close()
     second.close()
 
 
 def test_an_open_folder_is_locked_and_a_closed_one_is_not() -> None:
-    run = RunFolder.create("a")
+    run = RunFolder(new_folder("a"))
     with pytest.raises(UserError, match="a run is writing to this folder"):
         RunFolder(run.path)
     run.close()
@@ -68,7 +68,7 @@ def test_an_open_folder_is_locked_and_a_closed_one_is_not() -> None:
 
 
 def test_metrics_come_back_as_written_and_begin_anew_on_resume() -> None:
-    run = RunFolder.create("a")
+    run = RunFolder(new_folder("a"))
     rows = [metrics_row(1, valid_loss=0.1 + 0.2), metrics_row(2, valid_loss=None)]
     run.start_metrics(["valid_loss"], rows[:1])
     run.add_metrics(rows[1])
@@ -232,7 +232,7 @@ def test_a_checkpoint_names_its_run() -> None:
 
 
 def test_the_chosen_options_come_back() -> None:
-    run = RunFolder.create("a")
+    run = RunFolder(new_folder("a"))
     choices = {"model": "lenet5", "data": "mnist_below_3", "experiment": "a-b.c"}
     run.write_config(StoredConfig({"epochs": 1}, choices))
     run.close()

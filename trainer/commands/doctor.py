@@ -32,17 +32,11 @@ def command(overrides: tuple[str, ...], lr: bool, no_training: bool, as_json: bo
     from trainer.doctor.examine import examine
     from trainer.report.console import StatusBar
     from trainer.report.doctor_view import draw_rates, show
-    from trainer.signals import Interrupted, Signals
+    from trainer.signals import Signals
 
     picture = Path("lr_range.png")
-    with Signals() as signals:
-        try:
-            with StatusBar(signals.check) as progress:
-                report, rates = examine(
-                    overrides, signals, progress, config_dir=config_dir, lr=lr, train=not no_training
-                )
-        except Interrupted:
-            return signals.exit_code
+    with Signals() as signals, StatusBar(signals.check) as progress:
+        report, rates = examine(overrides, signals, progress, config_dir=config_dir, lr=lr, train=not no_training)
     if rates is not None:
         draw_rates(picture, rates.rates, rates.losses, rates.suggested)
     if as_json:

@@ -48,22 +48,18 @@ def command(
     from trainer.inference.evaluate import EvaluationRequest, WrittenEvaluation, evaluate_ensemble, evaluate_run
     from trainer.report.console import StatusBar
     from trainer.report.evaluation import show, table
-    from trainer.signals import Interrupted, Signals
+    from trainer.signals import Signals
 
     request = EvaluationRequest(words, part, calibrate, calibrated, trust)
     evaluations: list[WrittenEvaluation] = []
-    with Signals() as signals:
-        try:
-            with StatusBar(signals.check) as progress:
-                for name in names:
-                    first = evaluations[0] if evaluations else None
-                    evaluations.append(evaluate_run(name, request, signals, progress, beside=first))
-        except Interrupted:
-            return signals.exit_code
+    with Signals() as signals, StatusBar(signals.check) as progress:
+        for name in names:
+            first = evaluations[0] if evaluations else None
+            evaluations.append(evaluate_run(name, request, signals, progress, beside=first))
     if ensemble:
         evaluations.append(evaluate_ensemble(evaluations))
     if len(evaluations) == 1:
-        show(evaluations[0].content, evaluations[0].epoch)
+        show(evaluations[0].content)
     else:
         table([(each.result.name, each.content) for each in evaluations])
     for each in evaluations:

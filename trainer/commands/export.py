@@ -40,14 +40,10 @@ def command(run: str, trust: bool, **request: Any) -> int:
     from trainer.inference.checkpoint import open_for_verb
     from trainer.inference.export import ExportRequest, export
     from trainer.report.console import StatusBar
-    from trainer.signals import Interrupted, Signals
+    from trainer.signals import Signals
 
-    with Signals() as signals:
-        try:
-            with StatusBar(signals.check) as progress:
-                exported = export(open_for_verb(run, trusted=trust), ExportRequest(**request), progress)
-        except Interrupted:
-            return signals.exit_code
+    with Signals() as signals, StatusBar(signals.check) as progress:
+        exported = export(open_for_verb(run, trusted=trust), ExportRequest(**request), progress)
     if exported.samples:
         print(
             f"agrees     with torch on {exported.samples} test samples: largest difference {exported.difference:.2g}, "

@@ -51,9 +51,7 @@ def command(groups: tuple[str, ...]) -> int:
 def copy_conf(target: Path, names: Sequence[str] = ()) -> list[Path]:
     """Copy the YAML files of these groups, or of all, and a README; return the copies.
 
-    Args:
-        target: the folder to copy to.
-        names: groups, or their plurals such as models.
+    `names` are groups, or their plurals such as models.
 
     Raises:
         UserError: a file exists already (nothing is copied then), or there is no such group.

@@ -44,22 +44,19 @@ def command(run: str, inputs: tuple[str, ...], top: int, out: Path | None, trust
     from trainer.inference.predict import predict, writer
     from trainer.inference.predictor import Predictor
     from trainer.report.console import StatusBar
-    from trainer.signals import Interrupted, Signals
+    from trainer.signals import Signals
 
     total = bad = 0
     with Signals() as signals:
-        try:
-            predictor = Predictor(open_for_verb(run, trusted=trust), **options)
-            quiet = out is None and sys.stdout.isatty()  # no bar among the printed lines
-            with StatusBar(signals.check, quiet=quiet) as progress, writer(out, predictor, top) as write:
-                for prediction in predict(predictor, samples(predictor, inputs, sys.stdin), top, progress):
-                    total += 1
-                    if prediction.error is not None:
-                        bad += 1
-                        print_problems([f"{prediction.input}: {prediction.error}."], "trainer predict")
-                    write(prediction)
-        except Interrupted:
-            return signals.exit_code
+        predictor = Predictor(open_for_verb(run, trusted=trust), **options)
+        quiet = out is None and sys.stdout.isatty()  # no bar among the printed lines
+        with StatusBar(signals.check, quiet=quiet) as progress, writer(out, predictor, top) as write:
+            for prediction in predict(predictor, samples(predictor, inputs, sys.stdin), top, progress):
+                total += 1
+                if prediction.error is not None:
+                    bad += 1
+                    print_problems([f"{prediction.input}: {prediction.error}."], "trainer predict")
+                write(prediction)
     if bad:
         print_problems([f"{bad:,} of {total:,} inputs could not be used"], "trainer predict")
     if out is not None:

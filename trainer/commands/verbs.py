@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem, shell_complete
 
 from trainer.errors import Problem, UserError, suggestions
+from trainer.signals import Interrupted
 
 # Shown by `trainer --help`. The help of a verb is the docstring of its command.
 VERBS: dict[str, str] = {
@@ -62,14 +63,7 @@ def verbs() -> None:
 
 
 def complete(instruction: str) -> int:
-    """Print completions of the command line that the shell passes in the environment.
-
-    Args:
-        instruction: click's instruction, such as `bash_complete`.
-
-    Returns:
-        The exit code.
-    """
+    """Print completions for the shell, by click's instruction, such as `bash_complete`; return the exit code."""
     return shell_complete(verbs, {}, "trainer", "_TRAINER_COMPLETE", instruction)
 
 
@@ -89,4 +83,6 @@ def run_verb(words: Sequence[str]) -> int:
         raise UserError(Problem(verb, " ".join(error.format_message().split()).removesuffix("."))) from error
     except click.Abort:
         return 130
+    except Interrupted as interruption:
+        return interruption.exit_code
     return code if isinstance(code, int) else 0

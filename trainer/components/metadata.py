@@ -128,11 +128,7 @@ class CheckpointMetadata:
 
 
 def _expect(condition: bool, name: str) -> None:
-    """Check a value of the file.
-
-    Raises:
-        ValueError: the condition does not hold.
-    """
+    """Check a value of the file."""
     if not condition:
         raise ValueError(f"its {name} is invalid")
 

@@ -41,8 +41,7 @@ class LoadedCheckpoint:
         metadata: task and preprocessing.
         tree: the run's configuration, with interpolations as text.
         weights: the model's state dict, on the CPU.
-        epoch: number of finished epochs when the weights were saved.
-        step: number of finished optimizer steps when the weights were saved.
+        epoch, step: finished epochs and optimizer steps when the weights were saved.
         trusted: whether its configuration may name code outside this program, torch and torchvision, and read
             environment variables.
     """
@@ -63,7 +62,6 @@ class LoadedCheckpoint:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the weights."""
         digest = blake2b(digest_size=16)
         for name, value in sorted(self.weights.items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -138,9 +136,7 @@ class LoadedCheckpoint:
 def open_run(name: str | Path, *, trusted: bool = False) -> LoadedCheckpoint:
     """Open the checkpoint of a run: its best one if a folder is named.
 
-    Args:
-        name: a run folder or a checkpoint file.
-        trusted: whether it may name code outside this program, torch and torchvision, and read environment variables.
+    For `trusted`, see LoadedCheckpoint.
 
     Raises:
         UserError: there is no checkpoint, or it cannot be used.
@@ -187,11 +183,7 @@ def advised(problem: Problem, path: Path) -> Problem:
 
 
 def _check_tensors(weights: dict[str, Tensor], path: Path) -> None:
-    """Check that all weights are plain tensors of finite numbers, no larger than their storage.
-
-    Raises:
-        UserError: a weight is not.
-    """
+    """Check that all weights are plain tensors of finite numbers, no larger than their storage."""
     for name, value in weights.items():
         plain = isinstance(name, str) and type(value) in (Tensor, nn.Parameter)
         if not plain or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:

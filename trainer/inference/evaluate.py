@@ -49,21 +49,12 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class WrittenEvaluation:
-    """A finished evaluation.
-
-    Attributes:
-        result: outputs and metrics.
-        calibration: the temperature that was used.
-        content: content of the file.
-        path: the file.
-        epoch: the epoch of the weights.
-    """
+    """A finished evaluation, the temperature that it used, and the file that was written."""
 
     result: EvaluationResult
     calibration: Calibration | None
     content: EvaluationRecord
     path: Path
-    epoch: int
 
 
 def evaluate_run(
@@ -78,7 +69,7 @@ def evaluate_run(
     Args:
         name: a run folder or a checkpoint file.
         request: options.
-        signals: signals that interrupt the evaluation.
+        signals: checked before each batch.
         progress: called while the data is read; may raise to stop.
         beside: the evaluation of another run to compare with.
 
@@ -106,16 +97,11 @@ def evaluate_run(
         data={"_target_": config.data.target, "root": config.data.root, "path": config.data.arguments.get("path")},
         overrides=list(request.words),
     )
-    path = _write(content, checkpoint.folder, "evaluation")
-    return WrittenEvaluation(result, temperature, content, path, checkpoint.epoch)
+    return WrittenEvaluation(result, temperature, content, write(content, checkpoint.folder, "evaluation"))
 
 
 def _check_request(checkpoint: LoadedCheckpoint, request: EvaluationRequest, beside: WrittenEvaluation | None) -> None:
-    """Check that the run can be compared and calibrated as requested.
-
-    Raises:
-        UserError: it cannot be.
-    """
+    """Check that the run can be compared and calibrated as requested."""
     classes = checkpoint.metadata.classes
     if beside is not None and bool(beside.result.task.classes) != bool(classes):
         answers, others = ("classes" if names else "numbers" for names in (classes, beside.result.task.classes))
@@ -157,13 +143,7 @@ def evaluate_split(model: InferenceModel, data: EvaluationData, name: str, signa
 
 
 def _calibrate(model: InferenceModel, data: EvaluationData, signals: Signals) -> Calibration:
-    """Fit a temperature on the validation split, and write it beside the run.
-
-    Raises:
-        UserError: the data is not that of the training.
-        RunFailed: the file could not be written.
-        Interrupted: a signal arrived; at the next batch.
-    """
+    """Fit a temperature on the validation split, and write it beside the run."""
     checkpoint = data.settings.checkpoint
     if not data.own:
         reason = "a temperature is fitted on the validation split of the run's own data, but this is other data"
@@ -186,18 +166,4 @@ def evaluate_ensemble(members: Sequence[WrittenEvaluation]) -> WrittenEvaluation
     result = ensemble([each.result for each in members], [each.calibration for each in members])
     runs = [str(each.content.run) for each in members]
     content = replace(record(result, None), run=runs, data=members[0].content.data)
-    return WrittenEvaluation(result, None, content, _write(content, Path(), "evaluation-ensemble"), 0)
-
-
-def _write(content: EvaluationRecord, folder: Path, stem: str) -> Path:
-    """Write an evaluation and its reliability diagram; return the path of the former."""
-    path = write(content, folder, stem)
-    report = content.calibration
-    if report is not None:
-        from trainer.report import plots
-
-        curves = {"uncalibrated": report.uncalibrated.bins}
-        if report.calibrated is not None:
-            curves[f"temperature {report.calibrated.temperature:.3f}"] = report.calibrated.bins
-        plots.reliability(path.with_suffix(".png"), curves)
-    return path
+    return WrittenEvaluation(result, None, content, write(content, Path(), "evaluation-ensemble"))

@@ -95,11 +95,7 @@ class EvaluationData:
 
 
 def read_data(settings: EvaluationSettings, progress: Progress | None = None) -> EvaluationData:
-    """Read the data of an evaluation.
-
-    Args:
-        settings: the run and its configuration.
-        progress: called while the data is read; may raise to stop.
+    """Read the data of an evaluation; `progress` is called meanwhile, and may raise to stop.
 
     Raises:
         UserError: the data cannot be read, or does not match the run's data.
@@ -128,11 +124,7 @@ def read_data(settings: EvaluationSettings, progress: Progress | None = None) ->
 
 
 def _check_classes(settings: EvaluationSettings, task: str, classes: tuple[str, ...]) -> None:
-    """Check that the data has the targets that the model predicts.
-
-    Raises:
-        UserError: it does not.
-    """
+    """Check that the data has the targets that the model predicts."""
     metadata = settings.checkpoint.metadata
     if (not metadata.classes) != (task == "regression"):
         targets = "numbers" if task == "regression" else "classes"

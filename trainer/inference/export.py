@@ -20,7 +20,7 @@ from trainer.errors import Problem, RunFailed, UserError
 from trainer.files import write_atomically
 from trainer.inference.checkpoint import LoadedCheckpoint
 from trainer.inference.evaluation import read_data
-from trainer.inference.formats import ModelDescription, Run, require_onnx, to_onnx, to_pt2, to_state_dict
+from trainer.inference.formats import Run, description, require_onnx, to_onnx, to_pt2, to_state_dict
 from trainer.inference.model import build_model
 from trainer.inference.settings import evaluation_settings
 
@@ -50,10 +50,9 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The result of an export.
+    """The exported file and the comparison with torch.
 
     Attributes:
-        path: the file.
         size: size in bytes.
         samples: number of compared test samples; 0 for a state dict, which computes nothing.
         difference: the largest difference between outputs of the exported model and torch's.
@@ -67,35 +66,22 @@ class ExportResult:
     scale: float = 0.0
 
 
-class WithPreprocessing(nn.Module):
-    """A model preceded by its preprocessing: raw samples [B, ...] to outputs [B, C]."""
+class ExportedModel(nn.Module):
+    """A model whose argument is always called `samples`: raw samples [B, ...], or prepared ones if `prepare` is None.
 
-    def __init__(self, model: nn.Module, prepare: Prepare | TablePrepare, dtype: torch.dtype) -> None:
+    Its outputs are [B, C].
+    """
+
+    def __init__(self, model: nn.Module, prepare: Prepare | TablePrepare | None, dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self.prepare, self.dtype = model, prepare, dtype
 
     def forward(self, samples: Tensor) -> Tensor:
-        return self.model(self.prepare(samples, self.dtype))
-
-
-class ModelOnly(nn.Module):
-    """A model alone: prepared samples [B, ...] to outputs [B, C]; its argument has the same name for all models."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, samples: Tensor) -> Tensor:
-        return self.model(samples)
+        return self.model(samples if self.prepare is None else self.prepare(samples, self.dtype))
 
 
 def export(checkpoint: LoadedCheckpoint, request: ExportRequest, progress: Progress | None = None) -> ExportResult:
-    """Write a trained model in another format.
-
-    Args:
-        checkpoint: the run.
-        request: options.
-        progress: called while the test samples are read; may raise to stop.
+    """Write a trained model in another format; `progress` is called while test samples are read, and may raise to stop.
 
     Raises:
         UserError: a package or the data is missing, or the file exists.
@@ -108,11 +94,13 @@ def export(checkpoint: LoadedCheckpoint, request: ExportRequest, progress: Progr
         return ExportResult(path, len(data))
     dtype = device.dtype_of(checkpoint.config("precision").precision, torch.device("cpu"))
     model, prepare = build_model(checkpoint), checkpoint.metadata.prepare
-    raw = _test_samples(checkpoint, request, progress)
+    settings = evaluation_settings(checkpoint, request.words)
+    device.set_up(settings.config.threads, settings.config.deterministic)
+    raw = read_data(settings, progress).spread_samples(SAMPLES)
     # Preparation caches tensors at its first call, which must not happen while it is traced.
     prepared = prepare(raw, dtype)
     inputs = raw if request.preprocess else prepared
-    module = WithPreprocessing(model, prepare, dtype) if request.preprocess else ModelOnly(model)
+    module = ExportedModel(model, prepare if request.preprocess else None, dtype)
     data, difference, scale = _convert(module.eval(), inputs, checkpoint, request)
     if not difference <= TOLERANCE[dtype] * max(1.0, scale):
         raise RunFailed(
@@ -124,11 +112,7 @@ def export(checkpoint: LoadedCheckpoint, request: ExportRequest, progress: Progr
 
 
 def _output_path(checkpoint: LoadedCheckpoint, request: ExportRequest) -> Path:
-    """Return the path to write to.
-
-    Raises:
-        UserError: it exists or has no folder, or the request cannot be met.
-    """
+    """Return the path to write to."""
     path = request.out or checkpoint.folder / f"model{SUFFIXES[request.format]}"
     if not path.parent.is_dir():
         raise UserError(Problem(f"--out {path}", f"there is no folder {path.parent}"))
@@ -142,28 +126,18 @@ def _output_path(checkpoint: LoadedCheckpoint, request: ExportRequest) -> Path:
     return path
 
 
-def _test_samples(checkpoint: LoadedCheckpoint, request: ExportRequest, progress: Progress | None) -> Tensor:
-    """Read raw samples [N, ...] of the test split."""
-    settings = evaluation_settings(checkpoint, request.words)
-    device.set_up(settings.config.threads, settings.config.deterministic)
-    return read_data(settings, progress).spread_samples(SAMPLES)
-
-
 def _convert(
     module: nn.Module, inputs: Tensor, checkpoint: LoadedCheckpoint, request: ExportRequest
 ) -> tuple[bytes, float, float]:
-    """Convert a model, and return the file, the largest difference of its outputs, and the largest output.
-
-    Raises:
-        RunFailed: it cannot be exported.
-    """
+    """Convert a model, and return the file, the largest difference of its outputs, and the largest output."""
     convert = to_onnx if request.format == "onnx" else to_pt2
+    about = description(checkpoint.metadata, preprocessed=request.preprocess)
     # Warnings about torch's internals are hidden; the outputs are compared below.
     with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         expected = module(inputs)
         try:
-            data, run = convert(module, inputs, ModelDescription(checkpoint.metadata, request.preprocess))
+            data, run = convert(module, inputs, about)
             difference = _difference(run, inputs, expected)
         except (UserError, RunFailed):
             raise

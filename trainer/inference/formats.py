@@ -6,8 +6,6 @@ import io
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,28 +18,13 @@ EXTRA = "pip install 'trainer-cli[export]'"
 Run = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class ModelDescription:
-    """Metadata for other programs, written into the exported file.
+DESCRIPTION = ("task", "classes", "output", "target_scale", "prepare")
 
-    Attributes:
-        metadata: task and preprocessing.
-        preprocessed: whether the file includes the preprocessing.
-    """
 
-    metadata: CheckpointMetadata
-    preprocessed: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        task = self.metadata.task
-        return {
-            "task": task.name,
-            "classes": list(task.classes),
-            "output": task.output,
-            "target_scale": list(task.scale) if task.scale else None,
-            "preprocessed": self.preprocessed,
-            "prepare": self.metadata.prepare.to_dict(),
-        }
+def description(metadata: CheckpointMetadata, *, preprocessed: bool) -> dict[str, object]:
+    """Return what the exported file says about the model; `preprocessed`: it includes the preprocessing."""
+    stored = metadata.to_dict()
+    return {"preprocessed": preprocessed, **{name: stored[name] for name in DESCRIPTION}}
 
 
 def require_onnx() -> None:
@@ -51,18 +34,16 @@ def require_onnx() -> None:
         UserError: a package is missing.
     """
     try:
-        import onnx
-        import onnxruntime
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
         import onnxscript
     except ImportError as error:
         reason = f"{error.name} is not installed"
         raise UserError(Problem("--format onnx", reason, command=EXTRA)) from error
     logging.getLogger(onnxscript.__name__).setLevel(logging.ERROR)
-    assert onnx
-    assert onnxruntime
 
 
-def to_onnx(model: nn.Module, inputs: Tensor, description: ModelDescription) -> tuple[bytes, Run]:
+def to_onnx(model: nn.Module, inputs: Tensor, about: dict[str, object]) -> tuple[bytes, Run]:
     """Return an ONNX file, and a function that runs it."""
     import onnxruntime
 
@@ -77,7 +58,7 @@ def to_onnx(model: nn.Module, inputs: Tensor, description: ModelDescription) -> 
     )
     assert program is not None
     proto = program.model_proto
-    for name, value in description.to_dict().items():
+    for name, value in about.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     data = proto.SerializeToString()
@@ -87,13 +68,11 @@ def to_onnx(model: nn.Module, inputs: Tensor, description: ModelDescription) -> 
     return data, lambda samples: torch.from_numpy(session.run(["outputs"], {"samples": samples.numpy()})[0])
 
 
-def to_pt2(model: nn.Module, inputs: Tensor, description: ModelDescription) -> tuple[bytes, Run]:
+def to_pt2(model: nn.Module, inputs: Tensor, about: dict[str, object]) -> tuple[bytes, Run]:
     """Return a pt2 file, and a function that runs it."""
     program = torch.export.export(model, (_two(inputs),), dynamic_shapes={"samples": {0: torch.export.Dim("batch")}})
     buffer = io.BytesIO()
-    torch.export.save(
-        program, buffer, extra_files={"about.json": json.dumps(description.to_dict(), ensure_ascii=False)}
-    )
+    torch.export.save(program, buffer, extra_files={"about.json": json.dumps(about, ensure_ascii=False)})
     data = buffer.getvalue()
     return data, torch.export.load(io.BytesIO(data)).module()
 

@@ -26,13 +26,7 @@ DECODED = 64  # images decoded at a time
 
 @dataclass(frozen=True)
 class Sample:
-    """One input of a prediction.
-
-    Attributes:
-        name: the file; for a row of a table, with its line.
-        raw: the raw sample [...]; None if it cannot be read.
-        problem: why it cannot be read.
-    """
+    """One input of a prediction: its file (and line), and the raw sample [...] or why it cannot be read."""
 
     name: str
     raw: Tensor | None
@@ -71,12 +65,7 @@ def paths(words: Iterable[str], lines: Iterable[str]) -> Iterator[str | Sample]:
 
 
 def samples(predictor: Predictor, words: Iterable[str], lines: Iterable[str] = ()) -> Iterator[Sample]:
-    """Read all inputs in order; only a few of them are in memory at a time.
-
-    Args:
-        predictor: the model, which takes images or rows.
-        words: files, folders, patterns, or `-`.
-        lines: the paths that `-` stands for.
+    """Read all inputs in order; only a few of them are in memory at a time. For `words` and `lines`, see `paths`.
 
     Raises:
         UserError: the model takes neither image files nor tables.

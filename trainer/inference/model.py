@@ -20,11 +20,7 @@ SHOWN = 6  # names in a sentence
 class InferenceModel:
     """The model of a checkpoint in eval mode; calling it returns outputs [B, C] of inputs [B, ...].
 
-    Args:
-        checkpoint: the opened checkpoint.
-        device_name: auto, cpu, cuda, cuda:N or mps.
-        precision: the precision of the training.
-        compiled: whether to use torch.compile.
+    `device_name` is auto, cpu, cuda, cuda:N or mps; `precision` that of the training.
 
     Raises:
         UserError: the model cannot be built, or there is no such device.
@@ -76,11 +72,7 @@ def build_model(checkpoint: LoadedCheckpoint) -> nn.Module:
 
 
 def _check_shapes(checkpoint: LoadedCheckpoint, expected: dict[str, tuple[int, ...]]) -> None:
-    """Check names and shapes of the weights against those of the model.
-
-    Raises:
-        UserError: they differ.
-    """
+    """Check names and shapes of the weights against those of the model."""
     stored = {name: tuple(value.shape) for name, value in checkpoint.weights.items()}
     differing = [name for name in {**expected, **stored} if expected.get(name) != stored.get(name)]
     if differing:

@@ -46,13 +46,10 @@ Write = Callable[[Prediction], None]
 def predict(
     predictor: Predictor, samples: Iterable[Sample], count: int = 3, progress: Progress | None = None
 ) -> Iterator[Prediction]:
-    """Predict samples in order, a batch at a time.
+    """Predict samples in order, a batch at a time: the `count` most likely classes of each.
 
-    Args:
-        predictor: the model.
-        samples: the inputs, including those that cannot be read.
-        count: number of most likely classes for each input.
-        progress: called with the number of finished inputs; may raise to stop.
+    Samples that cannot be read are passed on. `progress` is called with the number of finished inputs; it may raise to
+    stop.
     """
     finished = 0
     for chunk in chunks(samples, predictor.batch_size):
@@ -90,12 +87,9 @@ def _answers(predictor: Predictor, names: list[str], raw: torch.Tensor, count: i
 
 @contextlib.contextmanager
 def writer(out: Path | None, predictor: Predictor, count: int) -> Iterator[Write]:
-    """Open a writer of predictions to a .csv or .json file, which is replaced at the end, or to the terminal.
+    """Open a writer of predictions of `count` classes each.
 
-    Args:
-        out: the file; None prints.
-        predictor: the model.
-        count: number of most likely classes for each input.
+    It writes to the .csv or .json file `out`, which is replaced at the end; without one it prints.
 
     Raises:
         UserError: the file has another suffix, or its folder does not exist.
@@ -111,9 +105,8 @@ def writer(out: Path | None, predictor: Predictor, count: int) -> Iterator[Write
         if out.suffix.lower() == ".csv":
             yield _csv_writer(file, min(count, len(predictor.classes)))
         else:
-            entries = _JsonList(file, classification=bool(predictor.classes))
-            yield entries.add
-            entries.close()
+            with _json_writer(file, classification=bool(predictor.classes)) as write:
+                yield write
 
 
 def _print(prediction: Prediction) -> None:
@@ -142,20 +135,18 @@ def _csv_writer(file: IO[str], count: int) -> Write:
     return write
 
 
-class _JsonList:
-    """A list of predictions in a JSON file, written one entry at a time."""
+@contextlib.contextmanager
+def _json_writer(file: IO[str], *, classification: bool) -> Iterator[Write]:
+    """Write a list of predictions, one entry at a time."""
+    before = "[\n"
 
-    def __init__(self, file: IO[str], *, classification: bool) -> None:
-        self.file, self.classification, self.empty = file, classification, True
-
-    def add(self, prediction: Prediction) -> None:
+    def write(prediction: Prediction) -> None:
+        nonlocal before
         classes = [{"class": name, "probability": probability} for name, probability in prediction.classes]
-        answer = {"top": classes or None} if self.classification else {"value": prediction.value}
+        answer = {"top": classes or None} if classification else {"value": prediction.value}
         entry = {"input": prediction.input, **answer, "error": prediction.error}
-        self.file.write("[\n" if self.empty else ",\n")
-        self.file.write(json.dumps(entry, ensure_ascii=False, allow_nan=False))
-        self.empty = False
+        file.write(before + json.dumps(entry, ensure_ascii=False, allow_nan=False))
+        before = ",\n"
 
-    def close(self) -> None:
-        """Write the end of the list."""
-        self.file.write("[]\n" if self.empty else "\n]\n")
+    yield write
+    file.write("\n]\n" if before == ",\n" else "[]\n")

@@ -128,11 +128,7 @@ class Predictor:
         return outputs_NC.cpu()
 
     def _finite_outputs(self, samples: Any) -> Tensor:
-        """Compute the outputs for samples in any form that `raw` accepts.
-
-        Raises:
-            UserError: one of the samples cannot be used.
-        """
+        """Compute the outputs for samples in any form that `raw` accepts."""
         outputs_NC = self.outputs(self.raw(samples))
         nonfinite = (~finite(outputs_NC)).nonzero()[:, 0].tolist()
         if nonfinite:

@@ -28,13 +28,11 @@ class EvaluationResult:
 
     Attributes:
         name: the run, as a user would name it.
-        task: the task of the run.
         split: the split that was evaluated.
         own: whether it is a split of the data that the run was trained on.
         identity: digest of the samples and their order.
         outputs_NC: the model's outputs.
         targets_N: class indices, or values.
-        report: the metrics.
     """
 
     name: str
@@ -97,9 +95,7 @@ def ensemble(results: Sequence[EvaluationResult], calibrations: Sequence[Calibra
 def record(result: EvaluationResult, calibration: Calibration | None) -> EvaluationRecord:
     """Return the content of evaluation-<n>.json, without the fields that name the run and the data.
 
-    Args:
-        result: the evaluation.
-        calibration: a temperature to report as well.
+    The probabilities at the temperature of `calibration` are reported as well.
     """
     uncalibrated, calibrated = result.reliability(), result.reliability(calibration)
     scaled = report = None
@@ -119,11 +115,11 @@ def record(result: EvaluationResult, calibration: Calibration | None) -> Evaluat
     )
 
 
-def write(content: EvaluationRecord, folder: Path, stem: str = "evaluation") -> Path:
-    """Write `<stem>-<n>.json` with the first free n, and return its path.
+def write(content: EvaluationRecord, folder: Path, stem: str) -> Path:
+    """Write `<stem>-<n>.json` with the first free n, and a reliability diagram beside it; return the file's path.
 
     Raises:
-        RunFailed: the folder cannot be written to, or a metric is not finite.
+        RunFailed: a file cannot be written, or a metric is not finite.
     """
     try:
         text = dump(content)
@@ -140,4 +136,12 @@ def write(content: EvaluationRecord, folder: Path, stem: str = "evaluation") -> 
         except OSError as error:
             raise RunFailed(f"{path}: could not be written ({error.strerror}).") from error
     write_atomically(path, text.encode())
+    if content.calibration is not None:
+        from trainer.report import plots
+
+        uncalibrated, calibrated = content.calibration.uncalibrated, content.calibration.calibrated
+        curves = {"uncalibrated": uncalibrated.bins}
+        if calibrated is not None:
+            curves[f"temperature {calibrated.temperature:.3f}"] = calibrated.bins
+        plots.reliability(path.with_suffix(".png"), curves)
     return path

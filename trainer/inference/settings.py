@@ -51,9 +51,7 @@ class EvaluationSettings:
 def evaluation_settings(checkpoint: LoadedCheckpoint, words: Sequence[str] = ()) -> EvaluationSettings:
     """Return the settings of an evaluation, all checked.
 
-    Args:
-        checkpoint: the run.
-        words: overrides `key=value` of keys that may differ from training: data=..., data.*, device and threads.
+    `words` override the keys that may differ from training: data=..., data.*, device and threads.
 
     Raises:
         UserError: an override is wrong or would have no effect, or the stored configuration is not trusted.
@@ -81,11 +79,7 @@ def evaluation_settings(checkpoint: LoadedCheckpoint, words: Sequence[str] = ())
 
 
 def _override(tree: DictConfig, words: Sequence[str]) -> frozenset[str]:
-    """Apply overrides to the stored configuration `tree`, which is mutated, and return their keys.
-
-    Raises:
-        UserError: a word cannot be read, or its key may not differ from training.
-    """
+    """Apply overrides to the stored configuration `tree`, which is mutated, and return their keys."""
     composer = Composer()
     overrides, problems = composer.read(words, sweep=False)
     keys = frozenset(override.key_or_group for override in overrides)

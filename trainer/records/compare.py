@@ -14,8 +14,6 @@ from trainer.records.record import Record
 from trainer.records.results import FINISHED, Results
 
 SPLITS = ("train", "valid", "test")
-# Keys that vary but are not columns of a leaderboard.
-HIDDEN = ("trial",)
 
 
 def names(records: Sequence[Record]) -> list[str]:
@@ -31,20 +29,14 @@ def names(records: Sequence[Record]) -> list[str]:
 def changed(records: Sequence[Record]) -> dict[str, list[str]]:
     """Return {key: its value in each run} for the groups and keys in which the runs differ."""
     rows = varying(records)
-    return {key: [_shown(row.get(key)) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None else printable(show(value))
-
-
-def figures(records: Sequence[Record]) -> dict[str, list[float | int | None]]:
-    """Return {name: its value in each run} for the metrics and the run's size and cost."""
-    tables = [_figures(record.results) if record.results else {} for record in records]
-    return {name: [table.get(name) for table in tables] for name in dict.fromkeys(n for table in tables for n in table)}
+    return {
+        key: ["" if row.get(key) is None else printable(show(row[key])) for row in rows]
+        for key in dict.fromkeys(key for row in rows for key in row)
+    }
 
 
 def _figures(results: Results) -> dict[str, float | int]:
+    """Return the metrics of a run, and its size and cost, by name."""
     table: dict[str, float | int | None] = {"epochs": results.epochs, "best epoch": results.best_epoch}
     for split in SPLITS:
         table |= {f"{split} {name.replace('_', ' ')}": value for name, value in results.split(split).items()}
@@ -59,7 +51,9 @@ def figure_rows(records: Sequence[Record]) -> list[list[str]]:
 
     The best value of a metric is marked with an asterisk.
     """
-    return [[name, *_with_differences(name, values)] for name, values in figures(records).items()]
+    tables = [_figures(record.results) if record.results else {} for record in records]
+    names = dict.fromkeys(name for table in tables for name in table)
+    return [[name, *_with_differences(name, [table.get(name) for table in tables])] for name in names]
 
 
 def _with_differences(name: str, values: Sequence[float | int | None]) -> list[str]:
@@ -142,7 +136,7 @@ def varying(configurations: Sequence[StoredConfiguration]) -> list[dict[str, Any
     keys = [
         key
         for key in dict.fromkeys(key for leaf in leaves for key in leaf)
-        if key not in HIDDEN
+        if key != "trial"  # the number of a random draw, which its values say better
         and not is_free_on_resume(key)
         and any(_differ(key, compared) for compared in ([leaves] if key in typed else same_choices.values()))
     ]

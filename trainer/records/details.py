@@ -47,13 +47,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong prediction on the test split.
-
-    Attributes:
-        image: PNG in base64.
-        predicted, true: class names.
-        chance: predicted probability of the wrong class.
-    """
+    """A wrong prediction on the test split: PNG in base64, class names, and the probability of the wrong class."""
 
     image: str
     predicted: str
@@ -66,7 +60,6 @@ class Details:
     """Content of details.json.
 
     Attributes:
-        calibration: None for a regression.
         mistakes: the most confident ones; None unless samples are images.
         predictions: pairs of true and predicted value of a regression.
     """

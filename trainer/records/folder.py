@@ -33,16 +33,6 @@ class RunFolder:
         self._lock = lock(path / LOCK, "a run is writing to this folder at this moment")
         self._metrics: Table | None = None
 
-    @classmethod
-    def create(cls, name: str, outputs: Path = OUTPUTS) -> RunFolder:
-        """Create the folder `<date>/<time>-<name>` below `outputs`, and point `latest` at it.
-
-        Raises:
-            UserError: the folder cannot be created.
-            RunFailed: the disk is full.
-        """
-        return cls(new_folder(name, outputs))
-
     def close(self) -> None:
         """Close the files and release the lock."""
         if self._metrics is not None:
@@ -60,12 +50,7 @@ class RunFolder:
         return text
 
     def start_metrics(self, metrics: Sequence[str], history: Sequence[MetricsRow]) -> None:
-        """Start metrics.csv anew.
-
-        Args:
-            metrics: the columns between learning rate and seconds, such as `train_loss`.
-            history: rows up to the checkpoint that the run continues from; those after it will be written again.
-        """
+        """Start metrics.csv anew, with columns for `metrics` and the rows up to the checkpoint to continue from."""
         rows = [row.to_dict() for row in history]
         self._metrics = Table(self.path / metrics_csv.FILE, metrics_csv.columns(metrics), rows)
 
@@ -75,7 +60,7 @@ class RunFolder:
         self._metrics.add(row.to_dict())
 
 
-def new_folder(name: str, outputs: Path) -> Path:
+def new_folder(name: str, outputs: Path = OUTPUTS) -> Path:
     """Create `<date>/<time>-<name>` below `outputs`, with a number appended if that exists, and point `latest` at it.
 
     Raises:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 from trainer.errors import Problem, UserError
 from trainer.records.folder import LEDGER
-from trainer.records.leaderboard import ranked, read_rows
+from trainer.records.leaderboard import ranked, read_rows, states
 from trainer.records.ledger import read_ledger
 from trainer.records.record import status
 from trainer.records.results import read_results
@@ -17,14 +16,10 @@ Line = list[str | int | float | None]
 
 
 def runs(outputs: Path, most: int | None = None) -> tuple[list[Line], list[Problem]]:
-    """Return a line for each run and sweep, with the columns of HEADER, and a problem for each that cannot be read.
-
-    Args:
-        outputs: folder of the runs and sweeps.
-        most: maximum number of lines; None returns all.
+    """Return up to `most` lines, a run or sweep each, with the columns of HEADER, and problems of unreadable ones.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no folder `outputs`.
     """
     if not outputs.is_dir():
         raise UserError(Problem(str(outputs), "there is no such folder, so there are no runs yet"))
@@ -50,15 +45,6 @@ def _run(place: Path) -> Line:
 def _sweep(place: Path) -> Line:
     """Return the line of a sweep: the number of jobs in each state, and the best job."""
     entries = read_ledger(place / LEDGER).entries
-    counts = Counter(entry.state for entry in entries)
-    rows = read_rows(place, entries, {})
-    best = next((row for row in ranked(rows) if row.value is not None), None)
-    states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    return [
-        str(place),
-        states or "no jobs",
-        None,
-        best.monitor if best else None,
-        best.value if best else None,
-        best.test if best else None,
-    ]
+    best = next((row for row in ranked(read_rows(place, entries, {})) if row.value is not None), None)
+    figures = [best.monitor, best.value, best.test] if best else [None] * 3
+    return [str(place), states(entries) or "no jobs", None, *figures]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,8 +97,7 @@ class Group:
     def tied(self, best: Group) -> bool:
         """Return whether the difference from the best setting is not significant at the 5 % level.
 
-        The test is the paired t test if both settings have the same seeds and folds, else Welch's. Single values are
-        never tied.
+        The t test is paired if both settings have the same seeds and folds, else Welch's. Single values are not tied.
         """
         if min(len(self.values), len(best.values)) < 2:
             return False
@@ -119,6 +119,11 @@ def read_rows(folder: Path, entries: Iterable[Entry], cache: dict[int, Row]) -> 
                 cache[entry.number] = row
         rows.append(row)
     return rows
+
+
+def states(entries: Iterable[Entry]) -> str:
+    """Return how many jobs are in each state, such as `3 done, 1 failed`."""
+    return ", ".join(f"{count} {state}" for state, count in Counter(entry.state for entry in entries).items())
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
@@ -205,11 +210,7 @@ def _is_shown(row: Row, won: bool) -> bool:
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
-    """Write leaderboard.csv, and leaderboard_groups.csv if settings were repeated.
-
-    Raises:
-        RunFailed: the file could not be written.
-    """
+    """Write leaderboard.csv, and leaderboard_groups.csv if settings were repeated."""
     groups = grouped(rows)
     write_csv(folder / "leaderboard.csv", *table(rows, groups))
     if groups:

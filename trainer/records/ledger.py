@@ -57,6 +57,8 @@ class Entry:
 class Ledger:
     """An open ledger, locked against every other process until it is closed.
 
+    Methods that write raise RunFailed if the file cannot be written.
+
     Attributes:
         words: the words of the command that started the sweep.
         lost: number of jobs whose lines are missing because the process was killed while it wrote them.
@@ -83,12 +85,7 @@ class Ledger:
 
     @classmethod
     def create(cls, folder: Path, words: list[str]) -> Ledger:
-        """Create a ledger in an existing folder.
-
-        Raises:
-            UserError: another process has locked it, or it cannot be created.
-            RunFailed: the disk is full.
-        """
+        """Create a ledger in an existing folder; for `Raises`, see the class."""
         ledger = cls(folder, words)
         ledger._write({"sweep": FORMAT, "words": words})
         return ledger
@@ -115,11 +112,7 @@ class Ledger:
         self._lock.close()
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Add pending jobs, and set the number of jobs, `of`, in each of them.
-
-        Raises:
-            RunFailed: the file could not be written.
-        """
+        """Add pending jobs, and set the number of jobs, `of`, in each of them."""
         new = list(entries)
         self.entries += new
         lines = []
@@ -129,20 +122,12 @@ class Ledger:
         self._write(*lines)
 
     def change(self, entry: Entry, state: str, reason: str = "", **more: Any) -> None:
-        """Set the state of a job; `more` is written in the same line for readers of the file.
-
-        Raises:
-            RunFailed: the file could not be written.
-        """
+        """Set the state of a job; `more` is written in the same line for readers of the file."""
         entry.state, entry.reason = state, reason
         self._write({"job": entry.number, "state": state, **({"reason": reason} if reason else {}), **more})
 
     def stack(self, stacks: Sequence[list[int]], reasons: Sequence[str]) -> None:
-        """Record which jobs are trained in one pass, and why.
-
-        Raises:
-            RunFailed: the file could not be written.
-        """
+        """Record which jobs are trained in one pass, and why."""
         if stacks or reasons:
             self.stacks += stacks
             self._write({"stacks": list(stacks), "why": list(reasons)})
@@ -169,11 +154,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class LedgerContent:
-    """Content of a ledger; see `Ledger` for the attributes that both have.
-
-    Attributes:
-        size: number of bytes up to the end of the last complete line.
-    """
+    """Content of a ledger, as in `Ledger`; `size` is the number of bytes up to the end of the last complete line."""
 
     words: list[str]
     entries: list[Entry]

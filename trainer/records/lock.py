@@ -23,12 +23,8 @@ def lock(path: Path, reason: str) -> IO[str]:
 
     Forked processes close their copy, so that the end of this process releases the lock.
 
-    Args:
-        path: path of the lock file.
-        reason: why the folder cannot be used if another process holds the lock.
-
     Raises:
-        UserError: another process holds the lock, or the file cannot be created.
+        UserError: for `reason`, if another process holds the lock; or the file cannot be created.
         RunFailed: the disk is full.
     """
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,11 @@ assert {f.name for f in fields(MetricsRow)} == {*OTHERS, "metrics"}
 def columns(metrics: Sequence[str]) -> list[str]:
     """Return the header of a metrics.csv with these metrics' columns."""
     return [*BEFORE, *metrics, *AFTER]
+
+
+def points(rows: Iterable[MetricsRow], column: str) -> list[tuple[float, float]]:
+    """Return (epoch, value) of the rows that have a value in a column."""
+    return [(row.epoch, value) for row in rows if (value := row.get(column)) is not None]
 
 
 def read_metrics(path: Path) -> list[MetricsRow]:

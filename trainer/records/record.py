@@ -13,6 +13,7 @@ from typing import Any
 
 from trainer.config.overrides import value_at
 from trainer.config.stored import MAX_CONFIG_BYTES, StoredConfig
+from trainer.data.metrics import SplitReport
 from trainer.errors import Problem, UserError, show
 from trainer.files import read_text
 from trainer.records import metrics
@@ -46,6 +47,15 @@ class Record:
     rows: list[MetricsRow] = field(default_factory=list)
     details: Details = field(default_factory=Details)
     evaluations: dict[str, EvaluationRecord] = field(default_factory=dict)
+
+    @property
+    def test(self) -> SplitReport | None:
+        """The report of the test; None if the run was not tested."""
+        return self.results.test if self.results else None
+
+    @property
+    def best_epoch(self) -> int | None:
+        return self.results.best_epoch if self.results else None
 
     @property
     def status(self) -> str:

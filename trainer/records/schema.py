@@ -31,13 +31,8 @@ class SchemaError(ValueError):
 def read_json(path: Path, limit: int, kind: type[Value]) -> Value:
     """Return the content of a JSON file as an instance of the dataclass `kind`.
 
-    Args:
-        path: path of the file.
-        limit: largest accepted size in bytes.
-        kind: class that the file's object is read into.
-
     Raises:
-        UserError: the file cannot be read, is larger, or does not fit `kind`.
+        UserError: the file cannot be read, is larger than `limit` bytes, or does not fit `kind`.
     """
     text = read_text(path, limit)
     try:
@@ -144,6 +139,8 @@ def _scalar(value: Any, kind: type, where: str) -> Any:
     kinds = (int, float) if kind is float else (kind,)
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, kinds):
         raise SchemaError(f"{where} is {'missing' if value is None else f'of type {type(value).__name__}'}")
-    if isinstance(value, (int, float)) and not abs(value) < LARGEST_NUMBER:
-        raise SchemaError(f"{where} is out of range")
+    if isinstance(value, (int, float)):
+        if not abs(value) < LARGEST_NUMBER:
+            raise SchemaError(f"{where} is out of range")
+        return float(value) if kind is float else value
     return printable(value) if isinstance(value, str) else value

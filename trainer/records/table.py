@@ -15,11 +15,7 @@ class Table:
     """A CSV file that starts with `rows` and grows row by row. None is an empty cell."""
 
     def __init__(self, path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]] = ()) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(path, text.getvalue().encode())
+        write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
         self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 held as long as the run
         self._writer = csv.DictWriter(self._file, columns, lineterminator="\n")
 

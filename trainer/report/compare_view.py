@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from trainer.data.metrics import METRICS
 from trainer.errors import Problem, UserError, printable
 from trainer.records import compare
+from trainer.records.metrics import points
 from trainer.records.record import Record
 from trainer.report.svg import LOG_FROM
 from trainer.report.tables import print_table
@@ -36,7 +37,7 @@ def show(records: Sequence[Record], picture: Path) -> None:
     else:
         print("The runs have the same configuration.")
     print()
-    print_table(["figure", *names], [list(row) for row in compare.figure_rows(records)], named=True)
+    print_table(["figure", *names], compare.figure_rows(records), named=True)
     for note in compare.notes(records):
         print(printable(note))
     if draw(records, names, picture):
@@ -58,10 +59,10 @@ def draw(records: Sequence[Record], names: Sequence[str], path: Path) -> bool:
         for number, (record, name) in enumerate(zip(records, names, strict=True)):
             colour = COLOURS[number % len(COLOURS)]
             for split, width, alpha in (("train", 1.0, 0.45), ("valid", 1.8, 1.0)):
-                points = _points(record, column.replace("valid", split))
-                values += [y for _, y in points]
-                if points:
-                    x, y = zip(*points, strict=True)
+                line = points(record.rows, column.replace("valid", split))
+                values += [y for _, y in line]
+                if line:
+                    x, y = zip(*line, strict=True)
                     label = name if split == "valid" else None
                     style = "-" if number < len(COLOURS) else "--"
                     axes.plot(x, y, style, color=colour, linewidth=width, alpha=alpha, label=label)
@@ -79,7 +80,3 @@ def draw(records: Sequence[Record], names: Sequence[str], path: Path) -> bool:
     except (OSError, ValueError) as error:
         raise UserError(Problem(f"--out {path}", f"the picture cannot be written ({error})")) from error
     return True
-
-
-def _points(record: Record, column: str) -> list[tuple[float, float]]:
-    return [(row.epoch, y) for row in record.rows if (y := row.get(column)) is not None]

@@ -13,12 +13,11 @@ from types import TracebackType
 from typing import IO
 
 from rich.console import Console as RichConsole
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from trainer.data.metrics import SplitReport, shown, text
 from trainer.records.metrics import MetricsRow
+from trainer.report.tables import text_table
 from trainer.training.state import RunState
 
 REDRAW_SECONDS = 0.2
@@ -143,23 +142,21 @@ class Console:
         self.say()
         self.say(f"stopped    {reason}")
 
-    def test(self, report: SplitReport, best_epoch: int) -> None:
+    def test(self, report: SplitReport, best_epoch: int | None) -> None:
         """Print the metrics of a test in a line, and a table of the classes."""
         values = {name: value for name, value in report.metrics.items() if value is not None}
         metrics = [f"{m.label} {text(m.name, values[m.name])}" for m in shown("headline", "line", among=values)]
         self.say(f"test       {', '.join(metrics)} (weights of epoch {best_epoch})", style="bold")
         if not report.per_class:
             return
-        table = Table(box=None, pad_edge=False)
-        table.add_column("class")
-        for name in ("correct", "accuracy", "precision", "recall", "f1"):
-            table.add_column(name, justify="right")
+        rows: list[list[str | None]] = []
         for entry in report.per_class:
             if entry.total:
                 shares = [f"{entry.accuracy:.2%}", *(f"{x:.3f}" for x in (entry.precision, entry.recall, entry.f1))]
-                table.add_row(escape(entry.name), f"{entry.correct}/{entry.total}", *shares)
+                rows.append([entry.name, f"{entry.correct}/{entry.total}", *shares])
             else:
-                table.add_row(escape(entry.name), "no samples", "", "", "", "")
+                rows.append([entry.name, "no samples", *[None] * 4])
+        table = text_table(["class", "correct", "accuracy", "precision", "recall", "f1"], rows, named=True)
         for console in filter(None, (self.out, self.plain)):
             console.print()
             console.print(table)

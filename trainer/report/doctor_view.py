@@ -16,7 +16,7 @@ HIDDEN = ("rates", "losses")  # facts that are only in the plot and the JSON
 
 
 def show(report: Report) -> None:
-    """Print facts, then findings, the worst last, next to the prompt."""
+    """Print facts, then findings; the worst come last, next to the prompt."""
     console = Console(highlight=False, soft_wrap=True)
     for topic, facts in report.facts.items():
         shown = [f"{_name(name)} {_fact(name, value)}" for name, value in facts.items() if name not in HIDDEN]

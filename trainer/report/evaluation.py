@@ -8,12 +8,12 @@ from trainer.report.console import Console
 from trainer.report.tables import print_table
 
 
-def show(content: EvaluationRecord, epoch: int) -> None:
+def show(content: EvaluationRecord) -> None:
     """Print the evaluation of one run: the metrics as at the end of training, and the calibration errors."""
     console = Console()
     origin = "" if content.own_data else ", of other data than the run was trained on"
     console.say(f"{content.split:<10} {content.samples:,} samples{origin}")
-    console.test(content.test, epoch)
+    console.test(content.test, content.epoch)
     calibration = content.calibration
     if calibration is None:
         return

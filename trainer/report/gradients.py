@@ -24,10 +24,7 @@ def picture(path: Path, rows: list[Row]) -> None:
     """Draw the gradient norm of each layer by epoch, and by depth in the first and the last epoch.
 
     If activations were watched, a third chart shows the share of dead units and of saturated outputs in the last epoch.
-
-    Args:
-        path: path of the PNG file.
-        rows: rows of gradients.csv, layers in the order in which they are called.
+    Layers are in the order in which they are called.
 
     Raises:
         RunFailed: the file could not be written.

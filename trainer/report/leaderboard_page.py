@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,9 +11,9 @@ from typing import Any
 
 from trainer.errors import show
 from trainer.files import write_atomically
-from trainer.records.leaderboard import REPEATED, Group, Row, group_table, grouped, ranked, table, winners
+from trainer.records.leaderboard import REPEATED, Group, Row, group_table, grouped, ranked, states, table, winners
 from trainer.records.ledger import FINAL
-from trainer.records.metrics import MetricsRow, read_metrics
+from trainer.records.metrics import points, read_metrics
 from trainer.report import charts, page
 
 EVERY_SECONDS = 3.0  # minimum time between two updates
@@ -27,12 +26,7 @@ Curves = dict[str, list[tuple[float, float]]]
 
 
 class Page:
-    """The page of a sweep.
-
-    Args:
-        folder: folder of the sweep.
-        words: words of the command that started it.
-        rows: returns the current rows of the leaderboard.
+    """The page of a sweep that `words` started; `rows` returns its current rows.
 
     Attributes:
         stale: whether something has changed since the page was written.
@@ -58,10 +52,7 @@ class Page:
         rows = ranked(self.rows())
         groups = grouped(rows)
         winning = winners(rows, groups)
-        states: dict[str, int] = {}
-        for row in rows:
-            states[row.entry.state] = states.get(row.entry.state, 0) + 1
-        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        counts = states(row.entry for row in rows)
         parts = [f"<h1>Sweep {escape(self.folder.name)}</h1>", f"<p>{len(rows)} jobs: {escape(counts)}</p>"]
         if any(row.entry.state not in (*FINAL, "failed") for row in rows):
             parts.append(f"<p>As of {time.strftime('%H:%M:%S')}; reload to see more.</p>")
@@ -100,9 +91,9 @@ class Page:
             value = row.value if row.entry.state == "done" and row.monitor == monitors[0] else None
             jobs.append({
                 "name": row.entry.name,
-                "value": _finite(value),
+                "value": value,
                 "at": [axis["at"].get(row.entry.number) for axis in axes],
-                "curves": {name: _thinned(points, most) for name, points in curves.items()},
+                "curves": {name: _thinned(curve, most) for name, curve in curves.items()},
             })  # fmt: skip
         described = [{name: axis[name] for name in ("key", "log", "whole", "labels") if name in axis} for axis in axes]
         shown = [index for index in dict.fromkeys(first) if jobs[index]["curves"]][:SELECTED]
@@ -116,8 +107,7 @@ class Page:
             rows = read_metrics(self.folder / row.entry.name / "metrics.csv")
         except FileNotFoundError:  # the job has not been validated yet
             return {}
-        points = {name: _points(rows, name) for name in columns}
-        curves = {name: _thinned(curve, MAX_POINTS) for name, curve in points.items() if curve}
+        curves = {name: _thinned(curve, MAX_POINTS) for name in columns if (curve := points(rows, name))}
         if row.entry.state in FINAL:
             self._curves[row.entry.number] = curves
         return curves
@@ -154,16 +144,8 @@ def _axes(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return axes
 
 
-def _points(rows: Sequence[MetricsRow], column: str) -> list[tuple[float, float]]:
-    return [(row.epoch, float(f"{value:.6g}")) for row in rows if (value := row.get(column)) is not None]
-
-
-def _thinned(points: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:
-    """Return at most `most` points, with the first and the last."""
-    if len(points) <= most:
-        return points
-    return [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _thinned(curve: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:
+    """Return at most `most` points, with the first and the last, and six digits of each value."""
+    if len(curve) > most:
+        curve = [curve[round(i * (len(curve) - 1) / (most - 1))] for i in range(most)]
+    return [(epoch, float(f"{value:.6g}")) for epoch, value in curve]

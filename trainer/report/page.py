@@ -53,14 +53,7 @@ for (const button of document.querySelectorAll("th button")) button.addEventList
 
 
 def page(title: str, body: str, *, style: str = "", script: str = "") -> str:
-    """Return an HTML document. Its content security policy allows this program's script alone, and no requests.
-
-    Args:
-        title: plain text.
-        body: HTML.
-        style: more CSS.
-        script: more JavaScript.
-    """
+    """Return an HTML document. Its content security policy allows this program's script alone, and no requests."""
     style, script = STYLE + style, SORTING + script
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{_hash(script)}'"
     return (
@@ -89,8 +82,7 @@ def table(
 
     Args:
         caption: read out by screen readers.
-        header: names of the columns.
-        rows: the cells of each row; None is an empty cell.
+        header, rows: columns and cells; None is an empty cell.
         best: rows to highlight.
         jobs: a number for each row, whose check box shows the curves of this job.
         named: whether the first column names the rows.

@@ -38,8 +38,7 @@ def write_pages(folders: Iterable[str]) -> int:
 
 def _draw_missing(record: Record) -> None:
     """Draw curves.png and confusion_matrix.png if the run did not draw them, like the jobs of a sweep."""
-    test = record.results.test if record.results else None
-    curves, matrix = record.path / "curves.png", record.path / "confusion_matrix.png"
+    test, curves, matrix = record.test, record.path / "curves.png", record.path / "confusion_matrix.png"
     draws_curves = bool(record.rows) and not curves.exists()
     draws_matrix = test is not None and bool(test.confusion_matrix) and not matrix.exists()
     if not (draws_curves or draws_matrix):
@@ -47,6 +46,6 @@ def _draw_missing(record: Record) -> None:
     from trainer.report import plots
 
     if draws_curves:
-        plots.curves(curves, record.rows, record.results.best_epoch if record.results else None)
+        plots.curves(curves, record.rows, record.best_epoch)
     if test is not None and draws_matrix:
         plots.confusion_matrix(matrix, test.confusion_matrix, [entry.name for entry in test.per_class])

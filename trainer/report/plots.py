@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainer.files import write_atomically
 from trainer.records.details import Bin
-from trainer.records.metrics import MetricsRow
+from trainer.records.metrics import MetricsRow, points
 
 TRAIN, VALID = "#7f8ea3", "#1f6fd6"
 
@@ -41,11 +41,10 @@ def curves(path: Path, history: Sequence[MetricsRow], best_epoch: int | None) ->
     second = "accuracy" if any("valid_accuracy" in row.metrics for row in history) else "r2"
     for axes, name in zip(figure.subplots(1, 2), ("loss", second), strict=True):
         for split, colour in (("train", TRAIN), ("valid", VALID)):
-            values = [(row.epoch, row.get(f"{split}_{name}")) for row in history]
-            points = [(epoch, value) for epoch, value in values if value is not None]
-            if points:
-                marker = "o" if len(points) < 30 else None
-                x, y = zip(*points, strict=True)
+            line = points(history, f"{split}_{name}")
+            if line:
+                marker = "o" if len(line) < 30 else None
+                x, y = zip(*line, strict=True)
                 axes.plot(x, y, color=colour, label=split, marker=marker, markersize=3, linewidth=1.6)
         if best_epoch is not None:
             axes.axvline(best_epoch, color="#c0392b", linewidth=1, linestyle=":", label=f"best, epoch {best_epoch}")
@@ -131,8 +130,8 @@ def reliability(path: Path, curves: dict[str, list[Bin]]) -> None:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=TRAIN, linewidth=1, linestyle=":", label="calibrated")
     for (name, bins), colour in zip(curves.items(), (VALID, "#c0392b"), strict=False):
-        points = [(b.confidence, b.accuracy) for b in bins if b.count]
-        x, y = zip(*points, strict=True) if points else ((), ())
+        filled = [(b.confidence, b.accuracy) for b in bins if b.count]
+        x, y = zip(*filled, strict=True) if filled else ((), ())
         upper.plot(x, y, color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
         shares = [b.count / max(sum(b.count for b in bins), 1) for b in bins]
         lower.stairs(shares, [b.low for b in bins] + [bins[-1].high], color=colour, linewidth=1.4)

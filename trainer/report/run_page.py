@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trainer.data.metrics import shown, text
 from trainer.files import write_atomically
-from trainer.records.metrics import MetricsRow
+from trainer.records.metrics import points
 from trainer.records.record import Record, read
 from trainer.records.results import Results
 from trainer.report import confusion, page, sections, svg
@@ -118,14 +118,14 @@ def _time(seconds: float) -> str:
 
 def _curves(record: Record) -> str:
     """Return a chart of each metric by epoch, and the rows of metrics.csv."""
-    rows, best = record.rows, record.results.best_epoch if record.results else None
+    rows, best = record.rows, record.best_epoch
     if not rows:
         return ""
     charts = []
     for name in rows[0].split("valid"):
-        lines = {split: _line(rows, f"{split}_{name}") for split in ("train", "valid")}
+        lines = {split: points(rows, f"{split}_{name}") for split in ("train", "valid")}
         charts.append(svg.line_chart(name.replace("_", " "), "epoch", lines, best))
-    charts.append(svg.line_chart("learning rate", "epoch", {"": _line(rows, "lr")}))
+    charts.append(svg.line_chart("learning rate", "epoch", {"": points(rows, "lr")}))
     every = -(-len(rows) // MOST_ROWS)
     shown_rows = [row.to_dict() for row in rows[::-1][::every][::-1]]
     cells = [[_whole(value) for value in row.values()] for row in shown_rows]
@@ -134,19 +134,14 @@ def _curves(record: Record) -> str:
     return f'<div class="plots">{"".join(charts)}</div>\n<details><summary>{summary}</summary>{table}</details>'
 
 
-def _line(rows: list[MetricsRow], column: str) -> list[tuple[float, float]]:
-    return [(row.epoch, value) for row in rows if (value := row.get(column)) is not None]
-
-
 def _whole(value: float | None) -> float | int | None:
     return int(value) if value is not None and value == int(value) else value
 
 
 def _confusion(record: Record) -> str:
-    test = record.results.test if record.results else None
-    if test is None or not test.confusion_matrix:
+    if record.test is None or not record.test.confusion_matrix:
         return ""
-    return confusion.section(test.confusion_matrix, [entry.name for entry in test.per_class])
+    return confusion.section(record.test.confusion_matrix, [entry.name for entry in record.test.per_class])
 
 
 def _predictions(record: Record) -> str:

@@ -9,11 +9,10 @@ from trainer.report import page, svg
 
 def classes(record: Record) -> str:
     """Return a table with the metrics of each class."""
-    test = record.results.test if record.results else None
-    if test is None or not test.per_class:
+    if record.test is None or not record.test.per_class:
         return ""
     columns = ["total", "correct", "accuracy", "precision", "recall", "f1"]
-    rows = [[entry.name, *(getattr(entry, column) for column in columns)] for entry in test.per_class]
+    rows = [[entry.name, *(getattr(entry, column) for column in columns)] for entry in record.test.per_class]
     return page.table("Classes", ["class", *columns], rows, named=True)
 
 
@@ -57,11 +56,7 @@ def evaluations(record: Record) -> str:
         after = each.calibration and each.calibration.calibrated
         rows.append([
             name, " ".join(each.overrides or ["its own"]), each.split, each.samples,
-            *(_real(each.test.metrics.get(metric.name)) for metric in metrics),
+            *(each.test.metrics.get(metric.name) for metric in metrics),
             before and before.ece, after and after.temperature, after and after.ece,
         ])  # fmt: skip
     return page.table("Later evaluations", header, rows, named=True)
-
-
-def _real(value: float | None) -> float | None:
-    return None if value is None else float(value)

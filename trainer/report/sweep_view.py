@@ -35,12 +35,8 @@ class RunningWork(Protocol):
 class SweepView:
     """Terminal output of a sweep, in plain lines if stdout is no terminal.
 
-    It draws only when it is called: a thread of its own would not survive a fork.
-
-    Args:
-        total: number of jobs.
-        folder: folder of the sweep.
-        done: jobs that an earlier session finished.
+    It draws only when it is called, because a thread would not survive a fork. An earlier session may have finished
+    `done` of the `total` jobs.
     """
 
     def __init__(self, total: int, folder: Path, done: int = 0) -> None:

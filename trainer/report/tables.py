@@ -14,15 +14,12 @@ from trainer.errors import printable
 WIDTH = 10_000  # off a terminal, where no line is broken
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, named: bool = False) -> None:
-    """Print a table. None is left blank, and floats have four decimals; text may come from an untrusted file.
+def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, named: bool = False) -> Table:
+    """Return a table. None is left blank, and floats have four decimals; text may come from an untrusted file.
 
     Floats in a column with a dot in its name, which is a key of the configuration, are printed as short as possible.
 
-    Args:
-        header: names of the columns.
-        rows: the cells of each row.
-        named: whether the first column names the rows: it is aligned to the left and never broken.
+    If `named`, the first column names the rows: it is aligned to the left and not broken.
     """
     table = Table(box=None, pad_edge=False)
     for number, name in enumerate(header):
@@ -30,10 +27,15 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, named: 
         table.add_column(escape(printable(name)), justify="left" if first else "right", no_wrap=first, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value, short="." in name) for name, value in zip(header, row, strict=True)))
+    return table
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, named: bool = False) -> None:
+    """Print a table; see `text_table`."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDTH
-    console.print(table)
+    console.print(text_table(header, rows, named=named))
 
 
 def _cell(value: Any, *, short: bool) -> str:

@@ -11,7 +11,7 @@ from trainer.components.assemble import Components, assemble
 from trainer.config.job import Job
 from trainer.data.loader import DataCache
 from trainer.errors import Problem, UserError
-from trainer.records.folder import RunFolder
+from trainer.records.folder import RunFolder, new_folder
 from trainer.report.console import StatusBar
 from trainer.run.run import Command, Run
 from trainer.signals import Interrupted, Signals
@@ -67,7 +67,7 @@ def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: Sw
             return signals.exit_code
         if folder is None:
             name = job.config.name or f"{job.choices.get('data', 'data')}-{job.choices.get('model', 'model')}"
-            folder = stack.enter_context(closing(RunFolder.create(name)))
+            folder = stack.enter_context(closing(RunFolder(new_folder(name))))
         with Run(job, components, folder, command, resumed=saved is not None, in_sweep=sweep is not None) as run:
             for note in notes:
                 run.console.note(note)

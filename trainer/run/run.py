@@ -26,7 +26,7 @@ from trainer.run.gradients import FILE, Advice, GradientLog
 from trainer.run.journal import Journal
 from trainer.run.profiling import Profile
 from trainer.signals import Interrupted, Signals
-from trainer.trackers.base import SafeTracker, opener
+from trainer.trackers.base import SafeTracker, open_tracker
 from trainer.training.evaluate import evaluate_and_report
 from trainer.training.interfaces import Report, TrainingData
 from trainer.training.loop import fit
@@ -119,9 +119,9 @@ class Run:
         if self.resumed:
             self.console.say(f"resumed    after {self.state.epoch} epochs and {self.state.step} steps")
         self.folder.start_metrics(self.components.data.task.columns, self.state.history)
-        logger = self.config.logger
-        open_tracker = opener(logger, self.folder.path, list(leaves_of(self.job.stored)), self.state.step)
-        self.tracker = SafeTracker(logger.name, open_tracker, self.console.note)
+        logger, path, step = self.config.logger, self.folder.path, self.state.step
+        leaves = list(leaves_of(self.job.stored))
+        self.tracker = SafeTracker(logger.name, lambda: open_tracker(logger, path, leaves, step), self.console.note)
 
     def train(self, signals: Signals, pause_at: int | None = None) -> Outcome:
         """Train until the run ends; return its outcome.

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -126,21 +126,8 @@ def final_figures(results: Results) -> Figures:
     return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def opener(
-    config: LoggerConfig, folder: Path, leaves: list[tuple[str, Any]], step: int
-) -> Callable[[], Tracker | None]:
-    """Return a function that opens the chosen tracker.
-
-    Args:
-        config: keys of `logger`.
-        folder: folder of the run.
-        leaves: (key, value) of the stored configuration.
-        step: finished optimizer steps; above 0 if the run is resumed.
-    """
+def open_tracker(config: LoggerConfig, folder: Path, leaves: Iterable[tuple[str, Any]], step: int) -> Tracker | None:
+    """Open the chosen tracker, see Tracker; `leaves` are (key, value) pairs of the stored configuration."""
+    kind = tracker_class(config.name)
     parameters = {key: value if isinstance(value, (str, int, float, bool)) else show(value) for key, value in leaves}
-
-    def start() -> Tracker | None:
-        kind = tracker_class(config.name)
-        return kind(config, folder, parameters, step) if kind else None
-
-    return start
+    return kind(config, folder, parameters, step) if kind else None

@@ -7,10 +7,8 @@ Shape letters: N samples of a split, C classes or outputs.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +17,7 @@ from trainer.data.tasks import Classification
 from trainer.errors import Problem, UserError
 from trainer.files import newer_format, write_atomically
 from trainer.records.details import Bin, Reliability
+from trainer.records.schema import dump, read_json
 
 FILE = "calibration.json"
 FORMAT = 1
@@ -45,19 +44,7 @@ class Calibration:
     samples: int
     before: dict[str, float]
     after: dict[str, float]
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Calibration:
-        """Return the calibration that the content of calibration.json describes.
-
-        Raises:
-            KeyError, TypeError, ValueError: a value is missing or of another type.
-        """
-        temperature = content["temperature"]
-        if type(temperature) not in (int, float):
-            raise TypeError("temperature: expected a number")
-        before, after = dict(content["before"]), dict(content["after"])
-        return cls(float(temperature), str(content["weights"]), int(content["samples"]), before, after)
+    format: int = FORMAT
 
 
 def log_probabilities(task: Classification, outputs_NC: Tensor, temperature: float = 1.0) -> Tensor:
@@ -131,7 +118,8 @@ def fit(task: Classification, outputs_NC: Tensor, targets_N: Tensor, weights: st
         probabilities_NC = log_probabilities(task, outputs_NC, temperature).exp()
         ece = reliability(probabilities_NC, predicted_N, targets_N).ece
         figures.append({"nll": nll(1 / temperature), "ece": ece})
-    return Calibration(fitted, weights, len(targets_N), *figures)
+    before, after = figures
+    return Calibration(fitted, weights, len(targets_N), before, after)
 
 
 def write(calibration: Calibration, folder: Path) -> Path:
@@ -141,8 +129,7 @@ def write(calibration: Calibration, folder: Path) -> Path:
         RunFailed: the file could not be written.
     """
     path = folder / FILE
-    text = json.dumps({"format": FORMAT, **asdict(calibration)}, indent=2, allow_nan=False)
-    write_atomically(path, text.encode())
+    write_atomically(path, dump(calibration).encode())
     return path
 
 
@@ -167,18 +154,12 @@ def read(folder: Path, weights: str) -> Calibration:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise refusal("a link that leads out of the folder")
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError("too large")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format"]
-        if type(version) is not int:
-            raise TypeError("format: expected a whole number")
-        calibration = Calibration.from_dict(content)
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        calibration = read_json(path, MAX_BYTES, Calibration)
+    except UserError as error:
         raise refusal("not readable as a calibration") from error
-    if version > FORMAT:
-        raise UserError(Problem(str(path), newer_format(version, FORMAT)))
-    if not LOWEST <= calibration.temperature <= HIGHEST:  # also refuses NaN
+    if calibration.format > FORMAT:
+        raise UserError(Problem(str(path), newer_format(calibration.format, FORMAT)))
+    if not LOWEST <= calibration.temperature <= HIGHEST:
         raise refusal(f"a temperature of {calibration.temperature}; expected {LOWEST:g} to {HIGHEST:g}")
     if calibration.weights != weights:
         raise refusal("it belongs to other weights")
