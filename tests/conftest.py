@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from helpers.datasets import write_photos, write_table
 from helpers.fork_server import ForkServer
-from helpers.processes import run_python
+from helpers.processes import HANG_SECONDS, run_python
 from helpers.runs import REAL_DATA, CompletedCommand, exit_code, run_folders, train_in
 from helpers.words import calibrated_words
 from trainer.config.compose import Composer
@@ -101,7 +101,7 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--allow-file-access-from-files"]
         flags += [f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "--virtual-time-budget=5000", "--dump-dom"]
         words = [program, *flags, path.resolve().as_uri()]
-        return subprocess.run(words, capture_output=True, text=True, timeout=90, check=True).stdout
+        return subprocess.run(words, capture_output=True, text=True, timeout=HANG_SECONDS, check=True).stdout
 
     return open_page
 
@@ -188,14 +188,14 @@ def verb(capfd: pytest.CaptureFixture[str]) -> Callable[..., CompletedCommand]:
 
 
 @pytest.fixture
-def soon() -> Iterator[None]:
-    """Fail after ten seconds, for tests that could wait for ever, such as for a named pipe."""
+def no_hang() -> Iterator[None]:
+    """Fail instead of waiting for ever, such as for a named pipe."""
 
     def late(*_: object) -> None:
         raise TimeoutError("this would have waited for ever")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(10)
+    signal.alarm(HANG_SECONDS)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

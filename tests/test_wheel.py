@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.processes import HANG_SECONDS
 from helpers.runs import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -33,7 +34,7 @@ RUN_FILES = {
 
 
 def call(*words: str | Path, cwd: Path) -> str:
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, cwd=cwd, env=CLEAN, timeout=120)
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, cwd=cwd, env=CLEAN, timeout=HANG_SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

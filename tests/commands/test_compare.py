@@ -235,7 +235,7 @@ def test_links_and_pipes_of_others_are_not_followed(runs: list[Path], tmp_path: 
     assert err.count("\n") == 3
 
 
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("no_hang")
 def test_no_pipe_is_waited_for(runs: list[Path], verb) -> None:
     """A lock, or a YAML, that is a named pipe: opening it would never return."""
     run = Path(shutil.copytree(runs[0], "outputs/2026-01-01/1-pipe"))

@@ -25,7 +25,7 @@ import torchmetrics.functional.classification  # noqa: F401  a test of weights w
 
 import trainer.run.run
 import trainer.sweeps.executor  # noqa: F401  for the children
-from helpers.processes import children, start_python
+from helpers.processes import HANG_SECONDS, children, start_python
 from helpers.runs import CompletedCommand, exit_code, run_folders
 from trainer.config.compose import Composer
 
@@ -66,7 +66,7 @@ class ForkServer:
         """Stop the server; the commands that it started continue."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=HANG_SECONDS)
 
 
 @dataclass
@@ -79,14 +79,21 @@ class RunningCommand:
     out: Path
     err: Path
     before: set[Path]
+    code: int | None = None
 
-    def end(self, seconds: float = 100) -> CompletedCommand:
-        """Wait for its end; kill it and fail after `seconds`."""
-        code = self.server.ask(wait=self.pid, seconds=seconds)
+    def wait(self, seconds: float) -> int | None:
+        """Return the exit code; None if the command is still running after `seconds`."""
+        if self.code is None:
+            self.code = self.server.ask(wait=self.pid, seconds=seconds)
+        return self.code
+
+    def end(self) -> CompletedCommand:
+        """Wait for its end; kill it and fail if it hangs."""
+        code = self.wait(HANG_SECONDS)
         if code is None:
             for pid in [self.pid, *self.workers()]:
                 os.kill(pid, signal.SIGKILL)
-            self.server.ask(wait=self.pid, seconds=10)
+            self.wait(HANG_SECONDS)
             raise AssertionError(f"{self.words} hangs")
         out, err = (path.read_text() if path.exists() else "" for path in (self.out, self.err))
         return CompletedCommand(code, out, err, self.folder)
@@ -108,12 +115,14 @@ class RunningCommand:
         """Return its child processes."""
         return children(self.pid)
 
-    def until(self, condition: Callable[[Path], Any], seconds: float = 30) -> Any:
-        """Wait until `condition(folder)` is true and return what it returned."""
-        deadline = time.monotonic() + seconds
+    def until(self, condition: Callable[[Path], Any]) -> Any:
+        """Wait until `condition(folder)` is true and return what it returned; fail if the command ends before."""
+        deadline = time.monotonic() + HANG_SECONDS
         while True:
+            ended = self.wait(0) is not None
             if self.folder is not None and (value := condition(self.folder)):
                 return value
+            assert not ended, self.err.read_text()
             assert time.monotonic() < deadline, self.err.read_text()
             time.sleep(0.01)
 
@@ -134,12 +143,13 @@ def _run(order: Mapping[str, Any]) -> int:
 def _wait(pid: int, seconds: float) -> int | None:
     """Return the exit code of a child, negative if a signal ended it; None if it is still running."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            return None
         time.sleep(0.005)
-    return None
 
 
 def serve(constants: Mapping[str, float], open_files: int | None) -> None:

@@ -1,18 +1,23 @@
-"""Python in child processes, and the processes of this machine."""
+"""Python in child processes, the processes of this machine, and waiting for them.
+
+Tests measure processor time and wait for events; `HANG_SECONDS` is the only limit on time, and no test may need it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from helpers.runs import REPOSITORY
 
+HANG_SECONDS = 300  # after which a test that waits fails instead of waiting for ever
 HEAVY = ("torch", "torchvision", "torchmetrics", "matplotlib", "numpy")
 WATCHED = """
 import sys
@@ -33,8 +38,8 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def run_python(*words: str, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run Python with these words, such as `-m trainer`, and wait for at most two minutes."""
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 120, **options}
+    """Run Python with these words, such as `-m trainer`, and wait for its end."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": HANG_SECONDS, **options}
     return subprocess.run([sys.executable, *words], text=True, env=env or environment(), **options)
 
 
@@ -64,11 +69,34 @@ def children(pid: int) -> list[int]:
     return [child for child, (parent, state) in states().items() if parent == pid and state != "Z"]
 
 
-def gone(pids: Sequence[int], seconds: float) -> bool:
-    """Return whether all these processes end within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while any(states().get(pid, (0, "Z"))[1] != "Z" for pid in pids):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+def alive(pids: Sequence[int]) -> list[int]:
+    """Return those of these processes that have not ended."""
+    now = states()
+    return [pid for pid in pids if now.get(pid, (0, "Z"))[1] != "Z"]
+
+
+def wait_until(condition: Callable[[], Any]) -> Any:
+    """Wait until `condition()` is true and return what it returned."""
+    deadline = time.monotonic() + HANG_SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "this never happens"
+        time.sleep(0.01)
+    return value
+
+
+def wait_for_end(pids: Sequence[int]) -> None:
+    """Wait until these processes have ended by themselves."""
+    wait_until(lambda: not alive(pids))
+
+
+@contextlib.contextmanager
+def processor_limit(seconds: float) -> Iterator[None]:
+    """Fail if the block takes more processor time than this; that of child processes that have ended counts too."""
+
+    def used() -> float:
+        usages = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+    before = used()
+    yield
+    assert used() - before < seconds

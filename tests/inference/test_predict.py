@@ -130,7 +130,7 @@ def test_what_cannot_be_used_is_reported_and_the_rest_goes_on(
     assert done.err.splitlines()[-1] == "trainer predict: error: 5 of 10 inputs could not be used"
 
 
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("no_hang")
 @pytest.mark.parametrize("words", [("epochs=3",), ("data=wine", "model=mlp", "epochs=1")])
 def test_no_pipe_is_waited_for(trained: Callable[..., Path], verb, words: tuple[str, ...]) -> None:
     os.mkfifo("pipe")

@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 import shutil
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 import yaml
 
 import trainer
+from helpers.processes import processor_limit
 from helpers.words import table_words
 from trainer.errors import UserError
 from trainer.training import checkpoint
@@ -52,9 +52,8 @@ def refused(verb) -> Callable[..., None]:
         Path("x.png").write_bytes(b"")
         before = {str(path) for path in Path().rglob("*")}
         for name in verbs or VERBS:
-            begin = time.perf_counter()
-            done = verb(name, run, *VERBS[name])
-            assert time.perf_counter() - begin < 10
+            with processor_limit(10):
+                done = verb(name, run, *VERBS[name])
             assert done.code == code, f"{name}: {done.out}{done.err}"
             assert len(done.err.splitlines()) == 1, done.err
             assert re.search(sentence, done.err), f"{name}: {done.err}"

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from helpers.processes import HANG_SECONDS
 from helpers.runs import CompletedCommand
 from helpers.sweeps import TINY, rows, table
 from trainer.records import leaderboard
@@ -224,7 +225,7 @@ def on_a_terminal(server, *words: str) -> tuple[CompletedCommand, str]:
     reader.start()
     done = server.start(*words, terminal=os.ttyname(terminal), TERM="xterm-256color", COLUMNS="100").end()
     os.close(terminal)
-    reader.join(timeout=10)
+    reader.join(timeout=HANG_SECONDS)
     os.close(keyboard)
     return done, shown.decode()
 

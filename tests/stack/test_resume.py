@@ -16,7 +16,7 @@ import torch
 
 from helpers.faulty_models import write_patient
 from helpers.fork_server import ForkServer, RunningCommand
-from helpers.processes import NO_PROC, gone
+from helpers.processes import NO_PROC, wait_for_end, wait_until
 from helpers.stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
 from helpers.sweeps import contents, ledger, places, results, rows, states, table
 from trainer.training import checkpoint
@@ -89,7 +89,7 @@ def test_killed_stacks_end_like_uninterrupted_ones(victim: str, whole, hasty: Fo
             if kills < 4 and victim == "worker":
                 kill_workers(running)
             done = running.kill() if kills < 4 and victim == "sweep" else running.end()
-            assert gone(workers, 10)
+            wait_for_end(workers)
             unfinished = running.folder is None or set(states(running.folder).values()) != {"done", "diverged"}
             going = unfinished or done.code == -signal.SIGKILL  # maybe before the table was written
             kills += going
@@ -122,9 +122,7 @@ def test_a_signal_lets_all_members_save(number: int, code: int, whole, hasty: Fo
 
 def test_ctrl_c_while_it_is_measured_leaves_nothing(server: ForkServer) -> None:
     running = server.start(*IRIS, "seed=range(30)", "data.seed=0", "sweep.stack=auto")
-    until = time.monotonic() + 30
-    while not running.workers() and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(running.workers)
     time.sleep(0.3)
     measuring = running.workers()
     for pid in (running.pid, *measuring):
@@ -132,7 +130,7 @@ def test_ctrl_c_while_it_is_measured_leaves_nothing(server: ForkServer) -> None:
     done = running.end()
     assert (done.code, done.err, done.out, done.folder) == (130, "", "", None)
     assert len(measuring) == 1
-    assert gone(measuring, 1)
+    wait_for_end(measuring)
 
 
 def half_done(server: ForkServer) -> Path:
@@ -315,7 +313,7 @@ def test_a_job_whose_state_its_stack_still_holds_does_not_begin_anew(hasty: Fork
     workers = running.workers()
     kill_workers(running)  # before they give each run what is its own
     running.kill()
-    assert gone(workers, 5)
+    wait_for_end(workers)
     place = next(path for path in places(running.folder) if (path / "config.yaml").exists())
     before = contents(place)
     done = sweep(f"resume={place}", "trust=true")

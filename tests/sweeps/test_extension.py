@@ -6,7 +6,7 @@ import time
 
 from helpers.faulty_models import write_faulty
 from helpers.fork_server import ForkServer
-from helpers.processes import gone
+from helpers.processes import wait_for_end
 from helpers.sweeps import TINY, contents, places, rows, states, table
 
 
@@ -61,7 +61,7 @@ def test_latest_is_the_sweep_that_was_killed(server: ForkServer) -> None:
     time.sleep(0.3)
     workers = running.workers()
     running.kill()
-    assert gone(workers, 5)
+    wait_for_end(workers)
     done = server.start("resume=latest", "trust=true").end()
     assert done.code == 0, done.err
     assert set(states(running.folder).values()) == {"done"}

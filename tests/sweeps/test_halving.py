@@ -11,7 +11,7 @@ import pytest
 
 from helpers.faulty_models import FAULTY, write, write_faulty
 from helpers.metrics import metrics_row, write_metrics
-from helpers.processes import NO_PROC, gone
+from helpers.processes import NO_PROC, wait_for_end
 from helpers.sweeps import TINY, all_weights, places, results, rows, states, table, weights
 from helpers.trees import same_tree
 from trainer.config.keys import HalvingConfig
@@ -187,7 +187,7 @@ def test_a_killed_sweep_keeps_the_same_survivors(number: int, server, sweep) -> 
         time.sleep(0.08)  # two steps further
         workers = running.workers()
         assert running.kill(number).code in (-number, 128 + number)
-        assert gone(workers, 5)
+        wait_for_end(workers)
         running = server.start(f"resume={running.folder}", "trust=true")
     done = running.end()
     assert done.code == 0, done.err
@@ -215,7 +215,7 @@ def test_what_diverged_late_still_counts_after_a_resumption(server, sweep) -> No
     running.until(lambda folder: list(states(folder).values()).count("running") > 0)
     workers = running.workers()
     running.kill()
-    assert gone(workers, 5)
+    wait_for_end(workers)
     done = sweep(f"resume={running.folder}", "trust=true")
     assert done.code == whole.code == 1
     assert states(done.folder) == states(whole.folder)

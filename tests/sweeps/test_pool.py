@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers.faulty_models import PROBE, RUDE, write, write_faulty, write_slow
-from helpers.processes import gone
+from helpers.processes import HANG_SECONDS, alive
 from helpers.sweeps import TINY, all_weights, ledger, places, results, states, table, weights
 from helpers.trees import same_tree
 from trainer.config.compose import Composer
@@ -142,7 +142,7 @@ def test_what_one_job_does_to_its_process_is_not_seen_by_the_next(moment: str, s
     write("conf/model/a_rude.yaml", f"# Ours\n_target_: rude.Rude\nmoment: {moment}\n")
     write("conf/model/b_probe.yaml", "# Ours\n_target_: probe.Probe\n")
     words = ("data=iris", "threads=1", "plots=false", "epochs=2", "test=false")
-    done = server.start("-m", *words, "model=a_rude,b_probe,mlp", "sweep.workers=1").end(30)
+    done = server.start("-m", *words, "model=a_rude,b_probe,mlp", "sweep.workers=1").end()
     assert done.code == 0, done.err
     _, probed, plain = places(done.folder)
     probe = sweep(*words, "model=b_probe")
@@ -186,7 +186,7 @@ def test_no_worker_waits_while_jobs_do(server) -> None:
         now += 1 if state == "running" else -1
         most = max(most, now)
     assert most == 2
-    assert gone(running.workers(), 0)
+    assert not alive(running.workers())
 
 
 def test_events_that_nobody_reads_on_kill_what_runs() -> None:
@@ -201,5 +201,5 @@ def test_events_that_nobody_reads_on_kill_what_runs() -> None:
         assert next(events) == Tick((item,))
         [process] = pool.running
         assert process.is_alive()
-    process.join(10)
+    process.join(HANG_SECONDS)
     assert process.exitcode == -signal.SIGKILL

@@ -14,7 +14,7 @@ import pytest
 
 from helpers.faulty_models import write_faulty, write_slow
 from helpers.fork_server import ForkServer, RunningCommand
-from helpers.processes import NO_PROC, gone
+from helpers.processes import NO_PROC, alive, wait_for_end
 from helpers.sweeps import TINY, all_weights, contents, places, results, rows, states, table
 from helpers.trees import same_tree
 
@@ -64,7 +64,7 @@ def test_killed_sweeps_end_like_uninterrupted_ones(whole, server: ForkServer) ->
             done = running.kill() if kills < 6 else running.end()
             going = done.code == -signal.SIGKILL
             kills += going
-            assert gone(workers, 5)  # they end by themselves
+            wait_for_end(workers)  # they end by themselves
             if going and running.folder:
                 found = zip(places(running.folder), states(running.folder).values(), strict=True)
                 finished |= {place: contents(place) for place, state in found if state == "done"}
@@ -130,7 +130,7 @@ def test_a_signal_lets_all_workers_save(number: int, code: int, whole, server: F
             done = running.kill(number) if signals < 2 and workers else running.end()
             going = done.code != 0
             signals += going
-            assert gone(workers, 0)
+            assert not alive(workers)
             assert done.err == ""
             if going:
                 assert done.code == code
@@ -150,7 +150,7 @@ def test_half_trained_jobs_go_on_from_their_checkpoints(number: int, server: For
     workers = running.workers()
     running.kill(number)
     found = running.folder
-    assert gone(workers, 5)
+    wait_for_end(workers)
     done = server.start(f"resume={found}", "trust=true").end()
     assert done.code == 0, done.err
     for place, half in zip(places(found), (True, True, False), strict=True):
@@ -169,7 +169,7 @@ def test_a_sweep_can_be_resumed_while_what_was_killed_still_ends(server: ForkSer
     running.kill()
     done = server.start(f"resume={running.folder}", "trust=true").end()
     assert done.code == 0, done.err
-    assert gone(workers, 0)
+    assert not alive(workers)
     expected = server.start("-m", *words, "seed=0,1", "model.delay=0").end()
     assert same_tree(all_weights(done.folder), all_weights(expected.folder))
 
@@ -178,5 +178,5 @@ def test_workers_of_a_killed_sweep_end_even_before_they_train(server: ForkServer
     running = server.start("-m", *write_slow(), "seed=range(4)")
     workers = running.until(lambda folder: running.workers())
     running.kill()
-    assert gone(workers, 5)
+    wait_for_end(workers)
     assert set(states(running.folder).values()) <= {"pending", "running"}

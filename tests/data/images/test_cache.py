@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.processes import HANG_SECONDS, wait_until
 from helpers.runs import REPOSITORY
 from trainer.data.dataset import load
 from trainer.data.fetch import InputForm, ResidentFetch, StreamedFetch
@@ -293,7 +294,7 @@ def test_a_disk_that_fills_up_midway_is_said_and_nothing_stays() -> None:
     write_many(Path("photos"), 1000, side=300)
     limit = 100 * 300 * 300 * 3
     refused = in_a_process("photos", 300, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2))
-    assert "OSError: File too large" in refused.communicate(timeout=60)[1]
+    assert "OSError: File too large" in refused.communicate(timeout=HANG_SECONDS)[1]
     assert stores() == []
 
 
@@ -400,19 +401,12 @@ def test_processes_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -
 def test_of_two_runs_at_once_one_decodes_and_both_are_right() -> None:
     write_many(Path("photos"), 400, side=200)
     both = [in_a_process("photos", 200) for _ in range(2)]
-    decoded = [process.communicate(timeout=60)[0] for process in both]
+    decoded = [process.communicate(timeout=HANG_SECONDS)[0] for process in both]
     assert sorted(decoded) == ["0\n", "400\n"]
     found, again = all_of(Path("photos"))
     assert again == 0
     assert torch.equal(found, expected(Path("photos")))
     assert [path.suffix for path in stores()] == [".rows"]
-
-
-def wait_for(condition, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def decoders(cache: str) -> list[str]:
@@ -435,10 +429,10 @@ def decoders(cache: str) -> list[str]:
 def test_what_a_killed_run_leaves_is_never_used_and_cleaned_up() -> None:
     write_many(Path("photos"), 1000, side=300)
     killed = in_a_process("photos", 300)
-    wait_for(lambda: stores() and stores()[0].stat().st_size > 0 and decoders(os.environ["XDG_CACHE_HOME"]))
+    wait_until(lambda: stores() and stores()[0].stat().st_size > 0 and decoders(os.environ["XDG_CACHE_HOME"]))
     killed.kill()
     killed.communicate()
-    wait_for(lambda: not decoders(os.environ["XDG_CACHE_HOME"]))
+    wait_until(lambda: not decoders(os.environ["XDG_CACHE_HOME"]))
     assert [path.suffix for path in stores()] == [".part"]
     write_photos(Path("others"), 4)
     all_of(Path("others"))
@@ -459,10 +453,10 @@ def test_a_signal_while_decoding_ends_the_run_and_leaves_nothing() -> None:
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )
     for number, run in runs.items():
-        wait_for(lambda folder=Path(f"cache{number}"): any(path.stat().st_size for path in folder.glob("*")), 40)
+        wait_until(lambda folder=Path(f"cache{number}"): any(path.stat().st_size for path in folder.glob("*")))
         run.send_signal(number)
     for number, run in runs.items():
-        _, err = run.communicate(timeout=120)  # a guard against a hang, not a measurement
+        _, err = run.communicate(timeout=HANG_SECONDS)
         assert run.returncode == 128 + number, err
         assert b"Traceback" not in err
         assert not list(Path(f"cache{number}").iterdir())
@@ -569,7 +563,7 @@ def test_a_folder_larger_than_memory_trains() -> None:
         [sys.executable, "-c", LIMITED, str(170_000_000), *words, "threads=1", "max_steps=20", "device=cpu"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert "\nstreamed\n" in done.stdout, done.stderr[-2000:]

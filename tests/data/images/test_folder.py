@@ -20,6 +20,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
+from helpers.processes import HANG_SECONDS
 from helpers.runs import REPOSITORY
 from trainer.data.dataset import load
 from trainer.data.images import folder
@@ -562,7 +563,7 @@ def test_a_bad_file_is_one_sentence_and_the_end() -> None:
         [sys.executable, "-m", "trainer", *words, "data.resident=false", "data.workers=1"],
         stderr=subprocess.PIPE,
         text=True,
-        timeout=30,
+        timeout=HANG_SECONDS,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert done.returncode == 2
