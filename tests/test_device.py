@@ -35,6 +35,6 @@ def test_a_device_that_is_not_there(count: int, name: str, reason: str, monkeypa
 def test_auto_takes_the_first_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert device.choose("auto") == torch.device("cuda:0")
+    assert device.choose() == torch.device("cuda:0")
     assert device.choose("cuda") == torch.device("cuda:0")
     assert device.accelerators() == ["cuda:0", "cuda:1"]

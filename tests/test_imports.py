@@ -11,7 +11,7 @@ from helpers.source import FILES, TREES, importers, own_imports
 # From the ground up: a module may import from its own package and from the rows before its own, nothing else.
 # Packages in one row do not import each other.
 LAYERS = [
-    "errors seeds signals models",
+    "errors seeds signals traits models",
     "files device processes",
     "data",
     "config",
@@ -27,12 +27,12 @@ LAYERS = [
     "__main__",
 ]
 LEAVES = {
-    "config.schema": {"config.declare", "config.keys", "config.values", "data.metrics", "errors"},
+    "config.schema": {"config.declare", "config.keys", "config.values", "data.metrics", "errors", "traits"},
     "config.values": {"errors"},
     "data.images.decode": set(),  # the processes that decode start with it alone
     "data.metrics": set(),
     "data.tasks": {"data.classification", "data.metrics", "errors"},
-    "device": {"errors"},
+    "device": {"errors", "traits"},
     "seeds": set(),
     "errors": set(),
     "files": {"errors"},
@@ -107,6 +107,7 @@ def test_only_composing_knows_hydra() -> None:
     [
         "cli",
         "errors",
+        "traits",
         "commands.train",
         "commands.completion",
         "commands.help",

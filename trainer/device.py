@@ -1,93 +1,14 @@
-"""Devices and their capabilities, threads, precision and free memory."""
+"""Devices of this machine, threads, precision and free memory."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trainer.errors import Problem, UserError
-
-
-@dataclass(frozen=True)
-class Traits:
-    """The capabilities of a type of device. A new type is an entry of TRAITS, and a name for `device` in the schema.
-
-    Attributes:
-        label: name of the type in messages.
-        count: number of devices of this type in the machine.
-        float64: whether it supports float64.
-        fused_optimizers: whether torch has fused optimizers for it.
-        pin_memory: whether copies from pinned memory overlap with computation.
-        asynchronous: whether calls return before their kernels have finished.
-        profiled: whether torch.profiler records its kernels.
-        random_state, set_random_state: get and set the state of its generators, from which `F.dropout` and stochastic
-            depth draw.
-        synchronize: waits until all kernels have finished.
-        product: returns the product name of a device.
-        free_memory: returns the free bytes of a device.
-        peak_memory: returns the largest number of bytes that torch has held on a device.
-    """
-
-    label: str
-    count: Callable[[], int]
-    float64: bool = True
-    fused_optimizers: bool = True
-    pin_memory: bool = False
-    asynchronous: bool = True
-    profiled: bool = False
-    random_state: Callable[[], Any] | None = None
-    set_random_state: Callable[[Any], None] | None = None
-    synchronize: Callable[[], None] | None = None
-    product: Callable[[torch.device], str] | None = None
-    free_memory: Callable[[torch.device], int] | None = None
-    peak_memory: Callable[[torch.device], int] | None = None
-
-
-def _count_cuda() -> int:
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def _set_cuda_state(states: list[Tensor]) -> None:
-    if _count_cuda() == len(states):
-        torch.cuda.set_rng_state_all(states)
-
-
-# Accelerators come in the order in which `device=auto` looks for them.
-TRAITS = {
-    "cuda": Traits(
-        "CUDA device",
-        _count_cuda,
-        pin_memory=True,
-        profiled=True,
-        random_state=lambda: torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None,
-        set_random_state=_set_cuda_state,
-        synchronize=torch.cuda.synchronize,
-        product=torch.cuda.get_device_name,
-        free_memory=lambda device: torch.cuda.mem_get_info(device)[0],
-        peak_memory=torch.cuda.max_memory_allocated,
-    ),
-    "mps": Traits(
-        "Apple GPU",
-        lambda: int(torch.backends.mps.is_available()),
-        float64=False,
-        random_state=lambda: torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-        set_random_state=lambda state: torch.mps.set_rng_state(state) if torch.backends.mps.is_available() else None,
-        synchronize=torch.mps.synchronize,
-    ),
-    "cpu": Traits(
-        "CPU",
-        lambda: 1,
-        asynchronous=False,
-        random_state=torch.get_rng_state,
-        set_random_state=torch.set_rng_state,
-    ),
-    "meta": Traits("meta device", lambda: 0, fused_optimizers=False, asynchronous=False),
-}
+from trainer.traits import TRAITS, Traits
 
 
 def traits(device: torch.device) -> Traits:
@@ -95,32 +16,37 @@ def traits(device: torch.device) -> Traits:
     return TRAITS[device.type]
 
 
+def _count(kind: str) -> int:
+    """Return the number of devices of a type in the machine."""
+    module = torch.get_device_module(kind)
+    return module.device_count() if module.is_available() else 0
+
+
 def accelerators() -> list[str]:
-    """Return the names of all CUDA devices, else of Apple's GPU; empty if there is neither."""
+    """Return the names of all devices of the first type of accelerator that the machine has; empty if it has none."""
     for kind, entry in TRAITS.items():
-        if entry.asynchronous and (count := entry.count()):
-            return [f"{kind}:{i}" for i in range(count)] if entry.product else [kind]
+        if entry.asynchronous and (count := _count(kind)):
+            return [f"{kind}:{i}" for i in range(count)] if entry.numbered else [kind]
     return []
 
 
-def choose(name: str) -> torch.device:
-    """Return the device that `device=` names; `auto` is the first accelerator, else the CPU.
+def choose(name: str | None = None) -> torch.device:
+    """Return the device that `device=` names; without a name, the first accelerator, else the CPU.
 
     Raises:
         UserError: the device does not exist; nothing falls back silently.
     """
-    if name == "auto":
+    if name is None:
         return torch.device((accelerators() or ["cpu"])[0])
     device = torch.device(name)
-    own = traits(device)
-    count = own.count()
+    own, count = traits(device), _count(device.type)
     if (device.index or 0) >= count:
         plural = "s" if count > 1 else ""
         reason = f"there {'are' if plural else 'is'} {count} {own.label}{plural}"
         if not count:
             reason = f"torch sees no {own.label} on this machine"
         raise UserError(Problem("device", reason, given=name, advice="Use device=auto or device=cpu."))
-    return torch.device(device.type, device.index or 0) if own.product else device
+    return torch.device(device.type, device.index or 0) if own.numbered else device
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
@@ -130,22 +56,32 @@ def exact_dtype(device: torch.device) -> torch.dtype:
 
 def synchronize(device: torch.device) -> None:
     """Wait until the device has finished all work."""
-    if (wait := traits(device).synchronize) is not None:
-        wait()
+    if traits(device).asynchronous:
+        torch.get_device_module(device).synchronize()
 
 
 def random_state() -> dict[str, Any]:
-    """Return the states of torch's generators by type of device."""
-    states = {kind: entry.random_state() for kind, entry in TRAITS.items() if entry.random_state is not None}
-    return {kind: state for kind, state in states.items() if state is not None}
+    """Return the states of torch's generators by type of device; `F.dropout` and stochastic depth draw from them."""
+    states: dict[str, Any] = {"cpu": torch.get_rng_state()}
+    for kind, entry in TRAITS.items():
+        module = torch.get_device_module(kind)
+        if entry.numbered and module.is_initialized():
+            states[kind] = module.get_rng_state_all()
+        elif entry.asynchronous and not entry.numbered and _count(kind):
+            states[kind] = module.get_rng_state()
+    return states
 
 
 def set_random_state(states: dict[str, Any]) -> None:
     """Restore what `random_state` returned, for the devices that the machine still has."""
     for kind, state in states.items():
-        restore = TRAITS[kind].set_random_state
-        assert restore is not None
-        restore(state)
+        module = torch.get_device_module(kind)
+        if kind == "cpu":
+            torch.set_rng_state(state)
+        elif not TRAITS[kind].numbered and _count(kind):
+            module.set_rng_state(state)
+        elif TRAITS[kind].numbered and _count(kind) == len(state):
+            module.set_rng_state_all(state)
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype:
@@ -174,8 +110,9 @@ def cores() -> int:
 
 def describe(device: torch.device) -> str:
     """Return the device's name as the header shows it, with the product name of a GPU."""
-    product = traits(device).product
-    return f"{device} ({product(device)})" if product else str(device)
+    if not traits(device).numbered:
+        return str(device)
+    return f"{device} ({torch.get_device_module(device).get_device_name(device)})"
 
 
 def set_up(threads: int | None, deterministic: bool) -> int:
@@ -196,8 +133,8 @@ def silence_profiler() -> None:
 
 def free_memory(device: torch.device) -> int:
     """Return the bytes free on the device; half of the machine's memory if the system does not say."""
-    if (count := traits(device).free_memory) is not None:
-        return count(device)
+    if traits(device).numbered:
+        return torch.get_device_module(device).mem_get_info(device)[0]
     page = os.sysconf("SC_PAGE_SIZE")
     if "SC_AVPHYS_PAGES" not in os.sysconf_names:
         return page * os.sysconf("SC_PHYS_PAGES") // 2
@@ -210,5 +147,4 @@ def free_memory(device: torch.device) -> int:
 
 def peak_memory(device: torch.device) -> int | None:
     """Return the largest number of bytes that torch has held on the device; None if torch does not count them."""
-    count = traits(device).peak_memory
-    return count(device) if count else None
+    return torch.get_device_module(device).max_memory_allocated(device) if traits(device).numbered else None

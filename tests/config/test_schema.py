@@ -9,8 +9,9 @@ import pytest
 
 from trainer.config import schema
 from trainer.config.schema import Config, as_typed
-from trainer.config.values import SWITCHES, Duration
+from trainer.config.values import Duration
 from trainer.errors import Problem, show
+from trainer.traits import TRAITS
 
 KEYS = dict(schema.documented_keys())
 BOUNDED = [(key, name) for key, field in KEYS.items() for name in ("ge", "gt", "le", "lt") if name in field.metadata]
@@ -73,8 +74,16 @@ def test_every_key_says_what_it_means(key: str) -> None:
         ("name", 7, "7"),
         ("data.workers", 0, 0),
         ("data.relabel", {"a": [0], "b": "rest"}, {"a": [0], "b": "rest"}),
-        ("checkpoint.every", "5min", "5min"),
-        ("validate_every", "200st", "200st"),
+        ("checkpoint.every", "5min", Duration(5, "min")),
+        ("checkpoint.every", "auto", None),
+        ("validate_every", "200st", Duration(200, "st")),
+        ("data.balance", "none", None),
+        ("sweep.stack", "auto", None),
+        ("sweep.stack", "true", True),
+        ("sweep.stack", 8, 8),
+        ("device", "auto", None),
+        ("model.weights", "none", None),
+        ("model.weights", None, None),
         ("schedule.warmup_epochs", 2, 2.0),
     ],
 )
@@ -148,10 +157,19 @@ def test_limits_are_kept_and_named(key: str, bound: str) -> None:
 def test_every_choice_is_accepted_and_offered_to_who_misspells_it(key: str, choice: str) -> None:
     parsed, problems = schema.parse(tree_of(key, choice))
     assert not problems
-    assert as_typed(KEYS[key], get(parsed, key)) in (choice, SWITCHES.get(choice))
+    assert show(as_typed(KEYS[key], get(parsed, key))) == choice
     (problem,) = schema.parse(tree_of(key, choice + "x"))[1]
     assert problem.advice == f"Did you mean {choice}?"
     assert all(other in problem.reason for other in KEYS[key].metadata["choices"])
+
+
+@pytest.mark.parametrize("kind", TRAITS)
+def test_every_type_of_device_is_a_value_of_device(kind: str) -> None:
+    parsed, problems = schema.parse({"device": kind})
+    assert (parsed.device, problems) == (kind, [])
+    parsed, problems = schema.parse({"device": f"{kind}:1"})
+    assert bool(problems) == (not TRAITS[kind].numbered)
+    assert kind in KEYS["device"].metadata["meaning"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 
 from helpers.components import assemble
 from helpers.trees import same_tree
+from trainer.config.values import Duration
 from trainer.errors import RunFailed
 from trainer.training import checkpoint
 from trainer.training.checkpoint import CheckpointError, load, save
@@ -167,7 +168,7 @@ def test_the_newest_good_file_is_found(path: Path) -> None:
 
 def test_weights_that_are_not_finite_are_never_saved(job) -> None:
     state = assemble(job("model=ann").config).state
-    saver = Saver(Path("checkpoints"), "1ep", {})
+    saver = Saver(Path("checkpoints"), Duration(1, "ep"), {})
     state.step = 1
     with torch.no_grad():
         state.model.output.bias[0] = float("nan")
@@ -188,7 +189,7 @@ def test_auto_spends_two_hundredths_of_the_time(seconds_per_epoch: float, job, m
 
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     monkeypatch.setattr(os, "fsync", slow_disk)
-    saver = Saver(Path("checkpoints"), "auto", {})
+    saver = Saver(Path("checkpoints"), None, {})
     saves, epochs = 0, 500
     for _ in range(epochs):
         now += seconds_per_epoch
@@ -207,7 +208,7 @@ def test_auto_spends_two_hundredths_of_the_time(seconds_per_epoch: float, job, m
 )
 def test_a_fixed_interval_is_kept(every: str, expected: list[int], job) -> None:
     state = assemble(job("model=ann").config).state
-    saver = Saver(Path("checkpoints"), every, {})
+    saver = Saver(Path("checkpoints"), Duration.parse(every), {})
     found = []
     for state.step in range(1, 22):  # five steps an epoch
         state.epoch, state.batch = divmod(state.step, 5)

@@ -173,7 +173,7 @@ def num_outputs(target: Target | None, task: Task, output: str) -> int:
     return 1 if spec.single else len(task.classes)
 
 
-def class_weights_of(config: LossConfig, balance: str, data: Data) -> Tensor | None:
+def class_weights_of(config: LossConfig, balance: str | None, data: Data) -> Tensor | None:
     """Return the weight of each class in the loss, float64 [C]; None if all are equal.
 
     Args:

@@ -72,9 +72,7 @@ def build_model(builder: ModelBuilder, init: InitConfig, seed: int) -> nn.Module
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))
         model = builder.build()
-        activation = init.activation
-        if activation == "auto":
-            activation = builder.target.arguments.get("activation") or "relu"
+        activation = init.activation or builder.target.arguments.get("activation") or "relu"
         initialise(model, init.name, activation, init.bound)
         return model
 

@@ -23,7 +23,7 @@ def published_by(weights: str | None, target: Target) -> Any:
     Raises:
         UserError: there are no published weights of this name.
     """
-    if weights in (None, "none") or weights_file(weights):
+    if weights is None or weights_file(weights):
         return None
     if target.factory is vision.timm_model and weights == "default":
         return None
@@ -69,7 +69,7 @@ def load_weights(model: nn.Module, weights: str | None, target: Target) -> list[
     Raises:
         UserError: the weights cannot be found or read, or none of them match.
     """
-    if weights in (None, "none"):
+    if weights is None:
         return []
     entry, path = published_by(weights, target), weights_file(weights)
     if entry is not None:

@@ -25,7 +25,7 @@ class RunLength:
 
     epochs: int
     steps_per_epoch: int
-    validate_every: str
+    validate_every: Duration
 
     @property
     def steps(self) -> int:
@@ -35,7 +35,7 @@ class RunLength:
     @property
     def validations(self) -> int:
         """Validations of the whole run, one at least."""
-        every = Duration.parse(self.validate_every)
+        every = self.validate_every
         return max(self.steps // (every.amount * (self.steps_per_epoch if every.unit == "ep" else 1)), 1)
 
 

@@ -26,7 +26,7 @@ def weights_file(weights: str | None) -> Path | None:
     Raises:
         UserError: the path does not exist, or is a folder without a checkpoint.
     """
-    if weights in (None, "none", "default"):
+    if weights in (None, "default"):
         return None
     path = Path(str(weights)).expanduser()
     if path.is_dir():

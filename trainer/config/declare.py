@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
-SWITCH = ("auto", "true", "false")
+SWITCH: dict[str, Any] = {"word": "auto", "choices": ("auto", "true", "false")}
+COUNT: dict[str, Any] = {"word": "auto", "pattern": r"[1-9]\d*", "expected": "auto or a number from 1"}
 FREE: dict[str, Any] = {"free_on_resume": True}
 SPLITS = {"evaluation": "followed"}  # how the data is split: an evaluation does not change it
 REPEATS = {"repeats": True, "stackable": True, "changes": "result"}
@@ -15,7 +16,8 @@ ARGUMENTS_OF_TABLES = {name: {"evaluation": "columns"} for name in ("features", 
 def key(default: Any, meaning: str, **facts: Any) -> Any:
     """Declare a key with its meaning, its limits and its effects.
 
-    Limits: `ge`, `gt`, `lt`, `le` for numbers; `choices`, or `pattern` with `expected`, for text.
+    Limits: `ge`, `gt`, `lt`, `le` for numbers; `choices`, or `pattern` with `expected`, for what is typed as a word.
+    `word` is what a user types for None, such as `auto`.
 
     Effects, from which every list of keys in this program is derived (see `trainer.config.effects`). A key without an
     effect of its own inherits that of its group:
@@ -33,11 +35,6 @@ def key(default: Any, meaning: str, **facts: Any) -> Any:
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: default.copy(), metadata={"meaning": meaning, **facts})
     return field(default=default, metadata={"meaning": meaning, **facts})
-
-
-def switch(default: bool | int | None, meaning: str, **facts: Any) -> Any:
-    """Declare a key that is true, false or a number, or `auto` for the user and None inside the program."""
-    return key(default, meaning, auto=True, **facts)
 
 
 def group(cls: type, arguments: dict[str, dict[str, Any]] | None = None, **effects: Any) -> Any:

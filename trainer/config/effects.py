@@ -10,7 +10,7 @@ from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
-from trainer.config.schema import Config, as_typed, documented_keys
+from trainer.config.schema import Config, as_typed, documented_keys, own_fields
 from trainer.errors import show
 
 
@@ -31,7 +31,7 @@ def effects_of(key: str) -> Effects:
     cls: Any = Config
     declared: dict[str, Any] = {}
     for name in key.split("."):
-        own = {f.name: f for f in fields(cls) if f.name not in ("target", "arguments")} if is_dataclass(cls) else {}
+        own = {f.name: f for f in own_fields(cls)} if is_dataclass(cls) else {}
         facts = own[name].metadata if name in own else declared.get("arguments", {}).get(name, {})
         declared = {**declared, **facts}
         cls = typing.get_type_hints(cls)[name] if name in own else None

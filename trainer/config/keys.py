@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.config.declare import FREE, REPEATS, SPLITS, SWITCH, key, switch
-
-DURATION = r"[1-9]\d*(ep|st|min)"
-
+from trainer.config.declare import COUNT, FREE, REPEATS, SPLITS, SWITCH, key
+from trainer.config.values import Duration
 
 WARM_UP = 10  # steps that are not profiled: the first ones allocate memory, choose kernels and start workers
 MOST_STEPS = 1000  # a longer trace fills the memory, and no viewer opens it
@@ -28,11 +26,14 @@ class ModelConfig(ComponentConfig):
 
     output: str = key("logits", "what the model returns", choices=("logits", "probabilities", "log_probabilities"))
     weights: str | None = key(
-        "none", "initial weights: none, default or a name (torchvision's published ones), a file, or a run folder"
+        None,
+        "initial weights: none, default or a name (torchvision's published ones), a file, or a run folder",
+        word="none",
     )
-    cache_features: bool | None = switch(
+    cache_features: bool | None = key(
         None,
         "cache the outputs of the frozen layers; auto: if they are the same in every epoch",
+        word="auto",
         choices=("auto", "false"),
         off=False,
     )
@@ -53,8 +54,8 @@ class DataConfig(ComponentConfig):
         0.2, "fraction of all samples held out for testing if the data has no test split", gt=0, lt=1, **SPLITS
     )
     seed: int | None = key(None, "seed of splitting, order and augmentation; default: seed", ge=0, **SPLITS, **REPEATS)
-    resident: bool | None = switch(
-        None, "keep the whole data set on the device instead of streaming it; auto: if it fits", choices=SWITCH, **FREE
+    resident: bool | None = key(
+        None, "keep the whole data set on the device instead of streaming it; auto: if it fits", **SWITCH, **FREE
     )
     workers: int | None = key(
         None, "worker processes that load streamed samples; default: one per core, at most 4", ge=0, **FREE
@@ -67,9 +68,10 @@ class DataConfig(ComponentConfig):
         ge=0,
         **{**SPLITS, **REPEATS, "changes": "build"},
     )
-    balance: str = key(
-        "none",
+    balance: str | None = key(
+        None,
         "handling of imbalanced classes; sampler: draw each equally often (with replacement), loss: class weights",
+        word="none",
         choices=("none", "sampler", "loss"),
         evaluation="ignored",
     )
@@ -145,9 +147,10 @@ class InitConfig:
             "uniform",
         ),
     )
-    activation: str = key(
-        "auto",
+    activation: str | None = key(
+        None,
         "nonlinearity that determines the gain; auto: model.activation, else relu",
+        word="auto",
         choices=("auto", "none", "relu", "leaky_relu", "elu", "silu", "gelu", "selu", "sigmoid", "tanh"),
     )
     bound: float = key(0.05, "with init=uniform, weights are drawn from U(-bound, bound)", gt=0)
@@ -164,10 +167,11 @@ class EmaConfig:
 class CheckpointConfig:
     """The times at which a run is saved."""
 
-    every: str = key(
-        "auto",
+    every: Duration | None = key(
+        None,
         "how often to save: auto (at ends of epochs, in under 2 % of the time), or a duration: 1ep, 200st, 5min",
-        pattern=rf"auto|{DURATION}",
+        word="auto",
+        pattern=r"[1-9]\d*(ep|st|min)",
         expected="auto or a duration such as 1ep, 200st or 5min",
         stackable=False,
     )
@@ -185,23 +189,21 @@ class HalvingConfig:
 class SweepConfig:
     """The settings of a sweep, `train -m`."""
 
-    workers: int | None = switch(
-        None,
-        "number of jobs at a time; auto: one per CPU core, or one per GPU",
-        pattern=r"auto|[1-9]\d*",
-        expected="auto or a number from 1",
-    )
+    workers: int | None = key(None, "number of jobs at a time; auto: one per CPU core, or one per GPU", **COUNT)
     on_error: str = key(
         "continue", "whether to continue or stop the sweep after a failed job", choices=("continue", "stop")
     )
     seed: int = key(0, "seed of random draws such as ${loguniform:1e-4,1e-2}", ge=0)
     dry_run: bool = key(False, "only list the jobs and estimate time and disk space")
-    sampler: str = key("none", "how trials are chosen; tpe: by optuna, from earlier results", choices=("none", "tpe"))
+    sampler: str | None = key(
+        None, "how trials are chosen; tpe: by optuna, from earlier results", word="none", choices=("none", "tpe")
+    )
     trials: int | None = key(None, "number of jobs that the sampler chooses", ge=1)
-    stack: bool | int | None = switch(
+    stack: bool | int | None = key(
         False,
         "train jobs of equal shapes in one pass: true, auto (if it is faster), or the largest number at a time",
-        pattern=r"auto|true|false|[1-9]\d*",
+        word="auto",
+        pattern=r"true|false|[1-9]\d*",
         expected="true, false, auto or a number from 1",
     )
     halving: HalvingConfig = field(default_factory=HalvingConfig)

@@ -13,51 +13,40 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.config.declare import ARGUMENTS_OF_TABLES, FREE, REPEATS, SWITCH, group, key, switch
-from trainer.config.keys import (
-    AugmentConfig,
-    CheckpointConfig,
-    ComponentConfig,
-    DataConfig,
-    DebugConfig,
-    EmaConfig,
-    InitConfig,
-    LoggerConfig,
-    LossConfig,
-    ModelConfig,
-    OptimConfig,
-    ScheduleConfig,
-    SweepConfig,
-)
-from trainer.config.values import convert
+from trainer.config import keys
+from trainer.config.declare import ARGUMENTS_OF_TABLES, COUNT, FREE, REPEATS, SWITCH, group, key
+from trainer.config.values import Duration, convert, one_of
 from trainer.data.metrics import DIRECTIONS
 from trainer.errors import Problem, did_you_mean, show
+from trainer.traits import TRAITS
+
+DEVICES = one_of(name for kind, entry in TRAITS.items() for name in [kind, f"{kind}:N"][: 1 + entry.numbered])
 
 
 @dataclass(frozen=True)
 class Config:
     """The whole configuration, typed and in range."""
 
-    model: ModelConfig = group(
-        ModelConfig, arguments={"dropout": {"changes": "build", "stackable": True}}, evaluation="followed"
+    model: keys.ModelConfig = group(
+        keys.ModelConfig, arguments={"dropout": {"changes": "build", "stackable": True}}, evaluation="followed"
     )
-    data: DataConfig = group(DataConfig, arguments=ARGUMENTS_OF_TABLES | {"cache": FREE}, evaluation="typed")
-    loss: LossConfig = group(
-        LossConfig, arguments={"label_smoothing": {"stackable": True}}, changes="build", evaluation="followed"
+    data: keys.DataConfig = group(keys.DataConfig, arguments=ARGUMENTS_OF_TABLES | {"cache": FREE}, evaluation="typed")
+    loss: keys.LossConfig = group(
+        keys.LossConfig, arguments={"label_smoothing": {"stackable": True}}, changes="build", evaluation="followed"
     )
-    optim: OptimConfig = group(
-        OptimConfig, arguments={"_target_": {"stackable": False}}, changes="result", stackable=True
+    optim: keys.OptimConfig = group(
+        keys.OptimConfig, arguments={"_target_": {"stackable": False}}, changes="result", stackable=True
     )
-    schedule: ScheduleConfig = group(
-        ScheduleConfig, arguments={"_target_": {"stackable": False}}, changes="result", stackable=True, off=True
+    schedule: keys.ScheduleConfig = group(
+        keys.ScheduleConfig, arguments={"_target_": {"stackable": False}}, changes="result", stackable=True, off=True
     )
-    augment: AugmentConfig = group(AugmentConfig, changes="build", off=True)
-    ema: EmaConfig = group(EmaConfig, changes="result", off=True)
-    init: InitConfig = group(InitConfig, changes="build", stackable=True)
-    logger: LoggerConfig = group(LoggerConfig, **FREE)
-    checkpoint: CheckpointConfig = group(CheckpointConfig, **FREE)
-    debug: DebugConfig = group(DebugConfig, evaluation="followed")
-    sweep: SweepConfig = group(SweepConfig, **FREE)
+    augment: keys.AugmentConfig = group(keys.AugmentConfig, changes="build", off=True)
+    ema: keys.EmaConfig = group(keys.EmaConfig, changes="result", off=True)
+    init: keys.InitConfig = group(keys.InitConfig, changes="build", stackable=True)
+    logger: keys.LoggerConfig = group(keys.LoggerConfig, **FREE)
+    checkpoint: keys.CheckpointConfig = group(keys.CheckpointConfig, **FREE)
+    debug: keys.DebugConfig = group(keys.DebugConfig, evaluation="followed")
+    sweep: keys.SweepConfig = group(keys.SweepConfig, **FREE)
 
     epochs: int = key(30, "largest number of passes over the training samples", ge=1, changes="build", stackable=True)
     batch_size: int = key(64, "samples per forward pass", ge=1, evaluation="followed")
@@ -71,20 +60,20 @@ class Config:
     )
     seed: int = key(0, "seed of all random numbers", ge=0, lt=2**63, evaluation="followed", **REPEATS)
     trial: int | None = key(None, "index of a random draw: trial=range(10)", ge=0, **REPEATS)
-    device: str = key(
-        "auto",
-        "auto (cuda, else mps, else cpu), cuda, cuda:N, mps or cpu",
-        pattern=r"auto|cuda(:\d+)?|mps|cpu",
-        expected="auto, cuda, cuda:N, mps or cpu",
+    device: str | None = key(
+        None,
+        f"auto ({', else '.join(TRAITS)}), {DEVICES}",
+        word="auto",
+        pattern="|".join(kind + r"(:\d+)?" * entry.numbered for kind, entry in TRAITS.items()),
+        expected=f"auto, {DEVICES}",
         evaluation="typed",
         **FREE,
     )
-    threads: int | None = switch(
+    threads: int | None = key(
         None,
         "number of CPU threads; auto: torch's default; the number used is stored",
-        pattern=r"auto|[1-9]\d*",
         evaluation="typed",
-        expected="auto or a number from 1",
+        **COUNT,
     )
     precision: str = key(
         "float32",
@@ -112,8 +101,8 @@ class Config:
         off=None,
     )
     min_delta: float = key(0.0, "a new best must improve by more than this", ge=0, changes="result", stackable=True)
-    validate_every: str = key(
-        "1ep",
+    validate_every: Duration = key(
+        Duration(1, "ep"),
         "interval between validations, in epochs or steps: 1ep, 200st",
         pattern=r"[1-9]\d*(ep|st)",
         expected="a number of epochs or steps such as 1ep or 200st",
@@ -127,15 +116,15 @@ class Config:
     unfreeze_at: int | None = key(
         None, "epoch, from 0, at which the frozen parameters are unfrozen", ge=1, alone=True, off=None
     )
-    test: bool | None = switch(
+    test: bool | None = key(
         None,
         "test the best checkpoint at the end; auto: in single runs, but not in jobs of a sweep",
-        choices=SWITCH,
+        **SWITCH,
     )
-    plots: bool | None = switch(
+    plots: bool | None = key(
         None,
         "draw plots at the end; auto: in single runs, but not in jobs of a sweep",
-        choices=SWITCH,
+        **SWITCH,
         **FREE,
     )
     max_steps: int | None = key(None, "stop after this many optimizer steps", ge=1, off=None, **FREE)
@@ -168,27 +157,29 @@ def defaults() -> dict[str, Any]:
 
 
 def _own_keys(node: Any) -> dict[str, Any]:
-    tree = {}
-    for f in dataclasses.fields(node):
-        if f.name in ("target", "arguments"):
-            continue
-        value = getattr(node, f.name)
-        tree[f.name] = _own_keys(value) if dataclasses.is_dataclass(value) else as_typed(f, value)
-    return tree
+    values = [(f, getattr(node, f.name)) for f in own_fields(node)]
+    return {f.name: _own_keys(v) if dataclasses.is_dataclass(v) else as_typed(f, v) for f, v in values}
+
+
+def own_fields(group: Any) -> list[dataclasses.Field]:
+    """Return the declared keys of a group: all fields but `target` and `arguments`."""
+    return [f for f in dataclasses.fields(group) if f.name not in ("target", "arguments")]
 
 
 def as_typed(declared: dataclasses.Field, value: Any) -> Any:
-    """Return the value of a key as a user types it: a switch that is None is `auto`."""
-    return "auto" if value is None and declared.metadata.get("auto") else value
+    """Return the value of a key as a user types it: None may have a word, such as `auto`."""
+    if value is None:
+        return declared.metadata.get("word")
+    return str(value) if isinstance(value, Duration) else value
 
 
 def documented_keys(cls: type = Config, prefix: str = "") -> Iterable[tuple[str, dataclasses.Field]]:
     """Yield (dotted key, field) of all keys that a user may set, in the order of declaration."""
     hints = typing.get_type_hints(cls)
-    for f in dataclasses.fields(cls):
+    for f in own_fields(cls):
         if dataclasses.is_dataclass(hints[f.name]):
             yield from documented_keys(hints[f.name], f"{prefix}{f.name}.")
-        elif f.name not in ("target", "arguments"):
+        else:
             yield prefix + f.name, f
 
 
@@ -203,25 +194,23 @@ def parse(tree: dict[str, Any]) -> tuple[Config, list[Problem]]:
 
 
 def _parse(cls: type, tree: Any, where: str, problems: list[Problem]) -> Any:
+    fields = {f.name: f for f in own_fields(cls)}
+    has_target = issubclass(cls, keys.ComponentConfig)
     if not isinstance(tree, dict):
-        reason = f"expected keys below it, such as {_example(cls, where)}"
+        reason = f"expected keys below it, such as {where}{'_target_' if has_target else next(iter(fields))}=..."
         problems.append(Problem(where.removesuffix("."), reason, given=str(tree)))
         return cls()
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
     values: dict[str, Any] = {}
     arguments: dict[str, Any] = {}
-    is_component = issubclass(cls, ComponentConfig)
     for name, value in tree.items():
         path = f"{where}{name}"
-        if is_component and name == "_target_":
-            values["target"] = value
-        elif name not in fields or (is_component and name in ("target", "arguments")):
-            if is_component:
-                arguments[name] = value
-                _refuse_non_finite(path, value, problems)
-            else:
-                problems.append(Problem(path, "no such key", advice=did_you_mean(name, fields, where)))
+        if name not in fields and not has_target:
+            problems.append(Problem(path, "no such key", advice=did_you_mean(name, fields, where)))
+        elif name not in fields:
+            arguments[name] = value
+            if isinstance(value, float) and not math.isfinite(value):
+                problems.append(Problem(path, "expected a finite number", given=show(value)))
         elif dataclasses.is_dataclass(hints[name]):
             values[name] = _parse(typing.cast(type, hints[name]), value, f"{path}.", problems)
         else:
@@ -230,17 +219,6 @@ def _parse(cls: type, tree: Any, where: str, problems: list[Problem]) -> Any:
             except ValueError as error:
                 near = did_you_mean(show(value), fields[name].metadata.get("choices", ()))
                 problems.append(Problem(path, f"expected {error}", given=show(value), advice=near))
-    if is_component:
-        values["arguments"] = arguments
+    if has_target:
+        values |= {"target": arguments.pop("_target_", None), "arguments": arguments}
     return cls(**values)
-
-
-def _example(cls: Any, where: str) -> str:
-    if issubclass(cls, ComponentConfig):
-        return f"{where}_target_=..."
-    return f"{where}{dataclasses.fields(cls)[0].name}=..."
-
-
-def _refuse_non_finite(path: str, value: Any, problems: list[Problem]) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        problems.append(Problem(path, "expected a finite number", given=show(value)))

@@ -7,13 +7,12 @@ import re
 import types
 import typing
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from trainer.errors import show
 
 LARGEST = 2**64
-SWITCHES = {"auto": None, "true": True, "false": False}
+SWITCHES = {"true": True, "false": False}
 
 
 def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
@@ -23,23 +22,24 @@ def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
         ValueError: the value does not fit; the text completes the sentence "expected ...".
     """
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and types.NoneType in options and not limits.get("auto"):
+    word = limits.get("word")
+    if types.NoneType in options and (value == word or (value is None and word != "auto")):
         return None
     kind = typing.get_origin(options[0]) or options[0]
     if kind is Any:
         return value
-    null = " or null" if types.NoneType in options else ""
+    null = " or null" if types.NoneType in options and word is None else ""
     if kind is list:
         return _patterns(value)
     if kind is dict:
         if not isinstance(value, dict):
             raise ValueError("a mapping {name: [values]}" + null)
         return value
-    if kind is str:
-        return _text(value, limits, null)
-    if limits.get("auto"):
-        text = _text(value, limits, "")
-        return SWITCHES[text] if text in SWITCHES else int(text)
+    if kind in (str, Duration) or "choices" in limits or "pattern" in limits:
+        text = _text(value, limits, null)
+        if kind is Duration:
+            return Duration.parse(text)
+        return text if kind is str else SWITCHES[text] if text in SWITCHES else int(text)
     if kind is bool:
         if not isinstance(value, bool):
             raise ValueError("true or false")
@@ -58,16 +58,17 @@ def _patterns(value: Any) -> list[str]:
 
 def _text(value: Any, limits: typing.Mapping[str, Any], null: str) -> str:
     if value is None or isinstance(value, (dict, list)):
-        raise ValueError((_one_of(limits["choices"]) if "choices" in limits else limits.get("expected", "text")) + null)
+        raise ValueError((one_of(limits["choices"]) if "choices" in limits else limits.get("expected", "text")) + null)
     text = show(value)
     if "choices" in limits and text not in limits["choices"]:
-        raise ValueError(_one_of(limits["choices"]) + null)
+        raise ValueError(one_of(limits["choices"]) + null)
     if "pattern" in limits and not re.fullmatch(limits["pattern"], text):
         raise ValueError(limits["expected"] + null)
     return text
 
 
-def _one_of(choices: Iterable[str]) -> str:
+def one_of(choices: Iterable[str]) -> str:
+    """Return `a, b or c`."""
     *most, last = choices
     return f"{', '.join(most)} or {last}"
 
@@ -93,8 +94,7 @@ def _number(value: Any, kind: type, limits: typing.Mapping[str, Any], null: str)
     return number
 
 
-@dataclass(frozen=True)
-class Duration:
+class Duration(typing.NamedTuple):
     """A duration such as `1ep`, `200st` or `5min`."""
 
     amount: int
@@ -105,3 +105,6 @@ class Duration:
         match = re.fullmatch(r"(\d+)(ep|st|min)", text)
         assert match, text
         return cls(int(match[1]), match[2])
+
+    def __str__(self) -> str:
+        return f"{self.amount}{self.unit}"

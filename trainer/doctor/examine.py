@@ -117,7 +117,7 @@ def _check_data(report: Report, config: Config, original: DataConfig, cache: Dat
         total = sum(map(len, data.splits.values())) + len(data.skipped)
         skipped = original.arguments.get("on_bad_image") == "skip"
         folders.report_unreadable(report, data.skipped, total, skipped=skipped)
-    balanced = config.loss.weight is not None or config.data.balance != "none"
+    balanced = config.loss.weight is not None or config.data.balance is not None
     check_samples(report, data, identifiers, balanced=balanced)
     return True
 

@@ -23,7 +23,7 @@ def check_machine(report: Report, outputs: Path = Path()) -> None:
     report.fact("machine", trainer=__version__, python=platform.python_version(), system=platform.platform())
     report.fact("machine", **versions)
     accelerators = device.accelerators()
-    chosen = device.choose("auto")
+    chosen = device.choose()
     report.fact("machine", device=device.describe(chosen), accelerators=accelerators)
     cores, threads = device.cores(), torch.get_num_threads()
     report.fact("machine", cores=cores, threads=threads)
@@ -44,5 +44,5 @@ def check_machine(report: Report, outputs: Path = Path()) -> None:
     if free_memory < LITTLE_MEMORY:
         message = f"{free_memory / 1e9:.1f} GB of memory are free"
         report.add("memory", "warning", 1, message, "torch alone takes 0.8 GB; end other programs")
-    if device.traits(chosen).free_memory:
+    if device.traits(chosen).numbered:
         report.fact("machine", free_device_memory_bytes=device.free_memory(chosen))

@@ -14,6 +14,7 @@ from trainer import device
 from trainer.components.assemble import Components, assemble
 from trainer.config.effects import switched_off
 from trainer.config.schema import Config
+from trainer.config.values import Duration
 from trainer.data.loader import DataCache
 from trainer.errors import UserError
 from trainer.records.metrics import MetricsRow
@@ -79,7 +80,7 @@ def check_overfit(report: Report, config: Config, cache: DataCache, signals: Sig
         debug=replace(config.debug, batches=1, overfit=True, gradients=False, profile=False),
         epochs=OVERFIT_EPOCHS,
         max_minutes=OVERFIT_MINUTES,
-        validate_every="1ep",
+        validate_every=Duration(1, "ep"),
         monitor="valid_loss",
         drop_last=False,
     )

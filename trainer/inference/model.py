@@ -20,14 +20,14 @@ SHOWN = 6  # names in a sentence
 class InferenceModel:
     """The model of a checkpoint in eval mode; calling it returns outputs [B, C] of inputs [B, ...].
 
-    `device_name` is auto, cpu, cuda, cuda:N or mps; `precision` that of the training.
+    `device_name` is None for the first accelerator, else the CPU; `precision` that of the training.
 
     Raises:
         UserError: the model cannot be built, or there is no such device.
     """
 
     def __init__(
-        self, checkpoint: LoadedCheckpoint, device_name: str, precision: str, *, compiled: bool = False
+        self, checkpoint: LoadedCheckpoint, device_name: str | None, precision: str, *, compiled: bool = False
     ) -> None:
         self.device, self.precision = device.choose(device_name), precision
         self.dtype = device.dtype_of(precision, self.device)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trainer.components.feed import evaluation_size
+from trainer.config.schema import parse
 from trainer.data import raw
 from trainer.data.batches import Batches
 from trainer.data.dataset import Split
@@ -61,7 +62,10 @@ class Predictor:
     def __init__(self, checkpoint: LoadedCheckpoint, *, device: str = "auto", calibrated: bool = False) -> None:
         self.checkpoint, self.metadata = checkpoint, checkpoint.metadata
         self.config = checkpoint.config("precision", "batch_size")
-        self.forward = InferenceModel(checkpoint, device, self.config.precision)
+        typed, problems = parse({"device": device})
+        if problems:
+            raise UserError(*problems)
+        self.forward = InferenceModel(checkpoint, typed.device, self.config.precision)
         self.model, self.device = self.forward.model, self.forward.device
         self.task, self.classes, self.prepare = self.metadata.task, self.metadata.classes, self.metadata.prepare
         self.calibration = stored_calibration(checkpoint) if calibrated else None

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,6 +17,7 @@ from trainer.config.effects import effects_of, keys_where
 from trainer.config.job import finish
 from trainer.config.overrides import set_value
 from trainer.config.schema import Config
+from trainer.data.images.folder import cache_of
 from trainer.data.tables.prepare import TablePrepare
 from trainer.errors import Problem, UserError, did_you_mean
 from trainer.inference.checkpoint import LoadedCheckpoint, advised
@@ -24,7 +26,6 @@ from trainer.inference.checkpoint import LoadedCheckpoint, advised
 KEYS = tuple(f.name for f in fields(Config) if effects_of(f.name).evaluation != "ignored")
 TYPED = tuple(key for key in keys_where(evaluation="typed") if "." not in key)
 SPLITTING = tuple(key for key in keys_where(evaluation="followed") if key.startswith("data."))
-OWN_CACHE = (True, False, "auto", "true", "false")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def evaluation_settings(checkpoint: LoadedCheckpoint, words: Sequence[str] = ())
     data = others.data
     if problems := [*_ineffective(overridden, data, config.data.root, checkpoint)]:
         raise UserError(*problems)
-    if not trusts_data and "data.cache" not in overridden and data.arguments.get("cache", "auto") not in OWN_CACHE:
+    may_name_folder = trusts_data or "data.cache" in overridden
+    if not may_name_folder and isinstance(cache_of(data.arguments.get("cache", "auto")), Path):
         # An untrusted file must not choose where something is written.
         data = replace(data, arguments=data.arguments | {"cache": "auto"})
     return EvaluationSettings(checkpoint, config, Targets({**own.by_group, "data": data}))

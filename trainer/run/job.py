@@ -36,7 +36,7 @@ def sweep_problems(job: Job) -> list[Problem]:
     if settings.dry_run:
         reason = "it lists the jobs of a sweep, but this is a single run"
         problems.append(Problem("sweep.dry_run", reason, given="true", command="train -m ..."))
-    if settings.sampler != "none":
+    if settings.sampler is not None:
         reason = "it chooses the jobs of a sweep, but this is a single run"
         problems.append(Problem("sweep.sampler", reason, given=settings.sampler, command="train -m ..."))
     return problems
@@ -44,7 +44,7 @@ def sweep_problems(job: Job) -> list[Problem]:
 
 def _deep_problems(job: Job) -> list[Problem]:
     """Return the problems of the device and of groups that differ from the shipped ones, which need torch to check."""
-    names_device = job.config.device not in ("auto", "cpu")
+    names_device = job.config.device not in (None, "cpu")
     if not (job.unusual or names_device):
         return []
     from trainer import device

@@ -44,7 +44,7 @@ class StackSaver:
         now = time.perf_counter()
         if state.step == 0 or state.step == self.saved_step or now - self.saved_at < SECONDS:
             return False
-        if state.config.checkpoint.every != "auto":
+        if state.config.checkpoint.every is not None:
             return self.savers[state].due(state)
         return self.spent + self.last_cost <= AUTO_SHARE * (now - self.started)
 

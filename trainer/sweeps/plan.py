@@ -62,8 +62,8 @@ def make_plan(jobs: Sequence[Job], settings: SweepConfig) -> Plan:
     chosen = {name: device.choose(name) for name in {job.config.device for job in jobs}}
     cores = device.cores()
     typed = [job.config.threads for job in jobs if job.config.threads is not None]
-    gpus = sorted({str(d) for name, d in chosen.items() if d.type != "cpu" and name != "auto"})
-    if not gpus and "auto" in chosen and chosen["auto"].type != "cpu":
+    gpus = sorted({str(d) for name, d in chosen.items() if d.type != "cpu" and name is not None})
+    if not gpus and None in chosen and chosen[None].type != "cpu":
         gpus = device.accelerators()
     number = settings.workers or len(gpus) or max(cores // max(typed, default=1), 1)
     number = min(number, len(jobs))

@@ -53,7 +53,7 @@ def resume_overrides(overrides: SweepOverrides) -> ResumeOverrides:
 def is_sampled(composer: Composer, overrides: SweepOverrides) -> bool:
     """Return whether the configuration, including its experiment, has a sampler."""
     single = [override for override in overrides.parsed if not override.is_sweep_override()]
-    return composer.job(single).config.sweep.sampler != "none"
+    return composer.job(single).config.sweep.sampler is not None
 
 
 def settings_of(jobs: Sequence[Job]) -> SweepConfig:
@@ -106,12 +106,12 @@ def check(jobs: Sequence[Job], settings: SweepConfig, launcher: Sequence[str], *
     if launcher and (halving.factor or sampled or settings.stack is not False):
         reason = "halving, samplers and stacks need the program's own workers; remove hydra/launcher"
         raise UserError(Problem("hydra/launcher", reason))
-    if (settings.sampler != "none") != sampled:
+    if (settings.sampler is not None) != sampled:
         reason = (
             "a sampler chooses all jobs of a sweep, from the first one on; start a new sweep without several values"
         )
         command = "train -m sweep.sampler=tpe sweep.trials=50 ..."
-        raise UserError(Problem("sweep.sampler", reason, given=settings.sampler, command=command))
+        raise UserError(Problem("sweep.sampler", reason, given=settings.sampler or "none", command=command))
     if sampled and settings.stack is not False:
         raise UserError(Problem("sweep.stack", "a sampler chooses one job at a time; leave one of the two out"))
     if sampled and halving.factor:

@@ -107,7 +107,7 @@ def resumed_sweep(
 def _is_study(composer: Composer, ledger: Ledger, jobs: Sequence[Job]) -> bool:
     if not jobs:  # the sweep was killed before its first job
         return is_sampled(composer, read_overrides(composer, ledger.words))
-    return jobs[0].config.sweep.sampler != "none"
+    return jobs[0].config.sweep.sampler is not None
 
 
 def _resumed_study(

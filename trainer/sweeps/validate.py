@@ -124,19 +124,18 @@ def _optimizer_problems(jobs: Sequence[Job], components: Components, steps: int,
     return problems
 
 
-def _unvalidated(validate_every: str, steps: int, halving: HalvingConfig) -> list[Problem]:
+def _unvalidated(every: Duration, steps: int, halving: HalvingConfig) -> list[Problem]:
     """Return a problem if a job would reach its first rung without a value to compare.
 
     Args:
-        validate_every: the key of this name.
+        every: `validate_every`.
         steps: optimizer steps in an epoch.
         halving: settings of successive halving.
     """
-    every = Duration.parse(validate_every)
     epochs = every.amount if every.unit == "ep" else math.ceil(every.amount / steps)
     if halving.factor is None or epochs <= halving.min_epochs:
         return []
-    reason = f"no job is validated by then; expected at least {epochs} because validate_every={validate_every}"
+    reason = f"no job is validated by then; expected at least {epochs} because validate_every={every}"
     return [Problem("sweep.halving.min_epochs", reason, given=str(halving.min_epochs))]
 
 

@@ -56,7 +56,7 @@ class WorkItem:
         return self.jobs[0].number
 
 
-def work(item: WorkItem, device: str, command: list[str], shared: DataCache, parent: int | None) -> None:
+def work(item: WorkItem, device: str | None, command: list[str], shared: DataCache, parent: int | None) -> None:
     """Run an item as the main function of a worker process.
 
     Args:
@@ -81,7 +81,7 @@ def work(item: WorkItem, device: str, command: list[str], shared: DataCache, par
     sys.exit(code)
 
 
-def run_item(item: WorkItem, device: str, command: Command, shared: DataCache) -> int:
+def run_item(item: WorkItem, device: str | None, command: Command, shared: DataCache) -> int:
     """Run an item in this process and return its exit code; errors are written to the jobs' results.json."""
     jobs = [(_configured(job.job, device, test=item.test), job.folder) for job in item.jobs]
     try:
@@ -102,7 +102,7 @@ def run_item(item: WorkItem, device: str, command: Command, shared: DataCache) -
     return 1
 
 
-def _configured(job: Job, device: str, *, test: bool) -> Job:
+def _configured(job: Job, device: str | None, *, test: bool) -> Job:
     """Return the job on this device, with `test` and `plots` decided where the configuration leaves them open."""
     test_key, plots = (test if value is None else value for value in (job.config.test, job.config.plots))
     return replace(job, config=replace(job.config, device=device, test=test_key, plots=plots))

@@ -34,13 +34,12 @@ class Saver:
 
     Args:
         folder: folder of the files, created if missing.
-        every: `checkpoint.every`: `auto` or a duration such as `5ep`, `100st` or `10min`.
+        every: `checkpoint.every`; None saves at the ends of epochs as long as that takes less than `AUTO_SHARE`.
         metadata: description that each file holds besides weights, so that best.pt alone is enough to predict.
     """
 
-    def __init__(self, folder: Path, every: str, metadata: dict[str, Any]) -> None:
-        self.folder, self.metadata = folder, metadata
-        self.every = None if every == "auto" else Duration.parse(every)
+    def __init__(self, folder: Path, every: Duration | None, metadata: dict[str, Any]) -> None:
+        self.folder, self.every, self.metadata = folder, every, metadata
         self.saved_step, self.saved_best = -1, -1
         self.started = self.saved_at = time.perf_counter()
         self.spent = 0.0

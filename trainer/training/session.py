@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from trainer.config.values import Duration
 from trainer.data.batches import Batch
 from trainer.data.metrics import DIRECTIONS
 from trainer.records.metrics import MetricsRow
@@ -38,7 +37,7 @@ class Session:
         self.signals, self.pause_at = signals, pause_at
         self.members = list(population.states)
         self.config = self.members[0].config  # identical for all runs in the keys that are used here
-        self.validate_every = Duration.parse(self.config.validate_every)
+        self.validate_every = self.config.validate_every
         self.ended: dict[RunState, Outcome] = {}
         self.clock = time.perf_counter()
         self.reported = {state: sum(row.seconds for row in state.history) for state in self.members}

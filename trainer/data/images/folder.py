@@ -25,7 +25,7 @@ from trainer.errors import Problem, UserError, show
 MAX_NAMED = 10  # bad files that are listed by name; the others are only counted
 # Default limits on decoded images: shares of the free disk and of all memory.
 DISK_SHARE, MEMORY_SHARE = 0.5, 0.125
-DEFAULT_CACHE = ("auto", "true")
+CACHE_WORDS = {"auto": None, "true": True, "false": False}
 CHECK = "unreadable images"  # of the doctor
 
 
@@ -53,7 +53,7 @@ def image_folder(
     interpolation: str | None = None,
     classes: list[str] | None = None,
     on_bad_image: str = "error",
-    cache: str = "auto",
+    cache: str | bool = "auto",
     progress: Progress | None = None,
 ) -> Source:
     """Load the images below `root`, which has a folder per class, or a folder per split with a folder per class.
@@ -73,13 +73,13 @@ def image_folder(
         UserError: a folder or a file that cannot be used, or an argument out of range.
     """
     _check_sizes(size, resize, interpolation)
-    _check_choices(classes, on_bad_image, cache)
+    _check_choices(classes, on_bad_image)
     selected = None if classes is None else tuple(show(name) for name in classes)
     listing = list_images(root, selected)
     spec = ResizeSpec(size, resize, interpolation or "bilinear")
     paths = [path for files in listing.splits.values() for path, _ in files]
     key = CacheKey.of(listing.root, paths, spec, selected)
-    images = _decode(key, show(cache), root, progress or _no_progress)
+    images = _decode(key, cache_of(cache), root, progress or _no_progress)
     skipped = _skipped(images.result, listing, root, on_bad_image)
     notes = listing.notes + images.notes
     if skipped:
@@ -102,17 +102,29 @@ def _check_sizes(size: Any, resize: Any, interpolation: Any) -> None:
         raise UserError(Problem("data.interpolation", f"expected {' or '.join(METHODS)}", given=show(interpolation)))
 
 
-def _check_choices(classes: Any, on_bad_image: Any, cache: Any) -> None:
+def cache_of(value: Any) -> bool | Path | None:
+    """Return the value of `data.cache`: None for `auto`, true, false, or the path of a folder.
+
+    Raises:
+        UserError: it is none of them.
+    """
+    word = show(value)
+    if word in CACHE_WORDS:
+        return CACHE_WORDS[word]
+    if not isinstance(value, str) or not value:
+        raise UserError(Problem("data.cache", "expected auto, true, false or a folder", given=word))
+    return Path(value)
+
+
+def _check_choices(classes: Any, on_bad_image: Any) -> None:
     if classes is not None and not isinstance(classes, (list, tuple)):
         reason = "expected a list of class folders, such as [cat,dog]"
         raise UserError(Problem("data.classes", reason, given=show(classes)))
     if on_bad_image not in ("error", "skip"):
         raise UserError(Problem("data.on_bad_image", "expected error or skip", given=show(on_bad_image)))
-    if not isinstance(cache, (str, bool)) or cache == "":
-        raise UserError(Problem("data.cache", "expected auto, true, false or a folder", given=show(cache)))
 
 
-def _decode(key: CacheKey, cache: str, root: str, progress: Progress) -> ImageSet:
+def _decode(key: CacheKey, cache: bool | Path | None, root: str, progress: Progress) -> ImageSet:
     """Decode all images, or find them in the cache.
 
     Raises:
@@ -122,17 +134,17 @@ def _decode(key: CacheKey, cache: str, root: str, progress: Progress) -> ImageSe
     notes: list[str] = []
     num_bytes = len(key.files) * math.prod(shape)
     try:
-        if cache != "false":
+        if cache is not False:
             try:
-                folder = default_folder() if cache in DEFAULT_CACHE else Path(cache)
-                cached = obtain(key, shape, folder, progress, DISK_SHARE if cache == "auto" else 1.0)
+                folder = cache if isinstance(cache, Path) else default_folder()
+                cached = obtain(key, shape, folder, progress, DISK_SHARE if cache is None else 1.0)
                 return ImageSet(shape, cached.result, cached.rows, notes)
             except OSError as error:
                 where = f"{error.filename}: " if error.filename else ""
                 reason = f"decoded images ({num_bytes / 1e9:.1f} GB) cannot be cached: {where}{error.strerror or error}"
-                if cache != "auto":
+                if cache is not None:
                     advice = "Name a folder, or use data.cache=false."
-                    raise UserError(Problem("data.cache", reason, given=cache, advice=advice)) from error
+                    raise UserError(Problem("data.cache", reason, given=show(cache), advice=advice)) from error
                 notes.append(reason)
         rows = np.empty((len(key.files), *shape), np.uint8) if num_bytes <= MEMORY_SHARE * _memory() else None
         if rows is None:
