@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,23 @@ def test_the_shell_completes_verbs(words: str, found: list[str], monkeypatch: py
         monkeypatch.setenv(name, value)
     done = verb()
     assert (done.code, done.out.split(), done.err) == (0, found, "")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_verb_with_the_shells_exit_code(number: int, code: int, verb) -> None:
+    """The signal arrives while the doctor reads the user's own data."""
+    Path("signalled.py").write_text(f"""
+import signal
+import torch
+
+class Points(torch.utils.data.TensorDataset):
+    def __init__(self):
+        signal.raise_signal({number})
+        super().__init__(torch.randn(60, 4), torch.arange(60) % 3)
+""")
+    done = verb("doctor", "data=custom", "data._target_=signalled.Points", "model=mlp", "threads=1")
+    assert (done.code, done.out) == (code, "")
+    sys.modules.pop("signalled")
 
 
 def test_python_m_trainer_trains_and_prints_plain_lines(train_process) -> None:
