@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from helpers.source import FILES, TREES, importers, own_imports
+from helpers.source import FILES, importers, own_imports, trees
 
 # From the ground up: a module may import from its own package and from the rows before its own, nothing else.
 # Packages in one row do not import each other.
@@ -93,7 +93,7 @@ def test_only_the_report_knows_rich_and_matplotlib() -> None:
 @pytest.mark.parametrize("library", ["tensorboard", "mlflow", "wandb"])
 def test_a_tracker_is_imported_by_its_adapter_alone_and_that_when_it_is_chosen(library: str) -> None:
     assert importers(library, f"torch.utils.{library}") == {f"trackers.{library}"}
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         at_once = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
         assert f"trainer.trackers.{library}" not in [getattr(node, "module", None) for node in at_once], name
 
@@ -128,7 +128,7 @@ def test_only_targets_turns_names_into_code() -> None:
     ways = ("import_module", "__import__", "instantiate", "get_class", "get_method", "get_object", "exec")
     found = {
         name
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ways
     }
@@ -140,7 +140,7 @@ def test_nothing_can_unpickle_code() -> None:
     assert not importers("pickle", "marshal", "shelve", "joblib", "dill")
     loads = [
         ast.unparse(node)
-        for tree in TREES.values()
+        for tree in trees().values()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in ("torch.load", "np.load", "numpy.load", "eval", "yaml.load")
@@ -152,7 +152,7 @@ def test_nothing_can_unpickle_code() -> None:
 def test_environment_variables_are_read_in_few_places() -> None:
     found = {
         name
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv", "os.putenv")
     }

@@ -15,7 +15,7 @@ import types
 
 import trainer
 from helpers.runs import REPOSITORY
-from helpers.source import FILES, PACKAGE, TREES, annotations, functions, parameters
+from helpers.source import FILES, PACKAGE, annotations, functions, parameters, trees
 
 FILE_LINES = 250
 FUNCTION_LINES = 50
@@ -76,7 +76,7 @@ def test_few_modules_stand_outside_the_packages() -> None:
 
 
 def test_there_is_one_loop_and_one_backward_pass() -> None:
-    nodes = [(name, node) for name, tree in TREES.items() for node in ast.walk(tree)]
+    nodes = [(name, node) for name, tree in trees().items() for node in ast.walk(tree)]
     backward = [name for name, node in nodes if isinstance(node, ast.Attribute) and node.attr == "backward"]
     epochs = [name for name, node in nodes if isinstance(node, ast.For) and ast.unparse(node.target) == "epoch"]
     assert (backward, epochs) == (["training.step"], ["training.loop"])

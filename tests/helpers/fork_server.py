@@ -21,13 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torchmetrics.functional.classification  # noqa: F401  a test of weights would import it, which takes a second
-
-import trainer.run.run
-import trainer.sweeps.executor  # noqa: F401  for the children
 from helpers.processes import HANG_SECONDS, children, start_python
 from helpers.runs import CompletedCommand, exit_code, run_folders
 from trainer.config.compose import Composer
+
+FOR_CHILDREN = ("trainer.run.run", "trainer.sweeps.executor", "torchmetrics.functional.classification")
 
 
 class ForkServer:
@@ -156,6 +154,8 @@ def serve(constants: Mapping[str, float], open_files: int | None) -> None:
     """Answer orders, one JSON object a line, until the input ends."""
     if open_files is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+    for module in FOR_CHILDREN:
+        importlib.import_module(module)
     for name, value in constants.items():
         module, _, constant = name.rpartition(".")
         assert hasattr(importlib.import_module(module), constant), name

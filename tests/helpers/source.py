@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 
 from helpers.runs import REPOSITORY
 
@@ -13,26 +14,43 @@ FILES = {
     for path in sorted(PACKAGE.rglob("*.py"))
     if path.name != "__init__.py"
 }
-TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
+@cache
+def tree(name: str) -> ast.Module:
+    """Return the syntax tree of a module."""
+    return ast.parse(FILES[name].read_text())
+
+
+def trees() -> dict[str, ast.Module]:
+    """Return the syntax trees of all modules."""
+    return {name: tree(name) for name in FILES}
+
+
+@cache
+def imported(name: str) -> frozenset[str]:
+    """Return the full names that a module imports."""
+    return frozenset(imports(tree(name)))
+
+
+def imports(node: ast.AST) -> Iterator[str]:
     """Yield the full name of each import of a module, inside functions too; those for type checkers are left out."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
             continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide where an arrow points"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "relative imports hide where an arrow points"
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
         else:
-            yield from imports(node)
+            yield from imports(child)
 
 
+@cache
 def own_imports(name: str) -> set[str]:
     """Return the modules of this program that module `name` imports."""
-    own = [full.removeprefix("trainer.") for full in imports(TREES[name]) if full.startswith("trainer.")]
+    own = [full.removeprefix("trainer.") for full in imported(name) if full.startswith("trainer.")]
     return {module for module in FILES for full in own if full == module or full.startswith(f"{module}.")}
 
 
@@ -40,8 +58,8 @@ def importers(*libraries: str) -> set[str]:
     """Return the modules that import one of these libraries or something in them."""
     return {
         name
-        for name, tree in TREES.items()
-        if any(full == library or full.startswith(f"{library}.") for full in imports(tree) for library in libraries)
+        for name in FILES
+        if any(full == library or full.startswith(f"{library}.") for full in imported(name) for library in libraries)
     }
 
 
@@ -58,8 +76,8 @@ def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
             else:
                 yield from inside(child, path)
 
-    for module, tree in TREES.items():
-        yield from inside(tree, f"{module}:")
+    for module in FILES:
+        yield from inside(tree(module), f"{module}:")
 
 
 def parameters(function: ast.FunctionDef) -> list[ast.arg]:
