@@ -11,7 +11,7 @@ class Traits:
 
     Attributes:
         label: name of the type in messages.
-        numbered: whether there may be several, as in `cuda:1`. torch's module of such a type tells names and memory.
+        numbered: whether there may be several, as in `cuda:1`; torch reports the names and memory of such devices.
         float64: whether it supports float64.
         fused_optimizers: whether torch has fused optimizers for it.
         pin_memory: whether copies from pinned memory overlap with computation.

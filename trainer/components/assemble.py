@@ -42,8 +42,6 @@ class Components:
 
     Attributes:
         threads: number of torch's threads.
-        preprocessing: image size and normalisation that the model expects.
-        feed: the batches.
         population: the run's state, and how it trains.
         loading: how samples reach the device.
         num_outputs: outputs of the model for each sample.
@@ -115,7 +113,6 @@ def assemble(
     """Build the components of a run; nothing is written but decoded images, to their cache.
 
     Args:
-        config: configuration of the run.
         trusted: whether the configuration may name code outside this program.
         saved: the checkpoint that will be restored, so that `model.weights` need not exist any more.
         cache: keeps data for other runs.

@@ -28,8 +28,6 @@ class DataReader:
     """Reader of the data that a configuration names.
 
     Args:
-        config: the `data` group.
-        target: the resolved `data._target_`.
         preprocessing: image size that the model expects, for a configuration that sets none.
         cache: shares data with the other runs of the process.
         progress: called while data is read, if that takes long; may raise to end it.
@@ -47,10 +45,7 @@ class DataReader:
         self.cache, self.progress = cache, progress
 
     def read(self, seed: int) -> Data:
-        """Return the data, split, but not yet fitted to the model's input.
-
-        Args:
-            seed: seed of the split.
+        """Return the data, split with this seed, but not yet fitted to the model's input.
 
         Raises:
             UserError: the data is missing or damaged, or too small to be split.
@@ -90,10 +85,7 @@ def split(
     """Return a source's data, split as the configuration says.
 
     Args:
-        config: the `data` group.
         source: returns the source; called if it is not in the cache.
-        seed: seed of the split, `Config.data_seed`.
-        cache: shares data with the other runs of the process.
         key: key of the source in `cache`.
 
     Raises:
@@ -122,13 +114,9 @@ def _folds(config: DataConfig) -> tuple[int, int] | None:
         return None
     if folds is None or fold is None or fold >= folds:
         number = folds or 5
-        raise UserError(
-            Problem(
-                f"data.fold={show(fold)} data.folds={show(folds)}",
-                f"expected a fold from 0 to {number - 1} of {number}",
-                command=f"train -m data.folds={number} 'data.fold=range({number})'",
-            )
-        )
+        reason = f"expected a fold from 0 to {number - 1} of {number}"
+        command = f"train -m data.folds={number} 'data.fold=range({number})'"
+        raise UserError(Problem(f"data.fold={show(fold)} data.folds={show(folds)}", reason, command=command))
     return folds, fold
 
 
@@ -154,13 +142,8 @@ def build_augmentation(target: Target | None, data: Data) -> Augmentation | None
     if target is None:
         return None
     if len(data.shape) != 3 or not isinstance(data.prepare, Prepare):
-        raise UserError(
-            Problem(
-                "augment",
-                f"the data has no images, but samples of shape {list(data.shape)}",
-                advice="Use augment=none.",
-            )
-        )
+        reason = f"the data has no images, but samples of shape {list(data.shape)}"
+        raise UserError(Problem("augment", reason, advice="Use augment=none."))
     return target.build(mean=data.prepare.mean, std=data.prepare.std)
 
 
@@ -170,11 +153,11 @@ def build_mix(augment: AugmentConfig, data: Data, loss: type[nn.Module]) -> Mix 
     Raises:
         UserError: a regression, a table for cutmix, or a loss that takes no class probabilities.
     """
-    for name in ("mixup", "cutmix"):
-        if getattr(augment, name) and not data.task.classes:
-            raise UserError(Problem(f"augment.{name}", "the task is a regression; only classes are mixed"))
     if not (augment.mixup or augment.cutmix):
         return None
+    if not data.task.classes:
+        key = "augment.mixup" if augment.mixup else "augment.cutmix"
+        raise UserError(Problem(key, "the task is a regression; only classes are mixed"))
     if augment.cutmix and len(data.shape) != 3:
         reason = f"the data has no images, but samples of shape {list(data.shape)}"
         raise UserError(Problem("augment.cutmix", reason, advice="Use augment.mixup."))

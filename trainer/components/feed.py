@@ -67,7 +67,7 @@ def build_feed(config: Config, targets: Targets, data: Data, model: nn.Module, l
 def evaluation_batches(
     batch_size: int, data: Data, split: str, loading: LoaderConfig, fetch: Fetch | None = None
 ) -> Batches:
-    """Return the batches of a split in its own order, never augmented."""
+    """Return the batches of a split in its own order, without augmentation."""
     return make_batches(data, split, evaluation_size(batch_size, data.prepare.output_shape), loading, fetch=fetch)
 
 

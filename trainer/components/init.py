@@ -14,11 +14,7 @@ GAINS = {"none": "linear", "elu": "relu", "silu": "relu", "gelu": "relu"}
 def initialise(model: nn.Module, name: str, activation: str = "relu", bound: float = 0.05) -> None:
     """Draw the weights of all linear and convolutional layers from torch's global stream; set their biases to 0.
 
-    Args:
-        model: the model, which is mutated.
-        name: name of the scheme; `default` keeps the initialisation of the layers.
-        activation: what follows the layers; decides the gain.
-        bound: limit of `uniform`.
+    The scheme `default` keeps the initialisation of the layers. `activation` follows the layers and decides the gain.
     """
     if name == "default":
         return

@@ -17,14 +17,7 @@ from trainer.errors import Problem, UserError
 
 @dataclass(frozen=True)
 class LossSpec:
-    """The tasks and model outputs that a loss fits.
-
-    Attributes:
-        name: name in `loss=`.
-        tasks: names of tasks.
-        single: whether it takes one output per sample instead of one per class.
-        output: kinds of model output that it takes.
-    """
+    """The tasks and kinds of `model.output` that a loss fits; `single` if it takes one output per sample."""
 
     name: str
     tasks: tuple[str, ...]
@@ -72,8 +65,7 @@ def fitting(loss: type[nn.Module], task: Task, output: str) -> LossSpec:
     better = LOSSES[automatic(task, output)].name
     if task.name not in spec.tasks:
         has = f"{len(task.classes)} classes" if task.classes else "a number as its target"
-        wants = {"binary": "two classes", "regression": "a number"}.get(spec.tasks[-1], "classes")
-        wants = "two classes" if spec.tasks == ("binary",) else "classes" if spec.tasks == CLASSES else wants
+        wants = {"binary": "two classes", "multiclass": "classes", "regression": "a number"}[spec.tasks[-1]]
         reason = f"it fits {wants}, and the data has {has}"
         raise UserError(Problem("loss", reason, given=spec.name, advice=f"Use loss={better}."))
     if output not in spec.output:
@@ -176,11 +168,6 @@ def num_outputs(target: Target | None, task: Task, output: str) -> int:
 def class_weights_of(config: LossConfig, balance: str | None, data: Data) -> Tensor | None:
     """Return the weight of each class in the loss, float64 [C]; None if all are equal.
 
-    Args:
-        config: the `loss` group.
-        balance: `data.balance`.
-        data: the data, whose training targets are counted.
-
     Raises:
         UserError: not one positive number per class, or no classes.
     """
@@ -191,15 +178,7 @@ def class_weights_of(config: LossConfig, balance: str | None, data: Data) -> Ten
 def build_criterion(
     target: Target | None, task: Task, output: str, weights: Tensor | None, targets: Tensor, dtype: torch.dtype
 ) -> Criterion:
-    """Return the loss with its class weights, after a trial with two samples.
-
-    Args:
-        target: the resolved `loss._target_`; None for `loss=auto`.
-        task: task of the run.
-        output: what the model returns, `model.output`.
-        weights: class weights [C], or None.
-        targets: targets of two samples, on the device of the run.
-        dtype: dtype of the model's outputs.
+    """Return the loss with its class weights [C], after a trial with `targets` of two samples on the run's device.
 
     Raises:
         UserError: the loss does not fit, or takes no weights.
@@ -214,17 +193,12 @@ def build_criterion(
     criterion = Criterion(loss.to(targets.device, dtype), spec, output, *(task.scale or (0.0, 1.0)))
     size = 1 if spec.single else len(task.classes)
     outputs = torch.full((len(targets), size), 0.5, dtype=dtype, device=targets.device)
-    _try_loss(criterion, spec.name, outputs, targets)
-    return criterion
-
-
-def _try_loss(criterion: Criterion, name: str, outputs: Tensor, targets: Tensor) -> None:
-    """Compute the loss of two samples, which must be one number."""
     try:
         shape = list(criterion(outputs, targets).shape)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = f"it does not take outputs of {list(outputs.shape)}: {error}"
-        raise UserError(Problem("loss", reason, given=name)) from error
+        raise UserError(Problem("loss", reason, given=spec.name)) from error
     if shape:
         reason = f"it returns a tensor of shape {shape}; expected one number, the mean of the batch"
-        raise UserError(Problem("loss", reason, given=name))
+        raise UserError(Problem("loss", reason, given=spec.name))
+    return criterion

@@ -24,8 +24,7 @@ class ModelBuilder:
     """Builder of a model for samples of one shape; sizes that its configuration does not set come from the data.
 
     Attributes:
-        target: the resolved `model._target_`.
-        output: what the model returns: logits, probabilities or log_probabilities.
+        output: `model.output`.
         shape: shape of a model input, without the batch.
         num_outputs: numbers that the model must return for each sample.
         published: whether its weights are or were torchvision's or timm's own.

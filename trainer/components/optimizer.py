@@ -23,10 +23,6 @@ def build_optimizer(
     torch's fused kernel is used if there is one for the device and the YAML does not choose.
 
     Args:
-        optim: the `optim` group.
-        target: the resolved `optim._target_`.
-        model: the model, whose parameters are trained.
-        device: device of the model.
         frozen_too: whether to include frozen parameters, which are trained later.
 
     Raises:

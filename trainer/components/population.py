@@ -36,10 +36,10 @@ def build_population(
     """
     dropouts = seed_dropout(model, config.seed)  # before freezing: the modules that replace others are frozen too
     frozen = freeze(model, config.freeze)
+    unfreezes = config.unfreeze_at is not None
     if config.unfreeze_at is not None:
         _check_unfreezing(config.unfreeze_at, config.epochs, frozen)
     place_model(model, loading.device, loading.dtype)
-    unfreezes = config.unfreeze_at is not None
     optimizer = build_optimizer(config.optim, targets.optim, model, loading.device, frozen_too=unfreezes)
     length = RunLength(config.epochs, math.ceil(len(feed.train) / config.accumulate), config.validate_every)
     schedule = build_schedule(config.schedule, targets.schedule, optimizer, length, config.monitor)

@@ -12,14 +12,7 @@ from trainer.errors import Problem, UserError, show
 
 @dataclass(frozen=True)
 class Target:
-    """A resolved `_target_` with the arguments of its configuration.
-
-    Attributes:
-        group: model, data, loss, optim, schedule or augment.
-        name: name in the configuration.
-        factory: the class or function.
-        arguments: keyword arguments from the configuration.
-    """
+    """The class or function that the `_target_` of a group names, with the arguments of its configuration."""
 
     group: str
     name: str
@@ -32,11 +25,7 @@ class Target:
         return inspect.signature(self.factory).parameters
 
     def build(self, *positional: Any, **defaults: Any) -> Any:
-        """Call the factory with its arguments.
-
-        Args:
-            positional: positional arguments.
-            defaults: arguments that are passed if the factory takes them and the configuration does not set them.
+        """Call the factory with its arguments, and with those `defaults` that it takes and they do not set.
 
         Raises:
             UserError: the factory refuses its arguments.

@@ -112,10 +112,7 @@ def resolve_targets(config: Config, groups: Iterable[str], *, trusted: bool) -> 
 def find_targets(config: Config, groups: Iterable[str], *, trusted: bool) -> tuple[Targets, list[Problem]]:
     """Resolve the targets of these groups and check their arguments; nothing is built but a trial optimizer.
 
-    Args:
-        config: whose groups are resolved.
-        groups: names of groups with a `_target_`.
-        trusted: False for a configuration that was read from a file, which may name only what is listed above.
+    A configuration that is not `trusted`, because it was read from a file, may name only what is listed above.
 
     Returns:
         The valid targets, and all problems.
@@ -134,12 +131,9 @@ def find_targets(config: Config, groups: Iterable[str], *, trusted: bool) -> tup
             continue
         target = Target(group, component.target, factory, component.arguments)
         wrong = _check_arguments(target)
-        if not trusted:
-            requested = [key for key in FETCHING if component.arguments.get(key)]
-            wrong += [
-                Problem(f"{group}.{key}", "a stored configuration asks for a download", advice=TRUST)
-                for key in requested
-            ]
+        for key in FETCHING if not trusted else ():
+            if component.arguments.get(key):
+                wrong.append(Problem(f"{group}.{key}", "a stored configuration asks for a download", advice=TRUST))
         problems += wrong
         if not wrong:
             targets[group] = target
@@ -176,7 +170,7 @@ def resolve(name: Any, group: str, *, trusted: bool) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name and not module_name.startswith(error.name):
             raise
-        reason = f"there is no module {error.name}, not even in the current folder"
+        reason = f"there is no module {error.name}, neither installed nor in the current folder"
         raise UserError(Problem(key, reason, given=name)) from error
     factory = getattr(module, leaf, None)
     if not trusted and not _is_vouched_for(factory, leaf, module_name):
@@ -235,12 +229,10 @@ def _check_arguments(target: Target) -> list[Problem]:
             problems.append(Problem(f"{group}.{key}", f"{target.name} has no such argument", advice=advice))
         elif key in parameters and isinstance(value, (str, bool)) and _is_number(parameters[key].default):
             problems.append(Problem(f"{group}.{key}", "expected a number", given=show(value)))
-    missing = [
-        name for name, p in named.items() if p.default is p.empty and name not in arguments and name not in passed
-    ]
-    return problems + [
-        Problem(f"{group}.{key}", f"{target.name} needs it", command=f"{group}.{key}=...") for key in missing
-    ]
+    for key, parameter in named.items():
+        if parameter.default is parameter.empty and key not in arguments and key not in passed:
+            problems.append(Problem(f"{group}.{key}", f"{target.name} needs it", command=f"{group}.{key}=..."))
+    return problems
 
 
 def _is_number(value: Any) -> bool:

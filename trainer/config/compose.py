@@ -118,8 +118,8 @@ class Composer:
                 set_value(tree, override, self.groups, problems)
         typed = {o.key_or_group for o in overrides}
         job = finish(tree, choices, [o.input_line or "" for o in overrides], suggest)
-        problems += [self._placed(problem, typed, choices) for problem in job.problems]
-        return replace(job, problems=problems, unusual=self._unusual(shipped, job.stored, choices))
+        problems += [self._with_file(problem, typed, choices) for problem in job.problems]
+        return replace(job, problems=problems, altered=self._altered(shipped, job.stored, choices))
 
     def sweep_of(self, overrides: list[Override]) -> dict[str, str] | None:
         """Return the parameters of a chosen experiment that is a sweep (`hydra.mode: MULTIRUN`), or None."""
@@ -160,12 +160,11 @@ class Composer:
         return None
 
     def _file_of(self, group: str, option: str) -> Path | None:
-        """Return the YAML file of a choice; None for an empty choice."""
-        return next(
-            (f / group / f"{option}.yaml" for f in self.folders if (f / group / f"{option}.yaml").is_file()), None
-        )
+        """Return the YAML file of an option; None for an empty choice."""
+        paths = (folder / group / f"{option}.yaml" for folder in self.folders)
+        return next((path for path in paths if path.is_file()), None)
 
-    def _placed(self, problem: Problem, typed: set[str], choices: dict[str, str]) -> Problem:
+    def _with_file(self, problem: Problem, typed: set[str], choices: dict[str, str]) -> Problem:
         """Return the problem with the YAML file that sets its key, unless the key was typed."""
         name = problem.key
         if name in typed:
@@ -177,31 +176,27 @@ class Composer:
                 return problem.within(path)
         return problem
 
-    def _unusual(self, shipped: dict[str, Any], tree: dict[str, Any], choices: dict[str, str]) -> set[str]:
-        foreign = {
-            group
-            for group, option in choices.items()
-            if (path := self._file_of(group, option)) and not path.is_relative_to(self.shipped)
-        }
+    def _altered(self, shipped: dict[str, Any], tree: dict[str, Any], choices: dict[str, str]) -> set[str]:
+        files = {group: self._file_of(group, option) for group, option in choices.items()}
+        foreign = {group for group, path in files.items() if path and not path.is_relative_to(self.shipped)}
         if foreign & {"experiment", "debug"}:
             return set(schema.GROUPS)
-        changed = {
-            group
-            for group in schema.GROUPS
-            if isinstance(tree.get(group), dict)
-            and (
-                set(tree[group]) - set(shipped[group])
-                or tree[group].get("_target_") != shipped[group].get("_target_")
-                or any(_odd(value, shipped[group].get(key)) for key, value in tree[group].items())
-            )
-        }
-        return (foreign & set(schema.GROUPS)) | changed
+        return {name for name in schema.GROUPS if name in foreign or _is_altered(tree.get(name), shipped[name])}
 
 
-def _odd(value: Any, shipped: Any) -> bool:
-    """Return whether a shipped number is replaced by a negative number or by something else."""
-    numbers = (int, float)
-    return isinstance(shipped, numbers) and value is not None and not (isinstance(value, numbers) and value >= 0)
+def _is_altered(group: Any, shipped: dict[str, Any]) -> bool:
+    """Return whether a group has another target or key, or something else where a number from 0 is shipped."""
+    if not isinstance(group, dict):
+        return False
+    plausible = all(
+        key in shipped and (not _is_number(shipped[key]) or value is None or (_is_number(value) and value >= 0))
+        for key, value in group.items()
+    )
+    return not plausible or group.get("_target_") != shipped.get("_target_")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
 
 
 def _quoted(word: str) -> str:

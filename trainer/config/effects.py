@@ -6,9 +6,9 @@ Every key declares its effects once, where it is declared (see `trainer.config.d
 from __future__ import annotations
 
 import typing
-from dataclasses import Field, dataclass, fields, is_dataclass, replace
-from functools import cache
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache, reduce
+from typing import Any, TypeVar
 
 from trainer.config.schema import Config, as_typed, documented_keys, own_fields
 from trainer.errors import show
@@ -55,35 +55,25 @@ def keys_where(**effects: Any) -> list[str]:
 
 def reasons_to_train_alone(config: Config) -> dict[str, str]:
     """Return the keys, with their values, that keep a run out of a stack."""
-    values = [(name, declared, _get(config, name)) for name, declared in documented_keys()]
-    return {name: show(as_typed(declared, value)) for name, declared, value in values if _alone(declared, value)}
+    reasons = {}
+    for name, declared in documented_keys():
+        value, alone = reduce(getattr, name.split("."), config), declared.metadata.get("alone", ())
+        if bool(value) if alone is True else value in alone:
+            reasons[name] = show(as_typed(declared, value))
+    return reasons
 
 
-def _alone(declared: Field, value: Any) -> bool:
-    alone = declared.metadata.get("alone", ())
-    if alone is True:
-        return bool(value)
-    return value in alone
+Group = TypeVar("Group")
 
 
-def _get(config: Any, key: str) -> Any:
-    for name in key.split("."):
-        config = getattr(config, name)
-    return config
-
-
-def switched_off(config: Config) -> Config:
-    """Return the configuration without schedule, augmentation and early stopping, to test a bare model."""
-    return _off(config)
-
-
-def _off(config: Any) -> Any:
+def switched_off(config: Group) -> Group:
+    """Return the configuration, or a group of it, without schedule, augmentation and early stopping."""
     changes: dict[str, Any] = {}
-    for f in fields(config):
+    for f in fields(config):  # type: ignore[arg-type]
         value = getattr(config, f.name)
         if is_dataclass(value):
-            cls: Any = type(value)
-            changes[f.name] = cls() if f.metadata.get("off") else _off(value)
+            group: Any = type(value)
+            changes[f.name] = group() if f.metadata.get("off") else switched_off(value)
         elif "off" in f.metadata:
             changes[f.name] = f.metadata["off"]
-    return replace(config, **changes)
+    return replace(config, **changes)  # type: ignore[type-var]

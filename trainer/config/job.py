@@ -31,7 +31,8 @@ class Job:
         overrides: what the user typed for this job.
         problems: everything that is wrong.
         id: identity of the job among the jobs of its sweep; empty outside a sweep.
-        unusual: groups that are not as shipped or have a value that looks wrong, so that only building them is a check.
+        altered: groups with a file, target or key that is not shipped, or a suspicious value: to check them, their
+            targets must be resolved, which needs torch.
     """
 
     config: Config
@@ -39,7 +40,7 @@ class Job:
     choices: dict[str, str]
     overrides: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    unusual: set[str] = field(default_factory=set)
+    altered: set[str] = field(default_factory=set)
     id: str = ""
 
 

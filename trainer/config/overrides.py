@@ -62,7 +62,7 @@ def leaves_of(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 def value_at(tree: Any, path: str) -> Any:
-    """Return the value of a dotted key in nested dicts; None if there is none."""
+    """Return the value of a dotted key in nested dicts; None if it is absent."""
     value = _find(tree, path)
     return None if value is _ABSENT else value
 

@@ -26,9 +26,7 @@ SPELLING = re.compile(r"\$\{\s*(uniform|loguniform|integer|choice)\s*:([^{}]*)\}
 class Range:
     """The range that the value of a key is drawn from.
 
-    Attributes:
-        kind: uniform, loguniform (numbers from the first to the second), integer (both ends included) or choice.
-        values: the two ends, or the choices.
+    `values` are the choices of `choice`, or the two ends of `uniform`, `loguniform` and `integer`, which includes both.
     """
 
     kind: str
@@ -77,18 +75,16 @@ def _value(word: str) -> Any:
         return word.strip()
 
 
-def ranges(tree: DictConfig, problems: list[Problem]) -> dict[str, Range]:
-    """Return all ranges in a composed tree by dotted key; misspelt ones become problems."""
+def _ranges(tree: DictConfig, problems: list[Problem]) -> dict[str, Range]:
+    """Return all ranges in a composed tree by dotted key; misspelt ones become problems, and None in the tree."""
     by_key = {}
     for key, value in _walk(plain(tree, resolve=False)):
         try:
-            described = read(value)
+            if (described := read(value)) is not None:
+                by_key[key] = described
         except ValueError as error:
             problems.append(Problem(key, f"expected {error}", given=str(value)))
             OmegaConf.update(tree, key, None, merge=False)
-            continue
-        if described is not None:
-            by_key[key] = described
     return by_key
 
 
@@ -112,19 +108,13 @@ def draw(tree: DictConfig, problems: list[Problem], suggest: Callable[[str, Rang
         problems: list to which misspelt ranges are added.
         suggest: chooses the values; default: they are drawn at random.
     """
-    by_key = ranges(tree, problems)
-    if not by_key:
-        return
+    by_key = _ranges(tree, problems)
     trial, seed = OmegaConf.select(tree, "trial"), OmegaConf.select(tree, "sweep.seed")
-    if suggest is None and not isinstance(trial, int):
+    if by_key and suggest is None and not isinstance(trial, int):
         command = "train -m ... 'trial=range(10)'"
         problems.append(Problem(next(iter(by_key)), "a random draw needs the trial's number", command=command))
         trial = 0
     for key, space in by_key.items():
-        value = suggest(key, space) if suggest else space.at(_share(int(seed or 0), trial, key))
+        # The share has the 53 bits that a float holds exactly.
+        value = suggest(key, space) if suggest else space.at((derive(int(seed or 0), "draw", key, trial) >> 10) / 2**53)
         OmegaConf.update(tree, key, value, merge=False)
-
-
-def _share(seed: int, trial: int, key: str) -> float:
-    """Return a number from 0 to below 1, with the 53 bits that a float holds exactly."""
-    return (derive(seed, "draw", key, trial) >> 10) / 2**53

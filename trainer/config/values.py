@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 import types
 import typing
@@ -13,6 +14,12 @@ from trainer.errors import show
 
 LARGEST = 2**64
 SWITCHES = {"true": True, "false": False}
+BOUNDS = {
+    "ge": ("from", operator.ge),
+    "gt": ("above", operator.gt),
+    "le": ("up to", operator.le),
+    "lt": ("below", operator.lt),
+}
 
 
 def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
@@ -74,24 +81,17 @@ def one_of(choices: Iterable[str]) -> str:
 
 
 def _number(value: Any, kind: type, limits: typing.Mapping[str, Any], null: str) -> int | float:
-    bounds = {"ge": "from {}", "gt": "above {}", "le": "up to {}", "lt": "below {}"}
-    within = " and ".join(text.format(limits[bound]) for bound, text in bounds.items() if bound in limits)
-    expected = " ".join(filter(None, ["a whole number" if kind is int else "a number", within])) + null
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(expected)
-    if (isinstance(value, int) and abs(value) >= LARGEST) or not math.isfinite(value):
-        raise ValueError(expected)
-    if kind is int and value != int(value):
-        raise ValueError(expected)
-    number = kind(value)
-    if not (
-        number >= limits.get("ge", -math.inf)
-        and number > limits.get("gt", -math.inf)
-        and number <= limits.get("le", math.inf)
-        and number < limits.get("lt", math.inf)
+    bounds = {name: bound for name, bound in BOUNDS.items() if name in limits}
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if (
+        is_number
+        and (abs(value) < LARGEST or (isinstance(value, float) and math.isfinite(value)))
+        and (kind is float or value == int(value))
+        and all(compare(value, limits[name]) for name, (_, compare) in bounds.items())
     ):
-        raise ValueError(expected)
-    return number
+        return kind(value)
+    within = " and ".join(f"{word} {limits[name]}" for name, (word, _) in bounds.items())
+    raise ValueError(" ".join(filter(None, ["a whole number" if kind is int else "a number", within])) + null)
 
 
 class Duration(typing.NamedTuple):

@@ -45,12 +45,12 @@ def sweep_problems(job: Job) -> list[Problem]:
 def _deep_problems(job: Job) -> list[Problem]:
     """Return the problems of the device and of groups that differ from the shipped ones, which need torch to check."""
     names_device = job.config.device not in (None, "cpu")
-    if not (job.unusual or names_device):
+    if not (job.altered or names_device):
         return []
     from trainer import device
     from trainer.components.targets import find_targets
 
-    _, problems = find_targets(job.config, sorted(job.unusual), trusted=True)  # the user typed them
+    _, problems = find_targets(job.config, sorted(job.altered), trusted=True)  # the user typed them
     if names_device:
         try:
             device.choose(job.config.device)
