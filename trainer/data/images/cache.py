@@ -3,7 +3,8 @@
 A cache file holds rows of uint8 [H, W, 3], a digest of each row, a description in JSON, and a trailer with digest and
 length of the latter two. It is written as `NAME.part` under an exclusive lock and renamed when it is complete. Readers
 hold a shared lock, so that no file in use is evicted; the file itself is the lock, which a file beside it (filelock)
-could not be without outliving it.
+could not be without outliving it. Not .npy: it has no place for digests, and numpy's `open_memmap` ends the process
+by SIGBUS on a full disk, where `pwrite` raises an OSError.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class ImageCache:
 def default_folder() -> Path:
     """Return `trainer/images` in `$XDG_CACHE_HOME`, which counts only if it is absolute, or in `~/.cache`.
 
+    Not platformdirs: two lines fewer, but 4.3 takes a relative path too, and on macOS the folder is another one.
+
     Raises:
         OSError: there is no home folder.
     """
@@ -72,11 +75,10 @@ def obtain(
     If two runs need the same file at once, one writes it and the other waits.
 
     Args:
-        key: files and settings of the images.
         shape: [H, W, 3] of a row.
-        folder: folder of the cache; created if it is missing.
-        progress: called while images are decoded or another run decodes them.
-        disk_share: share of the free disk that a new file may take.
+        folder: created if it is missing.
+        progress: called while images are decoded, here or by another run.
+        disk_share: of the free disk, which a new file may take.
 
     Raises:
         SizeMismatch: an image is not of this shape.
