@@ -403,7 +403,7 @@ def test_pil_numpy_and_tensor_items_are_the_same_data(own) -> None:
     expected = torch.from_numpy(np.random.default_rng(4).integers(0, 256, (8, 8, 3), dtype=np.uint8)).permute(2, 0, 1)
     for data in found.values():
         assert data.shape == (3, 8, 8)
-        assert torch.equal(data.splits["train"].samples.input(4), expected)
+        assert torch.equal(data.splits["train"].samples.take(torch.tensor([4]))[0], expected)
         assert data.fingerprint == found["pil"].fingerprint
     together = torch.cat([found["pil"].splits[name].indices for name in ("train", "valid", "test")])
     assert torch.equal(together.sort().values, torch.arange(60))

@@ -27,7 +27,6 @@ def classification_report(
         predicted_N: int64, the predicted classes.
         outputs_NC: of the model, or [N, 1] for the second of two classes.
         targets_N: int64.
-        loss: mean loss, copied to the report.
         logits: whether the outputs are logits; those of one sample compare with another's only after a softmax.
     """
     from torchmetrics.functional import classification as tm

@@ -59,9 +59,7 @@ class Data:
     """The data of a run.
 
     Attributes:
-        task: the kind of targets and how predictions are scored.
         splits: `train`, `valid` and `test`, without overlap.
-        prepare: turns raw samples into model inputs.
         fingerprint: changes when samples, labels or their order do.
         notes: sentences for the header.
         skipped: path, class and reason of files that cannot be used and are left out.
@@ -135,11 +133,11 @@ def load(
     """Split a source, describe its task and fit its preprocessing to the training samples.
 
     Args:
-        source: raw samples; it is not changed.
+        source: it is not changed.
         valid_fraction: share of the samples that is held out if the source has no validation split.
         test_fraction: the same for the test split.
-        seed: seed of the samples that are held out.
-        relabel: `data.relabel`, see `labels.merge_classes`.
+        seed: of the choice of these samples.
+        relabel: see `labels.merge_classes`.
         folds: number of folds for cross-validation, and the fold that validates.
 
     Raises:

@@ -113,12 +113,12 @@ class StreamedFetch:
     def __init__(self, split: Split, form: InputForm, *, workers: int) -> None:
         self.indices, self.form = split.indices, form
         self.pin = traits(form.device).pin_memory
-        self.sampler = _PresetBatchSampler()
+        self.batches: list[list[int]] = []  # the DataLoader's batch sampler: set before each pass
         # On a CPU the workers prepare too: threads of this process would compete with them for the cores.
         self.in_workers = workers > 0 and form.device.type == "cpu"
         self.loader = DataLoader(
             _WorkerDataset(split.samples, partial(_prepare_batch, form=form) if self.in_workers else None),
-            batch_sampler=self.sampler,
+            batch_sampler=self.batches,
             num_workers=workers,
             collate_fn=_identity,
             pin_memory=self.pin,
@@ -128,7 +128,7 @@ class StreamedFetch:
         )
 
     def __call__(self, batches: Sequence[Positions]) -> Iterator[Batch]:
-        self.sampler.batches = [self.indices[positions].tolist() for positions in batches]
+        self.batches[:] = [self.indices[positions].tolist() for positions in batches]
         try:
             for batch in self.loader:
                 if isinstance(batch, UserError):
@@ -169,23 +169,10 @@ class _WorkerDataset(Dataset):
 
     def __getitems__(self, indices: list[int]) -> Batch | UserError:
         try:
-            inputs, targets = self.samples.__getitems__(indices)
-            return (self.finish(inputs) if self.finish else inputs), targets
+            inputs = self.samples.take(torch.tensor(indices))
+            return (self.finish(inputs) if self.finish else inputs), self.samples.loss_targets[indices]
         except UserError as error:
             return error
-
-
-class _PresetBatchSampler:
-    """A batch sampler whose batches of indices are set before each pass."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 def _identity(batch: Any) -> Any:

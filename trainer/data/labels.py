@@ -14,9 +14,7 @@ from trainer.errors import Problem, UserError
 
 
 def relabel(source: Source, groups: Mapping[str, object] | None) -> tuple[tuple[str, ...], dict[str, Samples]]:
-    """Return the classes and the splits of a source, merged into the classes of `groups` unless it is empty.
-
-    The source is not changed. For `groups`, which is `data.relabel`, see `merge_classes`.
+    """Return classes and splits of a source, which is not changed, merged by `data.relabel`; see `merge_classes`.
 
     Raises:
         UserError: labels out of range, or classes that cannot be merged like this.
@@ -53,9 +51,7 @@ def _check_labels(classes: tuple[str, ...], splits: dict[str, Samples]) -> None:
 def merge_classes(classes: tuple[str, ...], groups: Mapping[str, object]) -> tuple[tuple[str, ...], Tensor]:
     """Return the names of the new classes and, for each old class [C], its new label.
 
-    Args:
-        classes: the old names in label order.
-        groups: {new name: [old names] or "rest"}.
+    `groups` is {new name: [old names] or "rest"}.
 
     Raises:
         UserError: an unknown class, one in two groups, or one in none.

@@ -19,14 +19,12 @@ PREPARED_SHARE, RAW_SHARE = 0.25, 0.5  # of the device's free memory that prepar
 
 
 class DataCache:
-    """Data that the runs of one process, and of processes forked from it, share without changing it.
-
-    Sources and their splits are kept for good; on the device only the splits that were loaded last are kept.
+    """Data that the runs of a process, and of processes forked from it, share without changing it.
 
     Attributes:
         sources: by their configuration.
         data: split and described sources, by source and splitting.
-        resident: splits on the device, by content, preparation, device and dtype.
+        resident: the splits last loaded to the device, by content and form.
     """
 
     MAX_RESIDENT = 4
@@ -88,16 +86,7 @@ def make_batches(
     sampling: TrainSampling | None = None,
     fetch: Fetch | None = None,
 ) -> Batches:
-    """Return the batches of a split.
-
-    Args:
-        data: all splits.
-        name: `train`, `valid` or `test`.
-        batch_size: samples per batch.
-        config: how samples reach the device.
-        sampling: None keeps the order of the split and does not augment.
-        fetch: provides the samples; default: resident or streamed, as `config` says.
-    """
+    """Return the batches of the split `name`; `fetch` is by default resident or streamed, as `config` says."""
     split = data.splits[name]
     return Batches(fetch or _make_fetch(data, split, config), len(split), batch_size, config.device, sampling)
 

@@ -65,11 +65,7 @@ class MapDataset(Samples):
             raise self._error(reason, check="label range") from error
 
     def _distributions(self, rows: list[list[float]]) -> tuple[Tensor, Tensor | None]:
-        """Return the most probable class of each sample [N], and the probabilities [N, C] or None if all are one-hot.
-
-        Raises:
-            UserError: rows of different length, or one that is not a distribution.
-        """
+        """Return the most probable class of each sample [N], and probabilities [N, C] or None if all are one-hot."""
         lengths = sorted(set(map(len, rows)))
         if len(lengths) > 1:
             reason = f"targets have {lengths[0]} to {lengths[-1]} numbers; expected one for each class"

@@ -72,12 +72,7 @@ HEADLINES = tuple(metric.name for metric in _ENTRIES if metric.shown == "headlin
 
 
 def columns(task: str, monitored: Collection[str] = ()) -> list[str]:
-    """Return the metrics' columns of metrics.csv.
-
-    Args:
-        task: `classification` or `regression`.
-        monitored: names of costly metrics that are computed because one is monitored.
-    """
+    """Return the columns of metrics.csv for `classification` or `regression`, with costly metrics if `monitored`."""
     metrics = [metric for metric in _ENTRIES if metric.task in (None, task)]
     train = [f"train_{metric.name}" for metric in metrics if metric.computed == "train"]
     always = ("train", "valid")

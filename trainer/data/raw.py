@@ -31,7 +31,7 @@ def image(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: ResizeSp
             0 to 1. If `dtype` is a float type, only such arrays are taken, unchanged.
         shape: of the raw samples that the model was trained on; images of another size are resized to it.
         dtype: of these samples.
-        spec: how image files were resized for them.
+        spec: the resizing of their files.
 
     Raises:
         BadImage: a file or a Pillow image that cannot be used.

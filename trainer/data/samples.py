@@ -5,18 +5,13 @@ Shape letters: N samples, B samples of a batch, C classes, K columns of a table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
-
-from trainer.device import cores
 
 
-class Samples(Dataset):
+class Samples:
     """Raw samples of a split, in a fixed order.
 
     Attributes:
@@ -38,17 +33,8 @@ class Samples(Dataset):
         return len(self.targets)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Return the raw inputs [B, ...] of the samples int64 [B], read by as many threads as there are cores."""
-        with ThreadPoolExecutor(cores()) as pool:
-            return torch.stack(list(pool.map(self.input, indices.tolist())))
-
-    def input(self, index: int) -> Tensor:
-        """Return the raw input of one sample."""
+        """Return the raw inputs [B, ...] of the samples int64 [B]."""
         raise NotImplementedError
-
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return a batch for a DataLoader: inputs [B, ...] and targets [B] or [B, C]."""
-        return torch.stack([self.input(i) for i in indices]), self.loss_targets[list(indices)]
 
     def fingerprint(self) -> bytes:
         """Return a digest that changes when samples, labels or their order do."""
@@ -56,12 +42,7 @@ class Samples(Dataset):
 
 
 class Arrays(Samples):
-    """Samples in memory.
-
-    Args:
-        inputs: images uint8 [N, C, H, W], or the rows of a table float64 [N, K].
-        targets: classes [N] of any integer type, or numbers [N].
-    """
+    """Samples in memory: images uint8 [N, C, H, W] or rows of a table float64 [N, K], with classes or numbers [N]."""
 
     def __init__(self, inputs: Tensor, targets: Tensor) -> None:
         self.inputs = inputs
@@ -69,13 +50,6 @@ class Arrays(Samples):
 
     def take(self, indices: Tensor) -> Tensor:
         return self.inputs[indices]
-
-    def input(self, index: int) -> Tensor:
-        return self.inputs[index]
-
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        chosen = torch.as_tensor(indices)
-        return self.inputs[chosen], self.targets[chosen]
 
     def fingerprint(self) -> bytes:
         digest = blake2b(str((tuple(self.inputs.shape), self.inputs.dtype)).encode(), digest_size=16)

@@ -16,12 +16,10 @@ def stratified(targets: Tensor, fraction: float, seed: int, key: str = "fraction
 
     Args:
         targets: classes int64 [N], or float64 [N] of a regression, which is not stratified.
-        fraction: share of the samples to hold out.
-        seed: seed of the draw.
         key: the configuration key of `fraction`, for messages.
 
     Returns:
-        Ascending indices into `targets` of the samples kept and of those held out.
+        Ascending indices of the samples kept and of those held out.
 
     Raises:
         UserError: no sample would be held out.

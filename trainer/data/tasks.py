@@ -127,9 +127,7 @@ class Classification:
         """Return everything that is measured on a whole split.
 
         Args:
-            outputs_NC: outputs of the model.
             targets_N: class indices, class probabilities [N, C] with the largest as the true class, or numbers.
-            loss: mean loss, copied to the report.
 
         Raises:
             UserError: the outputs are not what `model.output` says.

@@ -39,9 +39,6 @@ def examine(
 
     Args:
         words: overrides, as for `train`.
-        signals: looked at between the checks, which a signal ends.
-        progress: called while data is read.
-        config_dir: a folder of the user's own YAML.
         lr: run the learning-rate range test too.
         train: run the checks that take training steps.
 

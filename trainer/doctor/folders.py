@@ -122,14 +122,7 @@ def _shown(name: str) -> str:
 
 
 def report_unreadable(report: Report, files: list[dict[str, str]], total: int, *, skipped: bool = False) -> None:
-    """Report files that cannot be used, as an error, or as a warning if they are to be skipped.
-
-    Args:
-        report: takes the finding.
-        files: `path` and `reason` of each.
-        total: number of all files.
-        skipped: whether `data.on_bad_image=skip`.
-    """
+    """Report files that cannot be used, each with `path` and `reason`: an error, or a warning if they are skipped."""
     if files:
         listed = first_few(f"{readable(file['path'])} ({file['reason']})" for file in files)
         message = f"{len(files):,} of {total:,} images cannot be used: {listed}"

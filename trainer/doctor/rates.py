@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer.components.assemble import assemble
+from trainer.config.effects import switched_off
 from trainer.config.schema import Config
 from trainer.data.loader import DataCache
-from trainer.doctor.training import simplified
 from trainer.report.findings import Report
 from trainer.run.measure import endless_steps
 from trainer.signals import Signals
@@ -41,7 +41,7 @@ class RangeTest:
 
 def range_test(config: Config, cache: DataCache, signals: Signals) -> RangeTest:
     """Train for up to STEPS steps with growing learning rates; the weights are thrown away."""
-    longer = simplified(config, epochs=max(config.epochs, 1000))
+    longer = replace(switched_off(config), epochs=max(config.epochs, 1000))
     components = assemble(longer, trusted=True, cache=cache)
     components.population.train()
     groups = components.state.optimizer.param_groups

@@ -29,8 +29,6 @@ def check_samples(
     """Report the numbers of samples, and what is wrong with them.
 
     Args:
-        report: takes facts and findings.
-        data: loaded and split.
         identifiers: columns of a table that number its rows; without them equal rows are copies.
         balanced: whether the configuration handles rare classes.
     """

@@ -6,7 +6,6 @@ import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -63,11 +62,6 @@ def measure_cost(report: Report, components: Components) -> None:
     )
 
 
-def simplified(config: Config, **changes: Any) -> Config:
-    """Return the configuration without anything that would distort a test of model, loss and learning rate."""
-    return replace(switched_off(config), **changes)
-
-
 def check_overfit(report: Report, config: Config, cache: DataCache, signals: Signals) -> None:
     """Report whether the model can overfit one batch, as in `debug=overfit`.
 
@@ -75,8 +69,8 @@ def check_overfit(report: Report, config: Config, cache: DataCache, signals: Sig
         Interrupted: a signal arrived.
     """
     report.checks.append("one batch")
-    one_batch = simplified(
-        config,
+    one_batch = replace(
+        switched_off(config),
         debug=replace(config.debug, batches=1, overfit=True, gradients=False, profile=False),
         epochs=OVERFIT_EPOCHS,
         max_minutes=OVERFIT_MINUTES,

@@ -70,7 +70,7 @@ def test_a_folder_per_class(photos: Path) -> None:
     source = image_folder(str(photos))
     assert source.classes == ("ant", "bee")
     assert source.splits["train"].targets.tolist() == [0] * 10 + [1] * 10
-    assert torch.equal(source.splits["train"].input(13), as_tensor(pixels(3)))
+    assert torch.equal(source.splits["train"].take(torch.tensor([13]))[0], as_tensor(pixels(3)))
     assert source.notes == []
 
 
@@ -310,7 +310,7 @@ def test_other_sizes_need_data_size(photos: Path) -> None:
     resized = image_folder(str(photos), size=6).splits["train"]
     assert resized.take(torch.arange(21)).shape == (21, 3, 6, 6)
     expected = Image.fromarray(pixels(0, 8, 12)).resize((6, 6), Image.Resampling.BILINEAR)
-    assert torch.equal(resized.input(20), as_tensor(np.array(expected)))
+    assert torch.equal(resized.take(torch.tensor([20]))[0], as_tensor(np.array(expected)))
 
 
 def test_a_strip_that_would_become_endless_is_refused() -> None:

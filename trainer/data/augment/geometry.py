@@ -124,11 +124,9 @@ class RandomResizedCrop(Augmentation):
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     def _windows(self, draws: Tensor, aspect: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return heights and widths as shares of the image's, and whether any try fits into it, each [B].
+        """Return heights and widths as shares of the image's, and whether any of the tries fits, each [B].
 
-        Args:
-            draws: uniform random numbers [2, TRIES, B].
-            aspect: width / height of the image.
+        `draws` are uniform random numbers [2, TRIES, B]; `aspect` is width / height of the image.
         """
         area = self.scale[0] + draws[0] * (self.scale[1] - self.scale[0])
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])

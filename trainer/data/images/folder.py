@@ -59,7 +59,6 @@ def image_folder(
     """Load the images below `root`, which has a folder per class, or a folder per split with a folder per class.
 
     Args:
-        root: the folder.
         size: height and width of the images; None keeps them, and all must be of equal size.
         resize: the shorter side is resized to this length and the centre cropped; None squashes the image.
         interpolation: `bilinear` (the default) or `bicubic`.
@@ -77,8 +76,7 @@ def image_folder(
     selected = None if classes is None else tuple(show(name) for name in classes)
     listing = list_images(root, selected)
     spec = ResizeSpec(size, resize, interpolation or "bilinear")
-    paths = [path for files in listing.splits.values() for path, _ in files]
-    key = CacheKey.of(listing.root, paths, spec, selected)
+    key = CacheKey.of(listing.root, [path for path, _ in listing.files], spec, selected)
     images = _decode(key, cache_of(cache), root, progress or _no_progress)
     skipped = _skipped(images.result, listing, root, on_bad_image)
     notes = listing.notes + images.notes
@@ -125,11 +123,7 @@ def _check_choices(classes: Any, on_bad_image: Any) -> None:
 
 
 def _decode(key: CacheKey, cache: bool | Path | None, root: str, progress: Progress) -> ImageSet:
-    """Decode all images, or find them in the cache.
-
-    Raises:
-        UserError: images of different sizes, or a cache that cannot be used and is not `auto`.
-    """
+    """Decode all images, or find them in the cache; None allows to do without it."""
     shape = _shape(key)
     notes: list[str] = []
     num_bytes = len(key.files) * math.prod(shape)
@@ -146,7 +140,8 @@ def _decode(key: CacheKey, cache: bool | Path | None, root: str, progress: Progr
                     advice = "Name a folder, or use data.cache=false."
                     raise UserError(Problem("data.cache", reason, given=show(cache), advice=advice)) from error
                 notes.append(reason)
-        rows = np.empty((len(key.files), *shape), np.uint8) if num_bytes <= MEMORY_SHARE * _memory() else None
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        rows = np.empty((len(key.files), *shape), np.uint8) if num_bytes <= MEMORY_SHARE * memory else None
         if rows is None:
             notes.append("decoded images are not cached: files are decoded whenever they are read")
         return ImageSet(shape, decode_all(key.paths, shape, key.spec, rows, progress), rows, notes)
@@ -155,11 +150,6 @@ def _decode(key: CacheKey, cache: bool | Path | None, root: str, progress: Progr
         reason = f"{error} pixels, where the first image has {shape[1]}x{shape[0]}"
         advice = "Bring all to one size with data.size=N."
         raise UserError(Problem(path, reason, advice=advice, check="shapes")) from error
-
-
-def _memory() -> int:
-    """Return the bytes of memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _shape(key: CacheKey) -> tuple[int, ...]:
@@ -171,13 +161,8 @@ def _shape(key: CacheKey) -> tuple[int, ...]:
 
 
 def _skipped(result: DecodeResult, listing: Listing, root: str, on_bad_image: str) -> list[dict[str, str]]:
-    """Return path, class and reason of the files to leave out.
-
-    Raises:
-        UserError: there are such files and `on_bad_image` is `error`.
-    """
-    files = [file for each in listing.splits.values() for file in each]
-    skipped = []
+    """Return path, class and reason of the files to leave out; refuse them if `on_bad_image` is `error`."""
+    files, skipped = listing.files, []
     for row, reason in result.problems:
         path, label = files[row]
         shown = readable(os.path.join(root, path))
@@ -195,11 +180,7 @@ def _skipped(result: DecodeResult, listing: Listing, root: str, on_bad_image: st
 
 
 def _samples(images: ImageSet, listing: Listing, key: CacheKey, root: str) -> dict[str, Samples]:
-    """Return the usable images of each split.
-
-    Raises:
-        UserError: a class without any.
-    """
+    """Return the usable images of each split; refuse a class without any."""
     digests = np.frombuffer(images.result.digests, np.uint8).reshape(-1, DIGEST_BYTES)
     bad = {row for row, _ in images.result.problems}
     paths, first = key.paths, 0

@@ -38,6 +38,11 @@ class Listing:
     splits: dict[str, list[tuple[str, int]]]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def files(self) -> list[tuple[str, int]]:
+        """The files of all splits, in the order of the rows of decoded images."""
+        return [file for files in self.splits.values() for file in files]
+
 
 def list_images(root: str, selected: Sequence[str] | None = None) -> Listing:
     """List the image files below `root`, which has folders for splits, or class folders that are all `train`.
@@ -46,7 +51,6 @@ def list_images(root: str, selected: Sequence[str] | None = None) -> Listing:
     lead outside `root`, or back to a folder that they are in, are not followed.
 
     Args:
-        root: the folder.
         selected: only these classes, in this order; default: all, in alphabetical order.
 
     Raises:

@@ -47,11 +47,8 @@ def decode_all(
     """Decode files, each into its row.
 
     Args:
-        paths: the files, in the order of the rows.
         shape: [H, W, 3] of a row.
-        spec: how images are resized.
         rows: where the pixels go.
-        progress: called with the number of files done.
         processes: default: one per core, fewer or none if there is little to do.
 
     Raises:

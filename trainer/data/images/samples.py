@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from trainer.data.images.decode import BadImage, ResizeSpec, decode
 from trainer.data.images.listing import readable
 from trainer.data.samples import Samples
+from trainer.device import cores
 from trainer.errors import Problem, UserError
 
 
@@ -31,13 +33,6 @@ class DecodedImages(Samples):
         pixels = np.take(self.rows, self.positions[indices.numpy()], axis=0)
         return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
-    def input(self, index: int) -> Tensor:
-        return self.take(torch.tensor([index]))[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        chosen = torch.as_tensor(indices)
-        return self.take(chosen), self.targets[chosen]
-
     def fingerprint(self) -> bytes:
         return self.digest
 
@@ -54,17 +49,17 @@ class DecodedImages(Samples):
 
 
 class ImageFiles(Samples):
-    """Image files that are decoded whenever they are read.
-
-    Args:
-        targets: int64 [N].
-        digest: the fingerprint.
-    """
+    """Image files that are decoded whenever they are read; targets are int64 [N], `digest` is the fingerprint."""
 
     def __init__(self, paths: list[str], spec: ResizeSpec, targets: Tensor, digest: bytes) -> None:
         self.paths, self.spec, self.targets, self.digest = paths, spec, targets, digest
 
-    def input(self, index: int) -> Tensor:
+    def take(self, indices: Tensor) -> Tensor:
+        threads = cores() if get_worker_info() is None else 1  # the other cores have workers of their own
+        with ThreadPoolExecutor(threads) as pool:
+            return torch.stack(list(pool.map(self._decode, indices.tolist())))
+
+    def _decode(self, index: int) -> Tensor:
         try:
             pixels = decode(self.paths[index], self.spec)
         except BadImage as error:

@@ -120,9 +120,7 @@ class TargetColumn:
 def parse_target(cells: Cells, task: str | None) -> TargetColumn:
     """Return the target of a table; no cell may be missing.
 
-    Args:
-        cells: the column.
-        task: `binary`, `multiclass` or `regression`; None infers it from the values.
+    `task` is `binary`, `multiclass` or `regression`; None infers it from the values.
 
     Raises:
         UserError: a regression with cells that are not numbers, or values that are not classes.

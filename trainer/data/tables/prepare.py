@@ -96,10 +96,7 @@ def _numbers(prepare: TablePrepare, device: torch.device) -> tuple[Tensor, Tenso
 def fit(columns: tuple[Column, ...], raw: Tensor, missing: str | None) -> TablePrepare:
     """Fit imputation, scaling and categories to the training rows float64 [N, K], NaN where missing.
 
-    Args:
-        columns: names and categories.
-        raw: the training rows.
-        missing: fill missing numbers by their `mean` or `median`; missing categories are encoded as all zeros.
+    Missing numbers become the `mean` or `median`, as `missing` says; missing categories are encoded as all zeros.
     """
     fitted = []
     for column, values in zip(columns, raw.T, strict=True):

@@ -32,7 +32,6 @@ def stream(path: str, separator: str | None = None, where: str = "") -> Iterator
     breaks.
 
     Args:
-        path: the file.
         separator: default: the most frequent one in the header.
         where: key and path for messages; default: the path.
 
@@ -102,11 +101,7 @@ class Encoder:
         self.codes = [{text: float(code) for code, text in enumerate(column.categories)} for column in columns]
 
     def check(self, names: Sequence[str]) -> None:
-        """Check that every column is among these names.
-
-        Raises:
-            BadRow: a column is not.
-        """
+        """Raise BadRow unless every column is among these names."""
         missing = [column.name for column in self.columns if column.name not in names]
         if missing:
             expected = {column.name for column in self.columns}

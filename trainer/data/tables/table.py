@@ -82,7 +82,6 @@ def csv_table(
     """Load a delimited text file with a header line.
 
     Args:
-        path: the file.
         target: the column to predict.
         features: the columns to predict from; default: all but the target.
         drop: columns to leave out.
@@ -141,7 +140,6 @@ def chosen_columns(header: list[str], target: str, features: list[str] | None, d
 def _load_with_schema(
     table: TextTable, schema: TableSchema, target: str, missing: str | None, task: str | None
 ) -> Source:
-    """Load a table with the columns and classes that a model was trained on."""
     names = [column.name for column in schema.columns]
     encoder = Encoder(schema.columns, fill=missing in FILLED)
     try:
@@ -194,11 +192,7 @@ def read(path: str, separator: str | None) -> TextTable:
 
 
 def _handle_missing(table: TextTable, names: Iterable[str], target: str, missing: str | None) -> TextTable:
-    """Return the table without the rows that `data.missing=drop` leaves out.
-
-    Raises:
-        UserError: values are missing, counted by column, and `data.missing` does not say what to do with them.
-    """
+    """Return the table without the rows that `data.missing=drop` leaves out; refuse missing values that are left."""
     columns = {name: table.cells(name).texts for name in [*names, target]}
     check = "missing values"
     if missing == "drop":
