@@ -12,7 +12,7 @@ from trainer import device
 from trainer.components.data import DataReader, monitored
 from trainer.components.features import FeatureCache
 from trainer.components.feed import Feed, build_feed, evaluation_batches
-from trainer.components.loss import build_criterion, class_weights_of, num_outputs
+from trainer.components.loss import build_criterion, class_weights, num_outputs
 from trainer.components.metadata import Preprocessing
 from trainer.components.model import ModelBuilder, build_model, fit_images
 from trainer.components.population import build_population
@@ -144,7 +144,8 @@ def assemble(
         feed = build_feed(config, targets, data, model, loading)
     else:
         loading, feed = like.loading, replace(like.feed, task=data.task, head="")
-    weights = class_weights_of(config.loss, config.data.balance, data)
+    weight = "balanced" if config.data.balance == "loss" else config.loss.weight
+    weights = class_weights(weight, data.task, data.splits["train"].targets)
     examples = targets_on(data.splits["train"].loss_targets[:2], chosen)
     criterion = build_criterion(targets.loss, data.task, output, weights, examples, dtype)
     population = build_population(config, targets, model, criterion, feed, loading)

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from trainer.components.target import Target
-from trainer.config.keys import LossConfig
-from trainer.data.dataset import Data
 from trainer.data.tasks import Task
 from trainer.errors import Problem, UserError
 
@@ -114,12 +112,16 @@ class Criterion:
             raise UserError(Problem("loss", reason, given="bce", advice=advice)) from error
 
 
-def class_weights(weight: str | list[float], task: Task, targets: Tensor) -> Tensor:
-    """Return the weights [C]; `balanced` is samples / (classes * samples of the class), as in scikit-learn.
+def class_weights(weight: str | list[float] | None, task: Task, targets: Tensor) -> Tensor | None:
+    """Return the weights of `loss.weight`, float64 [C]; None if all are equal.
+
+    `balanced` is samples / (classes * samples of the class), as in scikit-learn.
 
     Raises:
         UserError: not one positive number per class, or no classes.
     """
+    if weight is None:
+        return None
     if not task.classes:
         raise UserError(Problem("loss.weight", "the task is a regression; there are no classes to weight"))
     if weight == "balanced":
@@ -163,16 +165,6 @@ def num_outputs(target: Target | None, task: Task, output: str) -> int:
     """
     spec = fitting(loss_class(target, task, output), task, output)
     return 1 if spec.single else len(task.classes)
-
-
-def class_weights_of(config: LossConfig, balance: str | None, data: Data) -> Tensor | None:
-    """Return the weight of each class in the loss, float64 [C]; None if all are equal.
-
-    Raises:
-        UserError: not one positive number per class, or no classes.
-    """
-    weight = "balanced" if balance == "loss" else config.weight
-    return None if weight is None else class_weights(weight, data.task, data.splits["train"].targets)
 
 
 def build_criterion(

@@ -20,11 +20,6 @@ def preprocessing_of(weights: str | None, target: Target, data_size: Any) -> Pre
 
     Values that the user typed (`model.image_size`, `data.size`) take precedence over those of the weights.
 
-    Args:
-        weights: `model.weights`.
-        target: the resolved `model._target_`.
-        data_size: `data.size`.
-
     Raises:
         UserError: there are no such weights, or their file is damaged.
     """

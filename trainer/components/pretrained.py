@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torchvision
 from torch import Tensor, nn
 
 from trainer.components.target import Target
@@ -30,8 +31,6 @@ def published_by(weights: str | None, target: Target) -> Any:
     if target.factory is not vision.torchvision_model:
         reason = "no such file or run folder, and only torchvision's models have published ones"
         raise UserError(Problem("model.weights", reason, given=weights, advice="Expected none or a path."))
-    import torchvision
-
     name = target.arguments["name"]
     try:
         vision.check_name(str(name))
@@ -51,8 +50,6 @@ def published_file(target: Target, name: str) -> Any:
     """Return torchvision's entry for the chosen model whose file has this name, for a file downloaded by hand."""
     if target.factory is not vision.torchvision_model:
         return None
-    import torchvision
-
     try:
         entries = torchvision.models.get_model_weights(target.arguments["name"])
     except ValueError:
