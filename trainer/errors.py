@@ -97,6 +97,13 @@ def suggestions(name: str, names: Sequence[str], prefix: str = "", most: int | N
     return f"{did_you_mean(name, names, prefix)} There is: {', '.join(names[:most])}.".lstrip()
 
 
+def first_few(names: Iterable[str], most: int = 3) -> str:
+    """List the first names, and say how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
 def printable(text: str) -> str:
     """Return the text as one line without control characters, because it may quote an untrusted file."""
     return text if text.isprintable() else text.translate(_TABLE)

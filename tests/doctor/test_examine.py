@@ -15,8 +15,8 @@ from PIL import Image
 
 from helpers.runs import REPOSITORY
 from trainer.doctor import leaks, rates
-from trainer.errors import Problem
-from trainer.report.findings import SEVERITIES, Finding, Report, first_few
+from trainer.errors import Problem, first_few
+from trainer.report.findings import SEVERITIES, Finding, Report
 
 _spec = importlib.util.spec_from_file_location("doctor_faults", REPOSITORY / "scripts" / "doctor_faults.py")
 faults = importlib.util.module_from_spec(_spec)

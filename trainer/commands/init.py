@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from trainer.config.catalog import group_of, groups, shipped_conf
-from trainer.errors import Problem, RunFailed, UserError
+from trainer.errors import Problem, RunFailed, UserError, first_few
 
 NOTE = "README.md"
 TEXT = """\
@@ -64,9 +64,8 @@ def copy_conf(target: Path, names: Sequence[str] = ()) -> list[Path]:
         raise UserError(Problem(str(target), "it exists and is not a folder"))
     existing = [path for path in sources if path.exists() or path.is_symlink()]
     if existing:
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        advice = "Move it away, or name other groups."
-        raise UserError(Problem(f"{existing[0]}{more}", "it exists already; nothing is overwritten", advice=advice))
+        reason, advice = "it exists already; nothing is overwritten", "Move it away, or name other groups."
+        raise UserError(Problem(first_few(map(str, existing), 1), reason, advice=advice))
     try:
         for path, source in sources.items():
             path.parent.mkdir(parents=True, exist_ok=True)

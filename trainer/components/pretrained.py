@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainer.components.target import Target
 from trainer.components.weights import download, read_weights, state_dict_of, timm_weights, weights_file
-from trainer.errors import Problem, UserError, suggestions
+from trainer.errors import Problem, UserError, first_few, suggestions
 from trainer.models import vision
 
 OLD_NAMES = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
@@ -95,7 +95,7 @@ def _notes(source: dict[str, Tensor], own: dict[str, Tensor], matching: int, ori
         if name in own and own[name].shape != value.shape
     ]
     return [f"weights: {matching} of {len(own)} tensors from {origin}"] + [
-        f"weights: {words}: {_first(names)}"
+        f"weights: {words}: {first_few(names, SHOWN)}"
         for words, names in (
             ("different in shape, so initialised anew", other),
             ("not in the file, so initialised anew", [name for name in own if name not in source]),
@@ -107,8 +107,3 @@ def _notes(source: dict[str, Tensor], own: dict[str, Tensor], matching: int, ori
 
 def _sizes(value: Tensor) -> str:
     return "x".join(map(str, value.shape)) or "1"
-
-
-def _first(names: list[str]) -> str:
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + rest

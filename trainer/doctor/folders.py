@@ -11,8 +11,8 @@ from trainer.config.keys import DataConfig
 from trainer.data.images.decode import DIGEST_BYTES, ResizeSpec
 from trainer.data.images.listing import FolderReport, readable, survey
 from trainer.data.images.pool import Progress, decode_all
-from trainer.errors import UserError, did_you_mean, show
-from trainer.report.findings import Report, ascii_if_odd, first_few
+from trainer.errors import UserError, did_you_mean, first_few, show
+from trainer.report.findings import Report, ascii_if_odd
 
 TARGET = "trainer.data.images.folder.image_folder"
 SIDE = 64  # pixels that files are resized to if they are decoded only to be checked

@@ -12,7 +12,8 @@ import torch
 from trainer.data.dataset import Data, Split
 from trainer.data.images.samples import ImageFiles
 from trainer.data.tables.prepare import TablePrepare
-from trainer.report.findings import Report, ascii_if_odd, first_few
+from trainer.errors import first_few
+from trainer.report.findings import Report, ascii_if_odd
 
 CHUNK_BYTES = 2**26
 IMBALANCE, SLIGHT_IMBALANCE = 10, 3  # samples of the largest class / samples of the smallest

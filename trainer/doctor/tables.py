@@ -20,8 +20,8 @@ from trainer.doctor.columns import (
     counts_rows,
 )
 from trainer.doctor.leaks import determines_class, determines_number
-from trainer.errors import UserError
-from trainer.report.findings import Report, first_few
+from trainer.errors import UserError, first_few
+from trainer.report.findings import Report
 
 TARGETS = ("trainer.data.tables.table.csv_table", "trainer.data.tables.table.bundled_table")
 CHECKS = ("missing values", "constant columns", "unusable columns", "identifiers", "repeated columns", "scale", "leaks")

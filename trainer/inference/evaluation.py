@@ -17,7 +17,7 @@ from trainer.data.samples import Samples
 from trainer.data.source import Source
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.table import TableSchema
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, first_few
 from trainer.inference.settings import EvaluationSettings
 
 SHOWN = 10  # classes in a sentence
@@ -130,8 +130,7 @@ def _check_classes(settings: EvaluationSettings, task: str, classes: tuple[str, 
         targets = "numbers" if task == "regression" else "classes"
         raise settings.refusal(f"its targets are {targets}, and the model's task is {metadata.task.name}")
     if differing := sorted(set(metadata.classes) ^ set(classes)):
-        more = f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
-        raise settings.refusal(f"its classes are not the model's: {', '.join(differing[:SHOWN])}{more} differ")
+        raise settings.refusal(f"its classes are not the model's: {first_few(differing, SHOWN)} differ")
 
 
 def _training_splits(settings: EvaluationSettings, source: Source) -> dict[str, Split]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trainer import device
 from trainer.components.model import ModelBuilder, place_model
 from trainer.components.targets import find_targets
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, first_few
 from trainer.inference.checkpoint import LoadedCheckpoint, advised
 from trainer.training.forward import forward
 
@@ -76,7 +76,5 @@ def _check_shapes(checkpoint: LoadedCheckpoint, expected: dict[str, tuple[int, .
     stored = {name: tuple(value.shape) for name, value in checkpoint.weights.items()}
     differing = [name for name in {**expected, **stored} if expected.get(name) != stored.get(name)]
     if differing:
-        more = f" and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
-        names = f"{', '.join(differing[:SHOWN])}{more}"
-        reason = f"its weights are not those of the model that it names: {names}"
+        reason = f"its weights are not those of the model that it names: {first_few(differing, SHOWN)}"
         raise UserError(Problem(str(checkpoint.path), reason))

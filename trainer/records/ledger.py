@@ -99,10 +99,13 @@ class Ledger:
         """
         ledger = cls(folder)
         try:
-            ledger._read()
+            content = read_ledger(folder / LEDGER)
+            ledger._file.truncate(content.size)  # shorter than the file if the process was killed while it wrote
         except BaseException:
             ledger.close()
             raise
+        ledger.words, ledger.entries, ledger.stacks = content.words, content.entries, content.stacks
+        ledger.lost = max((entry.of for entry in content.entries), default=1) - len(content.entries)
         return ledger
 
     def close(self) -> None:
@@ -142,14 +145,6 @@ class Ledger:
         except OSError as error:
             where = f"{self.folder / LEDGER}: could not be written ({error.strerror or error})"
             raise RunFailed(f"{where}. Make room, then: train resume={self.folder}") from error
-
-    def _read(self) -> None:
-        path = self.folder / LEDGER
-        content = read_ledger(path)
-        self.words, self.entries, self.stacks = content.words, content.entries, content.stacks
-        self.lost = max((entry.of for entry in self.entries), default=1) - len(self.entries)
-        if content.size < path.stat().st_size:  # the process was killed while it wrote
-            self._file.truncate(content.size)
 
 
 @dataclass(frozen=True)

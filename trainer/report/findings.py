@@ -11,7 +11,6 @@ from trainer.errors import Problem
 
 # An error prevents the run or makes it worthless, a warning should be examined, a note is for information.
 SEVERITIES = ("error", "warning", "note")
-EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -89,13 +88,6 @@ class Report:
             "checks": list(dict.fromkeys(self.checks)),
             "skipped": self.skipped,
         }
-
-
-def first_few(names: Iterable[str], most: int = EXAMPLES) -> str:
-    """List the first names, and say how many more there are."""
-    listed = list(names)
-    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more
 
 
 def ascii_if_odd(name: str) -> str:
