@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,10 @@ from helpers.runs import CompletedCommand
 from helpers.stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
 from helpers.sweeps import ledger, places, results, states, table
 from trainer.records.metrics import read_metrics
+from trainer.run.execute import SweepContext
+from trainer.run.run import Command, Run
+from trainer.signals import Signals
+from trainer.stack import group
 from trainer.training import checkpoint
 
 pytestmark = pytest.mark.slow
@@ -333,3 +338,21 @@ def test_many_jobs_with_few_open_files() -> None:
     ]
     assert [row["state"] for row in table(done.folder)] == ["done"] * 24
     assert all(last(place)["run"]["step"] == 2 for place in places(done.folder))
+
+
+def test_setup_ends_before_the_first_group_trains(job, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, setups = [12.0], []
+
+    def train(runs: list[Run], sweep: SweepContext, signals: Signals, setup: float) -> None:
+        setups.append([setup] * len(runs))
+        now[0] += 100
+
+    monkeypatch.setattr(group, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(group, "_train", train)
+    jobs = []
+    for number, width in enumerate((4, 8, 4)):
+        place = Path(f"job-{number}")
+        place.mkdir()
+        jobs.append((job("data=iris", "model=mlp", f"model.hidden=[{width}]", "threads=1"), place))
+    assert group.execute(jobs, SweepContext(Path("stack"), trusted=True), Command([], started=0.0)) == 0
+    assert setups == [[4.0, 4.0], [4.0]]

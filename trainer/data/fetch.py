@@ -54,7 +54,7 @@ class Tensors:
                 inputs, targets = self.inputs[positions], self.targets[positions]
             else:
                 positions = positions.to(self.inputs.device)
-                inputs, targets = _select(self.inputs, positions), self.targets[positions]
+                inputs, targets = _select(self.inputs, positions), self.targets.index_select(0, positions)
             yield (self.prepare(inputs) if self.prepare else inputs), targets
 
 

@@ -22,12 +22,11 @@ from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError
 from trainer.processes import run_in_subprocess
 from trainer.stack.build import data_key, stacked
-from trainer.stack.compatible import stack_signature
+from trainer.stack.compatible import grouped, stack_signature
 from trainer.stack.progress import most_files
 from trainer.stack.trial import MOST_RUNS, build_each, verify_stacked_step
 from trainer.training.step import train_step
 
-KINDS = 4  # of shapes among which a measurement takes the most common: the sizes of folds may differ
 WORTH = 0.9  # the share of the time of single runs below which a stack is used
 MEASURE_SECONDS = 0.3
 MEMORY_SHARE = 0.25  # of the free memory, for all stacks together
@@ -126,10 +125,7 @@ def hint(jobs: Sequence[Job]) -> str:
 
 def _apart(group: Sequence[int], jobs: Sequence[Job]) -> list[list[int]]:
     """Return the group divided into jobs that train on the same samples in the same order."""
-    by_data: dict[Any, list[int]] = {}
-    for index in group:
-        by_data.setdefault(data_key(jobs[index].config), []).append(index)
-    return list(by_data.values())
+    return grouped(group, lambda index: data_key(jobs[index].config))
 
 
 def _cut(indices: Sequence[int], size: int) -> list[list[int]]:
@@ -192,8 +188,7 @@ def _measured(jobs: Sequence[Job], most: int, shared: DataCache, trusted: bool) 
 
 def _seconds(runs: Sequence[Components]) -> float:
     """Return the seconds of a training step per run, the minimum of several steps."""
-    alike = [[run for run in runs if stack_signature(run) == stack_signature(other)] for other in runs[:KINDS]]
-    runs = max(alike, key=len)
+    runs = max(grouped(runs, stack_signature), key=len)  # the sizes of folds may differ
     population, data = stacked(runs)
     population.train()
     batches = [batch for batch, _ in zip(data.train.epoch(0), range(4), strict=False)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -12,6 +12,20 @@ from trainer.components.assemble import Components
 from trainer.training.dropout import SeededDropout
 
 MODULES_OWN = frozenset(vars(nn.Module()))
+
+T = TypeVar("T")
+
+
+def grouped(items: Iterable[T], key: Callable[[T], Any]) -> list[list[T]]:
+    """Return the items in groups with equal keys, in the order of their first items. Keys need not be hashable."""
+    groups: list[tuple[Any, list[T]]] = []
+    for item in items:
+        value = key(item)
+        group = next((group for other, group in groups if other == value), None)
+        if group is None:
+            groups.append((value, group := []))
+        group.append(item)
+    return [group for _, group in groups]
 
 
 def stack_signature(components: Components) -> tuple[Any, ...]:

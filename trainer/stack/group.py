@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainer.config.job import Job
 from trainer.errors import RunFailed, UserError
@@ -18,17 +16,9 @@ from trainer.run.run import Command, Run
 from trainer.signals import Signals
 from trainer.stack.build import Builder, stacked
 from trainer.stack.checkpoint import StackSaver
-from trainer.stack.compatible import stack_signature
+from trainer.stack.compatible import grouped, stack_signature
 from trainer.stack.progress import Progress, allow_files
 from trainer.training.loop import fit
-
-
-@dataclass(frozen=True)
-class Member:
-    """A run of a stack, and the rows that its metrics.csv had before."""
-
-    run: Run
-    logged: int
 
 
 def execute(jobs: Sequence[tuple[Job, Path]], sweep: SweepContext, command: Command) -> int:
@@ -48,61 +38,45 @@ def execute(jobs: Sequence[tuple[Job, Path]], sweep: SweepContext, command: Comm
     with Signals() as signals, ExitStack() as stack:
         folders = [stack.enter_context(closing(RunFolder(path))) for _, path in jobs]
         builder = Builder([job for job, _ in jobs], trusted=sweep.trusted, shared=sweep.shared)
-        members = []
+        runs: list[Run] = []
         for (job, _), folder in zip(jobs, folders, strict=True):
             try:
                 components, resumed = builder.build(job, folder)
             except (UserError, RunFailed) as error:  # the other jobs are built nevertheless
                 write_results(folder.path, Results.failed(str(error)))
                 continue
-            run = Run(job, components, folder, command, resumed=resumed, in_sweep=True)
-            members.append(Member(run, _logged_rows(folder)))
+            runs.append(Run(job, components, folder, command, resumed=resumed, in_sweep=True))
             if signals.received is not None:  # there is nothing to save yet
                 return signals.exit_code
-        for group in alike(members):
-            _train(group, sweep, signals, (time.perf_counter() - command.started) / len(group))
+        setup = time.perf_counter() - command.started  # before any training, which is not setup of the next group
+        for group in alike(runs):
+            _train(group, sweep, signals, setup / len(runs))
     return 0 if signals.received is None else signals.exit_code
 
 
-def _logged_rows(folder: RunFolder) -> int:
-    """Return the rows in a run's metrics.csv; rows that only the stack's checkpoint has are reported at the end."""
-    path = folder.path / "metrics.csv"
-    return len(path.read_bytes().splitlines()) - 1 if path.exists() else 0
-
-
-def alike(members: Sequence[Member]) -> list[list[Member]]:
+def alike(runs: Sequence[Run]) -> list[list[Run]]:
     """Return groups of runs that can be stacked, those with equal optimizers and losses side by side."""
-    groups: list[tuple[Any, list[Member]]] = []
-    for member in members:
-        signature = stack_signature(member.run.components)
-        group = next((group for key, group in groups if key == signature), None)
-        if group is None:
-            groups.append((signature, [member]))
-        else:
-            group.append(member)
-    for _, group in groups:
-        group.sort(key=lambda member: repr((member.run.config.optim, member.run.config.loss)))
-    return [group for _, group in groups]
+    groups = grouped(runs, lambda run: stack_signature(run.components))
+    return [sorted(group, key=lambda run: repr((run.config.optim, run.config.loss))) for group in groups]
 
 
-def _train(members: Sequence[Member], sweep: SweepContext, signals: Signals, setup: float) -> None:
-    """Train runs that can be stacked, and finish each as a run of its own.
-
-    Args:
-        members: the runs.
-        sweep: settings of the sweep; the folder is the stack's own.
-        signals: checked before every step.
-        setup: seconds of each run's setup.
-    """
-    runs = [member.run for member in members]
+def _train(runs: Sequence[Run], sweep: SweepContext, signals: Signals, setup: float) -> None:
+    """Train runs that can be stacked, and finish each as a run of its own; `setup` is the seconds each took before."""
     population, data = stacked([run.components for run in runs])
     saver = StackSaver(sweep.folder, {run.state: run.saver() for run in runs})
     journal = Progress(sweep.folder, runs[0].config.monitor)
     outcomes = fit(population, data, saver, journal, signals, sweep.pause_at)
     journal.close()
-    for member, outcome in zip(members, outcomes, strict=True):
-        with member.run as run:
+    for run, outcome in zip(runs, outcomes, strict=True):
+        with run:
+            logged = _logged_rows(run.folder)
             run.begin(setup)
-            run.replay(member.logged, journal.best)
+            run.replay(logged, journal.best)
             run.finish(outcome, signals)
     saver.close()
+
+
+def _logged_rows(folder: RunFolder) -> int:
+    """Return the rows in a run's metrics.csv, which train.log has too; those after them are reported at the end."""
+    path = folder.path / "metrics.csv"
+    return len(path.read_bytes().splitlines()) - 1 if path.exists() else 0

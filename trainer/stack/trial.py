@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from trainer.config.job import Job
 from trainer.data.loader import DataCache
 from trainer.errors import Problem, UserError
 from trainer.stack.build import Builder, stacked
-from trainer.stack.compatible import stack_signature
+from trainer.stack.compatible import grouped, stack_signature
 from trainer.stack.population import StackedRuns
 from trainer.training.step import train_step
 
@@ -36,14 +35,8 @@ def verify_stacked_step(jobs: Sequence[Job], shared: DataCache, trusted: bool) -
     Raises:
         UserError: the results differ, or the loss is not finite.
     """
-    kinds: list[tuple[Any, list[Job]]] = []
-    for job, components in zip(jobs[:MOST_RUNS], build_each(jobs[:MOST_RUNS], shared, trusted), strict=False):
-        signature = stack_signature(components)
-        group = next((group for key, group in kinds if key == signature), None)
-        if group is None:
-            kinds.append((signature, group := []))
-        group.append(job)
-    for _, group in kinds:
+    built = build_each(jobs[:MOST_RUNS], shared, trusted)
+    for group in grouped(jobs[:MOST_RUNS], lambda job: stack_signature(next(built))):
         pair = list(build_each(group[:2] if len(group) > 1 else group * 2, shared, trusted))
         [alone] = build_each(group[:1], shared, trusted)
         if not all(map(_close, _step(pair), _step([alone]))):

@@ -148,7 +148,9 @@ class SingleRun:
             _clip(state)
             state.scaler.step(state.optimizer)
             state.scaler.update()
-            state.optimizer.zero_grad()
+            for group in state.optimizer.param_groups:  # zero_grad() marks itself for profilers, for 15 us a step
+                for parameter in group["params"]:
+                    parameter.grad = None
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Return outputs [B, C] in full precision."""

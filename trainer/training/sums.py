@@ -73,9 +73,7 @@ class RunningSums:
 
     def nonfinite_runs(self) -> list[int]:
         """Return the indices of the runs with a non-finite loss. Synchronises with the device."""
-        if math.isfinite(self.loss_R.sum().item()):
-            return []
-        return self.loss_R.isfinite().logical_not().nonzero().flatten().tolist()
+        return [run for run, loss in enumerate(self.loss_R.tolist()) if not math.isfinite(loss)]
 
     def result(self, run: int = 0) -> dict[str, float | None]:
         """Return the training columns of metrics.csv for one run; None before the first batch."""
