@@ -27,11 +27,7 @@ CHUNK_BYTES = 2**23
 
 @dataclass
 class Split:
-    """Training, validation or test samples: some samples of a source.
-
-    Attributes:
-        indices: int64 [N], the samples that belong to the split.
-    """
+    """Training, validation or test samples: those of a source at `indices`, int64 [N]."""
 
     samples: Samples
     indices: Tensor

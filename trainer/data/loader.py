@@ -22,7 +22,7 @@ class DataCache:
     """Data that the runs of a process, and of processes forked from it, share without changing it.
 
     Attributes:
-        sources: by their configuration.
+        sources: by their configuration; kept for good, like `data`.
         data: split and described sources, by source and splitting.
         resident: the splits last loaded to the device, by content and form.
     """

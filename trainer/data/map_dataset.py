@@ -20,13 +20,8 @@ from trainer.errors import Problem, UserError
 class MapDataset(Samples):
     """A map-style data set with items `(input, target)`; all items are read once for their targets.
 
-    A target is a class (int), a number (float), or one number for each class: one-hot or probabilities.
-
-    Args:
-        name: the `_target_` of the data set, for messages.
-
-    Attributes:
-        num_classes: number of classes, from the targets.
+    A target is a class (int), a number (float), or one number for each class: one-hot or probabilities. `name` is the
+    `_target_` of the data set, for messages.
 
     Raises:
         UserError: an item cannot be read or is not `(input, target)`.

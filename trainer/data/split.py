@@ -9,7 +9,7 @@ from trainer.errors import Problem, UserError
 
 
 def stratified(targets: Tensor, fraction: float, seed: int, key: str = "fraction") -> tuple[Tensor, Tensor]:
-    """Split samples at random into (kept, held out), with `fraction` of each class held out.
+    """Return ascending indices of the samples kept and of those held out at random, `fraction` of each class.
 
     round(N * fraction) samples are held out, divided between the classes by largest remainder; every class keeps at
     least one sample.
@@ -17,9 +17,6 @@ def stratified(targets: Tensor, fraction: float, seed: int, key: str = "fraction
     Args:
         targets: classes int64 [N], or float64 [N] of a regression, which is not stratified.
         key: the configuration key of `fraction`, for messages.
-
-    Returns:
-        Ascending indices of the samples kept and of those held out.
 
     Raises:
         UserError: no sample would be held out.

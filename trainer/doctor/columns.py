@@ -24,11 +24,7 @@ MAX_CORRELATED = 1000  # columns whose correlations are computed
 
 @dataclass(frozen=True)
 class ParsedColumn:
-    """A usable column.
-
-    Attributes:
-        values: float64 [N], numbers or codes of categories, NaN if missing.
-    """
+    """A usable column: float64 [N], numbers or codes of categories, NaN if missing."""
 
     values: Tensor
     categories: bool

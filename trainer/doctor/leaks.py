@@ -16,9 +16,7 @@ MIN_GROUPED_FIT = 0.99  # the same, for a column with many rows of each value
 def determines_class(values_N: Tensor, labels_N: Tensor) -> bool:
     """Return whether the column determines the class, by thresholds between classes or by a table of its values.
 
-    Args:
-        values_N: float64, numbers or codes; NaN (missing) is a value of its own.
-        labels_N: int64.
+    Values are float64 numbers or codes, and NaN (missing) is a value of its own; labels are int64.
     """
     labels_N = labels_N.unique(return_inverse=True)[1]
     counts = torch.bincount(labels_N)
@@ -45,11 +43,8 @@ def determines_number(values_N: Tensor, targets_N: Tensor) -> bool:
 
     Ranks are compared, so that neither units nor long tails matter: for neighbours in the column, the targets' ranks
     must be neighbours too. If each value is in many rows, like a category, the order of the values does not matter, and
-    the share of the ranks' variance that lies between the values is compared.
-
-    Args:
-        values_N: float64, numbers or codes, NaN if missing.
-        targets_N: float64.
+    the share of the ranks' variance that lies between the values is compared. Both are float64; values may be codes,
+    and NaN if missing.
     """
     present_N = ~values_N.isnan()
     values_N, targets_N = values_N[present_N], targets_N[present_N]

@@ -26,13 +26,7 @@ TOO_LOW, TOO_HIGH = 30, 3  # times lower or higher than suggested
 
 @dataclass
 class RangeTest:
-    """The result of a range test.
-
-    Attributes:
-        rates: the learning rates in the order of the steps.
-        losses: the smoothed training loss at each.
-        suggested: a learning rate to start with; None if the loss never fell.
-    """
+    """Learning rates of a range test, the smoothed loss at each, and a rate to start with if the loss ever fell."""
 
     rates: list[float]
     losses: list[float]

@@ -23,10 +23,8 @@ STEPS: dict[str, type[Augmentation]] = {
 class Chain(Augmentation):
     """Augmentations in sequence.
 
-    Args:
-        steps: names, or names with arguments: `[FlipCrop, {ColourJitter: {hue: 0.1}}]`.
-        mean: per channel, passed to the steps that take it.
-        std: the same.
+    `steps` are names, or names with arguments: `[FlipCrop, {ColourJitter: {hue: 0.1}}]`. Those that take `mean` and
+    `std`, per channel, receive them.
     """
 
     steps: Sequence[Any]

@@ -40,12 +40,7 @@ WAITING = "waiting for another run that decodes the same images"
 
 @dataclass
 class ImageCache:
-    """An open cache file.
-
-    Attributes:
-        rows: memory map uint8 [N, H, W, 3], which also holds the lock.
-        result: digests of the rows, and the files that cannot be used.
-    """
+    """An open cache file; `rows` is a memory map uint8 [N, H, W, 3], which also holds the lock."""
 
     rows: np.ndarray
     result: DecodeResult

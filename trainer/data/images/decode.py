@@ -153,12 +153,7 @@ def _scaled(width: int, height: int, shorter: int) -> tuple[int, int]:
 
 @dataclass
 class DecodeResult:
-    """The outcome of decoding several files.
-
-    Attributes:
-        digests: DIGEST_BYTES for the pixels of each file, one after the other; zeros for files that cannot be used.
-        problems: (number of the file, reason) of the files that cannot be used.
-    """
+    """Digests of decoded files, DIGEST_BYTES each (zeros if unusable), and (number, reason) of the unusable ones."""
 
     digests: bytes
     problems: list[tuple[int, str]]

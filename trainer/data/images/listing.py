@@ -147,8 +147,6 @@ def _walk(root: str) -> FolderWalk:
 
 @dataclass
 class _SplitFolders:
-    """The folder of each split, folders beside them, and sentences about both."""
-
     folders: dict[str, Path]
     beside: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

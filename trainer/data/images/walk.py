@@ -16,9 +16,7 @@ ARCHIVER_FOLDER = "__MACOSX"  # left behind by macOS in ZIP files
 class FolderWalk:
     """Listing of the folders and images below a folder, without hidden ones and links that lead outside or back.
 
-    Args:
-        top: absolute and without symbolic links.
-        shown: the same folder as the user typed it.
+    `top` is absolute and without symbolic links, `shown` the same folder as the user typed it.
 
     Attributes:
         others: number of files in class folders without the suffix of an image.

@@ -31,14 +31,7 @@ NUMBER_FORMATS = (
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of a column.
-
-    Attributes:
-        name: from the header.
-        texts: without surrounding blanks.
-        lines: the line of the file that each cell is in.
-        path: the file, for messages.
-    """
+    """The cells of a column without surrounding blanks, and for messages the line of each and the file."""
 
     name: str
     texts: Sequence[str]

@@ -21,12 +21,7 @@ MISSING = ("mean", "median", "drop")
 
 @dataclass(frozen=True)
 class TableSchema:
-    """The columns and classes that a model was trained on.
-
-    Attributes:
-        columns: with their categories.
-        classes: in label order, empty for a regression; None infers them from the file.
-    """
+    """The columns and classes of a trained model: no classes for a regression, None to infer them from the file."""
 
     columns: tuple[Column, ...]
     classes: tuple[str, ...] | None
@@ -34,11 +29,7 @@ class TableSchema:
 
 @dataclass
 class TextTable:
-    """The cells of a delimited file.
-
-    Attributes:
-        lines: the line of the file that each row begins in.
-    """
+    """The cells of a delimited file, and the line that each row begins in."""
 
     path: str
     header: list[str]
