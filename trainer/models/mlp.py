@@ -31,7 +31,7 @@ class ANN(nn.Module):
 
 
 class MNISTClassifier(nn.Module):
-    """A network 784-50-20-10 with ReLU, then BatchNorm after the first layer and LayerNorm after the second.
+    """A network 784-50-20-10 with ReLU, followed by BatchNorm in the first layer and LayerNorm in the second.
 
     `[B, ...] -> [B, num_outputs]`, with `in_features` numbers per flattened sample.
     """

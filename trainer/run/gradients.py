@@ -34,14 +34,9 @@ Row = dict[str, Any]
 
 
 class GradientLog:
-    """Writes the statistics of the layers to gradients.csv at every validation, and warns.
+    """Writes the statistics of the layers to gradients.csv at every validation, and warns of each kind of fault once.
 
-    Args:
-        watch: collects the statistics.
-        path: path of gradients.csv. Rows of steps that are not in `history` are removed.
-        history: the rows of metrics.csv that a resumed run begins with.
-        advice: remedies that the warnings suggest.
-        warn: called with each kind of warning once.
+    Rows of steps that are not in `history`, with which a resumed run begins, are removed from the file.
     """
 
     def __init__(

@@ -10,12 +10,7 @@ from trainer.errors import Problem, UserError
 
 
 def new_job(composer: Composer, words: Iterable[str], problems: Sequence[Problem] = ()) -> Job:
-    """Return the job of these words.
-
-    Args:
-        composer: composes configurations.
-        words: overrides such as `optim.lr=0.1`.
-        problems: problems of the command line detected before.
+    """Return the job of overrides such as `optim.lr=0.1`; `problems` of the command line are reported with its own.
 
     Raises:
         UserError: all problems at once. If there are any, the device and targets that differ from the shipped ones

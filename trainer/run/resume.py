@@ -22,12 +22,7 @@ from trainer.run.job import sweep_problems
 
 
 def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -> tuple[Job, Path]:
-    """Return the job that continues a run, and the run's folder.
-
-    Args:
-        composer: composes configurations.
-        words: overrides, `resume=RUN` among them.
-        problems: problems of the command line detected before.
+    """Return the job that continues the run of `resume=RUN` among `words`, and the run's folder.
 
     Raises:
         UserError: there is no such run, a fixed key changed (unless `resume_force=true`), or another problem.

@@ -39,12 +39,7 @@ EXIT_CODES = {"completed": 0, "paused": 0, "early_stopped": 0, "diverged": 1, "f
 
 @dataclass(frozen=True)
 class Command:
-    """The command that started the program.
-
-    Attributes:
-        words: the command line, which may have started a whole sweep.
-        started: `time.perf_counter()` at the start.
-    """
+    """The command line, which may have started a whole sweep, and `time.perf_counter()` at its start."""
 
     words: list[str]
     started: float
@@ -109,11 +104,7 @@ class Run:
         return Saver(self.folder.checkpoints, self.config.checkpoint.every, self.checkpoint_metadata())
 
     def begin(self, setup: float) -> None:
-        """Print the header, write metrics.csv up to the present step, and open the tracker.
-
-        Args:
-            setup: seconds spent before.
-        """
+        """Print the header, start metrics.csv, and open the tracker; `setup` is the seconds spent before."""
         self.setup = setup
         self.console.header(results.header(self.job, self.components, self.folder.path))
         if self.resumed:
@@ -124,12 +115,7 @@ class Run:
         self.tracker = SafeTracker(logger.name, lambda: open_tracker(logger, path, leaves, step), self.console.note)
 
     def train(self, signals: Signals, pause_at: int | None = None) -> Outcome:
-        """Train until the run ends; return its outcome.
-
-        Args:
-            signals: checked before every step.
-            pause_at: epochs after which the run pauses.
-        """
+        """Train until the run ends, or for `pause_at` epochs, and return its outcome."""
         components, state = self.components, self.state
         try:
             with StatusBar(signals.check) as progress:
@@ -153,24 +139,14 @@ class Run:
         return outcome
 
     def replay(self, first: int, best: set[int]) -> None:
-        """Report the rows of a run that was trained in a stack.
-
-        Args:
-            first: the first row that train.log does not have.
-            best: the `id` of each row that was the best so far.
-        """
+        """Report the rows of a run trained in a stack, from row `first` on; `best` has the `id` of each new best."""
         for row in self.state.history[first:]:
             self.console.row(row, id(row) in best)
             if self.tracker is not None:
                 self.tracker.row(row)
 
     def finish(self, outcome: Outcome, signals: Signals) -> int:
-        """Test the best weights, write results.json and the report page, and return the exit code.
-
-        Args:
-            outcome: how training ended.
-            signals: checked between batches of the test.
-        """
+        """Test the best weights, write results.json and the report page, and return the exit code."""
         self.console.end(outcome.reason)
         self._end_gradients(outcome)
         test, begin = None, time.perf_counter()

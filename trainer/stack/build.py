@@ -24,13 +24,7 @@ def data_key(config: Config) -> tuple[Any, ...]:
 
 
 class Builder:
-    """Builds the components of jobs; jobs with the same data share it.
-
-    Args:
-        jobs: all jobs that will be built.
-        trusted: whether their configurations may import code from outside this program.
-        shared: data that is kept for other runs of this process.
-    """
+    """Builds the components of `jobs`; jobs with the same data share it, as do other runs of this process."""
 
     def __init__(self, jobs: Sequence[Job], *, trusted: bool, shared: DataCache | None) -> None:
         self.trusted, self.shared = trusted, shared

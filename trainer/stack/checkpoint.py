@@ -25,12 +25,7 @@ SECONDS = 10.0  # minimum between two saves of a stack
 
 
 class StackSaver:
-    """Saves runs that train together: in one file while they train, each in its own file when it ends.
-
-    Args:
-        folder: the folder of the stack.
-        savers: each run's own saver.
-    """
+    """Saves runs that train together: in one file while they train, each by its own saver when it ends."""
 
     def __init__(self, folder: Path, savers: dict[RunState, Saver]) -> None:
         self.folder, self.savers = folder, savers
@@ -40,7 +35,6 @@ class StackSaver:
         remove_torn(folder)
 
     def due(self, state: RunState) -> bool:
-        """Return whether the stack should be saved after this step; `state` is its first run."""
         now = time.perf_counter()
         if state.step == 0 or state.step == self.saved_step or now - self.saved_at < SECONDS:
             return False
@@ -49,11 +43,9 @@ class StackSaver:
         return self.spent + self.last_cost <= AUTO_SHARE * (now - self.started)
 
     def save(self, state: RunState) -> bool:
-        """Save one run to its own files; return False if its weights are not finite."""
         return self.savers[state].save(state)
 
     def save_best(self, state: RunState) -> None:
-        """Save the best weights of one run to its own file."""
         self.savers[state].save_best(state)
 
     def save_all(self, states: Sequence[RunState]) -> list[RunState]:

@@ -89,8 +89,7 @@ def choose(
     """Decide which jobs are stacked. Their numbers of threads must be set.
 
     Args:
-        jobs: the jobs.
-        numbers: their numbers in the sweep.
+        jobs: the jobs, with their `numbers` in the sweep.
         stack: True, or the maximum number of runs at a time; None decides by a measurement.
         devices: the device of each worker.
         shared: data that is kept for other runs of this process.

@@ -28,7 +28,7 @@ def execute(jobs: Sequence[tuple[Job, Path]], sweep: SweepContext, command: Comm
 
     Args:
         jobs: each job and its folder, which exists already.
-        sweep: settings of the sweep; the folder is the stack's own, for files that are needed while it trains.
+        sweep: settings of the sweep; the folder is the stack's own.
         command: how the program was started.
 
     Raises:

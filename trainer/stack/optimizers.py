@@ -50,11 +50,9 @@ def runs_of_equal(keys: Sequence[Any]) -> list[slice]:
 
 
 class StackedOptimizer:
-    """Steps the optimizers of all runs. The states of the runs' own optimizers become views of the joint ones.
+    """Steps the optimizers of all runs, whose own states become views of the joint ones.
 
-    Args:
-        states: the runs.
-        parameters: the stacked parameters [R, ...] by name; those of `states` are views of them.
+    `parameters` are the stacked parameters [R, ...] by name; those of the runs are views of them.
     """
 
     def __init__(self, states: Sequence[RunState], parameters: dict[str, Tensor]) -> None:

@@ -27,7 +27,7 @@ from trainer.training.sums import RunningSums
 
 
 class StackedRuns:
-    """A population of several runs whose tensors have the same shapes.
+    """A population of several runs whose tensors have the same shapes. See Population for the methods.
 
     Args:
         members: the single runs, all at the same step.
@@ -77,12 +77,10 @@ class StackedRuns:
             self.index_R = torch.tensor(self.rows, device=self.device)
 
     def train(self) -> None:
-        """Switch to training mode."""
         self.averaged = False
         self.structure.train()
 
     def eval(self) -> None:
-        """Switch to evaluation mode, with the averaged weights if there are any."""
         self.averaged = bool(self.average)
         self.structure.eval()
 
@@ -116,11 +114,9 @@ class StackedRuns:
         return (loss_R if share is None else loss_R * share).sum()
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Return outputs [R, B, C] in full precision."""
         return self._call(inputs)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
-        """Return the loss and the task's other metrics over a whole split, one dict per run."""
         with torch.no_grad():
             losses = self._losses(outputs, targets).tolist()
         return [

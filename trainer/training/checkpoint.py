@@ -116,12 +116,9 @@ def _count(value: Any) -> int:
 
 
 def save(path: Path, content: dict[str, Any], keep: Path | None = None) -> None:
-    """Write `content` to `path`. It is serialised in memory first, so that a full disk never costs the existing file.
+    """Write tensors and plain values to `path`; an existing file is kept as `keep`.
 
-    Args:
-        path: path of the file to write.
-        content: tensors and plain values.
-        keep: path under which an existing file at `path` is kept.
+    The content is serialised in memory first, so that a full disk does not cost the existing file.
 
     Raises:
         RunFailed: the file could not be written; the old one is still at `path`.

@@ -25,12 +25,7 @@ def within(name: str, path: str) -> bool:
 
 @dataclass
 class FrozenParameters:
-    """The frozen parameters and modules of a model.
-
-    Attributes:
-        parameters: parameters without gradients.
-        modules: modules that stay in evaluation mode.
-    """
+    """The parameters of a model without gradients, and its modules that stay in evaluation mode."""
 
     parameters: list[nn.Parameter] = field(default_factory=list)
     modules: list[nn.Module] = field(default_factory=list)

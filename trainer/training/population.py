@@ -69,7 +69,7 @@ class Population(Protocol):
 
 
 class SingleRun:
-    """A population of one run, whose model is called directly.
+    """A population of one run, whose model is called directly. See Population for the methods.
 
     Args:
         state: the run; it stays accessible here after it has ended.
@@ -101,28 +101,23 @@ class SingleRun:
         self.device = state.sums.device
 
     def train(self) -> None:
-        """Switch to training mode; frozen modules stay in evaluation mode."""
         self.call = self.trained
         self.state.model.train()
         for module in self.state.frozen.modules:
             module.eval()
 
     def eval(self) -> None:
-        """Switch to evaluation mode, with the averaged weights if there are any."""
         state = self.state
         self.call = self.trained if state.average is None else state.average.module.get_submodule(self.head)
         state.evaluated.eval()
 
     def remove(self, leaving: Collection[RunState]) -> None:
-        """Remove the run if it is in `leaving`."""
         self.states = [state for state in self.states if state not in leaving]
 
     def weight(self, targets: Tensor) -> Tensor | int:
-        """Return the denominator of a batch's mean loss."""
         return loss_denominator(self.criterion, targets)
 
     def objective(self, batch: Batch, weight: Tensor | int, share: Tensor | float | None, micro: int) -> Tensor:
-        """Return the scaled loss of a batch, and add the batch to `sums`."""
         inputs, targets = batch
         with phase("forward"):
             outputs, loss = self.forward(inputs, targets, micro)
@@ -143,7 +138,6 @@ class SingleRun:
         return outputs, loss
 
     def update(self) -> None:
-        """Clip the gradients, step the optimizer, and reset the gradients."""
         for state in self.states:
             _clip(state)
             state.scaler.step(state.optimizer)
@@ -153,11 +147,9 @@ class SingleRun:
                     parameter.grad = None
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """Return outputs [B, C] in full precision."""
         return self._call(inputs)[0]
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
-        """Return the loss and the task's other metrics over a whole split, in a list of one."""
         return [{"loss": self.criterion(outputs, targets).item(), **self.sums.task.metrics(outputs, targets)}]
 
     def _call(self, inputs: Tensor) -> Sequence[Tensor]:

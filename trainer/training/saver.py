@@ -48,7 +48,6 @@ class Saver:
         remove_torn(folder)
 
     def due(self, state: RunState) -> bool:
-        """Return whether a checkpoint is due after this step."""
         if state.step == 0 or state.step == self.saved_step:
             return False
         if self.every is None:
@@ -93,11 +92,7 @@ class Saver:
         return True
 
     def save_best(self, state: RunState) -> None:
-        """Write `best.pt` if there is a new best.
-
-        Raises:
-            RunFailed: the file could not be written.
-        """
+        """Write `best.pt` if there is a new best; see `save` for what it raises."""
         if state.best is None or state.best.step == self.saved_best:
             return
         save(self.folder / BEST, Checkpoint.of_best(self.metadata, state.best).to_dict())

@@ -44,10 +44,7 @@ class Schedule:
                 self.main.step()
 
     def replay(self, steps: int, epochs: int) -> None:
-        """Bring a new schedule to the state after `steps` optimizer steps and `epochs` epochs.
-
-        Used when a run is resumed with `resume_force=true`. Steps per validation are not replayed.
-        """
+        """Bring a new schedule to the state after these steps and epochs; steps per validation are not replayed."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns that the optimizer was not stepped
             for step in range(1, steps + 1):

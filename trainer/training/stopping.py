@@ -11,12 +11,9 @@ OVERFIT_LOSS = 0.01
 
 @dataclass(frozen=True)
 class Outcome:
-    """The way a run ended.
+    """The way a run ended: its status in results.json, and the reason in words.
 
-    Attributes:
-        status: the status in results.json.
-        reason: the reason in words.
-        final: False if the run can be resumed without a changed key.
+    A run whose outcome is not `final` can be resumed without a changed key.
     """
 
     status: str
@@ -25,12 +22,9 @@ class Outcome:
 
 
 def reason_to_stop(state: RunState, pause_at: int | None, since_counted: float) -> Outcome | None:
-    """Return the outcome of a run that ends at its present step; None if it continues.
+    """Return the outcome of a run that ends at its present step, or None if it continues.
 
-    Args:
-        state: the run.
-        pause_at: epochs after which the run pauses.
-        since_counted: seconds that are not in `state.seconds` yet.
+    `since_counted` is the seconds that are not in `state.seconds` yet.
     """
     limit = state.config
     if limit.debug.overfit and learned(state):
