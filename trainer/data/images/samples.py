@@ -55,8 +55,9 @@ class ImageFiles(Samples):
         self.paths, self.spec, self.targets, self.digest = paths, spec, targets, digest
 
     def take(self, indices: Tensor) -> Tensor:
-        threads = cores() if get_worker_info() is None else 1  # the other cores have workers of their own
-        with ThreadPoolExecutor(threads) as pool:
+        if get_worker_info() is not None:  # the other cores have workers of their own
+            return torch.stack([self._decode(i) for i in indices.tolist()])
+        with ThreadPoolExecutor(cores()) as pool:
             return torch.stack(list(pool.map(self._decode, indices.tolist())))
 
     def _decode(self, index: int) -> Tensor:
