@@ -13,6 +13,7 @@ from trainer.files import cannot_create, write_atomically
 from trainer.records import metrics as metrics_csv
 from trainer.records.lock import is_locked, lock
 from trainer.records.metrics import MetricsRow
+from trainer.records.results import Results, write_results
 from trainer.records.table import Table
 
 OUTPUTS = Path("outputs")
@@ -58,6 +59,16 @@ class RunFolder:
         """Append a row to metrics.csv."""
         assert self._metrics is not None
         self._metrics.add(row.to_dict())
+
+    def write_results(self, results: Results) -> None:
+        """Write results.json, once all rows of metrics.csv are on the disk: a finished run writes no row again.
+
+        Raises:
+            RunFailed: the file could not be written.
+        """
+        if self._metrics is not None:
+            self._metrics.sync()
+        write_results(self.path, results)
 
 
 def new_folder(name: str, outputs: Path = OUTPUTS) -> Path:

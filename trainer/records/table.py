@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.errors import RunFailed
 from trainer.files import write_atomically
 
 
@@ -20,11 +23,34 @@ class Table:
         self._writer = csv.DictWriter(self._file, columns, lineterminator="\n")
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row and flush the file."""
-        self._writer.writerow(row)
+        """Append a row and flush the file.
+
+        Raises:
+            RunFailed: the file cannot be written, for example on a full disk.
+        """
+        with self._reporting():
+            self._writer.writerow(row)
+
+    def sync(self) -> None:
+        """Flush the rows to the disk.
+
+        Raises:
+            RunFailed: the file cannot be written.
+        """
+        with self._reporting():
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # a row that could not be written, which was reported before
+            self._file.close()
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunFailed(f"{self._file.name}: could not be written ({error.strerror}).") from error
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -18,7 +18,6 @@ from trainer.config.schema import Config
 from trainer.config.stored import StoredConfig
 from trainer.data.metrics import SplitReport
 from trainer.records.folder import RunFolder
-from trainer.records.results import write_results
 from trainer.report.console import Console, StatusBar
 from trainer.report.run_page import write_page
 from trainer.run import details, results
@@ -175,7 +174,7 @@ class Run:
         summary = results.summary(
             self.components, outcome, test, seconds=seconds, command=self.command.words, overrides=self.job.overrides
         )
-        write_results(self.folder.path, summary)
+        self.folder.write_results(summary)
         self.has_results = True
         if self.tracker is not None:
             self.tracker.end(summary)
