@@ -108,5 +108,5 @@ def test_no_submodule_hides_a_function_of_the_package() -> None:
 def test_the_tests_mirror_the_packages() -> None:
     tests = {path.parent.relative_to(REPOSITORY / "tests").as_posix() for path in (REPOSITORY / "tests").rglob("*.py")}
     packages = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
-    assert tests - packages == {"helpers"}
+    assert tests - packages == {"faults", "helpers"}
     assert {path.split("/")[0] for path in packages} <= tests

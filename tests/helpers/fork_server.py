@@ -52,12 +52,29 @@ class ForkServer:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def start(self, *words: str, terminal: str | None = None, **environment: str) -> RunningCommand:
-        """Start `train` in the current folder; its output goes to files, or to the device `terminal`."""
+    def start(
+        self,
+        *words: str,
+        program: str = "train",
+        terminal: str | None = None,
+        faults: Mapping[str, Any] | None = None,
+        **environment: str,
+    ) -> RunningCommand:
+        """Start a command in the current folder; its output goes to files, or to the device `terminal`.
+
+        Args:
+            words: the arguments.
+            program: train or trainer.
+            terminal: the device.
+            faults: a plan of `faults.injection`.
+            environment: environment variables.
+        """
         self.count += 1
         out, err = (Path.cwd() / f".{self.count}.{name}" for name in ("out", "err"))
         before = run_folders()
-        pid = self.ask(folder=os.getcwd(), words=words, out=terminal or str(out), err=str(err), environment=environment)
+        streams = {"out": terminal or str(out), "err": str(err)}
+        order = {"folder": os.getcwd(), "program": program, "words": words, "faults": faults}
+        pid = self.ask(**order, **streams, environment=environment)
         return RunningCommand(self, pid, words, out, err, before)
 
     def close(self) -> None:
@@ -131,8 +148,10 @@ def _run(order: Mapping[str, Any]) -> int:
     os.environ.update(order["environment"])
     for stream, path in enumerate((os.devnull, order["out"], order["err"])):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o600), stream)
+    if order["faults"]:
+        importlib.import_module("faults.injection").install(order["faults"])
     try:
-        return exit_code("train", *order["words"])
+        return exit_code(order["program"], *order["words"])
     except BaseException:
         traceback.print_exc()
         return 70

@@ -1,0 +1,1 @@
+"""Faults that are injected into the program, and what must be true afterwards. See docs/reliability.md."""

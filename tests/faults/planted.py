@@ -1,0 +1,254 @@
+"""Defects that are planted in a copy of the program, to show that the tests notice them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.runs import REPOSITORY
+
+COPIED = ("trainer", "conf", "tests", "scripts", "pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A defect: one change of one file, and the kinds of faults that must notice it.
+
+    Attributes:
+        name: what is wrong then.
+        file: the file, in the package.
+        old: text that occurs in it exactly once.
+        new: what takes its place.
+        kinds: kinds of faults, at least one of whose tries must fail.
+        tries: tries of these kinds together.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    kinds: tuple[str, ...]
+    tries: int = 8
+
+
+PLANTED = (
+    Planted(
+        "a checkpoint is written in place",
+        "training/checkpoint.py",
+        "write_atomically(path, buffer.getbuffer(), keep)",
+        "path.write_bytes(buffer.getbuffer())",
+        ("kill-save",),
+    ),
+    Planted(
+        "previous.pt is not kept",
+        "training/checkpoint.py",
+        "write_atomically(path, buffer.getbuffer(), keep)",
+        "write_atomically(path, buffer.getbuffer())",
+        ("damage-checkpoint",),
+        16,
+    ),
+    Planted(
+        "checksums are not compared",
+        "training/checkpoint.py",
+        "if zipfile.is_zipfile(path):",
+        "if False:",
+        ("damage-checkpoint",),
+        30,
+    ),
+    Planted(
+        "a file is renamed before it is flushed",
+        "files.py",
+        "file.write(data)\n            file.flush()\n            os.fsync(file.fileno())",
+        "file.write(data)\n            file.flush()",
+        ("power",),
+        16,
+    ),
+    Planted(
+        "metrics.csv is not flushed before results.json",
+        "records/folder.py",
+        "self._metrics.sync()",
+        "pass",
+        ("power-end",),
+    ),
+    Planted(
+        "the stream of random numbers is not restored",
+        "training/state.py",
+        'set_random_state(saved["random"])',
+        "pass",
+        ("kill-own",),
+    ),
+    Planted(
+        "the order of an epoch is drawn anew",
+        "data/batches.py",
+        'manual_seed(derive(self.sampling.seed, "order", epoch))',
+        "manual_seed(__import__('time').time_ns())",
+        ("kill-moment",),
+    ),
+    Planted(
+        "an epoch starts again at its first batch",
+        "data/batches.py",
+        "self.order(epoch)[start:]",
+        "self.order(epoch)",
+        ("kill-moment",),
+    ),
+    Planted(
+        "the optimizer is not restored",
+        "training/state.py",
+        'self.optimizer.load_state_dict(saved["optimizer"])',
+        "pass",
+        ("kill-moment",),
+    ),
+    Planted(
+        "the schedule is not restored",
+        "training/state.py",
+        'self.schedule.load_state_dict(saved["schedule"])',
+        "pass",
+        ("kill-moment",),
+        24,
+    ),
+    Planted(
+        "the average of the weights is not restored",
+        "training/state.py",
+        'self.average.load_state_dict(saved["average"])',
+        "pass",
+        ("kill-moment",),
+        24,
+    ),
+    Planted(
+        "the sums of the epoch under way are not restored",
+        "training/state.py",
+        'self.sums.load_state_dict(saved["sums"])',
+        "pass",
+        ("kill-moment",),
+    ),
+    Planted(
+        "the history is not restored",
+        "training/state.py",
+        '[MetricsRow.from_dict(row) for row in saved["history"]]',
+        "[]",
+        ("kill-moment",),
+    ),
+    Planted(
+        "a signal does not save",
+        "training/session.py",
+        'if state.step and outcome.status != "diverged" and not self.saver.save(state):',
+        "if outcome.status == 'completed' and not self.saver.save(state):",
+        ("signal",),
+    ),
+    Planted(
+        "changed data is accepted",
+        "run/execute.py",
+        'if saved.metadata["fingerprint"] != components.data.fingerprint',
+        "if False",
+        ("change-data",),
+        4,
+    ),
+    Planted(
+        "a changed key is accepted",
+        "run/resume.py",
+        "if not force:\n        _refuse_changes",
+        "if False:\n        _refuse_changes",
+        ("change-key",),
+        4,
+    ),
+    Planted(
+        "links are followed",
+        "files.py",
+        "return os.open(path, flags | os.O_NOFOLLOW, 0o666)",
+        "return os.open(path, flags, 0o666)",
+        ("link-temporary",),
+    ),
+    Planted(
+        "a lock does not keep others out",
+        "records/lock.py",
+        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+        ("resumes",),
+    ),
+    Planted(
+        "half a line of a ledger stays",
+        "records/ledger.py",
+        "ledger._file.truncate(content.size)",
+        "pass",
+        ("kill-ledger",),
+        12,
+    ),
+    Planted(
+        "the runs of a killed stack are not restored",
+        "stack/checkpoint.py",
+        "if jobs[name]:",
+        "if False:",
+        ("kill-stack",),
+        12,
+    ),
+    Planted(
+        "temporary files are not removed",
+        "training/saver.py",
+        "remove_torn(folder)",
+        "pass",
+        ("kill-save",),
+        12,
+    ),
+)
+
+
+def plant(defect: Planted, folder: Path) -> None:
+    """Change the copy of the program in `folder`.
+
+    Raises:
+        ValueError: the text to change does not occur exactly once, so that the entry must be brought up to date.
+    """
+    path = folder / "trainer" / defect.file
+    text = path.read_text()
+    if text.count(defect.old) != 1:
+        raise ValueError(f"{defect.name}: {text.count(defect.old)} times in {defect.file}: {defect.old}")
+    path.write_text(text.replace(defect.old, defect.new))
+
+
+def copy_program(folder: Path) -> None:
+    """Copy the program and its tests to `folder`."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for name in COPIED:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=ignored, dirs_exist_ok=True)
+        else:
+            shutil.copy(source, folder / name)
+
+
+def check_all(only: str = "") -> int:
+    """Plant each defect whose name contains `only`, print a table, and return 1 if one was not noticed."""
+    missed = 0
+    print(f"{'planted defect':52} {'kinds of faults':20} {'tries':>5} {'failed':>6}  noticed")
+    for defect in PLANTED:
+        if only not in defect.name:
+            continue
+        with tempfile.TemporaryDirectory(prefix="planted-") as name:
+            folder = Path(name)
+            copy_program(folder)
+            plant(defect, folder)
+            tries, failed = _tries(defect, folder)
+        missed += not failed
+        words = f"{tries:5} {failed:6}  {'yes' if failed else 'NO'}"
+        print(f"{defect.name:52} {', '.join(defect.kinds):20} {words}", flush=True)
+    print("all noticed" if not missed else f"{missed} not noticed")
+    return 1 if missed else 0
+
+
+def _tries(defect: Planted, folder: Path) -> tuple[int, int]:
+    """Return how many tries a copy of the program went through, and how many failed."""
+    command = [sys.executable, str(folder / "scripts" / "faults.py"), f"--tries={defect.tries}", "--from-seed=0"]
+    command += [f"--only={kind}" for kind in defect.kinds]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    total = re.search(r"^all +(\d+) +\d+ +(\d+) +(\d+) +(\d+)", done.stdout, re.MULTILINE)
+    if total is None:
+        raise RuntimeError(f"{defect.name}: no table: {done.stdout} {done.stderr}")
+    tries, *failed = map(int, total.groups())
+    return tries, sum(failed)
