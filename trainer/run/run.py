@@ -114,7 +114,7 @@ class Run:
         self.tracker = SafeTracker(logger.name, lambda: open_tracker(logger, path, leaves, step), self.console.note)
 
     def train(self, signals: Signals, pause_at: int | None = None) -> Outcome:
-        """Train until the run ends, or for `pause_at` epochs, and return its outcome."""
+        """Train until the run ends, or pauses after epoch `pause_at`, and return its outcome."""
         components, state = self.components, self.state
         try:
             with StatusBar(signals.check) as progress:

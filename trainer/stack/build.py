@@ -24,7 +24,7 @@ def data_key(config: Config) -> tuple[Any, ...]:
 
 
 class Builder:
-    """Builds the components of `jobs`; jobs with the same data share it, as do other runs of this process."""
+    """Builds the components of `jobs`. Jobs with the same data share it; `shared` keeps it for later ones."""
 
     def __init__(self, jobs: Sequence[Job], *, trusted: bool, shared: DataCache | None) -> None:
         self.trusted, self.shared = trusted, shared
