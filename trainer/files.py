@@ -16,11 +16,17 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = None) -> None:
-    """Replace a file as a whole or not at all; the new content is on the disk when this returns.
+    """Replace a file as a whole or not at all; see `replacing`."""
+    with replacing(path, keep) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
+    """Open a file that replaces `path` at the end of the block; by then the new content is on the disk.
 
     Args:
-        path: the file.
-        data: its new content.
+        path: the file; if the block raises, its old content stays.
         keep: where the old content is moved once the new file is complete.
 
     Raises:
@@ -29,18 +35,18 @@ def write_atomically(path: Path, data: bytes | memoryview, keep: Path | None = N
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb", opener=_no_follow) as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if keep is not None and path.exists():
             os.replace(path, keep)
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        _sync(path.parent)
     except OSError as error:
+        reason = f"could not be written ({error.strerror or error})"
+        raise RunFailed(f"{path}: {reason}. What was saved before is still there.") from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise RunFailed(
-            f"{path}: could not be written ({error.strerror}). What was saved before is still there."
-        ) from error
 
 
 def remove_torn(folder: Path) -> None:
@@ -57,32 +63,12 @@ def cannot_create(path: Path, error: OSError) -> UserError | RunFailed:
     return UserError(Problem(str(path), f"cannot be written ({reason}); start in a writable folder"))
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[str]]:
-    """Open a text file that replaces `path` at the end of the block; if the block raises, the old content stays.
-
-    Raises:
-        RunFailed: the file cannot be written, for example on a full disk.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8", errors="replace", newline="", opener=_no_follow) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunFailed(f"{path}: could not be written ({error.strerror or error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _no_follow(path: str, flags: int) -> int:
     """Open without following links: the folder may be untrusted."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
-def sync_folder(folder: Path) -> None:
+def _sync(folder: Path) -> None:
     """Flush a folder to the disk, which makes a rename in it durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -92,14 +78,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def open_regular(path: Path, *, follow: bool = False) -> IO[bytes]:
-    """Open an untrusted file for reading.
-
-    Args:
-        path: the file.
-        follow: whether it may be a symbolic link.
+    """Open an untrusted file for reading, without waiting if it is a named pipe.
 
     Raises:
-        UserError: it is not a regular file, cannot be read, or is a link.
+        UserError: it is not a regular file, cannot be read, or is a symbolic link and `follow` is False.
     """
     try:
         # Without O_NONBLOCK the call would wait for somebody to write to a named pipe.

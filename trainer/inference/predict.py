@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
@@ -101,7 +102,8 @@ def writer(out: Path | None, predictor: Predictor, count: int) -> Iterator[Write
     if out.suffix.lower() not in FORMATS or not out.parent.is_dir():
         reason = "expected a file that ends in .csv or .json, in an existing folder"
         raise UserError(Problem(f"--out {out}", reason))
-    with replacing(out) as file:
+    with replacing(out) as binary:
+        file = TextIOWrapper(binary, "utf-8", "replace", newline="", write_through=True)
         if out.suffix.lower() == ".csv":
             yield _csv_writer(file, min(count, len(predictor.classes)))
         else:
