@@ -36,12 +36,17 @@ def describe_exit(code: int) -> str:
     return f"killed by {name}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
 
 
+def is_interrupted(code: int) -> bool:
+    """Return whether SIGINT or SIGTERM ended a process."""
+    return code in (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
 def run_in_subprocess(devices: Sequence[str], function: Callable[..., Any], *arguments: Any) -> Any:
     """Return `function(*arguments)`, called in a child process that cannot change this one.
 
     Args:
         devices: device names, which determine how the child is started.
-        function: function to call; it and its result must be picklable unless the child is forked.
+        function: function to call; its result must be picklable, and unless the child is forked, it and its arguments.
         arguments: positional arguments of the function.
 
     Raises:

@@ -5,20 +5,21 @@ Settings are ranked by the validation monitor alone; the test split is used once
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 
+from trainer.errors import print_problems
+from trainer.records.leaderboard import grouped, winners
 from trainer.records.ledger import FINAL, Entry
 from trainer.records.results import results_or_failure
 from trainer.signals import Signals
 from trainer.sweeps import halving
 from trainer.sweeps.halving import Rung
-from trainer.sweeps.plan import Plan
-from trainer.sweeps.pool import JobExit, JobStart, Tick
+from trainer.sweeps.launch import launch
+from trainer.sweeps.plan import Plan, make_plan
+from trainer.sweeps.pool import WorkerPool
 from trainer.sweeps.recorder import Recorder
 from trainer.sweeps.search import Search
 from trainer.sweeps.sweep import Sweep
-from trainer.sweeps.winner import test_winner
 from trainer.sweeps.worker import WorkItem
 
 
@@ -42,7 +43,7 @@ def run_sweep(sweep: Sweep, search: Search | None = None, launcher: Sequence[str
             else:
                 _train(sweep, sweep.plan, recorder, signals, search)
         if signals.received is None:
-            tested = test_winner(sweep, recorder, signals)
+            tested = _test_winner(sweep, recorder, signals)
     recorder.close(_closing_lines(sweep, stopped=signals.received is not None))
     if signals.received is not None:
         return signals.exit_code
@@ -51,44 +52,34 @@ def run_sweep(sweep: Sweep, search: Search | None = None, launcher: Sequence[str
 
 def _train(sweep: Sweep, plan: Plan, recorder: Recorder, signals: Signals, search: Search | None) -> None:
     """Train all jobs, from rung to rung if halving is on, until they have ended or the sweep is stopped."""
-    pool = sweep.pool(plan)
-    for rung in _rungs(sweep):
+    pool = WorkerPool(plan.devices, sweep.command, plan.shared)
+
+    def ended(item: WorkItem, code: int) -> None:
+        rows = recorder.end(item, code)
+        if search is not None:
+            search.tell(rows)
+        if sweep.settings.on_error == "stop" and any(row.entry.state == "failed" for row in rows):
+            pool.stopped = True
+
+    for rung in halving.rungs(sweep.settings.halving, sweep.ledger.entries, sweep.folder):
         recorder.prune(rung)
         items = _items(sweep, rung) if search is None else _trials(sweep, plan, search)
-        with closing(pool.run(items, signals)) as events:
-            for event in events:
-                match event:
-                    case JobStart(item):
-                        recorder.start(item)
-                    case JobExit():
-                        rows = recorder.exit(event)
-                        if search is not None:
-                            search.tell(rows)
-                        if sweep.settings.on_error == "stop" and any(row.entry.state == "failed" for row in rows):
-                            pool.stop()
-                    case Tick(running):
-                        recorder.tick(running)
+        pool.run(items, signals, ended, recorder.start, recorder.tick)
         if pool.stopped or signals.received is not None:
             return
 
 
-def _rungs(sweep: Sweep) -> Iterable[Rung]:
-    """Return the rungs of halving, or a single one that trains all jobs to their end."""
-    if not sweep.settings.halving.factor:
-        return [Rung(sweep.ledger.entries)]
-    return halving.rungs(sweep.settings.halving, sweep.ledger.entries, sweep.folder)
-
-
 def _items(sweep: Sweep, rung: Rung) -> Iterator[WorkItem]:
     """Yield the work of a rung: stacks first, which take longest, then single jobs."""
-    waiting = [e for e in rung.entries if e.state not in FINAL and not _has_reached(sweep, e, rung.epoch)]
-    stacks = _stacks(sweep, waiting)
-    for stack in stacks:
-        yield sweep.stack_item(stack, rung.epoch)
-    stacked = {entry.number for stack in stacks for entry in stack}
-    for entry in waiting:
-        if entry.number not in stacked:
-            yield sweep.item(entry, rung.epoch)
+    waiting = {e.number: e for e in rung.entries if e.state not in FINAL and not _has_reached(sweep, e, rung.epoch)}
+    for numbers in sweep.ledger.stacks if sweep.settings.stack is not False else []:
+        members = [waiting[number] for number in numbers if number in waiting]
+        if len(members) > 1:
+            for member in members:
+                del waiting[member.number]
+            yield sweep.item(*members, pause_at=rung.epoch)
+    for entry in waiting.values():
+        yield sweep.item(entry, pause_at=rung.epoch)
 
 
 def _trials(sweep: Sweep, plan: Plan, search: Search) -> Iterator[WorkItem]:
@@ -109,25 +100,42 @@ def _has_reached(sweep: Sweep, entry: Entry, epoch: int | None) -> bool:
     return results is not None and results.epochs >= epoch
 
 
-def _stacks(sweep: Sweep, waiting: Sequence[Entry]) -> list[list[Entry]]:
-    """Return the groups of waiting jobs that are trained in one pass."""
-    if sweep.settings.stack is False:
-        return []
-    entries = {entry.number: entry for entry in waiting}
-    stacks = [[entries[number] for number in stack if number in entries] for stack in sweep.ledger.stacks]
-    return [stack for stack in stacks if len(stack) > 1]
-
-
 def _launch(sweep: Sweep, recorder: Recorder, launcher: Sequence[str]) -> None:
     """Run the unfinished jobs with another launcher, which handles signals by itself."""
-    from trainer.sweeps.launch import launch
-
     entries = sweep.unfinished()
     for entry in entries:
         sweep.ledger.change(entry, "running")
     launch(launcher, sweep.folder, [entry.number for entry in entries], sweep.command)
     for entry in entries:
-        recorder.exit(JobExit(sweep.item(entry), 0))
+        recorder.end(sweep.item(entry), 0)
+
+
+def _test_winner(sweep: Sweep, recorder: Recorder, signals: Signals) -> bool:
+    """Test the jobs of the best setting on the test split, with the best weights; return whether no test failed.
+
+    Nothing is tested before all jobs have ended, because any of them may become the winner.
+    """
+    if any(entry.state not in (*FINAL, "failed") for entry in sweep.ledger.entries):
+        return True
+    rows = recorder.rows()
+    untested = [row.entry for row in winners(rows, grouped(rows)) if not (row.results and row.results.test)]
+    entries = [entry for entry in untested if sweep.jobs[entry.number].config.test is None]
+    if not entries:
+        return True
+    others = f" and {len(entries) - 1} more of its setting" if len(entries) > 1 else ""
+    recorder.view.say(f"testing    the winner, {entries[0].name}{others}")
+    plan = sweep.plan or make_plan([sweep.jobs[entry.number] for entry in entries], sweep.settings)
+    pool = WorkerPool(plan.devices, sweep.command, plan.shared)
+    failed: list[WorkItem] = []
+
+    def ended(item: WorkItem, code: int) -> None:
+        if reason := recorder.retest(item, code):
+            failed.append(item)
+            if signals.received is None:  # otherwise the user interrupted it
+                print_problems([f"job {item.number}: its test failed: {reason}"])
+
+    pool.run((sweep.item(entry, test=True) for entry in entries), signals, ended)
+    return not failed
 
 
 def _closing_lines(sweep: Sweep, *, stopped: bool) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from trainer.config.keys import HalvingConfig
 from trainer.data.metrics import DIRECTIONS
 from trainer.records.ledger import Entry
-from trainer.records.metrics import read_metrics
+from trainer.records.metrics import MetricsRow, read_metrics
 
 LOST = ("failed", "diverged", "interrupted")
 
@@ -38,22 +38,16 @@ class Rung:
 
 
 def rung_epochs(settings: HalvingConfig, epochs: int) -> list[int]:
-    """Return the epochs after which jobs are compared, all below `epochs`."""
-    assert settings.factor is not None
+    """Return the epochs after which jobs are compared, all below `epochs`; none without halving."""
     rungs, epoch = [], settings.min_epochs
-    while epoch < epochs:
+    while settings.factor is not None and epoch < epochs:
         rungs.append(epoch)
         epoch *= settings.factor
     return rungs
 
 
 def planned_share(settings: HalvingConfig, epochs: Sequence[int]) -> float:
-    """Return the share of all epochs that is trained if no job ends by itself.
-
-    Args:
-        settings: settings of successive halving.
-        epochs: epochs of each job.
-    """
+    """Return the share of all epochs that is trained if no job ends by itself; `epochs` are those of each job."""
     assert settings.factor is not None
     left, trained, before, longest = len(epochs), 0, 0, max(epochs)
     for rung in [*rung_epochs(settings, longest), longest]:
@@ -64,21 +58,22 @@ def planned_share(settings: HalvingConfig, epochs: Sequence[int]) -> float:
 
 def value_at(folder: Path, monitor: str, epoch: int) -> float | None:
     """Return the best monitored value of a job up to an epoch, or None."""
-    try:
-        rows = read_metrics(folder / "metrics.csv")
-    except FileNotFoundError:
-        return None
-    values = [row[monitor] for row in rows if row.epoch <= epoch]
+    values = [row[monitor] for row in _history(folder) if row.epoch <= epoch]
     best = max if DIRECTIONS[monitor] == "max" else min
     return best((value for value in values if value is not None), default=None)
 
 
 def _trained_epochs(folder: Path) -> float:
     """Return the epochs that a job had trained at its last validation."""
+    return max((row.epoch for row in _history(folder)), default=0)
+
+
+def _history(folder: Path) -> list[MetricsRow]:
+    """Return the rows of a job's metrics.csv; none if it has not been validated yet."""
     try:
-        return max((row.epoch for row in read_metrics(folder / "metrics.csv")), default=0)
+        return read_metrics(folder / "metrics.csv")
     except FileNotFoundError:
-        return 0
+        return []
 
 
 def losers(entries: Sequence[Entry], folder: Path, epoch: int, factor: int) -> list[Entry]:
@@ -95,16 +90,13 @@ def losers(entries: Sequence[Entry], folder: Path, epoch: int, factor: int) -> l
 
 
 def rungs(settings: HalvingConfig, entries: Sequence[Entry], folder: Path) -> Iterator[Rung]:
-    """Yield the rungs of a sweep; the jobs of each must have been trained before the next one is requested.
+    """Yield the rungs of a sweep, a single one without halving.
 
-    Args:
-        settings: settings of successive halving.
-        entries: the jobs.
-        folder: the sweep's folder.
+    The jobs of each must have been trained before the next one is requested.
     """
-    assert settings.factor is not None
     alive, pruned, pruned_at, note = list(entries), list[Entry](), 0, ""
-    for last_epoch in rung_epochs(settings, max(int(entry.stored["epochs"]) for entry in entries)):
+    for last_epoch in rung_epochs(settings, max((int(entry.stored["epochs"]) for entry in entries), default=0)):
+        assert settings.factor is not None  # otherwise there are no such epochs
         yield Rung(alive, last_epoch, pruned, pruned_at, note)
         # A job that failed or diverged later took part in this comparison, so it takes part again after a resume.
         alive = [e for e in alive if e.state not in LOST or _trained_epochs(folder / e.name) >= last_epoch]
@@ -122,9 +114,6 @@ def rungs(settings: HalvingConfig, entries: Sequence[Entry], folder: Path) -> It
 
 def saved_share(entries: Sequence[Entry], folder: Path) -> float:
     """Return the share of all epochs that pruned jobs did not train."""
-    planned = sum(int(entry.stored["epochs"]) for entry in entries)
-    saved = 0.0
-    for entry in entries:
-        if entry.state == "pruned":
-            saved += int(entry.stored["epochs"]) - _trained_epochs(folder / entry.name)
-    return saved / planned if planned else 0.0
+    pruned = [entry for entry in entries if entry.state == "pruned"]
+    saved = sum(int(entry.stored["epochs"]) - _trained_epochs(folder / entry.name) for entry in pruned)
+    return saved / sum(int(entry.stored["epochs"]) for entry in entries)

@@ -20,7 +20,11 @@ from omegaconf import DictConfig
 
 from trainer.data.loader import DataCache
 from trainer.errors import Problem, UserError
+from trainer.records.leaderboard import Row
+from trainer.records.ledger import read_ledger
+from trainer.records.results import results_or_failure
 from trainer.run.run import Command
+from trainer.sweeps.grid import stored_job
 from trainer.sweeps.worker import SweepJob, WorkItem, run_item
 
 NAME = "_launch_of_trainer_"
@@ -54,14 +58,7 @@ def _check_installed(name: str) -> None:
 
 
 def launch(words: Sequence[str], folder: Path, numbers: Sequence[int], command: Sequence[str]) -> None:
-    """Run jobs with a Hydra launcher; return when all have ended.
-
-    Args:
-        words: overrides that choose and configure the launcher.
-        folder: the sweep's folder.
-        numbers: jobs to run.
-        command: the command line as typed.
-    """
+    """Run the jobs of these numbers with the Hydra launcher that `words` configure; return when all have ended."""
     ConfigStore.instance().store(name=NAME, node={"job": None, "folder": None, "command": None})
     GlobalHydra.instance().clear()
     before = sys.argv
@@ -81,16 +78,7 @@ def _quoted(words: Sequence[str]) -> str:
 
 
 def run_job(config: DictConfig) -> float | None:
-    """Run one job in a launcher's worker; return its monitored value.
-
-    Args:
-        config: the job's number, the sweep's folder and the command line.
-    """
-    from trainer.records.leaderboard import Row
-    from trainer.records.ledger import read_ledger
-    from trainer.records.results import results_or_failure
-    from trainer.sweeps.grid import stored_job
-
+    """Run a job in a launcher's worker; return its monitored value, which Hydra's sweepers expect."""
     folder = Path(config.folder)
     entry = read_ledger(folder / "sweep.jsonl").entries[config.job]
     job = stored_job(entry, folder, trust=True)  # written and checked by the sweep that started this worker

@@ -1,4 +1,4 @@
-"""A pool of processes that run work items and report what happens as events.
+"""A pool of processes that run work items.
 
 Each item runs in a process of its own, so that jobs cannot affect each other.
 """
@@ -7,57 +7,20 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed
-from trainer.processes import context_for, describe_exit
+from trainer.processes import context_for
 from trainer.run.results import versions
 from trainer.signals import Signals
 from trainer.sweeps.worker import POLL_SECONDS, WorkItem, work
 
 
-@dataclass(frozen=True)
-class JobStart:
-    """An item is about to start; its process is created once this event has been handled."""
-
-    item: WorkItem
-
-
-@dataclass(frozen=True)
-class JobExit:
-    """An item's process has ended.
-
-    Attributes:
-        code: exit code of the process; the negative signal number if a signal killed it.
-    """
-
-    item: WorkItem
-    code: int
-
-    @property
-    def interrupted(self) -> bool:
-        """True if SIGINT or SIGTERM ended the process."""
-        return self.code in [code for number in (signal.SIGINT, signal.SIGTERM) for code in (128 + number, -number)]
-
-    @property
-    def reason(self) -> str:
-        """The exit code or the signal, as a clause."""
-        return describe_exit(self.code)
-
-
-@dataclass(frozen=True)
-class Tick:
-    """The processes were polled, which happens at least every `POLL_SECONDS` while items run."""
-
-    running: tuple[WorkItem, ...]
-
-
-Event = JobStart | JobExit | Tick
+def _ignore(_: object) -> None:
+    pass
 
 
 class WorkerPool:
@@ -67,6 +30,9 @@ class WorkerPool:
         devices: one device name for each worker.
         command: the command line as typed, stored in each results.json.
         shared: data that forked workers inherit.
+
+    Attributes:
+        stopped: set it to start no further items; running items then receive SIGTERM, save and exit.
     """
 
     def __init__(self, devices: Sequence[str], command: list[str], shared: DataCache) -> None:
@@ -77,19 +43,22 @@ class WorkerPool:
         if self.context.get_start_method() == "fork":
             versions()  # forked workers inherit the cached result
 
-    def stop(self) -> None:
-        """Start no further items; running items receive SIGTERM, save and exit."""
-        self.stopped = True
-
-    def run(self, items: Iterable[WorkItem], signals: Signals) -> Generator[Event]:
-        """Run all items and yield events until the last process has ended.
-
-        After a signal or `stop()`, running items save and exit, and no further ones start. Wrap the generator in
-        `contextlib.closing`: closing it early kills the running processes.
+    def run(
+        self,
+        items: Iterable[WorkItem],
+        signals: Signals,
+        ended: Callable[[WorkItem, int], None],
+        starting: Callable[[WorkItem], None] = _ignore,
+        polled: Callable[[Sequence[WorkItem]], None] = _ignore,
+    ) -> None:
+        """Run items until the last process has ended. An exception, as from a callback, kills the running processes.
 
         Args:
             items: consumed lazily: the next one is taken when a worker is free.
-            signals: signals that this process has received.
+            signals: signals that this process has received; any stops the pool.
+            ended: called with an item whose process has ended, and the exit code or the negative number of a signal.
+            starting: called with an item before its process is created.
+            polled: called with the running items at least every `POLL_SECONDS`.
 
         Raises:
             RunFailed: the folder of an item cannot be created.
@@ -102,21 +71,23 @@ class WorkerPool:
                     item = next(waiting, None)
                     if item is None:
                         break
-                    yield JobStart(item)
+                    starting(item)
                     self._start(item, free.pop())
                 if not self.running:
                     return
                 for process in self._ended():
                     item, device = self.running.pop(process)
                     free.append(device)
-                    yield JobExit(item, process.exitcode or 0)
+                    ended(item, process.exitcode or 0)
                 if (self.stopped or signals.received is not None) and not terminated:
                     terminated = True
-                    self._kill(signal.SIGTERM)
-                yield Tick(tuple(item for item, _ in self.running.values()))
+                    for process in self.running:
+                        process.terminate()
+                polled([item for item, _ in self.running.values()])
         finally:
             gc.unfreeze()
-            self._kill(signal.SIGKILL)  # processes are left only after an exception or an early close
+            for process in self.running:
+                process.kill()
 
     def _ended(self) -> list[BaseProcess]:
         """Wait up to `POLL_SECONDS`; return the processes that have ended, joined."""
@@ -126,12 +97,6 @@ class WorkerPool:
             process.join()
         return ended
 
-    def _kill(self, number: signal.Signals) -> None:
-        """Send a signal to every running process."""
-        for process in self.running:
-            if process.pid is not None and process.is_alive():
-                os.kill(process.pid, number)
-
     def _start(self, item: WorkItem, device: str) -> None:
         for folder in (item.folder, *(job.folder for job in item.jobs)):
             try:
@@ -139,8 +104,7 @@ class WorkerPool:
             except OSError as error:
                 raise RunFailed(f"{folder}: cannot be created ({error.strerror}).") from error
         parent = os.getpid() if self.context.get_start_method() == "fork" else None
-        process = self.context.Process(  # type: ignore[attr-defined]
-            target=work, args=(item, device, self.command, self.shared, parent)
-        )
+        arguments = (item, device, self.command, self.shared, parent)
+        process = self.context.Process(target=work, args=arguments)  # type: ignore[attr-defined]
         process.start()
         self.running[process] = (item, device)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from trainer.errors import print_problems, show
+from trainer.processes import describe_exit, is_interrupted
 from trainer.records import leaderboard
 from trainer.records.leaderboard import Row
 from trainer.records.ledger import FINAL, Ledger
@@ -13,7 +14,6 @@ from trainer.records.results import Results, results_or_failure, write_results
 from trainer.report.leaderboard_page import Page
 from trainer.report.sweep_view import SweepView
 from trainer.sweeps.halving import Rung
-from trainer.sweeps.pool import JobExit
 from trainer.sweeps.worker import SweepJob, WorkItem
 
 STATES = {
@@ -51,22 +51,22 @@ class Recorder:
             self.ledger.change(self.ledger.entries[job.number], "running")
         self.view.started(item.number, self.ledger.entries[item.number], len(item.jobs))
 
-    def exit(self, event: JobExit) -> list[Row]:
-        """Record how each job of an item ended; return their rows."""
-        rows = [self._record_job(job, event) for job in event.item.jobs]
+    def end(self, item: WorkItem, code: int) -> list[Row]:
+        """Record how each job of an item ended, whose process had this exit code; return their rows."""
+        rows = [self._record_job(job, code) for job in item.jobs]
         self.write()
         return rows
 
-    def _record_job(self, job: SweepJob, event: JobExit) -> Row:
+    def _record_job(self, job: SweepJob, code: int) -> Row:
         entry = self.ledger.entries[job.number]
         results = results_or_failure(job.folder)
         if results is not None:  # also if a stack was killed: some of its jobs may have finished before
             state = STATES.get(results.status, "failed")
         else:
-            state = "interrupted" if event.interrupted else "failed"
+            state = "interrupted" if is_interrupted(code) else "failed"
         reason = (results and results.error) or ""
         if state == "failed" and not reason:
-            reason = event.reason + (", and no results" if event.code >= 0 else "")
+            reason = describe_exit(code) + (", and no results" if code >= 0 else "")
             if results is None:
                 write_results(job.folder, Results.failed(reason))
         row = Row(entry, str(entry.stored["monitor"]), results)
@@ -77,14 +77,14 @@ class Recorder:
             print_problems([f"job {entry.number} ({setting}) {state}: {reason}"])
         return row
 
-    def retest(self, event: JobExit) -> str:
+    def retest(self, item: WorkItem, code: int) -> str:
         """Record that a job of the winner was tested; return the reason if its test failed, else the empty string."""
-        [job] = event.item.jobs
+        [job] = item.jobs
         self._final_rows.pop(job.number)  # its results have changed
-        if not event.code:
+        if not code:
             return ""
         results = results_or_failure(job.folder)
-        return (results and results.error) or event.reason
+        return (results and results.error) or describe_exit(code)
 
     def prune(self, rung: Rung) -> None:
         """Record the jobs that a rung of halving ends."""

@@ -11,7 +11,6 @@ from trainer.config.keys import SweepConfig
 from trainer.records.ledger import FINAL, Entry, Ledger
 from trainer.sweeps.grid import identity, names
 from trainer.sweeps.plan import Plan
-from trainer.sweeps.pool import WorkerPool
 from trainer.sweeps.worker import SweepJob, WorkItem
 
 
@@ -34,7 +33,9 @@ class Sweep:
     """A sweep that is about to run or running.
 
     Attributes:
+        ledger: its open ledger.
         jobs: the jobs by number, like the ledger's entries.
+        settings: the keys of `sweep`.
         plan: devices and threads; None if all jobs have finished.
         command: the command line as typed.
         trusted: whether the jobs may name code other than this program's.
@@ -63,27 +64,8 @@ class Sweep:
         self.ledger.add([entry])
         return entry
 
-    def item(self, entry: Entry, pause_at: int | None = None, *, test: bool = False) -> WorkItem:
-        """Return the work item of a single job.
-
-        Args:
-            entry: ledger entry of the job.
-            pause_at: epoch after which training pauses, if the job has more epochs than that.
-            test: see WorkItem.
-        """
-        if pause_at is not None and pause_at >= self.jobs[entry.number].config.epochs:
-            pause_at = None
-        job = self._job(entry)
-        return WorkItem((job,), job.folder, self.trusted, pause_at, test)
-
-    def stack_item(self, entries: Sequence[Entry], pause_at: int | None) -> WorkItem:
-        """Return the work item of jobs that are trained in one pass."""
-        jobs = tuple(self._job(entry) for entry in entries)
-        return WorkItem(jobs, self.folder / f"stack-{jobs[0].number:03d}", self.trusted, pause_at)
-
-    def _job(self, entry: Entry) -> SweepJob:
-        return SweepJob(entry.number, self.jobs[entry.number], self.folder / entry.name)
-
-    def pool(self, plan: Plan) -> WorkerPool:
-        """Return an idle pool of workers."""
-        return WorkerPool(plan.devices, self.command, plan.shared)
+    def item(self, *entries: Entry, pause_at: int | None = None, test: bool = False) -> WorkItem:
+        """Return the work item of a job, or of jobs that are trained in one pass; see WorkItem."""
+        jobs = tuple(SweepJob(entry.number, self.jobs[entry.number], self.folder / entry.name) for entry in entries)
+        folder = jobs[0].folder if len(jobs) == 1 else self.folder / f"stack-{jobs[0].number:03d}"
+        return WorkItem(jobs, folder, self.trusted, pause_at, test)
