@@ -46,11 +46,7 @@ class Signals:
         self.received = number
 
     def check(self) -> None:
-        """Raise Interrupted if a signal has been received.
-
-        Raises:
-            Interrupted: SIGINT or SIGTERM was received.
-        """
+        """Raise Interrupted if a signal has been received."""
         if self.received is not None:
             raise Interrupted(self.exit_code)
 

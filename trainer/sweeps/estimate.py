@@ -22,8 +22,12 @@ ALL_SECONDS = 20.0  # limit on measuring all kinds of jobs together
 CHECKPOINTS = 2.5  # last.pt and previous.pt hold everything, best.pt the weights alone
 
 
-def show_plan(jobs: Sequence[Job], settings: SweepConfig, plan: Plan, *, trusted: bool) -> int:
-    """Print a table of the jobs and an estimate of time and disk; return the exit code."""
+def show_plan(jobs: Sequence[Job], settings: SweepConfig, plan: Plan | None, *, trusted: bool) -> int:
+    """Print a table of the jobs that would be trained and an estimate of time and disk; return the exit code."""
+    if plan is None:
+        print("all jobs are finished")
+        return 0
+    jobs = plan.set_threads(jobs)
     kinds = {kind(job, SAME_COST): job for job in reversed(jobs)}
     limit = min(SECONDS, ALL_SECONDS / len(kinds))
     measured = {name: _measure_apart(job, plan, limit, trusted=trusted) for name, job in kinds.items()}

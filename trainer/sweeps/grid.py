@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,13 +47,7 @@ class SweepOverrides:
 
 
 def read_overrides(composer: Composer, words: Sequence[str], problems: Sequence[Problem] = ()) -> SweepOverrides:
-    """Parse the words of a sweep.
-
-    Args:
-        composer: parses the words.
-        words: overrides as typed.
-        problems: problems of the command line from before.
-    """
+    """Parse the words of a sweep; `problems` are those that the command line is known to have."""
     parsed, unreadable = composer.read(words, sweep=True)
     return SweepOverrides(list(words), parsed, [*problems, *unreadable], composer.sweep_of(parsed))
 
@@ -66,13 +60,20 @@ def compose_jobs(composer: Composer, overrides: SweepOverrides) -> list[Job]:
             are a problem, too.
     """
     choices, problems = _choices(composer, overrides)
-    grid = _Grid()
-    for combination in itertools.product(*choices):
-        grid.add(composer.job([override for chosen in combination for override in chosen]))
-    problems = [*dict.fromkeys([*problems, *grid.problems()])]
+    combinations = itertools.product(*choices)
+    composed = [composer.job([override for chosen in each for override in chosen]) for each in combinations]
+    jobs: dict[str, Job] = {}
+    differing: dict[str, list[Any]] = {}  # values of keys that differ between jobs of one identity
+    for job in composed:
+        digest = identity(job)
+        first = jobs.setdefault(digest, replace(job, id=digest))
+        for key, values in differing_keys(first.stored, job.stored).items():
+            seen = differing.setdefault(key, [])
+            seen += [value for value in values if value not in seen]
+    problems += [*_problems_of(composed), *(not_a_job_key(key, values) for key, values in differing.items())]
     if problems:
-        raise UserError(*problems)
-    return list(grid.jobs.values())
+        raise UserError(*dict.fromkeys(problems))
+    return list(jobs.values())
 
 
 def _choices(composer: Composer, overrides: SweepOverrides) -> tuple[list[list[list[Override]]], list[Problem]]:
@@ -101,50 +102,25 @@ def _choices(composer: Composer, overrides: SweepOverrides) -> tuple[list[list[l
     return choices, problems
 
 
-@dataclass
-class _Grid:
-    """Composed jobs and their problems.
-
-    Attributes:
-        jobs: the jobs by identity.
-        experiments: the chosen experiments, each once.
-        affected: the experiments of each problem.
-        differing: values of keys that differ between jobs of one identity.
-    """
-
-    jobs: dict[str, Job] = field(default_factory=dict)
-    experiments: dict[str, None] = field(default_factory=dict)
-    affected: dict[Problem, set[str]] = field(default_factory=dict)
-    differing: dict[str, list[Any]] = field(default_factory=dict)
-
-    def add(self, job: Job) -> None:
-        """Add a job unless it is a duplicate."""
-        experiment = job.choices.get("experiment", "")
-        self.experiments[experiment] = None
+def _problems_of(jobs: Sequence[Job]) -> Iterator[Problem]:
+    """Yield the problems of jobs; a problem of only some of the experiments names them."""
+    affected: dict[Problem, set[str]] = {}
+    for job in jobs:
         for problem in job.problems:
-            self.affected.setdefault(problem, set()).add(experiment)
-        job = replace(job, id=identity(job))
-        first = self.jobs.setdefault(job.id, job)
-        for key, values in differing_keys(first.stored, job.stored).items():
-            seen = self.differing.setdefault(key, [])
-            seen += [value for value in values if value not in seen]
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield all problems; a problem of only some of the experiments names them."""
-        unfit: set[str] = set()
-        for problem, experiments in self.affected.items():
-            if len(experiments) == len(self.experiments):
-                yield problem
-            else:
-                yield problem.within(f"experiment={','.join(sorted(experiments))}")
-                unfit |= experiments
-        num_fit = len(self.experiments.keys() - unfit)
-        if unfit and num_fit:
-            reason = f"{num_fit} of {len(self.experiments)} can run as they are"
-            command = f"'experiment=glob(*,exclude=[{','.join(sorted(unfit))}])'"
-            yield Problem("experiment", reason, advice="To leave the others out", command=command)
-        for key, values in self.differing.items():
-            yield not_a_job_key(key, values)
+            affected.setdefault(problem, set()).add(job.choices.get("experiment", ""))
+    experiments = {job.choices.get("experiment", "") for job in jobs}
+    unfit: set[str] = set()
+    for problem, those in affected.items():
+        if those == experiments:
+            yield problem
+        else:
+            yield problem.within(f"experiment={','.join(sorted(those))}")
+            unfit |= those
+    num_fit = len(experiments - unfit)
+    if unfit and num_fit:
+        reason = f"{num_fit} of {len(experiments)} can run as they are"
+        command = f"'experiment=glob(*,exclude=[{','.join(sorted(unfit))}])'"
+        yield Problem("experiment", reason, advice="To leave the others out", command=command)
 
 
 def swept_sweep_keys(overrides: Sequence[Override]) -> list[Problem]:
@@ -176,12 +152,7 @@ def identity(job: Job) -> str:
 
 
 def names(varies: Sequence[Mapping[str, object]], start: int = 0) -> list[str]:
-    """Return a folder name for each job: its number and what sets it apart, in characters safe on any file system.
-
-    Args:
-        varies: for each job the keys and values that set it apart.
-        start: number of the first job.
-    """
+    """Return a folder name for each job: its number and what sets it apart, in characters safe on any file system."""
     width = max(len(str(start + len(varies) - 1)), 3)
     folder_names = []
     for number, varying in enumerate(varies, start):
@@ -197,11 +168,6 @@ def _short(value: object) -> str:
 
 def stored_job(entry: Entry, folder: Path, trust: bool) -> Job:
     """Return the job that a ledger entry holds.
-
-    Args:
-        entry: the entry.
-        folder: the sweep's folder.
-        trust: whether the configuration may read environment variables and name other code.
 
     Raises:
         UserError: the configuration is incomplete, or reads environment variables without `trust`.

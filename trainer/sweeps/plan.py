@@ -15,13 +15,13 @@ from trainer.data.loader import DataCache
 
 @dataclass(frozen=True)
 class Plan:
-    """Resources of a sweep.
+    """Resources of a sweep, and what is shared by its jobs.
 
     Attributes:
         devices: one device name for each worker.
         threads: number of threads of a job that does not set `threads`.
         thread_range: minimum and maximum number of threads of a job.
-        halving: settings of successive halving; each job must be validated before its first rung.
+        halving: settings of successive halving.
         shared: data that is read once for all jobs; filled by `validate`.
         light: whether most of the time of a training step is overhead, which a stack would pay once.
     """

@@ -32,7 +32,9 @@ def examples(composer: Composer, overrides: SweepOverrides) -> list[Job]:
     Raises:
         UserError: an override is invalid or has several values, no key has a range, or optuna is not installed.
     """
-    problems = [*overrides.problems, *(_no_sweep(o) for o in overrides.parsed if o.is_sweep_override())]
+    reason = "sweep.sampler=tpe chooses values itself: write a range such as {}=${{uniform:0,1}}"
+    swept = [override for override in overrides.parsed if override.is_sweep_override()]
+    problems = [*overrides.problems, *(Problem(o.input_line or "", reason.format(o.key_or_group)) for o in swept)]
     if problems:
         raise UserError(*problems)
     first_trial = [*overrides.parsed, *composer.read(["trial=0"], sweep=False)[0]]
@@ -60,17 +62,8 @@ def examples(composer: Composer, overrides: SweepOverrides) -> list[Job]:
     return jobs
 
 
-def _no_sweep(override: Override) -> Problem:
-    reason = f"sweep.sampler=tpe chooses values itself: write a range such as {override.key_or_group}=${{uniform:0,1}}"
-    return Problem(override.input_line or "", reason)
-
-
 def _optuna() -> Any:
-    """Import optuna.
-
-    Raises:
-        UserError: optuna is not installed.
-    """
+    """Import optuna; raise UserError if it is not installed."""
     try:
         import optuna
     except ModuleNotFoundError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from trainer.config.compose import Composer
@@ -17,25 +17,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ResumeOverrides:
+class TypedOverrides:
     """The overrides typed with `resume=SWEEP`.
 
     Attributes:
         settings: overrides of the sweep's own keys.
         jobs: overrides that add jobs, by key.
-        trust: whether the stored sweep may run code and read environment variables.
+        trust: whether the sweep may run a user's code and read environment variables.
+        launcher: overrides of Hydra's launcher.
     """
 
-    settings: list[Override]
-    jobs: dict[str, str]
-    trust: bool
-
-    def sets(self, key: str) -> bool:
-        """Return whether a key of `sweep` was typed."""
-        return any(override.key_or_group == key for override in self.settings)
+    settings: Sequence[Override] = ()
+    jobs: dict[str, str] = field(default_factory=dict)
+    trust: bool = False
+    launcher: Sequence[str] = ()
 
 
-def resume_overrides(overrides: SweepOverrides) -> ResumeOverrides:
+def typed_overrides(overrides: SweepOverrides, launcher: Sequence[str]) -> TypedOverrides:
     """Sort the overrides of a resume by what they change.
 
     Raises:
@@ -47,7 +45,7 @@ def resume_overrides(overrides: SweepOverrides) -> ResumeOverrides:
     by_key = {o.key_or_group: o for o in overrides.parsed if o not in settings}
     trust = "trust" in by_key and by_key["trust"].value() is True
     jobs = {key: o.input_line or "" for key, o in by_key.items() if key not in ("trust", "resume")}
-    return ResumeOverrides(settings, jobs, trust)
+    return TypedOverrides(settings, jobs, trust, launcher)
 
 
 def is_sampled(composer: Composer, overrides: SweepOverrides) -> bool:
@@ -74,6 +72,8 @@ def with_overrides(settings: SweepConfig, composer: Composer, overrides: Sequenc
     Raises:
         UserError: a key does not exist, or a value is not accepted.
     """
+    if not overrides:
+        return settings
     job = composer.job(list(overrides))
     if job.problems:
         raise UserError(*job.problems)
@@ -91,16 +91,10 @@ def _replaced(settings: Any, source: Any, path: Sequence[str]) -> Any:
 
 
 def check(jobs: Sequence[Job], settings: SweepConfig, launcher: Sequence[str], *, sampled: bool) -> None:
-    """Refuse combinations of settings that cannot work, before anything is built.
-
-    Args:
-        jobs: all jobs of the sweep.
-        settings: the keys of `sweep`.
-        launcher: overrides of Hydra's launcher.
-        sampled: whether the sweep began with a sampler.
+    """Check that the settings do not exclude each other, before anything is built.
 
     Raises:
-        UserError: two settings exclude each other, or halving cannot compare the jobs.
+        UserError: they do, a sampler was added or removed on resume, or halving cannot compare the jobs.
     """
     halving = settings.halving
     if launcher and (halving.factor or sampled or settings.stack is not False):

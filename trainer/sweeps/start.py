@@ -18,11 +18,12 @@ from trainer.records.folder import OUTPUTS, new_folder
 from trainer.records.ledger import FINAL, Ledger
 from trainer.stack.checkpoint import restore_members
 from trainer.stack.choose import Stacks, choose, hint
+from trainer.sweeps.estimate import show_plan
 from trainer.sweeps.executor import run_sweep
 from trainer.sweeps.grid import SweepOverrides, compose_jobs, not_a_job_key, read_overrides, stored_job
 from trainer.sweeps.plan import Plan, make_plan
 from trainer.sweeps.search import Search, examples
-from trainer.sweeps.settings import ResumeOverrides, check, is_sampled, resume_overrides, settings_of, with_overrides
+from trainer.sweeps.settings import TypedOverrides, check, is_sampled, settings_of, typed_overrides, with_overrides
 from trainer.sweeps.sweep import Sweep, new_entries
 from trainer.sweeps.validate import validate
 from trainer.sweeps.worker import wait_for
@@ -41,33 +42,19 @@ def new_sweep(composer: Composer, overrides: SweepOverrides, command: list[str],
         UserError: something is invalid; nothing was written.
     """
     if is_sampled(composer, overrides):
-        return _new_study(composer, overrides, command, launcher)
+        return _run_study(composer, overrides, TypedOverrides(trust=True, launcher=launcher), command)
     jobs = compose_jobs(composer, overrides)
     settings = settings_of(jobs)
     check(jobs, settings, launcher, sampled=False)
     plan = _plan(jobs, settings, trusted=True)
     jobs = plan.set_threads(jobs)
     if settings.dry_run:
-        return _show(jobs, settings, plan, trusted=True)
+        return show_plan(jobs, settings, plan, trusted=True)
     stacks = _stacks(jobs, range(len(jobs)), settings, plan, trusted=True)
     with closing(Ledger.create(new_folder("sweep", OUTPUTS), overrides.words)) as ledger:
         ledger.add(new_entries(jobs, varying(jobs)))
         ledger.stack(stacks.jobs, stacks.lines)
         return run_sweep(Sweep(ledger, jobs, settings, plan, command, trusted=True), launcher=launcher)
-
-
-def _new_study(composer: Composer, overrides: SweepOverrides, command: list[str], launcher: Sequence[str]) -> int:
-    """Run a sweep whose jobs a sampler chooses one by one."""
-    trial_jobs = examples(composer, overrides)
-    settings = settings_of(trial_jobs)
-    check(trial_jobs, settings, launcher, sampled=True)
-    jobs = trial_jobs[:1] * (settings.trials or 1)
-    plan = _plan(jobs, settings, trusted=True, also=trial_jobs)
-    if settings.dry_run:
-        return _show(plan.set_threads(jobs), settings, plan, trusted=True)
-    with closing(Ledger.create(new_folder("sweep", OUTPUTS), overrides.words)) as ledger:
-        search = Search(ledger.folder, composer, overrides.parsed, trial_jobs[0].config.monitor, settings)
-        return run_sweep(Sweep(ledger, [], settings, plan, command, trusted=True), search)
 
 
 def resumed_sweep(
@@ -78,21 +65,24 @@ def resumed_sweep(
     Raises:
         UserError: something is invalid; nothing was changed.
     """
-    typed = resume_overrides(overrides)
+    typed = typed_overrides(overrides, launcher)
     with closing(Ledger.open(folder)) as ledger:
         if not typed.trust and "oc.env" in " ".join(ledger.words):
             advice = "If you trust it, add trust=true."
             raise UserError(Problem(str(folder), "its overrides read environment variables", advice=advice))
-        jobs = [stored_job(entry, ledger.folder, typed.trust) for entry in ledger.entries]
+        jobs = [stored_job(entry, folder, typed.trust) for entry in ledger.entries]
         if _is_study(composer, ledger, jobs):
-            return _resumed_study(composer, ledger, jobs, typed, command, launcher)
+            if typed.jobs:
+                words = " ".join(typed.jobs.values())
+                raise UserError(Problem(words, "a study chooses its own jobs; start a new sweep"))
+            return _run_study(composer, read_overrides(composer, ledger.words), typed, command, ledger, jobs)
         added = _added(composer, ledger, typed.jobs)
         settings = with_overrides(settings_of([*jobs, *added]), composer, typed.settings)
         check([*jobs, *added], settings, launcher, sampled=False)
         missing = [*_unfinished(ledger, jobs), *added]
         plan = _plan(missing, settings, trusted=typed.trust) if missing else None
         if settings.dry_run:
-            return _show(missing, settings, plan, trusted=typed.trust)
+            return show_plan(missing, settings, plan, trusted=typed.trust)
         if plan is None:
             print(f"{folder}: all {len(jobs)} jobs are finished. More jobs: train -m resume={folder} key=values")
         else:
@@ -100,7 +90,7 @@ def resumed_sweep(
         if added:
             ledger.add(new_entries(added, varying([*jobs, *added])[len(jobs) :], start=len(jobs)))
         sweep = Sweep(ledger, [*jobs, *added], settings, plan, command, typed.trust)
-        _continue_stacks(sweep, include_single=typed.sets("sweep.stack"))
+        _continue_stacks(sweep, include_single=any(o.key_or_group == "sweep.stack" for o in typed.settings))
         return run_sweep(sweep, launcher=launcher)
 
 
@@ -110,29 +100,38 @@ def _is_study(composer: Composer, ledger: Ledger, jobs: Sequence[Job]) -> bool:
     return jobs[0].config.sweep.sampler is not None
 
 
-def _resumed_study(
+def _run_study(
     composer: Composer,
-    ledger: Ledger,
-    jobs: list[Job],
-    typed: ResumeOverrides,
+    overrides: SweepOverrides,
+    typed: TypedOverrides,
     command: list[str],
-    launcher: Sequence[str],
+    ledger: Ledger | None = None,
+    jobs: Sequence[Job] = (),
 ) -> int:
-    """Run the unfinished jobs of a study and the remaining trials."""
-    if typed.jobs:
-        raise UserError(Problem(" ".join(typed.jobs.values()), "a study chooses its own jobs; start a new sweep"))
-    overrides = read_overrides(composer, ledger.words)
+    """Run a sweep whose jobs a sampler chooses one by one: its unfinished jobs, then the remaining trials.
+
+    Args:
+        composer: composes the jobs.
+        overrides: overrides that all jobs share.
+        typed: overrides of this command.
+        command: the command line as typed.
+        ledger: ledger of a resumed study; None starts a new one.
+        jobs: jobs of the ledger.
+    """
     trial_jobs = examples(composer, overrides)
     settings = with_overrides(settings_of(jobs or trial_jobs), composer, typed.settings)
-    check(trial_jobs, settings, launcher, sampled=True)
-    missing = [*_unfinished(ledger, jobs), *trial_jobs[:1] * max((settings.trials or 0) - len(jobs), 0)]
+    check(trial_jobs, settings, typed.launcher, sampled=True)
+    unfinished = _unfinished(ledger, jobs) if ledger else []
+    missing = [*unfinished, *trial_jobs[:1] * max((settings.trials or 0) - len(jobs), 0)]
     plan = _plan(missing, settings, trusted=typed.trust, also=trial_jobs) if missing else None
     if settings.dry_run:
-        return _show(missing, settings, plan, trusted=typed.trust)
-    if plan is None:
-        print(f"{ledger.folder}: all {len(jobs)} jobs are finished. More: train resume={ledger.folder} sweep.trials=N")
-    search = Search(ledger.folder, composer, overrides.parsed, trial_jobs[0].config.monitor, settings)
-    return run_sweep(Sweep(ledger, jobs, settings, plan, command, typed.trust), search)
+        return show_plan(missing, settings, plan, trusted=typed.trust)
+    with closing(ledger or Ledger.create(new_folder("sweep", OUTPUTS), overrides.words)) as ledger:
+        folder = ledger.folder
+        if plan is None:
+            print(f"{folder}: all {len(jobs)} jobs are finished. More: train resume={folder} sweep.trials=N")
+        search = Search(folder, composer, overrides.parsed, trial_jobs[0].config.monitor, settings)
+        return run_sweep(Sweep(ledger, list(jobs), settings, plan, command, typed.trust), search)
 
 
 def _unfinished(ledger: Ledger, jobs: Sequence[Job]) -> list[Job]:
@@ -145,23 +144,10 @@ def _plan(jobs: Sequence[Job], settings: SweepConfig, *, trusted: bool, also: Se
     return validate(plan.set_threads([*jobs, *also]), plan, trusted=trusted)
 
 
-def _show(jobs: Sequence[Job], settings: SweepConfig, plan: Plan | None, *, trusted: bool) -> int:
-    """Print the jobs that would be trained and their cost; return the exit code."""
-    if plan is None:
-        print("all jobs are finished")
-        return 0
-    from trainer.sweeps.estimate import show_plan
-
-    return show_plan(plan.set_threads(jobs), settings, plan, trusted=trusted)
-
-
 def _added(composer: Composer, ledger: Ledger, words: dict[str, str]) -> list[Job]:
     """Return the jobs that further overrides add; if the sweep was killed at its start, also those it never wrote.
 
-    Args:
-        composer: composes the jobs.
-        ledger: the sweep's ledger.
-        words: overrides by key; they replace the sweep's own overrides of the same keys.
+    `words` are the overrides by key; they replace the sweep's own overrides of the same keys.
 
     Raises:
         UserError: an override would only change existing jobs, which keep their configuration.
@@ -191,11 +177,9 @@ def _stacks(jobs: Sequence[Job], numbers: Sequence[int], settings: SweepConfig, 
 
 
 def _continue_stacks(sweep: Sweep, *, include_single: bool) -> None:
-    """Restore the runs of killed stacks to their own folders and decide about jobs without a decision.
+    """Restore the runs of killed stacks to their own folders, and decide which of the other jobs are stacked.
 
-    Args:
-        sweep: the resumed sweep, whose ledger is written to.
-        include_single: whether to decide again about jobs outside stacks.
+    A decision to train a job by itself is kept unless `include_single` is True.
     """
     ledger = sweep.ledger
     stacked = {number for stack in ledger.stacks if len(stack) > 1 for number in stack}

@@ -34,15 +34,7 @@ SAME_COST = ("result", "build")  # a step of each takes the same time
 def validate(jobs: Sequence[Job], plan: Plan, *, trusted: bool) -> Plan:
     """Build one job of each kind without training it, and the optimizer and schedule of the others.
 
-    Reads the data into `plan.shared`, from which the jobs take it.
-
-    Args:
-        jobs: the jobs.
-        plan: their devices and data.
-        trusted: whether the jobs may name code other than this program's.
-
-    Returns:
-        The plan, with `light` set.
+    Reads the data into `plan.shared`, from which the jobs take it; returns the plan with `light` set.
 
     Raises:
         UserError: with the problems of all jobs, each once.
@@ -61,12 +53,9 @@ def validate(jobs: Sequence[Job], plan: Plan, *, trusted: bool) -> Plan:
 
 def user_targets(job: Job) -> list[str]:
     """Return `group._target_=name` for each component from outside this program and its libraries."""
-    targets = {group: getattr(job.config, group).target for group in GROUPS}
-    return [
-        f"{group}._target_={target}"
-        for group, target in targets.items()
-        if target is not None and str(target).partition(".")[0] not in OUR_MODULES
-    ]
+    targets = {group: str(target) for group in GROUPS if (target := getattr(job.config, group).target) is not None}
+    foreign = {group: name for group, name in targets.items() if name.partition(".")[0] not in OUR_MODULES}
+    return [f"{group}._target_={name}" for group, name in foreign.items()]
 
 
 def _build_user_code(jobs: Sequence[Job], plan: Plan, trusted: bool) -> list[Problem]:
@@ -125,13 +114,7 @@ def _optimizer_problems(jobs: Sequence[Job], components: Components, steps: int,
 
 
 def _unvalidated(every: Duration, steps: int, halving: HalvingConfig) -> list[Problem]:
-    """Return a problem if a job would reach its first rung without a value to compare.
-
-    Args:
-        every: `validate_every`.
-        steps: optimizer steps in an epoch.
-        halving: settings of successive halving.
-    """
+    """Return a problem if a job with `steps` per epoch would reach its first rung without a value to compare."""
     epochs = every.amount if every.unit == "ep" else math.ceil(every.amount / steps)
     if halving.factor is None or epochs <= halving.min_epochs:
         return []
@@ -146,12 +129,7 @@ def _is_light(model: nn.Module, devices: Sequence[str]) -> bool:
 
 
 def kind(job: Job, changes: Sequence[str] = SAME_BUILD) -> str:
-    """Return a string that is equal for jobs that differ only in numeric values of keys with these effects.
-
-    Args:
-        job: the job.
-        changes: values of `Effects.changes`.
-    """
+    """Return a string that is equal for jobs that differ only in numbers of keys with these `Effects.changes`."""
 
     def masked(key: str, value: Any) -> Any:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -63,7 +63,7 @@ def work(item: WorkItem, device: str | None, command: list[str], shared: DataCac
         item: the work item.
         device: device name.
         command: the command line as typed.
-        shared: data that was read before.
+        shared: data that was read before the fork; empty if this process was not forked from the sweep.
         parent: process id of the sweep if this process was forked from it.
     """
     started = time.perf_counter()
