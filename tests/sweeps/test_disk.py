@@ -13,7 +13,7 @@ SWEEP = ("-m", *TINY, "seed=0,1", "epochs=1", "test=false")
 
 
 @pytest.mark.parametrize("words", [SWEEP, (*TINY, "epochs=1")])
-def test_outputs_that_is_no_folder_is_told(words: tuple[str, ...], sweep) -> None:
+def test_a_file_in_place_of_outputs_is_reported(words: tuple[str, ...], sweep) -> None:
     Path("outputs").touch()
     done = sweep(*words)
     assert done.code == 2
@@ -23,7 +23,7 @@ def test_outputs_that_is_no_folder_is_told(words: tuple[str, ...], sweep) -> Non
 
 
 @pytest.mark.parametrize("name", ["sweep.lock", "000-seed=0/run.lock"])
-def test_a_lock_that_cannot_be_made_is_told(name: str, sweep) -> None:
+def test_a_lock_that_cannot_be_created_is_reported(name: str, sweep) -> None:
     folder = sweep(*SWEEP, "max_steps=1").folder
     (folder / name).unlink()
     (folder / name).mkdir()
@@ -34,7 +34,7 @@ def test_a_lock_that_cannot_be_made_is_told(name: str, sweep) -> None:
 
 
 def test_a_full_disk_ends_a_sweep_with_a_sentence(train_process, sweep) -> None:
-    def limit() -> None:  # of any file, as a full disk has it
+    def limit() -> None:  # on the size of a file, in place of a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 
     process = train_process("train", *SWEEP, preexec_fn=limit)
@@ -47,7 +47,7 @@ def test_a_full_disk_ends_a_sweep_with_a_sentence(train_process, sweep) -> None:
     assert list(states(folder).values()) == ["done", "done"]
 
 
-def test_damaged_results_cost_their_job_its_value_and_the_sweep_nothing(sweep) -> None:
+def test_damaged_results_only_leave_the_value_of_their_job_empty(sweep) -> None:
     folder = sweep(*SWEEP).folder
     (folder / "000-seed=0" / "results.json").write_text("[1]")
     done = sweep(f"resume={folder}")

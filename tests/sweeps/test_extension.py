@@ -10,7 +10,7 @@ from helpers.processes import wait_for_end
 from helpers.sweeps import TINY, contents, places, rows, states, table
 
 
-def test_more_values_add_jobs_and_the_same_ones_none(sweep) -> None:
+def test_new_values_add_jobs_and_repeated_values_do_not(sweep) -> None:
     words = ("data=iris", "model=mlp", "plots=false", "epochs=1")  # threads as they come
     folder = sweep("-m", *words, "seed=0,1").folder
     before = {place: contents(place) for place in places(folder)}
@@ -28,14 +28,14 @@ def test_more_values_add_jobs_and_the_same_ones_none(sweep) -> None:
     assert set(states(folder).values()) == {"done"}
 
 
-def test_added_jobs_are_told_apart_from_those_before(sweep) -> None:
+def test_added_jobs_are_distinguished_from_earlier_jobs(sweep) -> None:
     folder = sweep("-m", *TINY, "seed=0,1", "epochs=1").folder
     assert sweep("-m", f"resume={folder}", "optim.lr=0.05").code == 0
     assert sorted(row["optim.lr"] for row in table(folder)) == ["0.001", "0.001", "0.05", "0.05"]
     assert {row["n"] for row in rows(folder / "leaderboard_groups.csv")} == {"2"}
 
 
-def test_the_table_has_a_column_for_epochs_asked_for_and_one_for_epochs_trained(sweep) -> None:
+def test_the_leaderboard_has_columns_for_configured_and_for_trained_epochs(sweep) -> None:
     done = sweep("-m", *TINY, "epochs=3,1", "max_steps=2", "test=false", "sweep.workers=1")
     header = (done.folder / "leaderboard.csv").read_text().splitlines()[0].split(",")
     assert len(header) == len(set(header))

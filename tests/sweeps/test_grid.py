@@ -30,7 +30,7 @@ def composed(*words: str) -> list[Job]:
 
 def values(jobs: list[Job], *keys: str) -> list[tuple]:
     """Return the values of these dotted keys for each job."""
-    found = []
+    answer = []
     for job in jobs:
         row = []
         for key in keys:
@@ -38,18 +38,18 @@ def values(jobs: list[Job], *keys: str) -> list[tuple]:
             for name in key.split("."):
                 node = node[name]
             row.append(node)
-        found.append(tuple(row))
-    return found
+        answer.append(tuple(row))
+    return answer
 
 
-def test_a_grid_in_the_order_of_its_words_the_last_one_fastest() -> None:
+def test_the_last_key_of_a_grid_varies_fastest() -> None:
     jobs = composed("optim.lr=1e-3,1e-2", "data=iris", "seed=range(3)")
     assert values(jobs, "optim.lr", "seed") == [(lr, seed) for lr in (1e-3, 1e-2) for seed in range(3)]
     jobs = composed("seed=range(1,8,3)", "epochs=4,2")
     assert values(jobs, "seed", "epochs") == [(1, 4), (1, 2), (4, 4), (4, 2), (7, 4), (7, 2)]
 
 
-def test_groups_globs_and_hydras_own_spellings() -> None:
+def test_groups_globs_and_hydras_sweep_functions() -> None:
     assert [job.choices["model"] for job in composed("model=glob(mnist*)")] == ["mnist_classifier"]
     assert [job.choices["model"] for job in composed("model=cnn,ann")] == ["cnn", "ann"]
     assert values(composed("seed=choice(3,1)"), "seed") == [(3,), (1,)]
@@ -68,7 +68,7 @@ def test_experiments_by_glob() -> None:
 
 
 @pytest.mark.slow
-def test_experiments_that_cannot_run_are_named_and_left_out_by_the_word_that_is_told() -> None:
+def test_experiments_that_cannot_run_are_named_and_excluded_by_the_suggested_override() -> None:
     with pytest.raises(UserError) as caught:
         composed("experiment=glob(*)")
     problems = [str(problem) for problem in caught.value.problems]
@@ -85,17 +85,17 @@ def test_experiments_that_cannot_run_are_named_and_left_out_by_the_word_that_is_
     with pytest.raises(UserError) as caught:
         composed("experiment=iris,wine", "epochs=-1")
     assert len(caught.value.problems) == 1
-    assert str(caught.value.problems[0]).startswith("epochs=-1: ")  # of all, so of none
+    assert str(caught.value.problems[0]).startswith("epochs=-1: ")  # a problem of all experiments names none
 
 
-def test_the_same_job_twice_is_one() -> None:
+def test_duplicate_jobs_are_removed() -> None:
     jobs = composed("seed=1,2,1", "optim.lr=1e-3,0.001")
     assert values(jobs, "seed", "optim.lr") == [(1, 1e-3), (2, 1e-3)]
     assert len({identity(job) for job in jobs}) == 2
 
 
 @pytest.mark.parametrize("words", ["model=glob(nothing*)", "seed=range(5,5)", "experiment=glob(nothing*)"])
-def test_no_job_at_all_is_a_mistake(words: str, sweep) -> None:
+def test_a_sweep_without_jobs_is_refused(words: str, sweep) -> None:
     done = sweep("-m", "data=iris", words)
     assert done.code == 2
     assert words in done.err
@@ -103,7 +103,7 @@ def test_no_job_at_all_is_a_mistake(words: str, sweep) -> None:
 
 
 @pytest.mark.parametrize("word", ["optim.lr=interval(0,1)", "seed=range(1,)", "seed=1,,2", "seed=glob(*)"])
-def test_what_makes_no_list_is_answered(word: str, sweep) -> None:
+def test_invalid_lists_of_values_are_refused(word: str, sweep) -> None:
     done = sweep("-m", word)
     assert done.code == 2
     assert word in done.err
@@ -141,7 +141,7 @@ def test_256_jobs_are_composed_and_checked_in_time() -> None:
         validate(jobs, make_plan(jobs, jobs[0].config.sweep), trusted=True)
 
 
-def test_mistakes_of_all_jobs_are_told_before_the_first_starts(sweep) -> None:
+def test_mistakes_of_all_jobs_are_reported_before_the_first_starts(sweep) -> None:
     done = sweep("-m", "epochs=1,-2", "optim.lr=1e-3,fast", "model=ann,cnnn", "seed=range(-1,1)", "--lr")
     assert done.code == 2
     assert done.folder is None
@@ -154,7 +154,7 @@ def test_mistakes_of_all_jobs_are_told_before_the_first_starts(sweep) -> None:
         composed("epochs=1,2", "name=${nothing}")
 
 
-def test_a_job_that_the_data_does_not_fit_is_refused_with_all_others_like_it(sweep) -> None:
+def test_all_jobs_that_do_not_fit_the_data_are_refused_together(sweep) -> None:
     done = sweep("-m", "data=iris", "model=mlp,lenet5,perceptron", "optim.lr=1e-3,-1")
     assert done.code == 2
     assert "optim.lr=-1" in done.err
@@ -178,9 +178,9 @@ def test_a_grid_is_ranked_and_only_its_winner_tested(sweep) -> None:
     assert [bool(row["test"]) for row in rows] == [True, False, False, False]
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
     for row in rows:
-        found = results(done.folder / row["job"])
-        assert found["valid"]["loss"] == float(row["valid_loss"])
-        assert (found["test"] is not None) == bool(row["test"])
+        summary = results(done.folder / row["job"])
+        assert summary["valid"]["loss"] == float(row["valid_loss"])
+        assert (summary["test"] is not None) == bool(row["test"])
         assert (done.folder / row["job"] / "config.yaml").is_file()
     assert results(done.folder / rows[0]["job"])["test"]["accuracy"] == float(rows[0]["test"])
 
@@ -189,17 +189,17 @@ def test_a_winner_is_tested_with_all_its_seeds(sweep) -> None:
     done = sweep("-m", *TINY, "optim.lr=1e-5,5e-2", "seed=range(3)", "epochs=3")
     assert done.code == 0, done.err
     assert len(re.findall("^testing ", done.out, re.MULTILINE)) == 1
-    found = table(done.folder)
-    tests = [float(row["test"]) for row in found if row["optim.lr"] == "0.05"]
+    leaderboard = table(done.folder)
+    tests = [float(row["test"]) for row in leaderboard if row["optim.lr"] == "0.05"]
     assert len(tests) == 3
-    assert not any(row["test"] for row in found if row["optim.lr"] == "1e-05")
+    assert not any(row["test"] for row in leaderboard if row["optim.lr"] == "1e-05")
     best, other = rows(done.folder / "leaderboard_groups.csv")
     assert (best["standing"], other["standing"], other["test"]) == ("best", "", "")
     assert float(best["test"]) == pytest.approx(statistics.fmean(tests))
     assert float(best["test std"]) == pytest.approx(statistics.stdev(tests))
-    before = contents(done.folder / found[0]["job"])
+    before = contents(done.folder / leaderboard[0]["job"])
     assert sweep(f"resume={done.folder}").code == 0
-    assert contents(done.folder / found[0]["job"]) == before  # tested once
+    assert contents(done.folder / leaderboard[0]["job"]) == before  # tested once
 
 
 UNLUCKY = """
@@ -233,7 +233,7 @@ def test_a_sweep_that_stopped_has_no_winner_yet(sweep) -> None:
 
 
 @pytest.mark.parametrize(("word", "tested"), [("test=false", []), ("test=true", [0, 1])])
-def test_who_is_tested_can_be_said(word: str, tested: list[int], sweep) -> None:
+def test_the_test_key_decides_which_jobs_are_tested(word: str, tested: list[int], sweep) -> None:
     done = sweep("-m", *TINY, "seed=0,1", "epochs=1", word)
     assert done.code == 0
     assert [n for n, place in enumerate(places(done.folder)) if results(place)["test"]] == tested
@@ -242,25 +242,25 @@ def test_who_is_tested_can_be_said(word: str, tested: list[int], sweep) -> None:
 def test_a_larger_accuracy_is_better_and_an_early_stop_is_no_failure(sweep) -> None:
     done = sweep("-m", *TINY, "optim.lr=1e-5,0.05,0.5", "epochs=9", "monitor=valid_accuracy", "patience=1")
     assert done.code == 0
-    found = [float(row["valid_accuracy"]) for row in table(done.folder)]
-    assert found == sorted(found, reverse=True)
-    assert found[0] > found[-1]
+    accuracies = [float(row["valid_accuracy"]) for row in table(done.folder)]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert accuracies[0] > accuracies[-1]
     assert set(states(done.folder).values()) == {"done"}
     assert "early_stopped" in {results(place)["status"] for place in places(done.folder)}
 
 
-def test_a_preset_sweeps_by_itself_and_its_values_can_be_replaced(sweep) -> None:
+def test_an_experiment_may_be_a_sweep_whose_values_can_be_replaced(sweep) -> None:
     done = sweep("experiment=lr_grid", *TINY, "epochs=1")
     assert {row["optim.lr"] for row in table(done.folder)} == {"0.01", "0.001", "0.0001", "1e-05"}
     assert values(composed("experiment=lr_grid", "optim.lr=0.5,0.25"), "optim.lr") == [(0.5,), (0.25,)]
 
 
-def test_to_show_a_configuration_is_not_to_train_it(sweep) -> None:
+def test_showing_a_configuration_trains_nothing(sweep) -> None:
     done = sweep("-m", "--cfg", "job", *TINY, "seed=0,1", "epochs=1")
     assert done.folder is None
 
 
-def test_two_sweeps_of_one_second_have_a_folder_each(server) -> None:
+def test_sweeps_started_in_the_same_second_have_separate_folders(server) -> None:
     sweeps = [server.start("-m", *TINY, "seed=0,1", "epochs=1", "test=false") for _ in range(2)]
     folders = set()
     for running in sweeps:

@@ -22,7 +22,7 @@ GRID = ("optim.lr=1e-5,1e-3,1e-2,3e-2,1e-1", "patience=null", "epochs=9", "seed=
 
 
 def reference(folder: Path, rungs: list[int], factor: int, monitor: str, largest: bool) -> dict[int, int]:
-    """The epochs that each job of a whole sweep may train under halving, from its metrics.csv alone."""
+    """Return the epochs that each job of a whole sweep would train with halving, from metrics.csv alone."""
     curves = [[float(row[monitor]) for row in rows(place / "metrics.csv")] for place in places(folder)]
     epochs = {number: len(curve) for number, curve in enumerate(curves)}
     alive = list(epochs)
@@ -36,7 +36,7 @@ def reference(folder: Path, rungs: list[int], factor: int, monitor: str, largest
 
 
 def check(halved: Path, whole: Path, expected: dict[int, int]) -> None:
-    """Every job of a halved sweep is the beginning of that of the whole one, and as long as expected."""
+    """Check that each job of a halved sweep is the beginning of the same job of the whole one."""
     for number, (a, b) in enumerate(zip(places(halved), places(whole), strict=True)):
         metrics = rows(b / "metrics.csv")
         assert rows(a / "metrics.csv") == metrics[: expected[number]], number
@@ -46,8 +46,7 @@ def check(halved: Path, whole: Path, expected: dict[int, int]) -> None:
         assert results(a)["epochs"] == expected[number]
         if not pruned:
             assert same_tree(weights(a), weights(b))
-    found = table(halved)
-    assert {row["job"]: row["state"] for row in found} == {
+    assert {row["job"]: row["state"] for row in table(halved)} == {
         place.name: states(halved)[number] for number, place in enumerate(places(halved))
     }
 
@@ -89,7 +88,7 @@ def test_survivors_are_those_of_the_reference(factor: int, first: int, words: tu
         ("accumulate=2", "batch_size=10", "schedule=cosine", "baseline=true", "ema.decay=0.9", "model.dropout=0.3"),
     ],
 )
-def test_a_job_that_is_paused_and_goes_on_trains_as_if_it_were_not(words: tuple, sweep) -> None:
+def test_a_paused_and_continued_job_equals_an_uninterrupted_one(words: tuple, sweep) -> None:
     words = (*words, *TINY, "epochs=5", "test=false")
     first = 2 if words[0].startswith("validate_every") else 1  # a rung needs a validation before it
     halving = ["sweep.halving.factor=2", f"sweep.halving.min_epochs={first}"]
@@ -102,7 +101,7 @@ def test_a_job_that_is_paused_and_goes_on_trains_as_if_it_were_not(words: tuple,
     assert results(a)["steps"] == results(b)["steps"]
 
 
-def test_of_equal_jobs_the_earlier_goes_on(sweep) -> None:
+def test_ties_go_to_the_earlier_job(sweep) -> None:
     done = sweep("-m", *TINY, "patience=50,60,70,80", "epochs=4", "sweep.halving.factor=2")
     assert done.code == 0
     assert list(states(done.folder).values()) == ["done", "pruned", "pruned", "pruned"]
@@ -110,7 +109,7 @@ def test_of_equal_jobs_the_earlier_goes_on(sweep) -> None:
     assert [bool(row["test"]) for row in table(done.folder)] == [True, False, False, False]
 
 
-def test_what_stopped_early_or_diverged_is_not_trained_further(sweep) -> None:
+def test_jobs_that_stopped_early_or_diverged_are_not_trained_further(sweep) -> None:
     words = (
         *TINY,
         "optim=sgd",
@@ -134,7 +133,7 @@ def test_what_stopped_early_or_diverged_is_not_trained_further(sweep) -> None:
     assert all(ended[n] == "done" for n in stopped)
 
 
-def test_one_job_and_none_are_no_trouble(sweep) -> None:
+def test_halving_with_a_single_job_and_with_diverged_jobs_only(sweep) -> None:
     done = sweep("-m", *TINY, "seed=1", "epochs=3", "sweep.halving.factor=3")
     assert done.code == 0
     assert list(states(done.folder).values()) == ["done"]
@@ -162,10 +161,10 @@ def test_jobs_that_cannot_be_compared_are_refused(sweep) -> None:
 
 
 MOMENTS = {
-    "in the first rung": lambda found, lengths: "running" in found,
-    "in the second": lambda found, lengths: found.count("pruned") == 2 and "running" in found,
-    "amid its epochs": lambda found, lengths: "running" in found and 2 in lengths,
-    "at the end": lambda found, lengths: found.count("pruned") == 3 and "running" in found,
+    "in the first rung": lambda current, lengths: "running" in current,
+    "in the second": lambda current, lengths: current.count("pruned") == 2 and "running" in current,
+    "between two epochs of the second": lambda current, lengths: "running" in current and 2 in lengths,
+    "at the end": lambda current, lengths: current.count("pruned") == 3 and "running" in current,
 }
 
 
@@ -199,8 +198,8 @@ def test_a_killed_sweep_keeps_the_same_survivors(number: int, server, sweep) -> 
 
 
 @pytest.mark.skipif(NO_PROC, reason="processes are found in /proc")
-def test_what_diverged_late_still_counts_after_a_resumption(server, sweep) -> None:
-    """Eight jobs, two at a time: four go on, two of them diverge, of two one goes on; also where it was interrupted."""
+def test_a_job_that_diverged_late_still_counts_after_a_resume(server, sweep) -> None:
+    """Of eight jobs four go on; two of these diverge, and one of the other two goes on, interrupted or not."""
     words = write_faulty()
     late = "def infinite(self, outputs):"
     write("faulty.py", FAULTY.replace(late, late + "\n        time.sleep(0.05)"))

@@ -31,7 +31,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_faults_are_told_and_leave_the_others_as_they_are(workers: int, sweep) -> None:
+def test_faults_are_reported_and_do_not_affect_other_jobs(workers: int, sweep) -> None:
     words = (*write_faulty(), "epochs=4", f"sweep.workers={workers}", "test=false")
     faults = [*FAULTS, "none"]
     done = sweep("-m", *words, f"model.fault={','.join(faults)}", "seed=3", "optim.lr=0.01")
@@ -39,12 +39,12 @@ def test_faults_are_told_and_leave_the_others_as_they_are(workers: int, sweep) -
     assert "Traceback" not in done.err + done.out
     lines = done.err.splitlines()
     assert len(lines) == len(FAULTS), done.err
-    found = table(done.folder)
+    leaderboard = table(done.folder)
     for number, (place, state) in enumerate(zip(places(done.folder), states(done.folder).values(), strict=True)):
         fault = faults[number]
         expected, reason = FAULTS.get(fault, ("done", ""))
         assert state == expected
-        row = next(row for row in found if row["job"] == place.name)
+        row = next(row for row in leaderboard if row["job"] == place.name)
         assert row["state"] == expected
         assert reason in row["reason"]
         assert reason in (results(place)["error"] or "")
@@ -58,7 +58,7 @@ def test_faults_are_told_and_leave_the_others_as_they_are(workers: int, sweep) -
     assert f"train resume={done.folder.relative_to(Path.cwd())}" in done.out
 
 
-def test_a_fault_is_told_while_the_others_still_run(server) -> None:
+def test_a_fault_is_reported_while_other_jobs_still_run(server) -> None:
     words = (*write_faulty(), "epochs=30", "sweep.workers=2", "test=false")
     running = server.start("-m", *words, "model.fault=raises,slow", "model.at=1")
     running.until(lambda folder: "model.fault=raises" in running.err.read_text())
@@ -68,12 +68,12 @@ def test_a_fault_is_told_while_the_others_still_run(server) -> None:
     assert running.end().code == 143
 
 
-def test_a_rate_beyond_all_reason_diverges(sweep) -> None:
+def test_a_huge_learning_rate_diverges(sweep) -> None:
     done = sweep("-m", *TINY, "optim=sgd", "optim.lr=1e30,1e-2", "epochs=3")
     assert done.code == 1
-    found = table(done.folder)
-    assert [row["state"] for row in found] == ["done", "diverged"]
-    assert "not finite" in found[1]["reason"]
+    leaderboard = table(done.folder)
+    assert [row["state"] for row in leaderboard] == ["done", "diverged"]
+    assert "not finite" in leaderboard[1]["reason"]
     assert "optim.lr=1e+30" in done.err
     before = (places(done.folder)[0] / "train.log").read_bytes()
     assert sweep(f"resume={done.folder}").code == 1
@@ -94,10 +94,10 @@ def test_the_first_fault_may_end_the_sweep(sweep) -> None:
     for place in places(done.folder)[:2]:
         assert "resumed    after" in (place / "train.log").read_text()
     alone = weights(sweep(*words).folder)
-    assert all(same_tree(found, alone) for found in all_weights(done.folder))
+    assert all(same_tree(resumed, alone) for resumed in all_weights(done.folder))
 
 
-def test_a_worker_that_ends_without_a_word_has_not_finished_its_job(sweep) -> None:
+def test_a_job_whose_worker_ends_without_results_has_failed(sweep) -> None:
     words = (*write_faulty(), "epochs=4", "checkpoint.every=1ep", "test=false", "model.at=5")
     plain = sweep("-m", *words, "model.fault=ends,none")
     assert list(states(plain.folder).values()) == ["failed", "done"]
@@ -112,9 +112,9 @@ def test_a_job_that_failed_late_is_not_the_winner(sweep) -> None:
     done = sweep("-m", *write_faulty(), "epochs=6", "model.at=9", "experiment=a_good,b_dull,c_gone")
     assert done.code == 1
     assert list(states(done.folder).values()) == ["failed", "done", "diverged"]
-    found = table(done.folder)
-    assert [row["job"] for row in found if row["test"]] == ["001-experiment=b_dull"]
-    assert found[0]["experiment"] == "b_dull"
+    leaderboard = table(done.folder)
+    assert [row["job"] for row in leaderboard if row["test"]] == ["001-experiment=b_dull"]
+    assert leaderboard[0]["experiment"] == "b_dull"
 
 
 def test_a_failed_test_of_the_winner_is_a_failure(sweep) -> None:
@@ -136,7 +136,7 @@ def test_a_signal_before_the_first_step_is_no_failure(wait: float, server) -> No
 
 
 @pytest.mark.parametrize("moment", ["forward", "constructor", "import"])
-def test_what_one_job_does_to_its_process_is_not_seen_by_the_next(moment: str, server, sweep) -> None:
+def test_changes_of_a_job_to_its_process_do_not_reach_the_next_job(moment: str, server, sweep) -> None:
     write("rude.py", RUDE + ("\nrude()\n" if moment == "import" else ""))
     write("probe.py", PROBE)
     write("conf/model/a_rude.yaml", f"# Ours\n_target_: rude.Rude\nmoment: {moment}\n")
@@ -146,8 +146,8 @@ def test_what_one_job_does_to_its_process_is_not_seen_by_the_next(moment: str, s
     assert done.code == 0, done.err
     _, probed, plain = places(done.folder)
     probe = sweep(*words, "model=b_probe")
-    found = re.findall(r"^probe .*", (probed / "train.log").read_text(), re.MULTILINE)
-    assert found == re.findall(r"^probe .*", probe.out, re.MULTILINE)
+    seen = re.findall(r"^probe .*", (probed / "train.log").read_text(), re.MULTILINE)
+    assert seen == re.findall(r"^probe .*", probe.out, re.MULTILINE)
     assert same_tree(weights(probed), weights(probe.folder))
     assert same_tree(weights(plain), weights(sweep(*words, "model=mlp").folder))
 
@@ -175,7 +175,7 @@ def test_threads_are_divided_before_the_jobs_start_and_stored(sweep) -> None:
     assert {results(place)["threads"] for place in places(done.folder)} == {cores}
 
 
-def test_no_worker_waits_while_jobs_do(server) -> None:
+def test_no_worker_is_idle_while_jobs_wait(server) -> None:
     words = (*write_faulty(), "model.fault=slow", "model.at=1", "epochs=2", "test=false")
     running = server.start("-m", *words, "model.delay=0.7,0.01,0.02,0.03", "sweep.workers=2")
     assert running.end().code == 0

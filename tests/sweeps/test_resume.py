@@ -66,8 +66,8 @@ def test_killed_sweeps_end_like_uninterrupted_ones(whole, server: ForkServer) ->
             kills += going
             wait_for_end(workers)  # they end by themselves
             if going and running.folder:
-                found = zip(places(running.folder), states(running.folder).values(), strict=True)
-                finished |= {place: contents(place) for place, state in found if state == "done"}
+                jobs = zip(places(running.folder), states(running.folder).values(), strict=True)
+                finished |= {place: contents(place) for place, state in jobs if state == "done"}
             if going:
                 running = again(server, running)
         assert done.code == 0, done.err
@@ -79,7 +79,7 @@ def test_killed_sweeps_end_like_uninterrupted_ones(whole, server: ForkServer) ->
         finished.clear()
 
 
-def test_killed_workers_are_told_and_made_good(server: ForkServer) -> None:
+def test_killed_workers_are_reported_and_their_jobs_can_be_resumed(server: ForkServer) -> None:
     words = (*WORDS, "test=false")
     expected = essence(server.start(*words).end().folder)
     chance, kills = random.Random(2), 0
@@ -104,7 +104,7 @@ def test_killed_workers_are_told_and_made_good(server: ForkServer) -> None:
         assert same_tree(essence(done.folder), expected)
 
 
-def test_the_test_figures_are_the_winners_alone_also_after_a_resumption(sweep) -> None:
+def test_only_the_winner_is_tested_also_after_a_resume(sweep) -> None:
     words = (*write_faulty(), "epochs=4", "model.fault=raises,none", "optim.lr=0.05", "model.width=16,4")
     done = sweep("-m", *words)
     assert done.code == 1
@@ -142,25 +142,25 @@ def test_a_signal_lets_all_workers_save(number: int, code: int, whole, server: F
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
-def test_half_trained_jobs_go_on_from_their_checkpoints(number: int, server: ForkServer) -> None:
+def test_half_trained_jobs_continue_from_their_checkpoints(number: int, server: ForkServer) -> None:
     words = (*write_faulty(), "model.fault=slow", "epochs=10", "checkpoint.every=1ep", "test=false")
     running = server.start("-m", *words, "seed=0,1,2", "sweep.workers=2")
     saved = "checkpoints/last.pt"
     running.until(lambda folder: [(place / saved).exists() for place in places(folder)[:2]] == [True, True])
     workers = running.workers()
     running.kill(number)
-    found = running.folder
+    folder = running.folder
     wait_for_end(workers)
-    done = server.start(f"resume={found}", "trust=true").end()
+    done = server.start(f"resume={folder}", "trust=true").end()
     assert done.code == 0, done.err
-    for place, half in zip(places(found), (True, True, False), strict=True):
+    for place, half in zip(places(folder), (True, True, False), strict=True):
         assert ("resumed    after" in (place / "train.log").read_text()) == half
         assert [row["epoch"] for row in rows(place / "metrics.csv")] == [str(n) for n in range(1, 11)]
     again = server.start("-m", *words, "seed=0,1,2").end()
-    assert same_tree(all_weights(found), all_weights(again.folder))
+    assert same_tree(all_weights(folder), all_weights(again.folder))
 
 
-def test_a_sweep_can_be_resumed_while_what_was_killed_still_ends(server: ForkServer) -> None:
+def test_a_sweep_can_be_resumed_while_its_killed_workers_still_save(server: ForkServer) -> None:
     words = (*write_faulty(), "model.fault=slow", "epochs=3", "test=false", "model.delay=0.8", "model.at=6")
     running = server.start("-m", *words, "seed=0,1", "sweep.workers=2")
     running.until(lambda folder: list(states(folder).values()) == ["running"] * 2)

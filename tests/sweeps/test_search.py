@@ -10,7 +10,7 @@ WORDS = ("data=iris", "model=mlp", "threads=1", "plots=false", "epochs=2")
 SEARCH = (*WORDS, "sweep.sampler=tpe", "optim.lr=${loguniform:1e-3,1e-1}", "model.hidden=[${integer:4,16}]")
 
 
-def test_a_study_goes_on_where_it_was(sweep) -> None:
+def test_a_study_continues_after_a_resume(sweep) -> None:
     optuna = pytest.importorskip("optuna")
     done = sweep("-m", *SEARCH, "sweep.trials=4", "sweep.workers=1", "test=false")
     assert done.code == 0, done.err
@@ -37,7 +37,7 @@ def test_a_study_goes_on_where_it_was(sweep) -> None:
         ((*SEARCH, "sweep.trials=3", "sweep.halving.factor=2"), "a sampler has no rungs"),
     ],
 )
-def test_what_cannot_be_searched_is_answered(words: tuple[str, ...], fragment: str, sweep) -> None:
+def test_invalid_searches_are_refused(words: tuple[str, ...], fragment: str, sweep) -> None:
     pytest.importorskip("optuna")
     done = sweep("-m", *words)
     assert done.code == 2
@@ -54,7 +54,7 @@ def test_another_launcher_runs_the_same_jobs(name: str, sweep) -> None:
     assert [place.name for place in places(other.folder)] == [place.name for place in places(own.folder)]
 
 
-def test_a_launcher_that_is_not_there_is_answered(sweep) -> None:
+def test_a_launcher_that_is_not_installed_is_refused(sweep) -> None:
     done = sweep("-m", *WORDS, "hydra/launcher=slurm", "seed=0,1")
     assert done.code == 2
     assert "hydra/launcher=slurm: not installed; available: basic" in done.err

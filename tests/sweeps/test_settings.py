@@ -38,7 +38,7 @@ def halved(server, tmp_path_factory) -> Path:
         ),
     ],
 )
-def test_a_dry_run_is_refused_as_the_sweep_is(words: tuple[str, ...], fragment: str, sweep) -> None:
+def test_a_dry_run_is_refused_like_the_sweep(words: tuple[str, ...], fragment: str, sweep) -> None:
     for more in ([], ["sweep.dry_run=true"]):
         done = sweep("-m", *TINY, *words, *more)
         assert done.code == 2
@@ -46,7 +46,7 @@ def test_a_dry_run_is_refused_as_the_sweep_is(words: tuple[str, ...], fragment: 
     assert not Path("outputs").exists()
 
 
-def test_a_single_run_is_not_what_only_a_sweep_can_be(sweep, trained) -> None:
+def test_keys_that_only_a_sweep_understands_are_refused_for_a_single_run(sweep, trained) -> None:
     done = sweep(*SMALL, "sweep.dry_run=true", "sweep.sampler=tpe", "sweep.trials=3")
     assert done.code == 2
     assert "sweep.dry_run=true: it lists the jobs of a sweep" in done.err
@@ -58,7 +58,7 @@ def test_a_single_run_is_not_what_only_a_sweep_can_be(sweep, trained) -> None:
     assert contents(run) == before
 
 
-def test_jobs_that_a_resumption_would_add_are_shown_and_not_trained(halved: Path, sweep) -> None:
+def test_a_dry_run_of_a_resume_shows_added_jobs_without_training_them(halved: Path, sweep) -> None:
     before = contents(halved)
     done = sweep(f"resume={halved}", "optim.lr=0.3,0.4", "sweep.dry_run=true")
     assert done.code == 0, done.err
@@ -78,7 +78,9 @@ def test_jobs_that_a_resumption_would_add_are_shown_and_not_trained(halved: Path
         (("sweep.stack=true", "hydra/launcher=basic"), "hydra/launcher: halving, samplers and stacks need"),
     ],
 )
-def test_what_cannot_be_set_on_resume_is_answered(words: tuple[str, ...], fragment: str, halved: Path, sweep) -> None:
+def test_keys_that_cannot_change_on_resume_are_refused(
+    words: tuple[str, ...], fragment: str, halved: Path, sweep
+) -> None:
     before = contents(halved)
     for more in ([], ["sweep.dry_run=true"]):
         done = sweep(f"resume={halved}", *words, *more)
@@ -88,7 +90,7 @@ def test_what_cannot_be_set_on_resume_is_answered(words: tuple[str, ...], fragme
     assert contents(halved) == before
 
 
-def test_only_what_is_typed_changes_on_resume(sweep) -> None:
+def test_only_typed_keys_change_on_resume(sweep) -> None:
     halving = ("sweep.halving.factor=3", "sweep.halving.min_epochs=2")
     folder = sweep("-m", *SMALL, "epochs=3", "seed=0,1", *halving).folder
     done = sweep(f"resume={folder}", "optim.lr=0.01", "sweep.halving.factor=2", "+sweep.workers=2")
@@ -106,14 +108,14 @@ def test_an_estimate_counts_the_epochs_that_halving_leaves(sweep) -> None:
     assert not Path("outputs").exists()
 
 
-def test_an_estimate_of_frozen_layers_and_of_what_diverges(sweep) -> None:
+def test_an_estimate_of_frozen_layers_and_of_diverging_jobs(sweep) -> None:
     words = ("freeze=null,backbone", "optim=sgd", "optim.lr=1e10,0.1")
     done = sweep("-m", *SMALL, *words, "sweep.dry_run=true")
     assert done.code == 0, done.err
     assert "4 jobs" in done.out
 
 
-def test_a_sampler_is_one_wherever_it_stands(sweep) -> None:
+def test_a_sampler_may_be_set_in_an_experiment_or_in_quotes(sweep) -> None:
     pytest.importorskip("optuna")
     text = "# @package _global_\nsweep:\n  sampler: tpe\n  trials: 2\noptim:\n  lr: ${loguniform:1e-3,1e-1}\n"
     write("conf/experiment/ours.yaml", text)
@@ -135,7 +137,7 @@ def test_a_sampler_is_one_wherever_it_stands(sweep) -> None:
         (("model.activation=${choice:relu,tanh,foo}",), "activation=foo: expected one of"),
     ],
 )
-def test_both_ends_of_what_is_searched_are_tried_first(words: tuple[str, ...], fragment: str, sweep) -> None:
+def test_both_ends_of_a_range_are_validated_first(words: tuple[str, ...], fragment: str, sweep) -> None:
     pytest.importorskip("optuna")
     done = sweep("-m", *SMALL, "sweep.sampler=tpe", "sweep.trials=2", *words)
     assert done.code == 2

@@ -50,14 +50,14 @@ def test_a_model_that_cannot_be_built_is_named(fault: str, reason: str, sweep) -
     assert not Path("outputs").exists()
 
 
-def test_a_step_that_an_estimate_cannot_make_is_told(sweep) -> None:
+def test_a_failing_step_of_an_estimate_is_reported(sweep) -> None:
     done = sweep("-m", *WORDS, "model.fault=lacks_in_training", "seed=0,1", "sweep.dry_run=true")
     assert done.code == 1
     sentence = "model._target_=net.Net: a training step failed: KeyError: 'no key' in net.py, line 16."
     assert done.err == f"train: error: {sentence}\n"
 
 
-def test_a_single_run_that_its_model_ends_has_not_succeeded(sweep) -> None:
+def test_a_single_run_whose_model_exits_has_failed(sweep) -> None:
     done = sweep(*WORDS, "model.fault=exits")
     assert done.code == 1
     assert done.err == "train: error: your own code ended the program: SystemExit: 0 in net.py, line 10.\n"

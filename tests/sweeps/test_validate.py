@@ -30,7 +30,7 @@ def composed(*words: str) -> list[Job]:
         (("experiment=ours_a,ours_b",), "max_minutes=1.0,2.0: cannot differ"),
     ],
 )
-def test_jobs_that_would_be_one_are_told_of(words: tuple[str, ...], fragment: str) -> None:
+def test_keys_that_cannot_distinguish_jobs_are_reported(words: tuple[str, ...], fragment: str) -> None:
     for name, minutes in (("ours_a", 1), ("ours_b", 2)):
         write(f"conf/experiment/{name}.yaml", f"# @package _global_\nmax_minutes: {minutes}.0\n")
     with pytest.raises(UserError) as caught:
@@ -54,7 +54,7 @@ def test_jobs_that_would_be_one_are_told_of(words: tuple[str, ...], fragment: st
         ),
     ],
 )
-def test_numbers_that_only_building_can_judge_are_refused_with_nothing_written(words, fragment: str, sweep) -> None:
+def test_numbers_that_only_fail_when_built_are_refused_before_anything_is_written(words, fragment: str, sweep) -> None:
     done = sweep("-m", *TINY, *words)
     assert done.code == 2
     assert fragment in done.err
