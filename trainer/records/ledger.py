@@ -100,7 +100,8 @@ class Ledger:
         ledger = cls(folder)
         try:
             content = read_ledger(folder / LEDGER)
-            ledger._file.truncate(content.size)  # shorter than the file if the process was killed while it wrote
+            if content.size < (folder / LEDGER).stat().st_size:  # the process was killed while it wrote
+                ledger._file.truncate(content.size)
         except BaseException:
             ledger.close()
             raise
