@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from helpers.datasets import random_images
 from helpers.trees import same_tree
 from trainer.config.compose import Composer
 from trainer.config.schema import Config
-from trainer.data.images.folder import image_folder
 from trainer.errors import UserError
 from trainer.models.lenet import LeNet5
 from trainer.models.mlp import ANN
@@ -95,10 +93,9 @@ def test_published_weights_are_torchvisions(name: str, hub: Path, job) -> None:
 
 
 SIZES = [(224, 224), (300, 240), (200, 500), (100, 90)]
-RESIZES = "resize" in inspect.signature(image_folder).parameters  # else photos are squashed
 
 
-@pytest.mark.parametrize("size", SIZES if RESIZES else SIZES[:1], ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
 def test_published_weights_bring_their_preprocessing(size: tuple[int, int], hub: Path, job) -> None:
     put(hub / entry("mobilenet_v3_small").url.rpartition("/")[2], published("mobilenet_v3_small"))
     rng = np.random.default_rng(0)
@@ -107,7 +104,7 @@ def test_published_weights_bring_their_preprocessing(size: tuple[int, int], hub:
         pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR).save(f"photos/{i % 2}/{i}.png")
     parts = assemble(job("data=image_folder", "data.root=photos", "model=mobilenet_v3_small").config)
-    preset = entry("mobilenet_v3_small").transforms(**({} if RESIZES else {"resize_size": 224}))
+    preset = entry("mobilenet_v3_small").transforms()
     expected = [preset(Image.open(path)) for path in Path("photos").rglob("*.png")]
     (batch,) = (inputs for inputs, _ in parts.valid.epoch(0))
     for image in batch:

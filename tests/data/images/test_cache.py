@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.datasets import write_images
 from helpers.processes import HANG_SECONDS, wait_until
 from helpers.runs import REPOSITORY
 from trainer.data.dataset import load
@@ -42,18 +43,14 @@ class Watched:
 
 
 def write_photos(root: Path, count: int, side: int = 16) -> list[str]:
-    rng = np.random.default_rng(0)
-    for i in range(count):
-        path = root / "ab"[i % 2] / f"{i:04}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
+    """Write JPEG files of two classes; return the paths of all in this folder, sorted."""
+    write_images(root, {"a": count - count // 2, "b": count // 2}, size=side, suffixes=("jpg",))
     return sorted(map(str, root.rglob("*.jpg")))
 
 
 def write_many(root: Path, count: int, side: int) -> None:
-    """So many names of one image."""
+    """Write one image under many names."""
     (first,) = write_photos(root, 1, side)
-    (root / "b").mkdir()
     for i in range(1, count):
         (root / "ab"[i % 2] / f"{i:04}.jpg").hardlink_to(first)
 
@@ -113,7 +110,7 @@ def test_some_of_the_classes_are_a_store_of_their_own(photos: Path) -> None:
 
 def change_content(photos: Path) -> None:
     """Change the content of a file, but not its size or modification time."""
-    path = photos / "a" / "0000.jpg"
+    path = photos / "a" / "000.jpg"
     stat, data = path.stat(), path.read_bytes()
     path.write_bytes(data[:-10] + bytes(8) + data[-2:])
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -121,11 +118,11 @@ def change_content(photos: Path) -> None:
 
 CHANGES = {
     "content": change_content,
-    "added": lambda photos: (photos / "a" / "new.jpg").write_bytes((photos / "a" / "0000.jpg").read_bytes()),
-    "removed": lambda photos: (photos / "a" / "0000.jpg").unlink(),
-    "renamed": lambda photos: (photos / "a" / "0000.jpg").rename(photos / "a" / "zzzz.jpg"),
-    "moved": lambda photos: (photos / "a" / "0000.jpg").rename(photos / "b" / "0000.jpg"),
-    "touched": lambda photos: (photos / "a" / "0000.jpg").touch(),
+    "added": lambda photos: (photos / "a" / "new.jpg").write_bytes((photos / "a" / "000.jpg").read_bytes()),
+    "removed": lambda photos: (photos / "a" / "000.jpg").unlink(),
+    "renamed": lambda photos: (photos / "a" / "000.jpg").rename(photos / "a" / "zzzz.jpg"),
+    "moved": lambda photos: (photos / "a" / "000.jpg").rename(photos / "b" / "moved.jpg"),
+    "touched": lambda photos: (photos / "a" / "000.jpg").touch(),
 }
 
 
@@ -469,12 +466,12 @@ def test_a_signal_while_decoding_ends_the_run_and_leaves_nothing() -> None:
 def test_a_store_in_use_stays(photos: Path) -> None:
     in_use = image_folder(str(photos))
     (path,) = stores()
-    (photos / "a" / "0000.jpg").touch()
+    (photos / "a" / "000.jpg").touch()
     all_of(photos)
     assert path in stores()
     assert torch.equal(in_use.splits["train"].take(torch.arange(12)), expected(photos))
     del in_use
-    (photos / "a" / "0000.jpg").touch()
+    (photos / "a" / "000.jpg").touch()
     all_of(photos)
     assert path not in stores()
     assert len(stores()) == 1

@@ -20,6 +20,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
+from helpers.datasets import write_images
 from helpers.processes import HANG_SECONDS
 from helpers.runs import REPOSITORY
 from trainer.data.dataset import load
@@ -48,19 +49,18 @@ def as_tensor(array: np.ndarray) -> torch.Tensor:
 @pytest.fixture
 def photos() -> Path:
     """Two classes of ten images of 8x8."""
-    for label in ("ant", "bee"):
-        for i in range(10):
-            write(Path("photos") / label / f"{i}.png", i)
-    return Path("photos")
+    return write_images(Path("photos"), {"ant": 10, "bee": 10})
 
 
 def parts(root: Path, **names: str) -> Path:
-    """Photos in parts: {folder: classes}."""
-    for part, labels in names.items():
-        for label in labels.split():
-            for i in range(4):
-                write(root / part / label / f"{i}.png", i)
-    return root
+    """Write four images of each class for each split: {folder: classes}."""
+    return write_images(root, {f"{part}/{label}": 4 for part, labels in names.items() for label in labels.split()})
+
+
+def stored(path: Path | str) -> torch.Tensor:
+    """Return the pixels of a file as Pillow reads them, [3, H, W]."""
+    with Image.open(path) as image:
+        return as_tensor(np.asarray(image))
 
 
 # Which files are taken
@@ -70,7 +70,7 @@ def test_a_folder_per_class(photos: Path) -> None:
     source = image_folder(str(photos))
     assert source.classes == ("ant", "bee")
     assert source.splits["train"].targets.tolist() == [0] * 10 + [1] * 10
-    assert torch.equal(source.splits["train"].take(torch.tensor([13]))[0], as_tensor(pixels(3)))
+    assert torch.equal(source.splits["train"].take(torch.tensor([13]))[0], stored("photos/bee/003.png"))
     assert source.notes == []
 
 
@@ -88,14 +88,13 @@ def test_one_folder_is_split_by_class_and_says_so(photos: Path) -> None:
 
 @pytest.mark.parametrize("names", ["train valid test", "train val test", "Training Validation Testing"])
 def test_parts_have_their_names_and_never_mix(names: str) -> None:
-    for part, count in zip(names.split(), (6, 2, 3), strict=True):
-        for label in ("ant", "bee"):
-            for i in range(count):
-                write(Path("parts") / part / label / f"{i}.png", count)
+    counts = dict(zip(names.split(), (6, 2, 3), strict=True))
+    write_images(Path("parts"), {f"{part}/{label}": counts[part] for part in counts for label in ("ant", "bee")})
     data = load(image_folder("parts"), valid_fraction=0.2, test_fraction=0.2, seed=0)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 12, "valid": 4, "test": 6}
-    for split, seed in zip(data.splits.values(), (6, 2, 3), strict=True):
-        assert torch.equal(split.samples.take(split.indices)[-1], as_tensor(pixels(seed)))
+    for split, (part, count) in zip(data.splits.values(), counts.items(), strict=True):
+        last = stored(f"parts/{part}/bee/{count - 1:03}.png")
+        assert torch.equal(split.samples.take(split.indices)[-1], last)
 
 
 def test_two_folders_for_one_part_are_refused() -> None:
@@ -110,8 +109,7 @@ def test_folders_beside_the_parts_are_left_out_and_said() -> None:
 
 
 def test_a_class_may_be_called_train(photos: Path) -> None:
-    for i in range(4):
-        write(photos / "train" / f"{i}.png")
+    write_images(photos, {"train": 4})
     source = image_folder(str(photos))
     assert source.classes == ("ant", "bee", "train")
     assert source.notes == ["train is a class: it contains no folders, and there are other folders beside it"]
@@ -176,7 +174,7 @@ def test_links_that_leave_the_root_are_not_followed_and_rings_end(photos: Path) 
     (photos / "ant" / "up").symlink_to("..")
     (photos / "ant" / "x").symlink_to("../bee")
     (photos / "bee" / "y").symlink_to("../ant")
-    (photos / "bee" / "twin.png").symlink_to("0.png")
+    (photos / "bee" / "twin.png").symlink_to("000.png")
     source = image_folder(str(photos), classes=["bee", "ant"])
     assert source.classes == ("bee", "ant")
     assert torch.bincount(source.splits["train"].targets).tolist() == [21, 21]
@@ -196,7 +194,7 @@ def test_an_empty_class_is_named(photos: Path) -> None:
 
 
 def test_one_class_is_not_enough() -> None:
-    write(Path("single/ant/0.png"))
+    write_images(Path("single"), {"ant": 1})
     with pytest.raises(UserError, match=r"^single: 1 class folders; expected .* two classes or more\.$"):
         image_folder("single")
     parts(Path("outer"), inner="ant bee")
@@ -247,8 +245,8 @@ def test_a_folder_that_may_not_be_read_is_named(which: str, unprivileged: Path) 
 
 def test_a_file_that_may_not_be_read_is_named(unprivileged: Path) -> None:
     root = parts(unprivileged, photos="ant bee") / "photos"
-    (root / "bee" / "2.png").chmod(0)
-    with pytest.raises(UserError, match=r"bee/2\.png \(class bee\): not a readable image \(Permission denied\)"):
+    (root / "bee" / "002.png").chmod(0)
+    with pytest.raises(UserError, match=r"bee/002\.png \(class bee\): not a readable image \(Permission denied\)"):
         image_folder(str(root), cache="false")
 
 
@@ -503,12 +501,12 @@ def test_all_bad_files_are_told_at_once_and_counted_beyond_ten(photos: Path) -> 
 
 def test_bad_files_are_skipped_and_listed(train) -> None:
     parts(Path("parts"), train="ant bee", valid="ant bee", test="ant bee")
-    spoil(Path("parts/train/ant/0.png"), "truncated")
-    spoil(Path("parts/test/bee/3.png"), "empty")
+    spoil(Path("parts/train/ant/000.png"), "truncated")
+    spoil(Path("parts/test/bee/003.png"), "empty")
     words = ["data=image_folder", "data.root=parts", "model=ann", "epochs=1", "batch_size=3"]
     refused = train(*words)
     assert (refused.code, refused.folder) == (2, None)
-    assert "parts/test/bee/3.png (class bee)" in refused.err
+    assert "parts/test/bee/003.png (class bee)" in refused.err
     assert "2 of 24 images cannot be used" in refused.err
     for _ in range(2):  # the second time they are known without being decoded
         done = train(*words, "data.on_bad_image=skip")
@@ -517,25 +515,25 @@ def test_bad_files_are_skipped_and_listed(train) -> None:
         assert "left out: 2 images that cannot be used; results.json names them" in done.out
         skipped = done.results["skipped_images"]
         assert [(bad["path"], bad["class"]) for bad in skipped] == [
-            (str(Path("parts/train/ant/0.png").resolve()), "ant"),
-            (str(Path("parts/test/bee/3.png").resolve()), "bee"),
+            (str(Path("parts/train/ant/000.png").resolve()), "ant"),
+            (str(Path("parts/test/bee/003.png").resolve()), "bee"),
         ]
         assert all("not a readable image" in bad["reason"] for bad in skipped)
 
 
 def test_skipping_leaves_the_other_images_what_they_are(photos: Path) -> None:
+    whole = image_folder(str(photos)).splits["train"].take(torch.arange(20))
     for i in (0, 4):
-        spoil(photos / "ant" / f"{i}.png", "truncated")
+        spoil(photos / "ant" / f"{i:03}.png", "truncated")
     part = image_folder(str(photos), on_bad_image="skip").splits["train"]
     assert part.targets.tolist() == [0] * 8 + [1] * 10
-    seeds = [1, 2, 3, 5, 6, 7, 8, 9, *range(10)]
-    assert torch.equal(part.take(torch.arange(18)), torch.stack([as_tensor(pixels(seed)) for seed in seeds]))
+    assert torch.equal(part.take(torch.arange(18)), whole[[1, 2, 3, *range(5, 20)]])
 
 
 def test_a_class_of_which_nothing_is_left_is_refused() -> None:
     parts(Path("parts"), train="ant bee", test="ant bee")
     for i in range(4):
-        spoil(Path(f"parts/test/bee/{i}.png"), "text")
+        spoil(Path(f"parts/test/bee/{i:03}.png"), "text")
     with pytest.raises(UserError, match="in the test split no image of the class bee can be used"):
         image_folder("parts", on_bad_image="skip")
 
@@ -550,15 +548,15 @@ def test_a_file_that_goes_bad_while_it_is_streamed_is_one_sentence(monkeypatch: 
     split_folder(Path("parts"))
     monkeypatch.setattr(folder, "MEMORY_SHARE", 0.0)
     samples = image_folder("parts", cache="false").splits["train"]
-    spoil(Path("parts/train/bee/2.png"), "truncated")
-    with pytest.raises(UserError, match=r"parts/train/bee/2\.png: not a readable image .* when the run began"):
+    spoil(Path("parts/train/bee/002.png"), "truncated")
+    with pytest.raises(UserError, match=r"parts/train/bee/002\.png: not a readable image .* when the run began"):
         samples.take(torch.arange(8))
 
 
 @pytest.mark.slow
 def test_a_bad_file_is_one_sentence_and_the_end() -> None:
     words = split_folder(Path("parts"))
-    spoil(Path("parts/valid/bee/2.png"), "truncated")
+    spoil(Path("parts/valid/bee/002.png"), "truncated")
     done = subprocess.run(
         [sys.executable, "-m", "trainer", *words, "data.resident=false", "data.workers=1"],
         stderr=subprocess.PIPE,
@@ -567,7 +565,7 @@ def test_a_bad_file_is_one_sentence_and_the_end() -> None:
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert done.returncode == 2
-    assert "parts/valid/bee/2.png (class bee): not a readable image" in done.stderr
+    assert "parts/valid/bee/002.png (class bee): not a readable image" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -581,13 +579,13 @@ def test_the_fingerprint_follows_pixels_and_labels_not_places(photos: Path) -> N
     first = fingerprint()
     assert fingerprint() == first
     photos.rename("moved")
-    Path("moved/ant/0.png").touch()
+    Path("moved/ant/000.png").touch()
     assert fingerprint(Path("moved")) == first
     Path("moved").rename(photos)
-    write(photos / "ant" / "3.png", 77)
+    write(photos / "ant" / "003.png", 77)
     second = fingerprint()
     assert second != first
-    (photos / "ant" / "3.png").rename(photos / "bee" / "30.png")
+    (photos / "ant" / "003.png").rename(photos / "bee" / "30.png")
     assert fingerprint() not in (first, second)
 
 
@@ -612,10 +610,12 @@ def test_resume_notices_other_pixels_and_no_other_place(train) -> None:
     words = split_folder(Path("parts"))
     stopped = train(*words, "max_steps=1", "seed=1")
     Path("parts").rename("moved")
-    write(Path("moved/train/ant/0.png"), 5)
+    first = Path("moved/train/ant/000.png")
+    before = first.read_bytes()
+    write(first, 5)
     refused = train(f"resume={stopped.folder}", "data.root=moved", "max_steps=null")
     assert refused.code == 2
     assert "the data is not what this run was trained on" in refused.err
-    write(Path("moved/train/ant/0.png"), 0)
+    first.write_bytes(before)
     done = train(f"resume={stopped.folder}", "data.root=moved", "max_steps=null", "data.cache=false")
     assert done.code == 0, done.err
