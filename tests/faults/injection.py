@@ -34,8 +34,20 @@ from faults.power import Disk
 from helpers.processes import children
 
 FAILING = {
-    errno.ENOSPC: ("open", "write", "torn", "fsync", "replace", "mkdir", "symlink", "pwrite", "ftruncate"),
-    errno.EROFS: ("open", "write", "torn", "replace", "mkdir", "symlink", "unlink", "pwrite", "ftruncate", "link"),
+    errno.ENOSPC: ("open", "write", "torn", "fsync", "replace", "mkdir", "symlink", "pwrite"),
+    errno.EROFS: (
+        "open",
+        "write",
+        "torn",
+        "replace",
+        "mkdir",
+        "symlink",
+        "unlink",
+        "pwrite",
+        "ftruncate",
+        "truncate",
+        "link",
+    ),
 }
 HIDDEN_PID = re.compile(r"\.\d+(\.tmp)?$")
 
@@ -90,8 +102,14 @@ class Injection:
                 self.busy = True
                 self._do(fault, what, path)
                 self.busy = False
-        if self.broken and what in FAILING[self.broken] and not (what == "write" and self.tears()):
+        if self.broken and what in FAILING[self.broken] and not self._still_works(what, path):
             raise OSError(self.broken, os.strerror(self.broken), path)
+
+    def _still_works(self, what: str, path: str) -> bool:
+        """Return whether a full disk lets this happen: the half of a write, and opening a file that exists."""
+        if self.broken != errno.ENOSPC:
+            return False
+        return what == "write" or (what == "open" and (self.root / path).exists())
 
     def _after_half(self) -> None:
         if self.torn:

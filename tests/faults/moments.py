@@ -22,6 +22,12 @@ from trainer.training.saver import Saver
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 ACTIVITIES = ("fit", "validate", "_test")
+# Functions of os that change files: the position of the path or file, and the option with the folder it is below.
+CHANGES = {
+    **dict.fromkeys(("write", "pwrite", "ftruncate", "fsync"), (0, "")),
+    **dict.fromkeys(("unlink", "mkdir"), (0, "dir_fd")),
+    **dict.fromkeys(("replace", "rename", "symlink", "link"), (1, "dst_dir_fd")),
+}
 Moment = Callable[[str, str], None]
 
 
@@ -40,6 +46,7 @@ class Counter:
 
 def place_of(path: Any, folder: int | None = None) -> str:
     """Return the absolute path of a path, a path below an open folder, or an open file."""
+    path = path.fileno() if hasattr(path, "fileno") else path
     if isinstance(path, int):
         return os.readlink(f"/proc/self/fd/{path}")
     path = os.fsdecode(path)
@@ -57,7 +64,7 @@ def watch(root: Path, moment: Moment, tear: Callable[[], bool]) -> None:
         tear: whether the next write shall be cut in half; the moment "torn" follows it.
     """
     inside = str(root.resolve()) + os.sep
-    original_open, os_open, os_write = builtins.open, os.open, os.write
+    original_open, os_open = builtins.open, os.open
 
     def notice(what: str, path: Any, folder: int | None = None) -> None:
         where = place_of(path, folder)
@@ -73,6 +80,10 @@ def watch(root: Path, moment: Moment, tear: Callable[[], bool]) -> None:
                 moment("torn", where[len(inside) :])
                 return written
             return super().write(data)
+
+        def truncate(self, size: int | None = None) -> int:
+            notice("truncate", self.fileno())
+            return super().truncate(size)
 
     def opening(file: Any, mode: str = "r", buffering: int = -1, *more: Any, **options: Any) -> Any:
         if not set(mode) & set("wax+") or not place_of(file).startswith(inside):
@@ -93,36 +104,22 @@ def watch(root: Path, moment: Moment, tear: Callable[[], bool]) -> None:
             notice("open", path, dir_fd)
         return os_open(path, flags, mode, dir_fd=dir_fd)
 
-    def low_write(file: int, data: Any) -> int:
-        notice("write", file)
-        return os_write(file, data)
-
     builtins.open = io.open = opening  # type: ignore[assignment]
-    os.open, os.write = low_open, low_write
-    for name in ("fsync", "ftruncate", "pwrite"):
-        _replace(name, lambda call, file, *more, name=name: (notice(name, file), call(file, *more))[1])
-    for name in ("unlink", "mkdir"):
-        _replace(
-            name,
-            lambda call, path, *more, name=name, **options: (
-                notice(name, path, options.get("dir_fd")),
-                call(path, *more, **options),
-            )[1],
-        )
-    for name in ("replace", "rename", "symlink", "link"):
-        _replace(
-            name,
-            lambda call, a, b, *more, name=name, **options: (
-                notice(name, b, options.get("dst_dir_fd")),
-                call(a, b, *more, **options),
-            )[1],
-        )
+    os.open = low_open
+    for name, (position, folder) in CHANGES.items():
+        _announce(name, position, folder, notice)
     _watch_polls(moment)
 
 
-def _replace(name: str, call: Callable[..., Any]) -> None:
+def _announce(name: str, position: int, folder: str, notice: Callable[[str, Any, int | None], None]) -> None:
+    """Call `notice` before a function of `os`, with the argument at this position and the open folder it is below."""
     original = getattr(os, name)
-    setattr(os, name, lambda *words, **options: call(original, *words, **options))
+
+    def announced(*words: Any, **options: Any) -> Any:
+        notice(name, words[position], options.get(folder))
+        return original(*words, **options)
+
+    setattr(os, name, announced)
 
 
 def _watch_polls(moment: Moment) -> None:
