@@ -64,8 +64,16 @@ PLANTED = (
     Planted(
         "a file is renamed before it is flushed",
         "files.py",
-        "file.write(data)\n            file.flush()\n            os.fsync(file.fileno())",
-        "file.write(data)\n            file.flush()",
+        "            os.fsync(file.fileno())",
+        "            pass",
+        "power",
+        16,
+    ),
+    Planted(
+        "a folder is not flushed after a rename",
+        "files.py",
+        "        _sync(path.parent)",
+        "        pass",
         "power",
         16,
     ),
