@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from helpers.trees import same_tree
 from trainer.config.compose import Composer
 from trainer.data.loader import DataCache
 from trainer.signals import Signals
-from trainer.sweeps.pool import WorkerPool
+from trainer.sweeps.pool import JobStart, Tick, WorkerPool
 from trainer.sweeps.worker import SweepJob, WorkItem
 
 FAULTS = {
@@ -189,25 +189,17 @@ def test_no_worker_is_idle_while_jobs_wait(server) -> None:
     assert not alive(running.workers())
 
 
-def test_an_exception_in_a_callback_kills_the_running_processes() -> None:
+def test_closing_the_events_kills_the_running_processes() -> None:
     composer, folder = Composer(), Path("job")
     words = ["data=iris", "model=mlp", "threads=1", "epochs=100000", "patience=null"]
     job = composer.job(composer.read(words, sweep=False)[0])
     item = WorkItem((SweepJob(0, job, folder),), folder, trusted=True)
     pool = WorkerPool(["cpu"], [], DataCache())
-    calls: list[object] = []
-
-    def starting(item: WorkItem) -> None:
-        calls.append((item, folder.exists()))
-
-    def polled(running: Sequence[WorkItem]) -> None:
-        calls.append([*running])
+    with closing(pool.run([item, item], Signals())) as events:  # closed as after an exception in the block
+        assert next(events) == JobStart(item)
+        assert not folder.exists()
+        assert next(events) == Tick((item,))
         assert all(process.is_alive() for process in pool.running)
-        raise OSError("the disk is full")
-
-    with pytest.raises(OSError, match="the disk is full"):
-        pool.run([item, item], Signals(), lambda item, code: None, starting, polled)
-    assert calls == [(item, False), [item]]
     [process] = pool.running
     process.join(HANG_SECONDS)
     assert process.exitcode == -signal.SIGKILL

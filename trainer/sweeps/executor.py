@@ -6,6 +6,7 @@ Settings are ranked by the validation monitor alone; the test split is used once
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 from trainer.errors import print_problems
 from trainer.records.leaderboard import grouped, winners
@@ -16,7 +17,7 @@ from trainer.sweeps import halving
 from trainer.sweeps.halving import Rung
 from trainer.sweeps.launch import launch
 from trainer.sweeps.plan import Plan, make_plan
-from trainer.sweeps.pool import WorkerPool
+from trainer.sweeps.pool import JobExit, JobStart, Tick, WorkerPool
 from trainer.sweeps.recorder import Recorder
 from trainer.sweeps.search import Search
 from trainer.sweeps.sweep import Sweep
@@ -53,18 +54,22 @@ def run_sweep(sweep: Sweep, search: Search | None = None, launcher: Sequence[str
 def _train(sweep: Sweep, plan: Plan, recorder: Recorder, signals: Signals, search: Search | None) -> None:
     """Train all jobs, from rung to rung if halving is on, until they have ended or the sweep is stopped."""
     pool = WorkerPool(plan.devices, sweep.command, plan.shared)
-
-    def ended(item: WorkItem, code: int) -> None:
-        rows = recorder.end(item, code)
-        if search is not None:
-            search.tell(rows)
-        if sweep.settings.on_error == "stop" and any(row.entry.state == "failed" for row in rows):
-            pool.stopped = True
-
     for rung in halving.rungs(sweep.settings.halving, sweep.ledger.entries, sweep.folder):
         recorder.prune(rung)
         items = _items(sweep, rung) if search is None else _trials(sweep, plan, search)
-        pool.run(items, signals, ended, recorder.start, recorder.tick)
+        with closing(pool.run(items, signals)) as events:
+            for event in events:
+                match event:
+                    case JobStart(item):
+                        recorder.start(item)
+                    case JobExit(item, code):
+                        rows = recorder.end(item, code)
+                        if search is not None:
+                            search.tell(rows)
+                        if sweep.settings.on_error == "stop" and any(row.entry.state == "failed" for row in rows):
+                            pool.stopped = True
+                    case Tick(running):
+                        recorder.tick(running)
         if pool.stopped or signals.received is not None:
             return
 
@@ -126,16 +131,14 @@ def _test_winner(sweep: Sweep, recorder: Recorder, signals: Signals) -> bool:
     recorder.view.say(f"testing    the winner, {entries[0].name}{others}")
     plan = sweep.plan or make_plan([sweep.jobs[entry.number] for entry in entries], sweep.settings)
     pool = WorkerPool(plan.devices, sweep.command, plan.shared)
-    failed: list[WorkItem] = []
-
-    def ended(item: WorkItem, code: int) -> None:
-        if reason := recorder.retest(item, code):
-            failed.append(item)
-            if signals.received is None:  # otherwise the user interrupted it
-                print_problems([f"job {item.number}: its test failed: {reason}"])
-
-    pool.run((sweep.item(entry, test=True) for entry in entries), signals, ended)
-    return not failed
+    tested = True
+    with closing(pool.run((sweep.item(entry, test=True) for entry in entries), signals)) as events:
+        for event in events:
+            if isinstance(event, JobExit) and (reason := recorder.retest(event.item, event.code)):
+                tested = False
+                if signals.received is None:  # otherwise the user interrupted it
+                    print_problems([f"job {event.item.number}: its test failed: {reason}"])
+    return tested
 
 
 def _closing_lines(sweep: Sweep, *, stopped: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""A pool of processes that run work items.
+"""A pool of processes that run work items and report what happens as events.
 
 Each item runs in a process of its own, so that jobs cannot affect each other.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
@@ -19,8 +20,33 @@ from trainer.signals import Signals
 from trainer.sweeps.worker import POLL_SECONDS, WorkItem, work
 
 
-def _ignore(_: object) -> None:
-    pass
+@dataclass(frozen=True)
+class JobStart:
+    """An item is about to start; its process is created once this event has been handled."""
+
+    item: WorkItem
+
+
+@dataclass(frozen=True)
+class JobExit:
+    """An item's process has ended.
+
+    Attributes:
+        code: exit code of the process; the negative signal number if a signal killed it.
+    """
+
+    item: WorkItem
+    code: int
+
+
+@dataclass(frozen=True)
+class Tick:
+    """The processes were polled, which happens at least every `POLL_SECONDS` while items run."""
+
+    running: tuple[WorkItem, ...]
+
+
+Event = JobStart | JobExit | Tick
 
 
 class WorkerPool:
@@ -43,22 +69,15 @@ class WorkerPool:
         if self.context.get_start_method() == "fork":
             versions()  # forked workers inherit the cached result
 
-    def run(
-        self,
-        items: Iterable[WorkItem],
-        signals: Signals,
-        ended: Callable[[WorkItem, int], None],
-        starting: Callable[[WorkItem], None] = _ignore,
-        polled: Callable[[Sequence[WorkItem]], None] = _ignore,
-    ) -> None:
-        """Run items until the last process has ended. An exception, as from a callback, kills the running processes.
+    def run(self, items: Iterable[WorkItem], signals: Signals) -> Generator[Event]:
+        """Run items and yield events until the last process has ended.
+
+        Wrap the generator in `contextlib.closing`: closing it early, as an exception of its consumer does, kills the
+        running processes.
 
         Args:
             items: consumed lazily: the next one is taken when a worker is free.
             signals: signals that this process has received; any stops the pool.
-            ended: called with an item whose process has ended, and the exit code or the negative number of a signal.
-            starting: called with an item before its process is created.
-            polled: called with the running items at least every `POLL_SECONDS`.
 
         Raises:
             RunFailed: the folder of an item cannot be created.
@@ -71,19 +90,19 @@ class WorkerPool:
                     item = next(waiting, None)
                     if item is None:
                         break
-                    starting(item)
+                    yield JobStart(item)
                     self._start(item, free.pop())
                 if not self.running:
                     return
                 for process in self._ended():
                     item, device = self.running.pop(process)
                     free.append(device)
-                    ended(item, process.exitcode or 0)
+                    yield JobExit(item, process.exitcode or 0)
                 if (self.stopped or signals.received is not None) and not terminated:
                     terminated = True
                     for process in self.running:
                         process.terminate()
-                polled([item for item, _ in self.running.values()])
+                yield Tick(tuple(item for item, _ in self.running.values()))
         finally:
             gc.unfreeze()
             for process in self.running:
