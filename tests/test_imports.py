@@ -31,6 +31,7 @@ LEAVES = {
     "config.values": {"errors"},
     "data.images.decode": set(),  # the processes that decode start with it alone
     "data.metrics": set(),
+    "data.tables.numerals": set(),
     "data.tasks": {"data.classification", "data.metrics", "errors"},
     "device": {"errors", "traits"},
     "seeds": set(),

@@ -14,6 +14,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from trainer.data.dataset import load
 from trainer.data.tables.prepare import TablePrepare
+from trainer.data.tables.rows import BadRow, Encoder
 from trainer.data.tables.table import bundled_table, csv_table
 from trainer.errors import UserError
 
@@ -136,6 +137,29 @@ TARGETS = {
 }
 
 
+# What Python's float() and int() read as numbers, or YAML, and a reader of the table need not.
+MISSPELT = {
+    "underscores": ["1_000", "2_000", "3_000"],
+    "exponents with underscores": ["1e3_0", "2e3_0"],
+    "Arabic-Indic digits": ["١", "٢", "٣"],
+    "full-width digits": ["１２", "１３"],
+    "infinities": ["inf", "-Infinity"],
+}
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_cells_that_only_python_reads_as_numbers_are_text(name: str) -> None:
+    texts = MISSPELT[name]
+    rows = [f"{texts[i % len(texts)]},{i},{texts[i % len(texts)]}" for i in range(40)]
+    source = csv_table(write("\n".join(["odd,plain,y", *rows])), "y")
+    assert source.columns[0].categories == tuple(sorted(texts))
+    assert source.classes == tuple(sorted(texts))
+    with pytest.raises(UserError, match=r"row 7, column plain: '.+' is not a finite number"):
+        csv_table(write("\n".join(["odd,plain,y", *rows]).replace(",5,", f",{texts[0]},")), "y")
+    with pytest.raises(BadRow, match=r"column plain: '.+' is not a finite number"):
+        Encoder(source.columns, fill=False).row({"odd": texts[0], "plain": texts[0]})
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_target_of_too_many_values_is_no_class(name: str) -> None:
     cells, words, sentence = TARGETS[name]
@@ -148,6 +172,8 @@ def test_a_target_of_too_many_values_is_no_class(name: str) -> None:
     ("cells", "what"),
     [
         ([f'"{n},25"' for n in range(60)], "holds numbers with decimal commas ('0,25')"),
+        ([f"{n + 1}_000" for n in range(60)], "holds numbers with underscores ('10_000')"),
+        ([chr(0x661 + n % 9) * (1 + n // 9) for n in range(60)], "holds numbers in other digits ('١')"),
         ([f'"{n + 1},000"' for n in range(60)], "holds numbers with commas in thousands ('1,000')"),
         ([f"{n}.5 kg" for n in range(60)], "holds numbers with a unit ('0.5 kg')"),
         ([f"{n} %" for n in range(60)], "holds numbers with a unit ('0 %')"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from trainer.data.tables.numerals import parse_number
 from trainer.data.tables.prepare import Column
 from trainer.data.tables.rows import is_missing
 from trainer.errors import Problem, UserError
@@ -21,6 +22,8 @@ FORMAT_SHARE = 0.9  # of the cells that match a format
 
 # The first format that most cells match is reported; '12,345' in every cell is taken for thousands.
 NUMBER_FORMATS = (
+    (r"(?=.*[^ -~])[-+]?[\d.,]+", "numbers in other digits", "Write them in the digits 0 to 9"),
+    (r"[-+]?\d+(_\d+)+(\.\d+)?|[-+]?\d+", "numbers with underscores", "Write them without underscores"),
     (r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", "numbers with commas in thousands", "Write them without commas"),
     (r"[-+]?\d*,\d+([eE][-+]?\d+)?|[-+]?\d+", "numbers with decimal commas", "Write them with points"),
     (r"\d{4}[-/.]\d\d?[-/.]\d\d?.*|\d\d?[-/.]\d\d?[-/.](\d{4}|\d\d)", "dates", "Write them as numbers, such as days"),
@@ -39,13 +42,6 @@ class Cells:
     path: str
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
 def parse_column(cells: Cells) -> tuple[Column, list[float]]:
     """Return the specification of a column and its values: numbers or codes of categories, NaN if missing.
 
@@ -53,7 +49,7 @@ def parse_column(cells: Cells) -> tuple[Column, list[float]]:
         UserError: the column is constant, has bad cells, or has too many texts for categories.
     """
     texts = cells.texts
-    numbers = [math.nan if is_missing(text) else _number(text) for text in texts]
+    numbers = [math.nan if is_missing(text) else parse_number(text) for text in texts]
     if len({text for text in texts if not is_missing(text)}) <= 1:
         raise UserError(_unusable(cells, "has a single value", "Leave it out", "constant columns"))
     if sum(number is not None for number in numbers) < NUMERIC_SHARE * len(texts):
@@ -118,7 +114,7 @@ def parse_target(cells: Cells, task: str | None) -> TargetColumn:
     Raises:
         UserError: a regression with cells that are not numbers, or values that are not classes.
     """
-    numbers = [_number(text) for text in cells.texts]
+    numbers = [parse_number(text) for text in cells.texts]
     distinct = set(cells.texts)
     finite = [number for number in numbers if number is not None and math.isfinite(number)]
     bad = [i for i, number in enumerate(numbers) if number is None or not math.isfinite(number)]

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.data.tables.numerals import parse_number
 from trainer.data.tables.prepare import Column
 from trainer.errors import Problem, UserError, did_you_mean
 
@@ -130,9 +131,9 @@ class Encoder:
         if column.categories:
             return codes.get(str(text), math.nan)
         try:
-            number = float(text)
+            number = parse_number(text) if isinstance(text, str) else float(text)
         except (TypeError, ValueError, OverflowError):
-            number = math.inf
-        if not math.isfinite(number):
+            number = None
+        if number is None or not math.isfinite(number):
             raise BadRow(f"column {column.name}: {text!r} is not a finite number")
         return number
