@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers.components import assemble
-from trainer.components.loss import LOSSES, Criterion, class_weights, fitting, weighted
+from trainer.components.loss import LOSSES, Criterion, class_weights, fitting
 from trainer.data.prepare import Prepare
 from trainer.data.tables.table import bundled_table
 from trainer.data.tasks import Classification, Regression
@@ -97,7 +97,7 @@ def test_a_regression_run_has_no_accuracy_and_its_test_is_that_of_its_checkpoint
 def test_numbers_never_broadcast(loss: type[nn.Module]) -> None:
     torch.manual_seed(0)
     outputs, targets = torch.randn(8, 1), torch.randn(8, dtype=torch.float64)
-    criterion = Criterion(loss(), LOSSES[loss], "logits", NUMBER.mean, NUMBER.std)
+    criterion = Criterion(loss(), LOSSES[loss], "logits", (NUMBER.mean, NUMBER.std))
     assert criterion(outputs, targets) == loss()(outputs[:, 0], ((targets - 5) / 2).float())
 
 
@@ -138,9 +138,6 @@ def test_balanced_weights_are_scikit_learns() -> None:
     task = Classification(("a", "b", "c"))
     expected = compute_class_weight("balanced", classes=np.arange(3), y=targets.numpy())
     torch.testing.assert_close(class_weights("balanced", task, targets), torch.from_numpy(expected))
-    assert weighted(nn.BCEWithLogitsLoss, torch.tensor([0.5, 2.0]))["pos_weight"] == 4
-    with pytest.raises(UserError, match="takes no class weights"):
-        weighted(nn.MSELoss, torch.ones(2))
     with pytest.raises(UserError, match="3 positive numbers"):
         class_weights([1.0, 2.0], task, targets)
 

@@ -159,6 +159,7 @@ OPTIONS = {
     "batch norm, averaged": ("model.norm=batch", "ema.decay=0.9", "data=iris", "optim=sgd", "batch_size=64"),
     "in parts": ("accumulate=3", "clip_norm=0.2"),
     "class weights": ("loss=cross_entropy", "loss.weight=balanced"),
+    "weights of two classes": ("data=breast_cancer", "loss.weight=balanced", "accumulate=3", "augment.mixup=0.4"),
     "mixed": ("augment.mixup=0.4",),
     "decay of matrices only": ("optim.decay_all=false", "optim.weight_decay=0.1"),
     "warm-up": ("schedule=cosine", "schedule.warmup_epochs=2"),
@@ -193,11 +194,11 @@ def test_what_the_loop_does_around_a_step_is_the_same(words: tuple[str, ...], jo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data", ["data=digits", "data=diabetes", "data=breast_cancer"])
+@pytest.mark.parametrize("data", ["data=digits", "data=diabetes", "data=breast_cancer loss.weight=balanced"])
 def test_runs_may_have_samples_of_their_own(data: str, job: Make) -> None:
     """Other seeds split, order and scale the data in other ways; two of the runs share theirs."""
     varied = [("seed=1",), ("seed=2", "optim.lr=0.01"), ("seed=1", "optim.lr=0.02"), ("seed=3",)]
-    words = ("model=mlp", data, "model.dropout=0.1")
+    words = ("model=mlp", *data.split(), "model.dropout=0.1")
     together, alone = built(job, words, varied), built(job, words, varied)
     population, data = stacked(together)
     train(population, first_batches_of(data.train, 60))

@@ -75,29 +75,56 @@ def fitting(loss: type[nn.Module], task: Task, output: str) -> LossSpec:
 class Criterion:
     """Mean loss of outputs [B, C] and targets [B]: class indices, class probabilities [B, C], or numbers.
 
+    Class weights make it a weighted mean: each sample counts by the weight of its class, and the sum is divided by the
+    sum of these weights. A loss of one output per sample has no such argument and is averaged here.
+
     Args:
         mean, std: scale of a regression's targets, which are scaled before they are compared with the outputs.
+        weights: class weights [C], which a loss of one output per class already holds; None if all are equal.
     """
 
-    def __init__(self, loss: nn.Module, spec: LossSpec, output: str, mean: float = 0.0, std: float = 1.0) -> None:
-        self.loss, self.single, self.mean, self.std = loss, spec.single, mean, std
-        self.scaled = (mean, std) != (0.0, 1.0)
+    def __init__(
+        self,
+        loss: nn.Module,
+        spec: LossSpec,
+        output: str,
+        scale: tuple[float, float] = (0.0, 1.0),
+        weights: Tensor | None = None,
+    ) -> None:
+        self.loss, self.single, self.weights = loss, spec.single, weights
+        self.mean, self.std = scale
+        self.scaled = scale != (0.0, 1.0)
         self.to_log = output == "probabilities" and isinstance(loss, nn.NLLLoss)
-
-    @property
-    def class_weights(self) -> Tensor | None:
-        """The class weights [C] by which the loss averages over samples; None if it does not."""
-        return self.loss.weight if isinstance(self.loss, (nn.CrossEntropyLoss, nn.NLLLoss)) else None
+        if self.single and weights is not None:
+            typing.cast(typing.Any, loss).reduction = "none"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.single:  # [B, 1] against [B] would broadcast silently in some losses
             targets = targets[:, 1] if targets.ndim == 2 else targets
             if self.scaled:
                 targets = (targets - self.mean) / self.std
-            return self._single(outputs.squeeze(-1), targets.to(outputs.dtype))
+            outputs, targets = outputs.squeeze(-1), targets.to(outputs.dtype)
+            return self._single(outputs, targets) if self.weights is None else self._weighted(outputs, targets)
         if self.to_log:
             outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
         return self.loss(outputs, targets.to(outputs.dtype) if targets.ndim == 2 else targets)
+
+    def denominator(self, targets: Tensor) -> Tensor | int:
+        """Return the number that the mean loss of these targets was divided by.
+
+        It is the sum of class weights [], or the number of samples without class weights. torch divides by the number
+        of samples, too, if targets are class probabilities [B, C] for a loss of one output per class.
+        """
+        if self.weights is None or (targets.ndim == 2 and not self.single):
+            return len(targets)
+        return (targets.to(self.weights.dtype) @ self.weights if targets.ndim == 2 else self.weights[targets]).sum()
+
+    def _weighted(self, outputs_B: Tensor, targets_B: Tensor) -> Tensor:
+        """Return the weighted mean loss; a target of 0.3 counts as 0.3 samples of class 1 and 0.7 of class 0."""
+        assert self.weights is not None
+        positive_B, negative_B = self.weights[1] * targets_B, self.weights[0] * (1 - targets_B)
+        weights_B = positive_B + negative_B
+        return (weights_B * self._single(outputs_B, positive_B / weights_B)).sum() / weights_B.sum()
 
     def _single(self, outputs_B: Tensor, targets_B: Tensor) -> Tensor:
         try:
@@ -134,20 +161,6 @@ def class_weights(weight: str | list[float] | None, task: Task, targets: Tensor)
     return torch.tensor(weight, dtype=torch.float64)
 
 
-def weighted(loss: type[nn.Module], weights: Tensor) -> dict[str, Tensor]:
-    """Return the keyword argument that passes class weights [C] to a loss.
-
-    Raises:
-        UserError: the loss takes no class weights.
-    """
-    if issubclass(loss, (nn.CrossEntropyLoss, nn.NLLLoss)):
-        return {"weight": weights.float()}
-    if issubclass(loss, nn.BCEWithLogitsLoss):
-        return {"pos_weight": (weights[1] / weights[0]).float()}
-    reason = f"{loss.__name__} takes no class weights; use cross_entropy, nll or bce_with_logits"
-    raise UserError(Problem("loss.weight", reason))
-
-
 def loss_class(target: Target | None, task: Task, output: str) -> type[nn.Module]:
     """Return the configured loss, or the one that `loss=auto` selects.
 
@@ -177,12 +190,16 @@ def build_criterion(
     """
     loss_type = loss_class(target, task, output)
     spec = fitting(loss_type, task, output)
-    argument = {} if weights is None else weighted(loss_type, weights)
+    weights = None if weights is None else weights.to(dtype).to(targets.device)
+    unweighted = Problem("loss.weight", f"{loss_type.__name__} takes no class weights")
+    if weights is not None and not issubclass(loss_type, tuple(LOSSES)):
+        raise UserError(unweighted)
+    argument = {} if weights is None or spec.single else {"weight": weights}
     loss = loss_type(**argument) if target is None else target.build(**argument)
     if (reduction := getattr(loss, "reduction", "mean")) != "mean":
         reason = "expected mean; the loop sums over batches itself"
         raise UserError(Problem("loss.reduction", reason, given=reduction))
-    criterion = Criterion(loss.to(targets.device, dtype), spec, output, *(task.scale or (0.0, 1.0)))
+    criterion = Criterion(loss.to(targets.device, dtype), spec, output, task.scale or (0.0, 1.0), weights)
     size = 1 if spec.single else len(task.classes)
     outputs = torch.full((len(targets), size), 0.5, dtype=dtype, device=targets.device)
     try:
@@ -190,6 +207,8 @@ def build_criterion(
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = f"it does not take outputs of {list(outputs.shape)}: {error}"
         raise UserError(Problem("loss", reason, given=spec.name)) from error
+    if spec.single and weights is not None and not loss(outputs[:, 0], outputs[:, 0]).ndim:
+        raise UserError(unweighted)  # a subclass that averages by itself
     if shape:
         reason = f"it returns a tensor of shape {shape}; expected one number, the mean of the batch"
         raise UserError(Problem("loss", reason, given=spec.name))

@@ -21,7 +21,7 @@ from trainer.data.batches import Batch
 from trainer.stack.layers import stackable
 from trainer.stack.optimizers import StackedOptimizer, runs_of_equal
 from trainer.training.forward import HALF_PRECISION, autocast
-from trainer.training.population import SingleRun, loss_denominator
+from trainer.training.population import SingleRun
 from trainer.training.state import RunState
 from trainer.training.sums import RunningSums
 
@@ -86,11 +86,11 @@ class StackedRuns:
 
     def weight(self, targets: Tensor) -> Tensor | int:
         """Return the denominator of a batch's mean loss, [R] if any loss has class weights."""
-        if all(criterion.class_weights is None for _, criterion in self.criteria):
+        if all(criterion.weights is None for _, criterion in self.criteria):
             return targets.shape[self.batch_axis]
         shared, targets = self.rows is None, self.select_per_run(targets)
         weights = [
-            loss_denominator(criterion, targets if shared else targets[run])
+            criterion.denominator(targets if shared else targets[run])
             for runs, criterion in self.criteria
             for run in range(runs.start, runs.stop)
         ]
@@ -233,4 +233,6 @@ def _key(criterion: Criterion) -> tuple[Any, ...]:
     loss = criterion.loss
     arguments = {name: value for name, value in vars(loss).items() if isinstance(value, (int, float, str, bool))}
     buffers = {name: value.tolist() for name, value in loss.state_dict().items()}
-    return (type(loss), arguments, buffers, criterion.single, criterion.to_log, criterion.mean, criterion.std)
+    weights = None if criterion.weights is None else criterion.weights.tolist()
+    scale = (criterion.mean, criterion.std)
+    return (type(loss), arguments, buffers, weights, criterion.single, criterion.to_log, scale)

@@ -18,7 +18,15 @@ from trainer.training.phases import phase
 from trainer.training.state import RunState
 from trainer.training.sums import RunningSums
 
-Criterion = Callable[[Tensor, Tensor], Tensor]
+
+class Criterion(Protocol):
+    """Mean loss of a batch, and what its sum was divided by."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Return the mean loss [] of outputs [B, C] and targets."""
+
+    def denominator(self, targets: Tensor) -> Tensor | int:
+        """Return the sum of the samples' weights []: their number without class weights."""
 
 
 class Population(Protocol):
@@ -115,7 +123,7 @@ class SingleRun:
         self.states = [state for state in self.states if state not in leaving]
 
     def weight(self, targets: Tensor) -> Tensor | int:
-        return loss_denominator(self.criterion, targets)
+        return self.criterion.denominator(targets)
 
     def objective(self, batch: Batch, weight: Tensor | int, share: Tensor | float | None, micro: int) -> Tensor:
         inputs, targets = batch
@@ -155,15 +163,6 @@ class SingleRun:
     def _call(self, inputs: Tensor) -> Sequence[Tensor]:
         """Return the outputs, followed by those of the auxiliary heads that some models have in training."""
         return forward(self.call, inputs, self.device, self.precision)
-
-
-def loss_denominator(criterion: Criterion, targets: Tensor) -> Tensor | int:
-    """Return the number by which torch divided the mean loss of these targets.
-
-    It is the sum of class weights [], or the number of samples without class weights or for soft targets [B, C].
-    """
-    weights = getattr(criterion, "class_weights", None)
-    return len(targets) if weights is None or targets.ndim == 2 else weights[targets].sum()
 
 
 def _clip(state: RunState) -> None:
