@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,16 @@ from torch import Tensor
 from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
 from torchvision.transforms.v2 import functional as tv
 
+from helpers.components import resolved
+from helpers.datasets import random_images
+from trainer.components.data import build_augmentation
 from trainer.data.augment.chain import Chain
 from trainer.data.augment.colour import ColourJitter
 from trainer.data.augment.erasing import RandomErasing
 from trainer.data.augment.geometry import FlipCrop, RandomAffine, RandomResizedCrop
 from trainer.data.augment.strong import Strong
+
+CONF = Path(__file__).parents[2] / "conf"
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -257,6 +264,24 @@ def test_every_augmentation_is_seeded_per_sample_and_keeps_shape_and_input(name:
     assert torch.equal(torch.random.get_rng_state(), state)
     last = EVERY[name](images.contiguous(memory_format=torch.channels_last), generator(1))
     torch.testing.assert_close(last, first)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("augment/*.yaml") if path.stem != "none"))
+def test_grey_images_repeated_to_three_channels_are_augmented_as_colour_images_of_the_same_pixels(
+    name: str, job
+) -> None:
+    target = resolved(job(f"augment={name}").config, "augment").augment
+    grey, colour = random_images((1, 12, 12)), random_images((3, 12, 12))
+    grey.fit(None, 3)
+    colour.prepare = replace(colour.prepare, mean=grey.prepare.mean * 3, std=grey.prepare.std * 3)
+    pixels = grey.splits["train"].samples.take(torch.arange(8))
+    images = [data.prepare(raw) for data, raw in ((grey, pixels), (colour, pixels.expand(-1, 3, -1, -1)))]
+    found, expected = (
+        build_augmentation(target, data)(batch, generator(1))
+        for data, batch in zip((grey, colour), images, strict=True)
+    )
+    assert found.shape == (8, 3, 12, 12)
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,8 @@ def build_augmentation(target: Target | None, data: Data) -> Augmentation | None
     if len(data.shape) != 3 or not isinstance(data.prepare, Prepare):
         reason = f"the data has no images, but samples of shape {list(data.shape)}"
         raise UserError(Problem("augment", reason, advice="Use augment=none."))
-    return target.build(mean=data.prepare.mean, std=data.prepare.std)
+    mean, std = data.prepare.statistics
+    return target.build(mean=mean, std=std)
 
 
 def build_mix(augment: AugmentConfig, data: Data, loss: type[nn.Module]) -> Mix | None:

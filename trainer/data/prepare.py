@@ -39,6 +39,13 @@ class Prepare:
         return (self.channels or self.shape[0], *(self.size or self.shape[1:]))
 
     @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation per channel of a model input; grey images that are repeated share theirs."""
+        channels = self.output_shape[0]
+        mean, std = (values * channels if len(values) == 1 else values for values in (self.mean, self.std))
+        return mean, std
+
+    @property
     def padding(self) -> tuple[int, int, int, int] | None:
         """Pixels to add (left, right, top, bottom); None if images are resized or keep their size."""
         if self.size is None:
