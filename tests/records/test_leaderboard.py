@@ -95,10 +95,13 @@ def test_a_setting_that_lacks_a_job_is_behind_those_that_are_whole(state: str) -
     assert "missing" not in group_table(grouped(whole), "valid_loss")[0]
 
 
-def standings(values: dict[float, list[float]], *, alike: bool = True) -> dict[float, str]:
-    """Return the standing of each setting; seeds are the same in every setting, or all different."""
+def standings(values: dict[float, list[float]], *, alike: bool = True, drawn: bool = False) -> dict[float, str]:
+    """Return the standing of each setting; seeds are the same in every setting, or all different.
+
+    With `drawn`, each setting is the draw of a trial of its own.
+    """
     rows = [
-        row(1000 * n + seed, value, lr=lr, seed=seed + (0 if alike else 1000 * n))
+        row(1000 * n + seed, value, lr=lr, seed=seed + (0 if alike else 1000 * n), **({"trial": n} if drawn else {}))
         for n, (lr, found) in enumerate(values.items())
         for seed, value in enumerate(found)
     ]
@@ -106,15 +109,16 @@ def standings(values: dict[float, list[float]], *, alike: bool = True) -> dict[f
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("drawn", [False, True])
 @pytest.mark.parametrize("alike", [True, False])
-def test_settings_are_tied_where_scipy_cannot_tell_them_apart(alike: bool) -> None:
+def test_settings_are_tied_where_scipy_cannot_tell_them_apart(alike: bool, drawn: bool) -> None:
     random = np.random.default_rng(3)
     seen = set()
     for _ in range(200):
         seeds = random.normal(0, 1, 5)
         settings = {lr: (seeds + random.normal(lr, 0.5, 5)).tolist() for lr in (1.0, 1.2, 1.6, 3.0)}
         best = min(settings, key=lambda lr: np.mean(settings[lr]))
-        found = standings(settings, alike=alike)
+        found = standings(settings, alike=alike, drawn=drawn)
         assert found.pop(best) == "best"
         for lr, standing in found.items():
             test = stats.ttest_rel if alike else stats.ttest_ind

@@ -19,6 +19,7 @@ from trainer.records.statistics import LEVEL, paired, quantile, welch
 from trainer.records.table import write_csv
 
 REPEATED = tuple(keys_where(repeats=True))  # keys that repeat a setting instead of changing it
+PAIRED = tuple(key for key in REPEATED if key != "trial")  # a trial draws the setting: others cannot share it
 
 
 @dataclass
@@ -42,8 +43,8 @@ class Row:
 
     @property
     def repeat(self) -> tuple[str, ...]:
-        """Values of the keys that repeat a setting, such as seed and fold."""
-        return tuple(repr(self.setting(key)) for key in REPEATED)
+        """The seeds and the fold, which jobs of two settings must share to be paired."""
+        return tuple(repr(self.setting(key)) for key in PAIRED)
 
     @property
     def test(self) -> float | None:
@@ -97,7 +98,8 @@ class Group:
     def tied(self, best: Group) -> bool:
         """Return whether the difference from the best setting is not significant at the 5 % level.
 
-        The t test is paired if both settings have the same seeds and folds, else Welch's. Single values are not tied.
+        The t test is paired if both settings have the same seeds and folds, each once, whatever else sets them apart;
+        otherwise it is Welch's. Single values are not tied.
         """
         if min(len(self.values), len(best.values)) < 2:
             return False
