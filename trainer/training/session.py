@@ -189,7 +189,7 @@ class Session:
         row = MetricsRow(
             state.epoch,
             state.step,
-            state.lr or state.optimizer.param_groups[0]["lr"],
+            float(state.lr or state.optimizer.param_groups[0]["lr"]),  # `optim.lr=1` is an int until it is read back
             train | {f"valid_{name}": value for name, value in valid.items()},
             seconds,
             int(state.sums.count_R) / seconds,
