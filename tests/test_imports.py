@@ -84,6 +84,7 @@ def test_data_knows_only_other_leaves() -> None:
                 "device",
                 "errors",
                 "seeds",
+                "signals",
             }
 
 

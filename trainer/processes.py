@@ -17,6 +17,7 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 from trainer.errors import RunFailed, UserError, raised_at
+from trainer.signals import NUMBERS
 
 
 def context_for(devices: Sequence[str]) -> BaseContext:
@@ -37,8 +38,8 @@ def describe_exit(code: int) -> str:
 
 
 def is_interrupted(code: int) -> bool:
-    """Return whether SIGINT or SIGTERM ended a process."""
-    return code in (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+    """Return whether one of `signals.NUMBERS` ended a process."""
+    return any(code in (-number, 128 + number) for number in NUMBERS)
 
 
 def run_in_subprocess(devices: Sequence[str], function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,13 +1,17 @@
-"""SIGINT and SIGTERM as a flag that loops poll, so that no update is interrupted halfway."""
+"""SIGINT, SIGTERM and SIGHUP as a flag that loops poll, so that no update is interrupted halfway."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType, TracebackType
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM was received; raised by `Signals.check`.
+    """A signal was received; raised by `Signals.check`.
 
     Attributes:
         exit_code: see `Signals.exit_code`.
@@ -18,9 +22,11 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """Context manager in which SIGINT and SIGTERM only set `received`.
+    """Context manager in which SIGINT, SIGTERM and SIGHUP only set `received`.
 
-    A second signal has its usual effect. The previous handlers are restored on exit.
+    A second SIGINT or SIGTERM has its usual effect. A second SIGHUP has none, because a terminal that is closed sends
+    two at once: one from the kernel and one from the shell. A SIGHUP that is ignored on entry (`nohup`) stays ignored.
+    The previous handlers are restored on exit.
 
     Attributes:
         received: number of the signal, or None.
@@ -31,7 +37,7 @@ class Signals:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _not_ignored():
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -40,10 +46,11 @@ class Signals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is None:
+            self.received = number
+        elif number != signal.SIGHUP:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.received = number
 
     def check(self) -> None:
         """Raise Interrupted if a signal has been received."""
@@ -54,3 +61,31 @@ class Signals:
     def exit_code(self) -> int:
         """Exit code by the shell's convention: 128 plus the signal's number."""
         return 128 + (self.received or 0)
+
+
+def ignore() -> None:
+    """Ignore the signals in a child process whose parent decides when it ends."""
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def delayed() -> Iterator[None]:
+    """Delay signals during the block, and in the processes that it forks until they call `restore_defaults`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def restore_defaults() -> None:
+    """Let signals end this child process, whatever its parent does with them; `nohup` holds for it too."""
+    for number in _not_ignored():
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
+
+
+def _not_ignored() -> list[int]:
+    hangup_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in NUMBERS if not (number == signal.SIGHUP and hangup_ignored)]

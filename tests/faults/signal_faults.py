@@ -65,7 +65,7 @@ def signal_while_reporting(arena: Arena, chance: random.Random) -> None:
 
 @kind("signal-twice", 4, full=25)
 def signal_twice(arena: Arena, chance: random.Random) -> None:
-    """The second signal ends a run at once; nothing that was saved is lost."""
+    """The second signal ends a run at once, unless it is SIGHUP; nothing that was saved is lost."""
     setting = chance.choice(RUNS)
     _signalled(arena, chance, setting, list(range(len(arena.whole(setting).moments))), second=True)
 

@@ -104,7 +104,12 @@ def test_killed_stacks_end_like_uninterrupted_ones(victim: str, whole, hasty: Fo
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.exhaustive)]
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.exhaustive),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_signal_lets_all_members_save(number: int, code: int, whole, hasty: ForkServer) -> None:
     running = begin(hasty)

@@ -114,7 +114,12 @@ def test_only_the_winner_is_tested_also_after_a_resume(sweep) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.exhaustive)]
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.exhaustive),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_signal_lets_all_workers_save(number: int, code: int, whole, server: ForkServer) -> None:
     expected, length = whole

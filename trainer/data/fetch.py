@@ -5,7 +5,6 @@ Shape letters: N samples of a split, B samples of a batch.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from trainer import signals
 from trainer.data.dataset import Split
 from trainer.data.prepare import Prepare
 from trainer.data.samples import Samples
@@ -181,5 +181,4 @@ def _identity(batch: Any) -> Any:
 
 def _ignore_signals(worker: int) -> None:
     # The main process decides when to stop; if a worker died of Ctrl-C, the last checkpoint could not be written.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signals.ignore()

@@ -16,7 +16,7 @@ from trainer.data.loader import DataCache
 from trainer.errors import RunFailed
 from trainer.processes import context_for
 from trainer.run.results import versions
-from trainer.signals import Signals
+from trainer.signals import Signals, delayed
 from trainer.sweeps.worker import POLL_SECONDS, WorkItem, work
 
 
@@ -125,5 +125,6 @@ class WorkerPool:
         parent = os.getpid() if self.context.get_start_method() == "fork" else None
         arguments = (item, device, self.command, self.shared, parent)
         process = self.context.Process(target=work, args=arguments)  # type: ignore[attr-defined]
-        process.start()
+        with delayed():  # else a signal in the first moments would reach this process's handler in the child
+            process.start()
         self.running[process] = (item, device)

@@ -18,6 +18,7 @@ from trainer.records.folder import is_running
 from trainer.records.results import Results, results_or_failure, write_results
 from trainer.run.execute import SweepContext, execute
 from trainer.run.run import Command
+from trainer.signals import restore_defaults
 
 POLL_SECONDS = 0.25
 PATIENCE_SECONDS = 60.0  # for workers of an earlier, killed sweep that are still saving
@@ -68,8 +69,7 @@ def work(item: WorkItem, device: str | None, command: list[str], shared: DataCac
     """
     started = time.perf_counter()
     os.setpgid(0, 0)  # Ctrl-C reaches the sweep alone, which then terminates its workers
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    restore_defaults()
     _exit_with(parent or os.getppid())  # the sweep may already be gone when this line is reached
     log = os.open(item.folder / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
