@@ -102,14 +102,21 @@ class Place:
         self.arena, self.setting, self.folder = arena, setting, folder
         self.saved = folder / "saved"
         self.words = setting.filled(arena.data)
+        self.found: Path | None = None
 
     @property
     def run(self) -> Path | None:
         """The folder of the run or sweep, once it can be resumed."""
-        written = ("config.yaml", "sweep.jsonl")
-        runs = [path for path in self.folder.glob("outputs/*-*/*") if any((path / name).exists() for name in written)]
-        runs = [path for path in runs if not self.setting.is_sweep or places(path)]
-        return max(runs, key=lambda path: path.stat().st_mtime_ns, default=None)
+        if self.found is None:
+            runs = [path for path in self.folder.glob("outputs/*-*/*") if self._is_resumable(path)]
+            self.found = max(runs, key=lambda path: path.stat().st_mtime_ns, default=None)
+        return self.found
+
+    def _is_resumable(self, path: Path) -> bool:
+        """Return whether a folder has what `resume=` needs: a configuration, or the line of a job in a ledger."""
+        if not self.setting.is_sweep:
+            return (path / "config.yaml").exists()
+        return bool((path / "sweep.jsonl").exists() and places(path))
 
     def begin(self, plan: Mapping[str, Any] | None = None, *more: str, terminal: str | None = None) -> RunningCommand:
         """Begin to train with the faults of a plan, from the start, or resume what there is.

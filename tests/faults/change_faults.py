@@ -13,7 +13,7 @@ from faults.kinds import kind
 from faults.outcome import Different
 from faults.settings import BY_NAME, RUNS
 
-FIXED = ("batch_size=16", "optim.lr=0.5", "seed=7", "model.hidden=[5]", "data.valid_fraction=0.3", "clip_norm=9.0")
+FIXED = ("batch_size=32", "optim.lr=0.5", "seed=7", "model.hidden=[5]", "data.valid_fraction=0.3", "clip_norm=9.0")
 FREE = ("data.workers=1", "plots=false", "name=other", "max_steps=100000", "checkpoint.every=5st", "logger=csv")
 
 
