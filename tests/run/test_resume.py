@@ -160,6 +160,16 @@ def test_changed_keys_that_matter_are_refused_all_at_once(stopped: Path, train) 
     assert (stopped / "checkpoints" / "last.pt").read_bytes() == before
 
 
+def test_a_configuration_that_is_not_the_checkpoints_is_refused(stopped: Path, train) -> None:
+    path = stopped / "config.yaml"
+    path.write_text(path.read_text().replace("lr: 0.001", "lr: 0.003"))
+    done = train(f"resume={stopped}", "epochs=4")
+    assert done.code == 2
+    assert "optim.lr=0.003: the run in" in done.err
+    assert "has 0.001" in done.err
+    assert train(f"resume={stopped}", "epochs=4", "resume_force=true").code == 0
+
+
 def test_epochs_matter_to_a_schedule_with_a_length(train) -> None:
     stopped = train("model=ann", "epochs=2", "schedule=cosine", "test=false").folder
     assert "epochs=4" in train(f"resume={stopped}", "epochs=4").err

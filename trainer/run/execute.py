@@ -13,6 +13,7 @@ from trainer.data.loader import DataCache
 from trainer.errors import Problem, UserError
 from trainer.records.folder import RunFolder, new_folder
 from trainer.report.console import StatusBar
+from trainer.run.changes import refuse_other_configuration
 from trainer.run.run import Command, Run
 from trainer.signals import Interrupted, Signals
 from trainer.trackers.base import external_destination
@@ -61,7 +62,8 @@ def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: Sw
                 components = assemble(job.config, trusted=trusted, saved=saved, cache=shared, progress=progress)
         except Interrupted:
             return signals.exit_code
-        if saved:
+        if saved and folder:
+            refuse_other_configuration(folder.path, str(saved.metadata["config"]), job)
             restore(components, saved)
         if signals.received is not None:  # there is nothing to save yet
             return signals.exit_code

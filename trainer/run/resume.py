@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
 from trainer.config import schema
 from trainer.config.compose import Composer
-from trainer.config.effects import is_free_on_resume
 from trainer.config.job import Job, finish
-from trainer.config.overrides import leaves_of, set_value
+from trainer.config.overrides import set_value
 from trainer.config.stored import StoredConfig
-from trainer.errors import Problem, UserError, show
+from trainer.errors import Problem, UserError
 from trainer.records.find import run_to_resume
 from trainer.records.folder import LEDGER
 from trainer.records.ledger import FINAL, read_ledger
 from trainer.records.results import results_or_failure
+from trainer.run.changes import refuse_changes
 from trainer.run.job import sweep_problems
 
 
@@ -63,7 +62,7 @@ def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -
     if problems:
         raise UserError(*problems)
     if not force:
-        _refuse_changes(path, stored, job)
+        refuse_changes(path, stored, job)
     return job, path
 
 
@@ -93,33 +92,3 @@ def is_finished(path: Path, job: Job) -> bool:
         results.status == "completed" and results.epochs >= job.config.epochs
     )
     return trained and (results.test is not None or job.config.test is False or job.config.debug.overfit)
-
-
-def _refuse_changes(path: Path, stored: dict[str, Any], job: Job) -> None:
-    before, after = dict(leaves_of(stored)), dict(leaves_of(job.stored))
-    changed = [
-        key
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-        and show(before.get(key)) != show(after.get(key))  # threads: "1" and 1
-        and not is_free_on_resume(key)
-    ]
-    if "epochs" in changed:
-        from trainer.components.schedule import depends_on_epochs  # imports torch
-        from trainer.components.targets import resolve_targets
-
-        targets = resolve_targets(job.config, ["schedule"], trusted=job.config.trust)
-        if not depends_on_epochs(targets.schedule):
-            changed.remove("epochs")
-    if changed:
-        raise UserError(
-            *(
-                Problem(
-                    key,
-                    f"the run in {path} has {show(before.get(key))}",
-                    given=show(after.get(key)),
-                    advice="Start a new run, or add resume_force=true.",
-                )
-                for key in changed
-            )
-        )

@@ -11,6 +11,7 @@ from trainer.config.schema import Config
 from trainer.data.batches import StackedBatches
 from trainer.data.loader import DataCache
 from trainer.records.folder import RunFolder
+from trainer.run.changes import refuse_other_configuration
 from trainer.run.execute import restore
 from trainer.stack.population import StackedRuns
 from trainer.training.checkpoint import load_newest
@@ -48,7 +49,8 @@ class Builder:
             sharing=Sharing(self.first.get(key), self.sharing),
         )
         self.first.setdefault(key, components)
-        if saved:
+        if saved and folder:
+            refuse_other_configuration(folder.path, str(saved.metadata["config"]), job)
             restore(components, saved)
         return components, saved is not None
 
