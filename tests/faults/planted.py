@@ -157,14 +157,7 @@ PLANTED = (
         "change-data",
         4,
     ),
-    Planted(
-        "a changed key is accepted",
-        "run/resume.py",
-        "if not force:\n        _refuse_changes",
-        "if False:\n        _refuse_changes",
-        "change-key",
-        4,
-    ),
+    Planted("a changed key is accepted", "run/changes.py", "    if changed:", "    if False:", "change-key", 4),
     Planted(
         "links are followed",
         "files.py",
