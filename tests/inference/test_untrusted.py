@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import re
@@ -20,6 +21,7 @@ from helpers.processes import processor_limit
 from helpers.words import table_words
 from trainer.errors import UserError
 from trainer.training import checkpoint
+from trainer.training.archive import COMMENT_SIZE, SEAL, SEAL_SIZE, sealed
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +86,16 @@ def save(content: dict[str, Any]) -> None:
     checkpoint.save(Path("evil.pt"), {k: v for k, v in content.items() if k != "format"})
 
 
+def seal(path: str) -> None:
+    """Give a zip file the digest of a checkpoint."""
+    with open(path, "r+b") as file:
+        file.seek(-COMMENT_SIZE.size, os.SEEK_END)
+        file.write(COMMENT_SIZE.pack(SEAL_SIZE))
+        file.seek(0)
+        digest = hashlib.sha256(file.read()).hexdigest()
+        file.write(SEAL + digest.encode())
+
+
 def test_the_good_one_is_taken(content, verb) -> None:
     """So that what follows is refused for what was changed in it."""
     save(content)
@@ -112,7 +124,7 @@ def test_a_list_that_stands_for_many(trained: Callable[..., Path], table: Path, 
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_pickles(content, refused) -> None:
     for bait in (content | {"x": Evil()}, Evil(), content | {"model": Evil()}, content | {"config": Evil()}):
-        torch.save(bait, "evil.pt")
+        Path("evil.pt").write_bytes(sealed(bait))
         refused(r"evil.pt: it holds more than tensors and plain values \(getattr\), which is never loaded\.$")
         Path("evil.pt").write_bytes(pickle.dumps(bait))
         refused("evil.pt: it is not a checkpoint")
@@ -247,11 +259,13 @@ def test_zip_bombs(content, refused) -> None:
         for name in whole.namelist():
             bomb.writestr(name, whole.read(name))
         bomb.writestr("archive/data/99", bytes(50_000_000))
+    seal("evil.pt")
     refused("compressed")
     # Many entries that all stand for the same bytes.
     with zipfile.ZipFile("evil.pt", "w") as bomb:
         bomb.writestr("archive/data/0", bytes(100_000))
         bomb.filelist += [bomb.filelist[0]] * 5000
+    seal("evil.pt")
     refused("larger than the file|overlap")
 
 
@@ -369,10 +383,12 @@ def test_runs_that_are_not_there_or_not_whole(content, refused) -> None:
     Path("sweep/sweep.jsonl").write_text("")
     Path("sweep/job/checkpoints/best.pt").write_text("")
     refused("a sweep, not a run; name one of its runs: job", run="sweep")
-    torch.save({**content, "format": 9}, "evil.pt")
+    Path("evil.pt").write_bytes(sealed({**content, "format": 9}))
     refused("its format 9 is newer than 1, the newest that this version reads")
-    torch.save({"state_dict": {}}, "evil.pt")
+    Path("evil.pt").write_bytes(sealed({"state_dict": {}}))
     refused("not a checkpoint of this program")
+    torch.save(content, "evil.pt")
+    refused("not a checkpoint of this program: it does not end with a checksum")
     save(content)
     data = bytearray(Path("evil.pt").read_bytes())
     Path("evil.pt").write_bytes(data[: len(data) // 2])

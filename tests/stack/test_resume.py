@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from helpers.faulty_models import write_patient
 from helpers.fork_server import ForkServer, RunningCommand
@@ -20,6 +19,7 @@ from helpers.processes import NO_PROC, wait_for_end, wait_until
 from helpers.stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
 from helpers.sweeps import contents, ledger, places, results, rows, states, table
 from trainer.training import checkpoint
+from trainer.training.archive import sealed
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(NO_PROC, reason="processes are found in /proc")]
 IRIS = ("-m", *DOUBLE, "data=iris", "model=mlp", "model.hidden=[8]", "test=false", "patience=null")
@@ -190,7 +190,7 @@ def test_a_file_that_is_not_this_sweeps_is_refused_in_a_sentence(name: str, hast
     for path in saved(folder):
         content = checkpoint.load(path)
         content["members"][0]["name"] = name
-        torch.save(content, path)
+        path.write_bytes(sealed(content))
     done = hasty.start(f"resume={folder}", "trust=true").end()
     assert done.code == 1
     [line] = done.err.splitlines()
@@ -208,7 +208,7 @@ def test_a_stack_whose_files_are_all_damaged_costs_what_its_runs_had_not_saved(
     for path in saved(folder):
         content = checkpoint.load(path)
         content["members"][0]["name"] = name
-        torch.save(content, path)
+        path.write_bytes(sealed(content))
         if name == "short":
             path.write_bytes(path.read_bytes()[:-100])
     done = hasty.start(f"resume={folder}", "trust=true").end()
@@ -223,7 +223,7 @@ def test_a_file_cannot_touch_a_job_that_is_done(hasty: ForkServer) -> None:
     run = {**content.pop("run"), "step": 10**9}
     (folder / "stack-000").mkdir()
     member = {"name": places(folder)[0].name, "about": content, "run": run}
-    torch.save({"format": 1, "members": [member]}, folder / "stack-000" / "last.pt")
+    checkpoint.save(folder / "stack-000" / "last.pt", {"members": [member]})
     before = own.read_bytes()
     assert hasty.start(f"resume={folder}").end().code == 0
     assert own.read_bytes() == before

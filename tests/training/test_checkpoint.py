@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import random
 import resource
 import time
 import zipfile
@@ -20,7 +19,8 @@ from helpers.trees import same_tree
 from trainer.config.values import Duration
 from trainer.errors import RunFailed
 from trainer.training import checkpoint
-from trainer.training.checkpoint import CheckpointError, load, save
+from trainer.training.archive import CheckpointError, read, sealed
+from trainer.training.checkpoint import load, save
 from trainer.training.saver import Saver
 from trainer.training.state import RunState
 
@@ -38,48 +38,12 @@ def test_what_was_saved_is_loaded(path: Path) -> None:
     assert same_tree(torch.load(path, weights_only=True), load(path))  # anybody's torch can read it
 
 
-def test_no_flipped_bit_goes_unnoticed(path: Path) -> None:
-    data = path.read_bytes()
-    chance = random.Random(0)
-    damaged = 0
-    for bit in chance.sample(range(len(data) * 8), 400):
-        spoilt = bytearray(data)
-        spoilt[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(spoilt)
-        try:
-            found = load(path)
-        except CheckpointError:
-            damaged += 1
-        else:  # dates and padding of the zip mean nothing
-            assert same_tree(found, {"format": 1, **CONTENT}), bit
-    assert damaged > 100
-
-
-def test_every_flipped_bit_in_the_weights_is_refused(path: Path) -> None:
-    data = path.read_bytes()
-    start = data.index(CONTENT["weights"].numpy().tobytes())
-    for byte in range(start, start + 1200, 10):
-        spoilt = bytearray(data)
-        spoilt[byte] ^= 1 << byte % 8
-        path.write_bytes(spoilt)
-        with pytest.raises(CheckpointError, match="checksum"):
-            load(path)
-
-
-def test_a_truncated_file_is_refused(path: Path) -> None:
-    data = path.read_bytes()
-    for length in [0, 1, 100, *range(200, len(data), 97), len(data) - 1]:
-        path.write_bytes(data[:length])
-        with pytest.raises(CheckpointError):
-            load(path)
-
-
 def test_a_compressed_file_is_refused(path: Path) -> None:
     with zipfile.ZipFile(path) as whole, zipfile.ZipFile("bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
         for name in whole.namelist():
             bomb.writestr(name, whole.read(name))
     with pytest.raises(CheckpointError, match="compressed"):
-        load(Path("bomb.pt"))
+        read(Path("bomb.pt"))
 
 
 class Evil:
@@ -91,10 +55,11 @@ class Evil:
 
 def test_code_in_a_file_is_never_run() -> None:
     Path("plain.pt").write_bytes(pickle.dumps({"format": 1, "x": Evil()}))
-    torch.save({"format": 1, "x": Evil()}, "zipped.pt")
+    Path("zipped.pt").write_bytes(sealed({"format": 1, "x": Evil()}))
     for name in ("plain.pt", "zipped.pt"):
-        with pytest.raises(CheckpointError):
-            load(Path(name))
+        for reader in (load, read):
+            with pytest.raises(CheckpointError):
+                reader(Path(name))
         assert not Path("canary").exists()
     torch.load("zipped.pt", weights_only=False)
     assert Path("canary").exists()  # so the bait was real
@@ -110,7 +75,7 @@ def test_code_in_a_file_is_never_run() -> None:
     ],
 )
 def test_a_file_of_another_kind_is_refused(content, sentence: str) -> None:
-    torch.save(content, "other.pt")
+    Path("other.pt").write_bytes(sealed(content))
     with pytest.raises(CheckpointError, match=sentence):
         load(Path("other.pt"))
 

@@ -12,7 +12,8 @@ from trainer.components.target import Target
 from trainer.components.weights import read_weights
 from trainer.data.prepare import Prepare
 from trainer.models import vision
-from trainer.training.checkpoint import Checkpoint, CheckpointError
+from trainer.training.archive import CheckpointError
+from trainer.training.checkpoint import Checkpoint
 
 
 def preprocessing_of(weights: str | None, target: Target, data_size: Any) -> Preprocessing:

@@ -14,7 +14,7 @@ from torch import Tensor
 from trainer.components.target import Target
 from trainer.errors import Problem, UserError
 from trainer.models import vision
-from trainer.training import checkpoint
+from trainer.training import archive
 
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 INSTEAD = "name a file with model.weights=PATH, or start from random weights with model.weights=none."
@@ -48,8 +48,8 @@ def read_weights(path: Path) -> dict[str, Any]:
         UserError: the file is damaged or holds something else.
     """
     try:
-        content = checkpoint.read(path)
-    except checkpoint.CheckpointError as damage:
+        content = archive.read(path)
+    except archive.CheckpointError as damage:
         raise _error(path, str(damage)) from damage
     if not isinstance(content, dict):
         raise _error(path, f"expected a state dict, found {type(content).__name__}")

@@ -25,7 +25,8 @@ from trainer.data.images.decode import METHODS, ResizeSpec
 from trainer.errors import Problem, UserError
 from trainer.records.find import checkpoint_file
 from trainer.training import checkpoint
-from trainer.training.checkpoint import Checkpoint, CheckpointError
+from trainer.training.archive import CheckpointError
+from trainer.training.checkpoint import Checkpoint
 
 TRUST_FLAG = "If you trust it, add --trust."
 IMAGE_FOLDER = "trainer.data.images.folder.image_folder"

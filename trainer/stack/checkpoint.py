@@ -17,7 +17,8 @@ import torch
 from trainer.errors import RunFailed
 from trainer.files import remove_torn
 from trainer.training import checkpoint
-from trainer.training.checkpoint import LAST, PREVIOUS, UNKNOWN_CONTENT, Checkpoint, CheckpointError
+from trainer.training.archive import CheckpointError
+from trainer.training.checkpoint import LAST, PREVIOUS, UNKNOWN_CONTENT, Checkpoint
 from trainer.training.saver import AUTO_SHARE, Saver, is_finite
 from trainer.training.state import RunState
 

@@ -1,22 +1,17 @@
-"""Checkpoint files: their content, writing that survives a crash, and reading that detects damage."""
+"""Checkpoint files: their content, and writing that survives a crash."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
-import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from trainer.errors import RunFailed
 from trainer.files import newer_format, write_atomically
+from trainer.training.archive import CheckpointError, read_sealed, sealed
 from trainer.training.state import Best, RunState
 
 FORMAT = 1
@@ -24,10 +19,6 @@ LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 UNKNOWN_CONTENT = "its content is not what this program writes"
 
 T = TypeVar("T")
-
-
-class CheckpointError(Exception):
-    """A checkpoint file that is damaged or not a checkpoint; the message is a clause that says why."""
 
 
 @dataclass(frozen=True)
@@ -123,62 +114,7 @@ def save(path: Path, content: dict[str, Any], keep: Path | None = None) -> None:
     Raises:
         RunFailed: the file could not be written; the old one is still at `path`.
     """
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **content}, buffer)
-    write_atomically(path, buffer.getbuffer(), keep)
-
-
-def read(path: Path) -> Any:
-    """Read any file that `torch.save` wrote, with tensors on the CPU. No code in it is executed.
-
-    torch.load checks no checksums, so that a flipped bit would be a silently wrong weight. The CRCs of the zip file
-    are checked first.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or holds more than tensors and plain values.
-    """
-    try:
-        if zipfile.is_zipfile(path):  # files written before torch 1.6 are plain pickles
-            _check_archive(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about unknown pickle protocols; such files are rejected below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except FileNotFoundError as error:
-        raise CheckpointError("it does not exist") from error
-    except Exception as error:  # damaged files can raise any exception
-        raise CheckpointError(_reason(path, str(error))) from error
-
-
-def _check_archive(path: Path) -> None:
-    """Check sizes and checksums of a zip file before anything in it is read into memory.
-
-    Raises:
-        CheckpointError: the archive is compressed, claims to be larger than the file, or a checksum is wrong.
-    """
-    with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise CheckpointError("it is compressed, which no checkpoint of torch is")
-        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-            raise CheckpointError("its entries are larger than the file, which no checkpoint's are")
-        if (bad := archive.testzip()) is not None:
-            raise CheckpointError(f"the checksum of {bad} is wrong")
-
-
-def _reason(path: Path, message: str) -> str:
-    """Return why torch could not read a file. Its own message advises to load without weights_only, which is unsafe."""
-    match = re.search(r"GLOBAL ([\w.]+)", message)
-    if match or "TorchScript" in message or "unsupported class" in message.lower():
-        return f"it holds more than tensors and plain values{f' ({match[1]})' if match else ''}, which is never loaded"
-    try:
-        with open(path, "rb") as file:
-            zipped = file.read(2) == b"PK"
-    except OSError as error:
-        return f"it cannot be read ({error.strerror})"
-    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:  # only refines the reason given below
-        zipped = any(name.endswith("/data.pkl") for name in archive.namelist())
-    return "it is truncated, or not what was written" if zipped or "EOF" in message else "it is not a checkpoint"
+    write_atomically(path, sealed({"format": FORMAT, **content}), keep)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -187,7 +123,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is damaged, or another program or a newer version wrote it.
     """
-    content = read(path)
+    content = read_sealed(path)
     if not isinstance(content, dict) or "format" not in content:
         raise CheckpointError("it is not a checkpoint of this program")
     if not isinstance(content["format"], int):
