@@ -142,10 +142,11 @@ class Place:
         return self.arena.server.start(*words, program="trainer", XDG_CACHE_HOME=cache).end()
 
     def interrupt(self, chance: random.Random) -> Path:
-        """Train, kill the main process after the second save or later, and return the folder of what can be resumed."""
+        """Train, kill the main process when it has saved twice and has no results yet, and return the folder."""
         whole = self.arena.whole(self.setting)
         saves = [number for number in whole.at("last.pt") if "replace" in whole.moments[number]]
-        done = self.start(kill(chance.randrange(saves[1] + 2, len(whole.moments) - 20), "kill-main"))
+        end = max(min(whole.at("results.json")), saves[1] + 10)
+        done = self.start(kill(chance.randrange(saves[1] + 2, end), "kill-main"))
         assert self.run is not None, done.err
         return self.run
 

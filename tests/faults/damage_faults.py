@@ -39,11 +39,20 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def read_back(folder: Path) -> list[Path]:
+    """Return the files from which a run or sweep continues: those of finished jobs of a sweep are not among them."""
+    return [
+        path
+        for path in files_of(folder)
+        if not (path.parent / "results.json").exists() and not (path.parent.parent / "results.json").exists()
+    ]
+
+
 def _resume_damaged(arena: Arena, chance: random.Random, setting: Setting, name: str | None = None) -> None:
     """Interrupt a setting, damage one of its files, and resume it."""
     with arena.place(setting) as place:
         run = place.interrupt(chance)
-        paths = [path for path in files_of(run) if name is None or path.name == name]
+        paths = [path for path in read_back(run) if name is None or path.name == name]
         if not paths:
             return
         path = chance.choice(paths)

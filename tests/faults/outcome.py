@@ -33,8 +33,7 @@ def outcome(folder: Path, setting: Setting) -> dict[str, Any]:
     return {
         "files": _files(folder),
         "jobs": [place.name for place in jobs],
-        "table": table(folder),
-        "groups": rows(folder / "leaderboard_groups.csv"),
+        **({"table": table(folder), "groups": rows(folder / "leaderboard_groups.csv")} if setting.exact else {}),
         "runs": [_run(place) for place in jobs] if setting.exact else [],
     }
 

@@ -28,11 +28,12 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 def ledger(folder: Path) -> list[dict[str, Any]]:
-    """Return the complete lines of sweep.jsonl; none if it does not exist."""
+    """Return the complete lines of sweep.jsonl without their checksums; none if it does not exist."""
     if not (folder / "sweep.jsonl").exists():
         return []
     whole = (folder / "sweep.jsonl").read_bytes().rpartition(b"\n")[0]
-    return [json.loads(line) for line in whole.splitlines()]
+    lines = [json.loads(line) for line in whole.splitlines()]
+    return [{name: value for name, value in line.items() if name != "crc"} for line in lines]
 
 
 def states(folder: Path) -> dict[int, str]:

@@ -133,6 +133,15 @@ def test_the_states_are_known_and_the_format_is_not_newer(finished: Path) -> Non
             Ledger.open(finished)
 
 
+def test_a_number_that_was_changed_by_a_flipped_bit_is_noticed(finished: Path) -> None:
+    path = finished / "sweep.jsonl"
+    text = path.read_text()
+    path.write_text(text.replace('"batch_size": 64', '"batch_size": 65', 1))
+    assert text != path.read_text()
+    with pytest.raises(UserError, match="its checksum is wrong"):
+        Ledger.open(finished)
+
+
 def test_a_ledger_too_large_to_be_one_is_not_read(finished: Path) -> None:
     with open(finished / "sweep.jsonl", "r+b") as file:
         file.truncate((1 << 30) + 1)  # of zeros that take no room

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import time
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,9 +139,9 @@ class Ledger:
 
     def _write(self, *lines: dict[str, Any]) -> None:
         stamp = {"time": round(time.time(), 3)}
-        text = "".join(json.dumps({**stamp, **line}, ensure_ascii=False) + "\n" for line in lines)
+        text = b"".join(_with_checksum({**stamp, **line}) for line in lines)
         try:
-            self._file.write(text.encode())
+            self._file.write(text)
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -173,7 +174,7 @@ def read_ledger(path: Path) -> LedgerContent:
     stacks: list[list[int]] = []
     for number, text in enumerate(whole.splitlines(), 1):
         try:
-            line = json.loads(text)
+            line = _checked(text)
             if number == 1:
                 _check_format(line, path)
                 words = [str(word) for word in line["words"]]
@@ -189,6 +190,28 @@ def read_ledger(path: Path) -> LedgerContent:
         except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             raise UserError(Problem(f"{path}, line {number}", f"not readable ({error})")) from error
     return LedgerContent(words, entries, stacks, len(whole))
+
+
+_CHECKSUM = re.compile(rb', "crc": "([0-9a-f]{8})"}$')
+
+
+def _with_checksum(line: dict[str, Any]) -> bytes:
+    """Return a line of the file, whose last value is the CRC-32 of the line without it."""
+    text = json.dumps(line, ensure_ascii=False).encode()
+    return b'%s, "crc": "%08x"}\n' % (text[:-1], zlib.crc32(text))
+
+
+def _checked(text: bytes) -> Any:
+    """Parse a line.
+
+    Raises:
+        ValueError: it is not JSON, or damaged. A flipped bit may leave a line that can be read, with another number.
+    """
+    if found := _CHECKSUM.search(text):
+        content = text[: found.start()] + b"}"
+        if zlib.crc32(content) != int(found[1], 16):
+            raise ValueError("its checksum is wrong")
+    return json.loads(text)
 
 
 def _entry(line: Mapping[str, Any], number: int) -> Entry:
