@@ -72,7 +72,7 @@ PLANTED = (
     Planted(
         "a folder is not flushed after a rename",
         "files.py",
-        "        _sync(path.parent)",
+        "            sync(folder)",
         "        pass",
         "power",
         16,
@@ -161,8 +161,8 @@ PLANTED = (
     Planted(
         "links are followed",
         "files.py",
-        "return os.open(path, flags | os.O_NOFOLLOW, 0o666)",
-        "return os.open(path, flags, 0o666)",
+        "NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | FILE",
+        "NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC",
         "link-temporary",
     ),
     Planted(

@@ -276,7 +276,7 @@ def test_paths_out_of_the_folder(content, refused, verb) -> None:
     shutil.move("evil.pt", "elsewhere/good.pt")
     Path("run/checkpoints").mkdir(parents=True)
     os.symlink(Path("elsewhere/good.pt").resolve(), "run/checkpoints/best.pt")
-    refused("a link that leads out of the run folder", run="run")
+    refused("a symbolic link, which is not followed here", run="run")
     os.unlink("run/checkpoints/best.pt")
     shutil.copy("elsewhere/good.pt", "run/checkpoints/best.pt")
     Path("elsewhere/precious").write_text("precious")
@@ -284,15 +284,10 @@ def test_paths_out_of_the_folder(content, refused, verb) -> None:
         os.symlink(Path("elsewhere/precious").resolve(), f"run/{name}")
     done = verb("predict", "run", "x.png", "--calibrated")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "a link that leads out of the folder" in done.err
+    assert "not readable as a calibration" in done.err
     for name in os.listdir("run"):
         if name.endswith(".json"):
             os.symlink(Path("elsewhere/precious").resolve(), f"run/.{name}.{os.getpid()}.tmp")
-    done = verb("evaluate", "run", "--calibrate")
-    assert done.code == 1
-    assert "could not be written" in done.err
-    for link in Path("run").glob(".*.tmp"):
-        link.unlink()
     done = verb("evaluate", "run", "--calibrate")
     assert done.code == 0, done.err
     assert not Path("run/calibration.json").is_symlink()

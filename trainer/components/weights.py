@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from trainer.components.target import Target
 from trainer.errors import Problem, UserError
+from trainer.files import resolve
 from trainer.models import vision
+from trainer.records.contents import exists
 from trainer.training import archive
 
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
@@ -29,13 +32,13 @@ def weights_file(weights: str | None) -> Path | None:
     if weights in (None, "default"):
         return None
     path = Path(str(weights)).expanduser()
-    if path.is_dir():
-        best = path / "checkpoints" / "best.pt"
-        if not best.is_file():
+    if os.path.isdir(path):
+        best = resolve(path) / "checkpoints" / "best.pt"
+        if not exists(best):
             raise _error(path, "a folder without checkpoints/best.pt, so not a run folder")
         return best
-    if path.is_file():
-        return path
+    if os.path.isfile(path):
+        return resolve(path)
     if path.suffix or len(path.parts) > 1:
         raise _error(path, "there is no such file")
     return None
@@ -83,7 +86,7 @@ def download(entry: Any) -> Path:
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rpartition("/")[2]
     if path.is_file():
-        return path
+        return resolve(path)
     digest = re.search(r"-([0-9a-f]{8,})\.", path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +94,7 @@ def download(entry: Any) -> Path:
     except (URLError, OSError, RuntimeError) as error:
         reason = f"{path.name} is not in {path.parent} and could not be downloaded ({_first_line(error)})"
         raise _error(entry.name, reason, f"Put it there, or {INSTEAD}") from error
-    return path
+    return resolve(path)
 
 
 def timm_weights(target: Target) -> dict[str, Tensor]:

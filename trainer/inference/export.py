@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from trainer.data.images.pool import Progress
 from trainer.data.prepare import Prepare
 from trainer.data.tables.prepare import TablePrepare
 from trainer.errors import Problem, RunFailed, UserError
-from trainer.files import write_atomically
+from trainer.files import resolve, write_atomically
 from trainer.inference.checkpoint import LoadedCheckpoint
 from trainer.inference.evaluation import read_data
 from trainer.inference.formats import Run, description, require_onnx, to_onnx, to_pt2, to_state_dict
@@ -114,9 +115,10 @@ def export(checkpoint: LoadedCheckpoint, request: ExportRequest, progress: Progr
 def _output_path(checkpoint: LoadedCheckpoint, request: ExportRequest) -> Path:
     """Return the path to write to."""
     path = request.out or checkpoint.folder / f"model{SUFFIXES[request.format]}"
-    if not path.parent.is_dir():
+    path = resolve(path.parent) / path.name
+    if not os.path.isdir(path.parent):
         raise UserError(Problem(f"--out {path}", f"there is no folder {path.parent}"))
-    if path.is_dir() or (path.exists() and not request.replace):
+    if os.path.isdir(path) or (os.path.lexists(path) and not request.replace):
         advice = "Choose another with --out FILE, or add --replace."
         raise UserError(Problem(str(path), "it already exists", advice=advice))
     if request.preprocess and request.format == "state_dict":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from trainer.data.images.pool import Progress
 from trainer.data.tasks import Classification
 from trainer.errors import Problem, UserError, printable
-from trainer.files import replacing
+from trainer.files import replacing, resolve
 from trainer.inference.inputs import Sample, chunks
 from trainer.inference.predictor import NOT_FINITE, Predictor, finite, top
 
@@ -99,7 +100,8 @@ def writer(out: Path | None, predictor: Predictor, count: int) -> Iterator[Write
     if out is None:
         yield _print
         return
-    if out.suffix.lower() not in FORMATS or not out.parent.is_dir():
+    out = resolve(out.parent) / out.name
+    if out.suffix.lower() not in FORMATS or not os.path.isdir(out.parent):
         reason = "expected a file that ends in .csv or .json, in an existing folder"
         raise UserError(Problem(f"--out {out}", reason))
     with replacing(out) as binary:

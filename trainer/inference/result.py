@@ -17,6 +17,7 @@ from trainer.data.metrics import SplitReport
 from trainer.data.tasks import Classification, Regression, Task
 from trainer.errors import Problem, RunFailed, UserError
 from trainer.files import write_atomically
+from trainer.records.contents import create
 from trainer.records.details import CalibrationReport, EvaluationRecord, Reliability, ScaledReliability
 from trainer.records.schema import dump
 from trainer.training.calibration import Calibration, log_probabilities, reliability
@@ -129,7 +130,7 @@ def write(content: EvaluationRecord, folder: Path, stem: str) -> Path:
     while True:
         path = folder / f"{stem}-{number}.json"
         try:
-            open(path, "x").close()  # exclusive: two evaluations at once write two files
+            create(path)  # exclusive: two evaluations at once write two files
             break
         except FileExistsError:
             number += 1

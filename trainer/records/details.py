@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.data.metrics import SplitReport
 from trainer.errors import Problem, UserError
-from trainer.files import write_atomically
-from trainer.records.schema import dump, read_json
+from trainer.files import read_text, write_atomically
+from trainer.records.contents import exists, names
+from trainer.records.schema import dump, parse_json, read_json
 
 FILE = "details.json"
 LARGEST_BYTES = 20_000_000
@@ -85,7 +85,7 @@ def read_details(folder: Path) -> Details:
         UserError: the file cannot be read, or has unexpected content.
     """
     path = folder / FILE
-    return read_json(path, LARGEST_BYTES, Details) if path.exists() else Details()
+    return read_json(path, LARGEST_BYTES, Details) if exists(path) else Details()
 
 
 @dataclass(frozen=True)
@@ -144,13 +144,10 @@ def read_evaluations(folder: Path) -> dict[str, EvaluationRecord]:
     Raises:
         UserError: a file cannot be read or has unexpected content, or there are too many.
     """
-    paths = {
-        int(match[1]): folder / entry.name
-        for entry in os.scandir(folder)
-        if (match := re.fullmatch(r"evaluation-([1-9][0-9]{0,5})\.json", entry.name))
-        and entry.stat(follow_symlinks=False).st_size
-    }
+    matches = (re.fullmatch(r"evaluation-([1-9][0-9]{0,5})\.json", name) for name in names(folder))
+    paths = {int(match[1]): folder / match[0] for match in matches if match}
     if len(paths) > MOST_EVALUATIONS:
         reason = f"{len(paths):,} evaluations are more than the {MOST_EVALUATIONS:,} shown"
         raise UserError(Problem(str(folder), reason))
-    return {path.name: read_json(path, LARGEST_BYTES, EvaluationRecord) for _, path in sorted(paths.items())}
+    texts = {path: read_text(path, LARGEST_BYTES) for _, path in sorted(paths.items())}
+    return {path.name: parse_json(text, path, EvaluationRecord) for path, text in texts.items() if text}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from trainer.config.stored import FILE, StoredConfig
 from trainer.errors import RunFailed
-from trainer.files import cannot_create, write_atomically
+from trainer.files import cannot_create, resolve, write_atomically
 from trainer.records import metrics as metrics_csv
+from trainer.records.contents import make_folder, remove_torn
 from trainer.records.lock import is_locked, lock
 from trainer.records.metrics import MetricsRow
 from trainer.records.results import Results, write_results
@@ -32,6 +33,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = lock(path / LOCK, "a run is writing to this folder at this moment")
+        remove_torn(path, shared=True)  # `trainer evaluate` and `report` write to it without the lock
         self._metrics: Table | None = None
 
     def close(self) -> None:
@@ -83,10 +85,11 @@ def new_folder(name: str, outputs: Path = OUTPUTS) -> Path:
     stem = f"{time.strftime('%H-%M-%S', now)}-{name}"
     try:
         day.mkdir(parents=True, exist_ok=True)
+        day = resolve(day)
         for attempt in range(1, 10_000):
             path = day / (stem if attempt == 1 else f"{stem}-{attempt}")
             try:
-                path.mkdir()  # fails if another run started in the same second
+                make_folder(path, new=True)  # fails if another run started in the same second
             except FileExistsError:
                 continue
             _point(outputs / "latest", path)
@@ -99,7 +102,7 @@ def new_folder(name: str, outputs: Path = OUTPUTS) -> Path:
 def _point(link: Path, target: Path) -> None:
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(target, link.parent))
+    temporary.symlink_to(os.path.relpath(os.path.realpath(target), os.path.realpath(link.parent)))
     os.replace(temporary, link)
 
 

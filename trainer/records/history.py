@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from trainer.errors import Problem, UserError
+from trainer.files import resolve
+from trainer.records.contents import exists
 from trainer.records.folder import LEDGER
 from trainer.records.leaderboard import ranked, read_rows, states
 from trainer.records.ledger import read_ledger
@@ -23,28 +26,30 @@ def runs(outputs: Path, most: int | None = None) -> tuple[list[Line], list[Probl
     """
     if not outputs.is_dir():
         raise UserError(Problem(str(outputs), "there is no such folder, so there are no runs yet"))
-    places = [p for p in outputs.glob("[0-9]*/*") if (p / "config.yaml").exists() or (p / LEDGER).exists()]
+    places = [p for p in outputs.glob("[0-9]*/*") if os.path.lexists(p / "config.yaml") or os.path.lexists(p / LEDGER)]
     lines: list[Line] = []
     problems: list[Problem] = []
     for place in sorted(places, key=lambda p: (p.parent.name, p.name), reverse=True)[:most]:
+        folder = resolve(place)
         try:
-            lines.append(_sweep(place) if (place / LEDGER).exists() else _run(place))
+            lines.append([str(place), *(_sweep(folder) if exists(folder / LEDGER) else _run(folder))])
         except UserError as error:
             problems += error.problems
     return lines, problems
 
 
 def _run(place: Path) -> Line:
+    """Return the line of a run without its name."""
     results = read_results(place)
     if results is None:
-        return [str(place), status(place, None), None, None, None, None]
+        return [status(place, None), None, None, None, None]
     value = results.value(results.monitor)
-    return [str(place), results.status, results.epochs, results.monitor, value, results.headline]
+    return [results.status, results.epochs, results.monitor, value, results.headline]
 
 
 def _sweep(place: Path) -> Line:
-    """Return the line of a sweep: the number of jobs in each state, and the best job."""
+    """Return the line of a sweep without its name: the number of jobs in each state, and the best job."""
     entries = read_ledger(place / LEDGER).entries
     best = next((row for row in ranked(read_rows(place, entries, {})) if row.value is not None), None)
     figures = [best.monitor, best.value, best.test] if best else [None] * 3
-    return [str(place), states(entries) or "no jobs", None, *figures]
+    return [states(entries) or "no jobs", None, *figures]

@@ -14,10 +14,11 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from trainer.errors import Problem, RunFailed, UserError
-from trainer.files import cannot_create, newer_format, read_limited
+from trainer.files import newer_format, read_limited
+from trainer.records.contents import append, remove_torn
 from trainer.records.folder import LEDGER
 from trainer.records.lock import lock
 
@@ -79,10 +80,11 @@ class Ledger:
     def __post_init__(self) -> None:
         self._lock = lock(self.folder / "sweep.lock", "this sweep is running at this moment")
         try:
-            self._file: IO[bytes] = open(self.folder / LEDGER, "ab")  # noqa: SIM115 held as long as the sweep
-        except OSError as error:
+            remove_torn(self.folder, shared=True)
+            self._file = append(self.folder / LEDGER)
+        except BaseException:
             self._lock.close()
-            raise cannot_create(self.folder / LEDGER, error) from error
+            raise
 
     @classmethod
     def create(cls, folder: Path, words: list[str]) -> Ledger:
@@ -101,7 +103,7 @@ class Ledger:
         ledger = cls(folder)
         try:
             content = read_ledger(folder / LEDGER)
-            if content.size < (folder / LEDGER).stat().st_size:  # the process was killed while it wrote
+            if content.size < os.fstat(ledger._file.fileno()).st_size:  # the process was killed while it wrote
                 ledger._file.truncate(content.size)
         except BaseException:
             ledger.close()

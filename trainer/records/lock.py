@@ -13,24 +13,22 @@ from pathlib import Path
 from typing import IO
 
 from trainer.errors import Problem, UserError
-from trainer.files import cannot_create, open_regular
+from trainer.files import open_regular
+from trainer.records.contents import append
 
-_held: weakref.WeakSet[IO[str]] = weakref.WeakSet()
+_held: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()
 
 
-def lock(path: Path, reason: str) -> IO[str]:
+def lock(path: Path, reason: str) -> IO[bytes]:
     """Lock the file at `path`, which is created if needed, until the returned file is closed.
 
     Forked processes close their copy, so that the end of this process releases the lock.
 
     Raises:
-        UserError: for `reason`, if another process holds the lock; or the file cannot be created.
+        UserError: for `reason`, if another process holds the lock; or the file cannot be opened, see `append`.
         RunFailed: the disk is full.
     """
-    try:
-        file = open(path, "a", encoding="ascii", opener=_open)  # noqa: SIM115 held as long as the run
-    except OSError as error:
-        raise cannot_create(path, error) from error
+    file = append(path)
     if not _is_free(file):
         file.close()
         raise UserError(Problem(str(path.parent), reason))
@@ -46,11 +44,6 @@ def is_locked(path: Path) -> bool:
         return False
     with file:
         return not _is_free(file)
-
-
-def _open(path: str, flags: int) -> int:
-    """Open without following links or waiting for the other end of a pipe: the folder may be untrusted."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def _is_free(file: IO) -> bool:

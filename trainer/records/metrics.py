@@ -12,6 +12,7 @@ from typing import Any
 
 from trainer.errors import Problem, UserError
 from trainer.files import read_text
+from trainer.records.contents import exists
 from trainer.records.schema import LARGEST_NUMBER, SchemaError, convert
 
 FILE = "metrics.csv"
@@ -102,7 +103,7 @@ def read_metrics(path: Path) -> list[MetricsRow]:
         FileNotFoundError: there is no such file.
         UserError: the file cannot be read, or has unexpected content.
     """
-    if not path.exists():
+    if not exists(path):
         raise FileNotFoundError(path)
     text = read_text(path, LARGEST_BYTES)
     reader = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]), strict=True)

@@ -6,6 +6,7 @@ content is reported in one sentence. Does not import torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from trainer.data.metrics import SplitReport
 from trainer.errors import Problem, UserError, show
 from trainer.files import read_text
 from trainer.records import metrics
+from trainer.records.contents import exists
 from trainer.records.details import Details, EvaluationRecord, read_details, read_evaluations
 from trainer.records.folder import is_running
 from trainer.records.metrics import MetricsRow, read_metrics
@@ -86,8 +88,8 @@ def read(path: Path) -> Record:
     Raises:
         UserError: it is not a run folder, or a file in it cannot be read or has unexpected content.
     """
-    if not (path / "config.yaml").exists():
-        what = "it has no config.yaml" if path.is_dir() else "there is no such folder"
+    if not exists(path / "config.yaml"):
+        what = "it has no config.yaml" if os.path.isdir(path) else "there is no such folder"
         raise UserError(Problem(str(path), f"expected a run folder, but {what}"))
     text = read_text(path / "config.yaml", MAX_CONFIG_BYTES)
     stored = StoredConfig.parse(text, path / "config.yaml")
@@ -97,7 +99,7 @@ def read(path: Path) -> Record:
         stored.tree,
         stored.choices,
         read_results(path),
-        read_metrics(path / metrics.FILE) if (path / metrics.FILE).exists() else [],
+        read_metrics(path / metrics.FILE) if exists(path / metrics.FILE) else [],
         read_details(path),
         read_evaluations(path),
     )
@@ -116,7 +118,7 @@ def runs_below(place: Path) -> Iterator[Path]:
     Raises:
         UserError: a folder cannot be read.
     """
-    if (place / "config.yaml").exists():
+    if exists(place / "config.yaml"):
         yield place
         return
     waiting = [(place, 0)]
@@ -128,7 +130,7 @@ def runs_below(place: Path) -> Iterator[Path]:
             reason = f"this folder cannot be read ({error.strerror})"
             raise UserError(Problem(str(folder), reason)) from error
         for entry in inner:
-            if (entry / "config.yaml").exists():
+            if exists(entry / "config.yaml"):
                 yield entry
             elif depth < MAX_DEPTH and not entry.name.startswith("."):
                 waiting.append((entry, depth + 1))

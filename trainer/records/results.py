@@ -9,6 +9,7 @@ from pathlib import Path
 from trainer.data.metrics import SplitReport, headline
 from trainer.errors import Problem, UserError
 from trainer.files import write_atomically
+from trainer.records.contents import exists
 from trainer.records.schema import dump, read_json
 
 FILE = "results.json"
@@ -102,7 +103,7 @@ def read_results(folder: Path) -> Results | None:
         UserError: the file cannot be read, or has unexpected content.
     """
     path = folder / FILE
-    if not path.exists():
+    if not exists(path):
         return None
     results = read_json(path, LARGEST_BYTES, Results)
     test = results.test

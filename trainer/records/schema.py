@@ -34,7 +34,15 @@ def read_json(path: Path, limit: int, kind: type[Value]) -> Value:
     Raises:
         UserError: the file cannot be read, is larger than `limit` bytes, or does not fit `kind`.
     """
-    text = read_text(path, limit)
+    return parse_json(read_text(path, limit), path, kind)
+
+
+def parse_json(text: str, path: Path, kind: type[Value]) -> Value:
+    """Return a JSON text as an instance of the dataclass `kind`; `path` names it in messages.
+
+    Raises:
+        UserError: it does not fit `kind`.
+    """
     try:
         content = json.loads(text, parse_constant=lambda word: None)
     except (ValueError, RecursionError) as error:

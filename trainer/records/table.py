@@ -7,11 +7,13 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from trainer.errors import RunFailed
 from trainer.files import write_atomically
+from trainer.records.contents import append
 
 
 class Table:
@@ -19,7 +21,7 @@ class Table:
 
     def __init__(self, path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]] = ()) -> None:
         write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
-        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 held as long as the run
+        self._file = TextIOWrapper(append(path), "utf-8", newline="", line_buffering=True)
         self._writer = csv.DictWriter(self._file, columns, lineterminator="\n")
 
     def add(self, row: Mapping[str, Any]) -> None:

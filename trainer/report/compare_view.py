@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from trainer.data.metrics import METRICS
 from trainer.errors import Problem, UserError, printable
+from trainer.files import resolve, write_atomically
 from trainer.records import compare
 from trainer.records.metrics import points
 from trainer.records.record import Record
@@ -75,8 +77,13 @@ def draw(records: Sequence[Record], names: Sequence[str], path: Path) -> bool:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     shown = [label.replace("$", r"\$") for label in labels]
     figure.legend(handles, shown, loc="outside lower center", frameon=False, fontsize=8, ncols=min(2, len(shown)))
+    picture = io.BytesIO()
     try:
-        figure.savefig(path, format=path.suffix.lstrip(".").lower() or "png")
-    except (OSError, ValueError) as error:
+        figure.savefig(picture, format=path.suffix.lstrip(".").lower() or "png")
+    except ValueError as error:
         raise UserError(Problem(f"--out {path}", f"the picture cannot be written ({error})")) from error
+    if not path.parent.is_dir():
+        reason = f"the picture cannot be written (there is no folder {path.parent})"
+        raise UserError(Problem(f"--out {path}", reason))
+    write_atomically(resolve(path.parent) / path.name, picture.getbuffer())
     return True

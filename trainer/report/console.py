@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -16,6 +17,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trainer.data.metrics import SplitReport, shown, text
+from trainer.records.contents import append, names
 from trainer.records.metrics import MetricsRow
 from trainer.report.tables import text_table
 from trainer.training.state import RunState
@@ -38,7 +40,7 @@ class Console:
         self.out = RichConsole(highlight=False, soft_wrap=True, quiet=quiet)
         self.quiet = quiet
         self.live = not quiet and (self.out.is_terminal if live is None else live)
-        self.log: IO[str] | None = open(log, "a", encoding="utf-8") if log else None  # noqa: SIM115
+        self.log: IO[str] | None = TextIOWrapper(append(log), "utf-8") if log else None
         self.plain = RichConsole(file=self.log, width=110, highlight=False, color_system=None) if self.log else None
         self.progress: Progress | None = None
         self.drawn = self.row_shown = 0.0
@@ -164,7 +166,7 @@ class Console:
 
     def next(self, path: Path, has_weights: bool, command: str | None) -> None:
         """Print where the results are, and a command to continue with."""
-        pictures = ", ".join(sorted(file.name for file in [*path.glob("*.png"), *path.glob("report.html")]))
+        pictures = ", ".join(name for name in names(path) if name.endswith(".png") or name == "report.html")
         self.say(f"folder     {path}{f': {pictures}' if pictures else ''}")
         if has_weights:
             self.say(f"weights    {path / 'checkpoints' / 'best.pt'}")

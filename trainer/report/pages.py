@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from trainer.errors import Problem, UserError, print_problems, printable
+from trainer.records.contents import exists
 from trainer.records.find import run_folder
 from trainer.records.record import Record, read, runs_below
 from trainer.report.run_page import write_page
@@ -19,7 +21,7 @@ def write_pages(folders: Iterable[str]) -> int:
     runs = []
     for folder in folders:
         path = run_folder(folder)
-        if not path.is_dir():
+        if not os.path.isdir(path):
             raise UserError(Problem(str(folder), "there is no such folder"))
         below = list(runs_below(path))
         if not below:
@@ -39,8 +41,8 @@ def write_pages(folders: Iterable[str]) -> int:
 def _draw_missing(record: Record) -> None:
     """Draw curves.png and confusion_matrix.png if the run did not draw them, like the jobs of a sweep."""
     test, curves, matrix = record.test, record.path / "curves.png", record.path / "confusion_matrix.png"
-    draws_curves = bool(record.rows) and not curves.exists()
-    draws_matrix = test is not None and bool(test.confusion_matrix) and not matrix.exists()
+    draws_curves = bool(record.rows) and not exists(curves)
+    draws_matrix = test is not None and bool(test.confusion_matrix) and not exists(matrix)
     if not (draws_curves or draws_matrix):
         return
     from trainer.report import plots

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from trainer.data.metrics import HEADLINES
-from trainer.errors import show
+from trainer.errors import UserError, show
+from trainer.files import open_regular
 from trainer.records.leaderboard import Row, group_table, grouped, table
 from trainer.records.ledger import Entry
 from trainer.report.tables import print_table
@@ -116,10 +118,10 @@ def _progress(folder: Path) -> str:
     The file of a stack has other columns than that of a run, and both may have thousands of rows.
     """
     try:
-        with open(folder / "metrics.csv", encoding="utf-8") as file:
+        with TextIOWrapper(open_regular(folder / "metrics.csv"), "utf-8") as file:
             header = file.readline().rstrip("\n").split(",")
             last = deque(file, maxlen=1)
-    except FileNotFoundError:
+    except UserError:  # it is not there yet
         return "starting"
     if not last or not last[0].endswith("\n"):
         return "epoch 1"

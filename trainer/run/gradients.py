@@ -6,10 +6,13 @@ import csv
 import math
 import statistics
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from trainer.config.schema import Config
+from trainer.files import open_regular
+from trainer.records.contents import exists
 from trainer.records.metrics import MetricsRow
 from trainer.records.table import Table
 from trainer.training.watch import Watch
@@ -44,7 +47,7 @@ class GradientLog:
     ) -> None:
         self.watch, self.path, self.advice, self.warn = watch, path, advice, warn
         steps = {row.step for row in history}
-        self.earlier = [row for row in read(path) if row["step"] in steps] if path.exists() else []
+        self.earlier = [row for row in read(path) if row["step"] in steps] if exists(path) else []
         self.table = Table(path, COLUMNS, self.earlier)
         self.warned: set[str] = set()
 
@@ -73,7 +76,7 @@ class GradientLog:
 
 def read(path: Path) -> list[Row]:
     """Read the rows of a gradients.csv."""
-    with open(path, encoding="utf-8", newline="") as file:
+    with TextIOWrapper(open_regular(path), "utf-8", newline="") as file:
         return [
             {
                 "layer": row.pop("layer"),

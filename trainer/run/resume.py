@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -11,7 +12,8 @@ from trainer.config.compose import Composer
 from trainer.config.job import Job, finish
 from trainer.config.overrides import set_value
 from trainer.config.stored import StoredConfig
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, printable
+from trainer.records.contents import exists, names
 from trainer.records.find import run_to_resume
 from trainer.records.folder import LEDGER
 from trainer.records.ledger import FINAL, read_ledger
@@ -32,7 +34,7 @@ def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -
     if "resume" not in by_key:
         raise UserError(*problems)
     try:
-        path = run_to_resume(str(by_key["resume"].value()))
+        path = run_to_resume(str(by_key["resume"].value()), _show_skipped)
     except UserError as error:
         raise UserError(*error.problems, *problems) from error
     _refuse_stacked(path)
@@ -73,7 +75,10 @@ def _refuse_stacked(path: Path) -> None:
         UserError: it is a job of a killed sweep, and its newest state is in the file of its stack.
     """
     sweep = path.resolve().parent
-    if not any(sweep.glob("stack-*/*.pt")):
+    if not exists(sweep / LEDGER):
+        return
+    stacks = [name for name in names(sweep) if name.startswith("stack-")]
+    if not any(name.endswith(".pt") for stack in stacks for name in names(sweep / stack)):
         return
     ledger = read_ledger(sweep / LEDGER)
     stacked = {number for stack in ledger.stacks if len(stack) > 1 for number in stack}
@@ -81,6 +86,10 @@ def _refuse_stacked(path: Path) -> None:
         reason = "it was trained in a stack with other runs, which was killed before each run had its own files"
         command = f"train resume={sweep}   finishes all of them"
         raise UserError(Problem("resume", reason, given=str(path), command=command))
+
+
+def _show_skipped(problem: Problem) -> None:
+    print(printable(f"train: resume=latest skips a run: {problem}"), file=sys.stderr)
 
 
 def is_finished(path: Path, job: Job) -> bool:

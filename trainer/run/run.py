@@ -17,6 +17,7 @@ from trainer.config.overrides import leaves_of
 from trainer.config.schema import Config
 from trainer.config.stored import StoredConfig
 from trainer.data.metrics import SplitReport
+from trainer.records.contents import exists
 from trainer.records.folder import RunFolder
 from trainer.report.console import Console, StatusBar
 from trainer.report.run_page import write_page
@@ -159,7 +160,7 @@ class Run:
         self._write_results(outcome, test)
         if self.config.plots is not False and outcome.status not in ("interrupted", "paused"):
             write_page(self.folder.path)
-        has_weights = (self.folder.checkpoints / "best.pt").exists()
+        has_weights = exists(self.folder.checkpoints / "best.pt")
         self.console.next(self.folder.path, has_weights, self._next_command(outcome))
         return EXIT_CODES.get(outcome.status, signals.exit_code)
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from trainer.errors import RunFailed
-from trainer.files import remove_torn
+from trainer.files import cannot_create
+from trainer.records.contents import make_folder, names, remove, remove_torn
 from trainer.training import checkpoint
 from trainer.training.archive import CheckpointError
 from trainer.training.checkpoint import LAST, PREVIOUS, UNKNOWN_CONTENT, Checkpoint
@@ -73,7 +74,7 @@ class StackSaver:
     def close(self) -> None:
         """Delete the stack's files: each run has its own by now."""
         for name in (LAST, PREVIOUS):
-            (self.folder / name).unlink(missing_ok=True)
+            remove(self.folder / name)
 
 
 def restore_members(folder: Path, jobs: Mapping[str, bool]) -> list[str]:
@@ -92,7 +93,7 @@ def restore_members(folder: Path, jobs: Mapping[str, bool]) -> list[str]:
         RunFailed: a file holds a run of another sweep.
     """
     notes: list[str] = []
-    for stack in sorted(folder.glob("stack-*")):
+    for stack in (folder / name for name in names(folder) if name.startswith("stack-")):
         members, damaged = checkpoint.newest(stack, _members)
         notes += damaged
         if members is None:
@@ -105,7 +106,7 @@ def restore_members(folder: Path, jobs: Mapping[str, bool]) -> list[str]:
             if jobs[name]:
                 _restore(folder / name / "checkpoints", member)
         for name in (LAST, PREVIOUS):
-            (stack / name).unlink(missing_ok=True)
+            remove(stack / name)
     return notes
 
 
@@ -129,7 +130,11 @@ def _members(content: dict[str, Any]) -> dict[str, Checkpoint]:
 
 def _restore(folder: Path, member: Checkpoint) -> None:
     """Write a run's own checkpoint, unless its own newest one is at least as recent."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for place in (folder.parent, folder):
+            make_folder(place)
+    except OSError as error:
+        raise cannot_create(folder, error) from error
     own, _ = checkpoint.newest(folder, checkpoint.resumable)
     if own is None or own.step < member.step:
         checkpoint.save(folder / LAST, replace(member, run=_cloned(member.run)).to_dict(), folder / PREVIOUS)

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from trainer.config.job import Job
 from trainer.errors import RunFailed, UserError
+from trainer.files import read_limited
+from trainer.records.contents import exists
 from trainer.records.folder import RunFolder
+from trainer.records.metrics import LARGEST_BYTES
 from trainer.records.results import Results, write_results
 from trainer.run.execute import SweepContext
 from trainer.run.run import Command, Run
@@ -79,4 +82,4 @@ def _train(runs: Sequence[Run], sweep: SweepContext, signals: Signals, setup: fl
 def _logged_rows(folder: RunFolder) -> int:
     """Return the rows in a run's metrics.csv, which train.log has too; those after them are reported at the end."""
     path = folder.path / "metrics.csv"
-    return len(path.read_bytes().splitlines()) - 1 if path.exists() else 0
+    return len(read_limited(path, LARGEST_BYTES).splitlines()) - 1 if exists(path) else 0

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from trainer.data.loader import DataCache
 from trainer.errors import Problem, UserError
+from trainer.records.contents import make_folder, remove
 from trainer.records.leaderboard import Row
 from trainer.records.ledger import read_ledger
 from trainer.records.results import results_or_failure
@@ -27,7 +28,7 @@ from trainer.run.run import Command
 from trainer.sweeps.grid import stored_job
 from trainer.sweeps.worker import SweepJob, WorkItem, run_item
 
-NAME = "_launch_of_trainer_"
+NAME, MULTIRUN = "_launch_of_trainer_", "multirun.yaml"
 QUIET = ("hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.sweep.subdir=.")
 
 
@@ -61,6 +62,7 @@ def launch(words: Sequence[str], folder: Path, numbers: Sequence[int], command: 
     """Run the jobs of these numbers with the Hydra launcher that `words` configure; return when all have ended."""
     ConfigStore.instance().store(name=NAME, node={"job": None, "folder": None, "command": None})
     GlobalHydra.instance().clear()
+    remove(folder / MULTIRUN)  # Hydra would follow a link
     before = sys.argv
     sys.argv = [
         "train", "--multirun", *words, *QUIET, f"hydra.sweep.dir='{folder.resolve()}'", f"folder='{folder.resolve()}'",
@@ -70,7 +72,7 @@ def launch(words: Sequence[str], folder: Path, numbers: Sequence[int], command: 
         hydra.main(version_base="1.3", config_path=None, config_name=NAME)(run_job)()
     finally:
         sys.argv = before
-        (folder / "multirun.yaml").unlink(missing_ok=True)  # written by Hydra; the ledger says more
+        remove(folder / MULTIRUN)  # written by Hydra; the ledger says more
 
 
 def _quoted(words: Sequence[str]) -> str:
@@ -83,7 +85,7 @@ def run_job(config: DictConfig) -> float | None:
     entry = read_ledger(folder / "sweep.jsonl").entries[config.job]
     job = stored_job(entry, folder, trust=True)  # written and checked by the sweep that started this worker
     run_folder = folder / entry.name
-    run_folder.mkdir(exist_ok=True)
+    make_folder(run_folder)
     item = WorkItem((SweepJob(config.job, job, run_folder),), run_folder, trusted=True)
     run_item(item, job.config.device, Command(list(config.command), time.perf_counter()), DataCache())
     return Row(entry, str(entry.stored["monitor"]), results_or_failure(run_folder)).value

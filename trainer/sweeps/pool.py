@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed
 from trainer.processes import context_for
+from trainer.records.contents import make_folder
 from trainer.run.results import versions
 from trainer.signals import Signals, delayed
 from trainer.sweeps.worker import POLL_SECONDS, WorkItem, work
@@ -119,7 +120,7 @@ class WorkerPool:
     def _start(self, item: WorkItem, device: str) -> None:
         for folder in (item.folder, *(job.folder for job in item.jobs)):
             try:
-                folder.mkdir(exist_ok=True)
+                make_folder(folder)
             except OSError as error:
                 raise RunFailed(f"{folder}: cannot be created ({error.strerror}).") from error
         parent = os.getpid() if self.context.get_start_method() == "fork" else None

@@ -8,6 +8,7 @@ from dataclasses import replace
 from trainer.errors import print_problems, show
 from trainer.processes import describe_exit, is_interrupted
 from trainer.records import leaderboard
+from trainer.records.contents import remove
 from trainer.records.leaderboard import Row
 from trainer.records.ledger import FINAL, Ledger
 from trainer.records.results import Results, results_or_failure, write_results
@@ -47,7 +48,7 @@ class Recorder:
     def start(self, item: WorkItem) -> None:
         """Record that the jobs of an item start training."""
         for job in item.jobs:
-            (job.folder / "results.json").unlink(missing_ok=True)  # of an earlier rung or session
+            remove(job.folder / "results.json")  # of an earlier rung or session
             self.ledger.change(self.ledger.entries[job.number], "running")
         self.view.started(item.number, self.ledger.entries[item.number], len(item.jobs))
 

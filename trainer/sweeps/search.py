@@ -16,6 +16,7 @@ from trainer.config.keys import SweepConfig
 from trainer.config.search_space import Range
 from trainer.data.metrics import DIRECTIONS
 from trainer.errors import Problem, RunFailed, UserError
+from trainer.records.contents import append
 from trainer.records.leaderboard import Row
 from trainer.seeds import derive
 from trainer.sweeps.grid import SweepOverrides
@@ -91,6 +92,7 @@ class Search:
         from optuna.storages.journal import JournalFileBackend
 
         self.composer, self.overrides, self.trials = composer, overrides, settings.trials or 0
+        append(folder / "optuna.log").close()  # optuna would follow a link
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "optuna.log")))
         self.study = optuna.create_study(
             study_name="sweep",

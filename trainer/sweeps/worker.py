@@ -14,6 +14,7 @@ from pathlib import Path
 from trainer.config.job import Job
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError
+from trainer.records.contents import append
 from trainer.records.folder import is_running
 from trainer.records.results import Results, results_or_failure, write_results
 from trainer.run.execute import SweepContext, execute
@@ -71,9 +72,9 @@ def work(item: WorkItem, device: str | None, command: list[str], shared: DataCac
     os.setpgid(0, 0)  # Ctrl-C reaches the sweep alone, which then terminates its workers
     restore_defaults()
     _exit_with(parent or os.getppid())  # the sweep may already be gone when this line is reached
-    log = os.open(item.folder / "train.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    with append(item.folder / "train.log") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
     try:
         code = run_item(item, device, Command(command, started), shared)
     finally:

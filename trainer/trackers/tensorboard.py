@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.config.keys import LoggerConfig
+from trainer.records.contents import make_folder
 from trainer.trackers.base import Figures, Parameters, Tracker
 
 SPLITS = ("best_train", "best_valid", "train", "valid", "test")
@@ -17,6 +18,7 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         self.parameters = parameters
+        make_folder(folder / "tensorboard")
         self.writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)
 
     def row(self, step: int, figures: Figures) -> None:

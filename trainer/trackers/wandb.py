@@ -6,6 +6,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from trainer.config.keys import LoggerConfig
+from trainer.records.contents import make_folder
 from trainer.trackers.base import Figures, Parameters, Tracker
 
 
@@ -15,6 +16,7 @@ class Wandb(Tracker):
     def __init__(self, config: LoggerConfig, folder: Path, parameters: Parameters, step: int) -> None:
         import wandb
 
+        make_folder(folder / "wandb")
         identity = blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()
         self.run = wandb.init(
             project=config.project,

@@ -85,10 +85,8 @@ def read(path: Path) -> Any:
 
 
 def _open(path: Path) -> IO[bytes]:
-    if not path.exists():
-        raise CheckpointError("it does not exist")
     try:
-        return open_regular(path, follow=True)
+        return open_regular(path)
     except UserError as error:
         raise CheckpointError(f"it is refused: {error.problems[0].reason}") from error
 

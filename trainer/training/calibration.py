@@ -16,6 +16,7 @@ from torch import Tensor
 from trainer.data.tasks import Classification
 from trainer.errors import Problem, UserError
 from trainer.files import newer_format, write_atomically
+from trainer.records.contents import exists
 from trainer.records.details import Bin, Reliability
 from trainer.records.schema import dump, read_json
 
@@ -149,10 +150,8 @@ def read(folder: Path, weights: str) -> Calibration:
         command = f"trainer evaluate {folder} --calibrate"
         return UserError(Problem(str(path), reason, advice="Fit it", command=command))
 
-    if not path.is_file():
+    if not exists(path):
         raise refusal("there is no such file")
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise refusal("a link that leads out of the folder")
     try:
         calibration = read_json(path, MAX_BYTES, Calibration)
     except UserError as error:

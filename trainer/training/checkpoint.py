@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainer.errors import RunFailed
 from trainer.files import newer_format, write_atomically
+from trainer.records.contents import exists
 from trainer.training.archive import CheckpointError, read_sealed, sealed
 from trainer.training.state import Best, RunState
 
@@ -145,7 +146,7 @@ def newest(folder: Path, parse: Callable[[dict[str, Any]], T]) -> tuple[T | None
     """
     notes: list[str] = []
     for path in (folder / LAST, folder / PREVIOUS):
-        if not path.exists():
+        if not exists(path):
             continue
         try:
             return parse(load(path)), notes
