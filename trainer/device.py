@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from trainer.errors import Problem, UserError
-from trainer.traits import TRAITS, Traits
+from trainer.traits import TRAITS, Traits, cores
 
 
 def traits(device: torch.device) -> Traits:
@@ -101,11 +101,6 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
 def loader_workers(configured: int | None) -> int:
     """Return the number of decoding processes: as configured, or one per core, at most 4."""
     return min(4, cores()) if configured is None else configured
-
-
-def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe(device: torch.device) -> str:

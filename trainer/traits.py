@@ -1,7 +1,8 @@
-"""Types of devices and their capabilities. Does not import torch."""
+"""Types of devices and their capabilities, and the number of cores. Does not import torch."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 
@@ -34,3 +35,8 @@ TRAITS = {
     "mps": Traits("Apple GPU", float64=False),
     "cpu": Traits("CPU", asynchronous=False),
 }
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

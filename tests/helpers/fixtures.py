@@ -19,7 +19,7 @@ from helpers.datasets import write_photos, write_table
 from helpers.fork_server import ForkServer
 from helpers.processes import HANG_SECONDS, run_python
 from helpers.runs import REAL_DATA, CompletedCommand, exit_code, run_folders, train_in
-from helpers.words import calibrated_words
+from helpers.words import calibrated_words, last_of_each_key
 from trainer.config.compose import Composer
 from trainer.config.job import Job
 
@@ -117,7 +117,7 @@ def job() -> Callable[..., Job]:
     def compose(*words: str) -> Job:
         composer = composers[0] if composers else Composer()
         composers.append(composer)
-        overrides, problems = composer.read(words, sweep=False)
+        overrides, problems = composer.read(last_of_each_key(words), sweep=False)
         composed = composer.job(overrides)
         assert not problems + composed.problems
         return composed

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from helpers.components import assemble
+from helpers.words import last_of_each_key
 from trainer import cli
 from trainer.components.feed import evaluation_batches
 from trainer.config.compose import Composer
@@ -42,9 +43,13 @@ class CompletedCommand:
 
 
 def exit_code(program: str, *words: object) -> int:
-    """Run `train` or `trainer` in this process as the installed script does, and return its exit code."""
+    """Run `train` or `trainer` in this process as the installed script does, and return its exit code.
+
+    Of several words with the same key, `train` gets the last one.
+    """
+    typed = last_of_each_key(map(str, words)) if program == "train" else map(str, words)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [program, *map(str, words)])
+        patch.setattr(sys, "argv", [program, *typed])
         with pytest.raises(SystemExit) as end:
             getattr(cli, program)()
     return end.value.code

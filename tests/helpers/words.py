@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 import torchvision
+
+
+def last_of_each_key(words: Iterable[str]) -> list[str]:
+    """Return words without those whose key a later one repeats, which the program refuses.
+
+    So a test can append its own values to words that it shares with others.
+    """
+    kept: dict[str, str] = {}
+    for word in words:
+        key = word.partition("=")[0]
+        kept.pop(key, None)
+        kept[key] = word
+    return list(kept.values())
 
 
 def table_words(table: Path) -> tuple[str, ...]:

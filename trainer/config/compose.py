@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -21,6 +23,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -29,11 +32,29 @@ from yaml import YAMLError
 from trainer.config import schema
 from trainer.config.catalog import config_folders, groups
 from trainer.config.job import Job, finish, gist
+from trainer.config.limits import check_file
 from trainer.config.overrides import plain, set_value
 from trainer.config.search_space import Range
+from trainer.config.words import quoted, refuse_word, repeated, unreadable
 from trainer.errors import Problem, UserError, suggestions
 
 ROOT_NAME = "_root_of_trainer_"  # in Hydra's ConfigStore, where no user's config.yaml can shadow it
+
+
+class _UserFiles(FileConfigSource):
+    """Source of the files in the user's folders, which are read within limits and named in messages."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "user"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = Path(self.path, self._normalize_file_name(config_path))
+        try:
+            check_file(path)
+            return super().load_config(config_path)
+        except (OmegaConfBaseException, YAMLError) as error:
+            raise UserError(Problem(str(path), gist(error))) from error
 
 
 class _UserConf(SearchPathPlugin):
@@ -52,8 +73,9 @@ class Composer:
     def __init__(self, config_dir: str | None = None) -> None:
         self.folders = config_folders(config_dir)
         *folders, self.shipped = self.folders
-        _UserConf.folders = tuple(f"file://{folder}" for folder in folders)
+        _UserConf.folders = tuple(f"{_UserFiles.scheme()}://{folder}" for folder in folders)
         Plugins.instance().register(_UserConf)
+        Plugins.instance().register(_UserFiles)
         root = OmegaConf.load(self.shipped / "config.yaml")
         ConfigStore.instance().store(name=ROOT_NAME, node=OmegaConf.merge(root, OmegaConf.create(schema.defaults())))
         GlobalHydra.instance().clear()
@@ -66,20 +88,23 @@ class Composer:
 
     def read(self, words: Iterable[str], *, sweep: bool) -> tuple[list[Override], list[Problem]]:
         """Return the overrides with a valid spelling, group and option, and a problem for each of the others."""
-        overrides, problems = [], []
+        overrides, problems, by_key = [], [], defaultdict[str, list[str]](list)
         for word in words:
+            if problem := refuse_word(word):
+                problems.append(problem)
+                continue
             try:
-                override = OverridesParser.create(self.loader).parse_override(_quoted(word))
+                override = OverridesParser.create(self.loader).parse_override(quoted(word))
                 override.config_loader = self.loader  # for glob(...)
             except HydraException:
-                problems.append(_unreadable(word))
+                problems.append(unreadable(word))
                 continue
-            problem = self._problem(override, word, sweep)
-            if problem:
+            by_key[override.key_or_group].append(word)
+            if problem := self._problem(override, word, sweep):
                 problems.append(problem)
             else:
                 overrides.append(override)
-        return overrides, problems
+        return overrides, problems + repeated(by_key)
 
     def _problem(self, override: Override, word: str, sweep: bool) -> Problem | None:
         name = override.key_or_group
@@ -128,7 +153,7 @@ class Composer:
             return None
         try:
             composed = compose(ROOT_NAME, overrides=[f"experiment={chosen.value()}"], return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException, YAMLError):
+        except (HydraException, OmegaConfBaseException, UserError):
             return None  # composing the job reports it
         if str(composed.hydra.mode).rpartition(".")[2] != "MULTIRUN":
             return None
@@ -139,25 +164,13 @@ class Composer:
         if grouped not in self._composed:
             try:
                 composed = compose(ROOT_NAME, overrides=list(grouped), return_hydra_config=True)
-            except (HydraException, OmegaConfBaseException, YAMLError) as error:
-                raise UserError(self._unreadable_file(grouped) or Problem("", gist(error))) from error
+            except (HydraException, OmegaConfBaseException) as error:
+                raise UserError(Problem("", gist(error))) from error
             chosen = {str(k): str(v) for k, v in composed.hydra.runtime.choices.items() if str(k) in self.groups}
             OmegaConf.set_struct(composed, False)
             del composed["hydra"]
             self._composed[grouped] = (composed, plain(composed, resolve=False), chosen)
         return self._composed[grouped]
-
-    def _unreadable_file(self, grouped: tuple[str, ...]) -> Problem | None:
-        """Return a problem for the chosen YAML file that cannot be read; Hydra's own message does not name it."""
-        for word in grouped:
-            group, _, option = word.partition("=")
-            path = self._file_of(group, option)
-            try:
-                if path is not None:
-                    OmegaConf.load(path)
-            except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError) as error:
-                return Problem(str(path), gist(error))
-        return None
 
     def _file_of(self, group: str, option: str) -> Path | None:
         """Return the YAML file of an option; None for an empty choice."""
@@ -197,18 +210,3 @@ def _is_altered(group: Any, shipped: dict[str, Any]) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float))
-
-
-def _quoted(word: str) -> str:
-    """Return a word in Hydra's grammar: the folder of a sweep's job, 000-optim.lr=0.1,seed=0, gets quotes."""
-    name, _, value = word.partition("=")
-    if name != "resume" or value[:1] in ("'", '"') or not set("=,() ") & set(value) or "'" in value:
-        return word
-    return f"resume='{value}'"
-
-
-def _unreadable(word: str) -> Problem:
-    if "=" not in word and not word.startswith("~"):
-        return Problem(word, "expected key=value, such as model=lenet5 or epochs=10")
-    advice = "Quote what your shell or Hydra treats specially: 'key=\"a b\"'."
-    return Problem(word, "not readable as key=value", advice=advice)

@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
+from trainer.traits import cores
+
 SWITCH: dict[str, Any] = {"word": "auto", "choices": ("auto", "true", "false")}
-COUNT: dict[str, Any] = {"word": "auto", "pattern": r"[1-9]\d*", "expected": "auto or a number from 1"}
+MOST_AT_A_TIME = 1024  # threads or processes: systems limit their number, and torch crashes at the limit
+COUNT: dict[str, Any] = {
+    "word": "auto",
+    "pattern": r"[1-9][0-9]*",
+    "expected": f"auto or a number from 1 to {MOST_AT_A_TIME} (this machine has {cores()} cores)",
+    "le": MOST_AT_A_TIME,
+}
 FREE: dict[str, Any] = {"free_on_resume": True}
 SPLITS = {"evaluation": "followed"}  # how the data is split: an evaluation does not change it
 REPEATS = {"repeats": True, "stackable": True, "changes": "result"}

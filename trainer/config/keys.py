@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.config.declare import COUNT, FREE, REPEATS, SPLITS, SWITCH, key
+from trainer.config.declare import COUNT, FREE, MOST_AT_A_TIME, REPEATS, SPLITS, SWITCH, key
 from trainer.config.values import Duration
 
 WARM_UP = 10  # steps that are not profiled: the first ones allocate memory, choose kernels and start workers
@@ -58,7 +58,11 @@ class DataConfig(ComponentConfig):
         None, "keep the whole data set on the device instead of streaming it; auto: if it fits", **SWITCH, **FREE
     )
     workers: int | None = key(
-        None, "worker processes that load streamed samples; default: one per core, at most 4", ge=0, **FREE
+        None,
+        "worker processes that load streamed samples; default: one per core, at most 4",
+        ge=0,
+        le=MOST_AT_A_TIME,
+        **FREE,
     )
     per_class: int | None = key(None, "largest number of training samples per class", ge=1, **SPLITS)
     folds: int | None = key(None, "number of folds for cross-validation", ge=2, **SPLITS)
@@ -171,7 +175,7 @@ class CheckpointConfig:
         None,
         "how often to save: auto (at ends of epochs, in under 2 % of the time), or a duration: 1ep, 200st, 5min",
         word="auto",
-        pattern=r"[1-9]\d*(ep|st|min)",
+        pattern=r"[1-9][0-9]*(ep|st|min)",
         expected="auto or a duration such as 1ep, 200st or 5min",
         stackable=False,
     )
@@ -203,7 +207,7 @@ class SweepConfig:
         False,
         "train jobs of equal shapes in one pass: true, auto (if it is faster), or the largest number at a time",
         word="auto",
-        pattern=r"true|false|[1-9]\d*",
+        pattern=r"true|false|[1-9][0-9]*",
         expected="true, false, auto or a number from 1",
     )
     halving: HalvingConfig = field(default_factory=HalvingConfig)

@@ -64,7 +64,7 @@ class Config:
         None,
         f"auto ({', else '.join(TRAITS)}), {DEVICES}",
         word="auto",
-        pattern="|".join(kind + r"(:\d+)?" * entry.numbered for kind, entry in TRAITS.items()),
+        pattern="|".join(kind + r"(:[0-9]{1,4})?" * entry.numbered for kind, entry in TRAITS.items()),
         expected=f"auto, {DEVICES}",
         evaluation="typed",
         **FREE,
@@ -104,7 +104,7 @@ class Config:
     validate_every: Duration = key(
         Duration(1, "ep"),
         "interval between validations, in epochs or steps: 1ep, 200st",
-        pattern=r"[1-9]\d*(ep|st)",
+        pattern=r"[1-9][0-9]*(ep|st)",
         expected="a number of epochs or steps such as 1ep or 200st",
     )
     baseline: bool = key(False, "evaluate once before training (epoch 0 in metrics.csv)", off=False)

@@ -15,7 +15,9 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from trainer.config.limits import WHOLE, BoundedLoader
 from trainer.config.overrides import plain
+from trainer.data.tables.numerals import parse_number
 from trainer.errors import Problem
 from trainer.seeds import derive
 
@@ -69,10 +71,13 @@ def read(text: Any) -> Range | None:
 
 
 def _value(word: str) -> Any:
-    try:  # YAML reads 1e-4 as text
-        return float(word) if re.fullmatch(r"\s*[-+]?[\d.]+[eE][-+]?\d+\s*", word) else yaml.safe_load(word)
+    text = word.strip()
+    if (number := parse_number(text)) is not None:  # YAML reads 1e-4 as text
+        return int(text) if WHOLE.fullmatch(text) else number
+    try:
+        return yaml.load(text, BoundedLoader)  # a SafeLoader
     except yaml.YAMLError:
-        return word.strip()
+        return text
 
 
 def _ranges(tree: DictConfig, problems: list[Problem]) -> dict[str, Range]:

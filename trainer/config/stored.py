@@ -12,11 +12,10 @@ from typing import Any
 
 import yaml
 
+from trainer.config.limits import MOST_BYTES, BoundedLoader
 from trainer.errors import Problem, UserError
 from trainer.files import read_text
 
-MAX_CONFIG_BYTES = 1_000_000
-LARGEST_BITS = 1024  # of a whole number: no float is larger
 FILE = "config.yaml"
 CHOICES = "# chosen: "
 LONGEST_CHOICES = 10_000  # characters of the first line that are read
@@ -46,7 +45,7 @@ class StoredConfig:
             UserError: the file is not a configuration, or it reads environment variables and is not trusted.
         """
         path = folder / FILE
-        text = read_text(path, MAX_CONFIG_BYTES)
+        text = read_text(path, MOST_BYTES)
         stored = cls.parse(text, path)
         if not trusted:
             refuse_interpolation(text, path)
@@ -59,13 +58,12 @@ class StoredConfig:
         Raises:
             UserError: the text is not a configuration.
         """
-        if len(text) > MAX_CONFIG_BYTES:
-            reason = f"its configuration is larger than the {MAX_CONFIG_BYTES:,} bytes accepted"
+        if len(text) > MOST_BYTES:
+            reason = f"its configuration is larger than the {MOST_BYTES:,} bytes accepted"
             raise UserError(Problem(str(where), reason))
         try:
-            tree = yaml.load(text, _NoAliases)  # a SafeLoader
-            _check_numbers(tree)
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            tree = yaml.load(text, BoundedLoader)  # a SafeLoader
+        except (yaml.YAMLError, ValueError) as error:
             raise UserError(Problem(str(where), f"not readable: {' '.join(str(error).split())}")) from error
         if not isinstance(tree, dict):
             raise UserError(Problem(str(where), f"expected a configuration, found {type(tree).__name__}"))
@@ -76,31 +74,6 @@ class StoredConfig:
         """Return the text of config.yaml: the choices in a comment, then the tree."""
         first = CHOICES + " ".join(f"{group}={option}" for group, option in self.choices.items())
         return f"{first}\n{yaml.dump(self.tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)}"
-
-
-class _NoAliases(yaml.SafeLoader):
-    """YAML loader that refuses aliases: a few lines of them can expand to gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not accepted in a stored configuration")
-        return super().compose_node(parent, index)
-
-
-def _check_numbers(value: Any) -> None:
-    """Refuse huge whole numbers; Python cannot even show one of thousands of digits.
-
-    Raises:
-        ValueError: a number is too large for a configuration.
-    """
-    if isinstance(value, dict):
-        for pair in value.items():
-            _check_numbers(pair)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            _check_numbers(inner)
-    elif isinstance(value, int) and value.bit_length() > LARGEST_BITS:
-        raise ValueError(f"a whole number of {value.bit_length():,} bits; at most {LARGEST_BITS} are accepted")
 
 
 def refuse_interpolation(text: str, where: Path) -> None:

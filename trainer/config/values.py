@@ -46,7 +46,11 @@ def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
         text = _text(value, limits, null)
         if kind is Duration:
             return Duration.parse(text)
-        return text if kind is str else SWITCHES[text] if text in SWITCHES else int(text)
+        if kind is str or text in SWITCHES:
+            return text if kind is str else SWITCHES[text]
+        if int(text) > limits.get("le", LARGEST):
+            raise ValueError(limits["expected"] + null)
+        return int(text)
     if kind is bool:
         if not isinstance(value, bool):
             raise ValueError("true or false")
@@ -91,6 +95,8 @@ def _number(value: Any, kind: type, limits: typing.Mapping[str, Any], null: str)
     ):
         return kind(value)
     within = " and ".join(f"{word} {limits[name]}" for name, (word, _) in bounds.items())
+    if "ge" in bounds:
+        within = within.replace(" and up to ", " to ")
     raise ValueError(" ".join(filter(None, ["a whole number" if kind is int else "a number", within])) + null)
 
 
@@ -102,7 +108,7 @@ class Duration(typing.NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Duration:
-        match = re.fullmatch(r"(\d+)(ep|st|min)", text)
+        match = re.fullmatch(r"([0-9]+)(ep|st|min)", text)
         assert match, text
         return cls(int(match[1]), match[2])
 

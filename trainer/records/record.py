@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainer.config.limits import MOST_BYTES
 from trainer.config.overrides import value_at
-from trainer.config.stored import MAX_CONFIG_BYTES, StoredConfig
+from trainer.config.stored import StoredConfig
 from trainer.data.metrics import SplitReport
 from trainer.errors import Problem, UserError, show
 from trainer.files import read_text
@@ -91,7 +92,7 @@ def read(path: Path) -> Record:
     if not exists(path / "config.yaml"):
         what = "it has no config.yaml" if os.path.isdir(path) else "there is no such folder"
         raise UserError(Problem(str(path), f"expected a run folder, but {what}"))
-    text = read_text(path / "config.yaml", MAX_CONFIG_BYTES)
+    text = read_text(path / "config.yaml", MOST_BYTES)
     stored = StoredConfig.parse(text, path / "config.yaml")
     return Record(
         path,
