@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from helpers.datasets import write_images, write_table
 from helpers.metrics import metrics_row
 from helpers.processes import HANG_SECONDS, processor_limit
-from helpers.runs import REPOSITORY
+from helpers.runs import REPOSITORY, exit_code
 from trainer.config.stored import StoredConfig
 from trainer.errors import UserError
 from trainer.records.find import run_to_resume
@@ -179,6 +180,51 @@ def test_a_secret_from_the_environment_is_written_nowhere(what: str, train, monk
     leaking = [path.name for path in done.folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     assert not leaking
     assert SECRET not in done.out
+
+
+@pytest.mark.slow
+def test_a_folder_from_the_environment_stays_a_reference_in_every_file(train, sweep, monkeypatch) -> None:
+    """Also where files are left out, a test is written, and in all that a sweep leaves."""
+    root = write_images(Path(SECRET), {"ant": 12, "bee": 12})
+    (root / "ant" / "bad.png").write_bytes(b"no image")
+    monkeypatch.setenv("MY_FOLDER", str(root.resolve()))
+    words = ("data=image_folder", "data.root=${oc.env:MY_FOLDER}", "data.on_bad_image=skip", "data.size=8")
+    words = (*words, "model=mlp", "epochs=1", "threads=1")
+    run = train(*words, "plots=true")
+    assert run.code == 0, run.err
+    assert yaml.safe_load((run.folder / "config.yaml").read_text())["data"]["root"] == "${oc.env:MY_FOLDER}"
+    assert [bad["path"] for bad in run.results["skipped_images"]] == ["ant/bad.png"]
+    assert exit_code("trainer", "evaluate", run.folder, "--trust") == 0
+    resumed = train(f"resume={run.folder}", "epochs=2", "trust=true")
+    assert resumed.code == 0, resumed.err
+    jobs = sweep("-m", *words, "seed=0,1", "sweep.workers=1", "plots=true", MY_FOLDER=str(root.resolve()))
+    assert jobs.code == 0, jobs.err
+    more = {run.folder: ["report.html", "train.log"], jobs.folder: ["sweep.jsonl", "leaderboard.html"]}
+    for folder, names in more.items():
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert {*names, "best.pt", "last.pt", "config.yaml", "results.json"} <= {path.name for path in files}
+        assert not [str(path) for path in files if SECRET.encode() in path.read_bytes()]
+
+
+def test_a_table_from_the_environment_stays_a_reference_in_every_file(train, monkeypatch) -> None:
+    Path(SECRET).mkdir()
+    write_table(Path(SECRET, "table.csv"))
+    monkeypatch.setenv("MY_FOLDER", SECRET)
+    run = train(
+        *("data=csv", "data.path=${oc.env:MY_FOLDER}/table.csv", "data.target=kind", "data.missing=mean"),
+        *("data.root=${oc.env:MY_FOLDER}", "model=mlp", "epochs=1", "plots=true"),
+    )
+    assert run.code == 0, run.err
+    assert yaml.safe_load((run.folder / "config.yaml").read_text())["data"]["path"] == "${oc.env:MY_FOLDER}/table.csv"
+    assert not [str(path) for path in run.folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+
+
+def test_the_default_folder_of_the_data_is_stored_as_a_path(job, monkeypatch) -> None:
+    """So a run can be resumed without `trust`, and a path below the folder too."""
+    assert job().stored["data"]["root"] == str(Path("data").resolve())
+    monkeypatch.setenv("TRAINER_DATA", "somewhere")
+    stored = job("data=csv", "data.path='${data.root}/table.csv'", "data.target=y").stored["data"]
+    assert (stored["root"], stored["path"]) == (str(Path("somewhere").resolve()), "somewhere/table.csv")
 
 
 def test_a_stored_configuration_reads_no_environment_untrusted(train, monkeypatch) -> None:

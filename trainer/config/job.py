@@ -12,12 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer.config import schema
-from trainer.config.overrides import leaves_of, plain
+from trainer.config.overrides import leaves_of, plain, value_at
 from trainer.config.schema import Config
 from trainer.config.search_space import Range, draw
 from trainer.errors import Problem, UserError
 
 ENVIRONMENT = re.compile(r"\$\{\s*oc\.env")
+DEFAULT_ROOT = schema.defaults()["data"]["root"]
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ def finish(
     parsed, invalid = schema.parse(resolved)
     root = os.path.abspath(os.path.expanduser(parsed.data.root))
     parsed = replace(parsed, data=replace(parsed.data, root=root))
+    if value_at(raw, "data.root") == DEFAULT_ROOT:  # $TRAINER_DATA is the user's folder, not a secret of theirs
+        raw["data"]["root"] = resolved["data"]["root"]
     stored = _keep_environment(raw, resolved, _secrets(raw, resolved) - {""})
-    if isinstance(stored.get("data"), dict):
+    if isinstance(stored.get("data"), dict) and "${" not in str(stored["data"].get("root")):
         stored["data"]["root"] = root
     return Job(parsed, stored, choices, overrides, problems + invalid)
 

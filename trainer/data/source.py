@@ -21,7 +21,7 @@ class Source:
         columns: the columns of a table.
         missing: how missing values of a table are filled: `mean`, `median` or None.
         notes: sentences for the header.
-        skipped: path, class and reason of files that cannot be used and are left out.
+        skipped: path in the folder, class and reason of files that cannot be used and are left out.
     """
 
     splits: dict[str, Samples]

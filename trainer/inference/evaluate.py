@@ -94,7 +94,7 @@ def evaluate_run(
         run=str(checkpoint.path.resolve()),
         epoch=checkpoint.epoch,
         step=checkpoint.step,
-        data={"_target_": config.data.target, "root": config.data.root, "path": config.data.arguments.get("path")},
+        data={name: settings.stored["data"].get(name) for name in ("_target_", "root", "path")},
         overrides=list(request.words),
     )
     return WrittenEvaluation(result, temperature, content, write(content, checkpoint.folder, "evaluation"))

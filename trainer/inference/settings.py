@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -36,11 +37,13 @@ class EvaluationSettings:
         checkpoint: the run.
         config: its configuration, as far as an evaluation uses it, with the overrides applied.
         targets: the resolved targets of the loss and the data.
+        stored: the configuration with environment variables unresolved, for files.
     """
 
     checkpoint: LoadedCheckpoint
     config: Config
     targets: Targets
+    stored: dict[str, Any]
 
     def refusal(self, reason: str) -> UserError:
         """Return the error for data that cannot be used."""
@@ -77,7 +80,7 @@ def evaluation_settings(checkpoint: LoadedCheckpoint, words: Sequence[str] = ())
     if not may_name_folder and isinstance(cache_of(data.arguments.get("cache", "auto")), Path):
         # An untrusted file must not choose where something is written.
         data = replace(data, arguments=data.arguments | {"cache": "auto"})
-    return EvaluationSettings(checkpoint, config, Targets({**own.by_group, "data": data}))
+    return EvaluationSettings(checkpoint, config, Targets({**own.by_group, "data": data}), job.stored)
 
 
 def _override(tree: DictConfig, words: Sequence[str]) -> frozenset[str]:

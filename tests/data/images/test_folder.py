@@ -256,9 +256,7 @@ def test_names_that_are_no_text(photos: Path, train) -> None:
         "data=image_folder", f"data.root={photos}", "data.on_bad_image=skip", "model=ann", "epochs=1", "batch_size=4"
     )
     assert done.code == 0, done.err
-    assert [skipped["path"] for skipped in done.results["skipped_images"]] == [
-        str(photos.resolve() / "ant" / "caf\ufffd.png")
-    ]
+    assert [skipped["path"] for skipped in done.results["skipped_images"]] == ["ant/caf\ufffd.png"]
     (photos / "ant").rename(photos / os.fsdecode(b"\xe9"))
     with pytest.raises(UserError, match="the name of a class must be UTF-8"):
         image_folder(str(photos))
@@ -515,8 +513,8 @@ def test_bad_files_are_skipped_and_listed(train) -> None:
         assert "left out: 2 images that cannot be used; results.json names them" in done.out
         skipped = done.results["skipped_images"]
         assert [(bad["path"], bad["class"]) for bad in skipped] == [
-            (str(Path("parts/train/ant/000.png").resolve()), "ant"),
-            (str(Path("parts/test/bee/003.png").resolve()), "bee"),
+            ("train/ant/000.png", "ant"),
+            ("test/bee/003.png", "bee"),
         ]
         assert all("not a readable image" in bad["reason"] for bad in skipped)
 

@@ -161,17 +161,21 @@ def _shape(key: CacheKey) -> tuple[int, ...]:
 
 
 def _skipped(result: DecodeResult, listing: Listing, root: str, on_bad_image: str) -> list[dict[str, str]]:
-    """Return path, class and reason of the files to leave out; refuse them if `on_bad_image` is `error`."""
+    """Return path, class and reason of the files to leave out; refuse them if `on_bad_image` is `error`.
+
+    The paths are relative to `root`, which may come from the environment and is then written to no file.
+    """
     files, skipped = listing.files, []
     for row, reason in result.problems:
         path, label = files[row]
-        shown = readable(os.path.join(root, path))
-        skipped.append({"path": shown, "class": listing.classes[label], "reason": reason})
+        skipped.append({"path": readable(path), "class": listing.classes[label], "reason": reason})
     if skipped and on_bad_image == "error":
         total = f"{len(skipped):,} of {_count(len(files))} cannot be used"
         raise UserError(
             *(
-                Problem(f"{bad['path']} (class {bad['class']})", bad["reason"], check=CHECK)
+                Problem(
+                    f"{os.path.join(readable(root), bad['path'])} (class {bad['class']})", bad["reason"], check=CHECK
+                )
                 for bad in skipped[:MAX_NAMED]
             ),
             Problem("", total, advice="data.on_bad_image=skip trains without them.", check=CHECK),
