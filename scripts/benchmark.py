@@ -271,12 +271,14 @@ def _write_photos(root: Path, size: int, count: int, width: int | None = None) -
 def _stream(root: str, size: int, repeats: int) -> None:
     from trainer.data.dataset import Split
     from trainer.data.fetch import InputForm, StreamedFetch
+    from trainer.data.images.cache_key import CacheKey
     from trainer.data.images.decode import ResizeSpec
-    from trainer.data.images.folder import ImageFiles
+    from trainer.data.images.samples import ImageFiles, OriginalFiles
     from trainer.data.prepare import Prepare
 
-    paths = sorted(map(str, Path(root).rglob("*.jpg")))
-    samples = ImageFiles(paths, ResizeSpec(), torch.zeros(len(paths), dtype=torch.int64), b"")
+    paths = sorted(str(path.relative_to(root)) for path in Path(root).rglob("*.jpg"))
+    files = OriginalFiles(CacheKey.of(Path(root), paths, ResizeSpec()), (size, size, 3), b"")
+    samples = ImageFiles(files, torch.arange(len(paths)).numpy(), torch.zeros(len(paths), dtype=torch.int64), b"")
     prepare = Prepare((3, size, size), (125.0,) * 3, (63.0,) * 3)
     order = list(torch.randperm(len(samples)).split(64))
     form = InputForm(prepare, torch.device("cpu"), torch.float32)

@@ -4,7 +4,8 @@ A cache file holds rows of uint8 [H, W, 3], a digest of each row, a description 
 length of the latter two. It is written as `NAME.part` under an exclusive lock and renamed when it is complete. Readers
 hold a shared lock, so that no file in use is evicted; the file itself is the lock, which a file beside it (filelock)
 could not be without outliving it. Not .npy: it has no place for digests, and numpy's `open_memmap` ends the process
-by SIGBUS on a full disk, where `pwrite` raises an OSError.
+by SIGBUS on a full disk, where `pwrite` raises an OSError, and where somebody cuts the file off. The digests of rows
+are compared when rows are read (rows.py).
 """
 
 from __future__ import annotations
@@ -25,11 +26,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-
 from trainer.data.images.cache_key import CacheKey
 from trainer.data.images.decode import DIGEST_BYTES, DecodeResult, try_decode
 from trainer.data.images.pool import Progress, decode_all
+from trainer.data.images.rows import CachedRows, is_at, open_rows
 
 TRAILER = struct.Struct("<16sQ")  # digest and length of the section between the rows and the trailer
 NAMES = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}\.(rows|part)")
@@ -40,9 +40,9 @@ WAITING = "waiting for another run that decodes the same images"
 
 @dataclass
 class ImageCache:
-    """An open cache file; `rows` is a memory map uint8 [N, H, W, 3], which also holds the lock."""
+    """An open cache file; `rows` also holds the lock."""
 
-    rows: np.ndarray
+    rows: CachedRows
     result: DecodeResult
 
 
@@ -103,16 +103,16 @@ def _locked(part: Path, progress: Progress) -> Iterator[int | None]:
 
     On exit the file is removed if it has not been renamed.
     """
-    file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    file = open_rows(part, os.O_RDWR | os.O_CREAT)
     try:
         while not _lock(file, fcntl.LOCK_EX):
             progress(WAITING, 0, 0)
             time.sleep(0.1)
-        current = _is_at(file, part)
+        current = is_at(file, part)
         try:
             yield file if current else None
         finally:
-            if current and _is_at(file, part):
+            if current and is_at(file, part):
                 part.unlink()
     finally:
         os.close(file)
@@ -124,14 +124,6 @@ def _lock(file: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _is_at(file: int, path: Path) -> bool:
-    """Return whether the path still leads to the open file."""
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _write(part: Path, file: int, key: CacheKey, shape: tuple[int, ...], progress: Progress) -> None:
@@ -150,16 +142,18 @@ def _write(part: Path, file: int, key: CacheKey, shape: tuple[int, ...], progres
 def _open(path: Path, key: CacheKey, shape: tuple[int, ...]) -> ImageCache | None:
     """Open a cache file; None if it is missing, damaged, locked by an eviction or made from other files or settings."""
     try:
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW))  # noqa: SIM115
+        descriptor = open_rows(path)
     except FileNotFoundError:
         return None
-    with file:
-        result = _read(file, key, shape) if _lock(file.fileno(), fcntl.LOCK_SH) else None
+    with open(descriptor, "rb") as file:
+        result = _read(file, key, shape) if _lock(descriptor, fcntl.LOCK_SH) else None
         if result is None:
             return None
         with contextlib.suppress(PermissionError):  # another user's file, whose age is that user's affair
-            os.utime(file.fileno())
-        return ImageCache(np.memmap(file, np.uint8, "r", shape=(len(key.files), *shape)), result)
+            os.utime(descriptor)
+        # The lock belongs to the open file, which the copy of its descriptor keeps open.
+        rows = CachedRows(path.absolute(), os.dup(descriptor), (len(key.files), *shape), result.digests)
+        return ImageCache(rows, result)
 
 
 def _read(file: IO[bytes], key: CacheKey, shape: tuple[int, ...]) -> DecodeResult | None:
@@ -213,7 +207,7 @@ def _remove(path: Path) -> bool:
     except OSError:  # gone, or another user's
         return False
     try:
-        unused = _lock(file, fcntl.LOCK_EX) and _is_at(file, path)
+        unused = _lock(file, fcntl.LOCK_EX) and is_at(file, path)
         if unused:
             path.unlink()
         return unused

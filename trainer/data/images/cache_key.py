@@ -43,11 +43,10 @@ class CacheKey:
         files = []
         for path in paths:
             try:
-                stat = os.stat(root / path)
+                files.append((path, *identity(root / path)))
             except OSError as error:
                 shown = os.fsencode(root / path).decode(errors="replace")
                 raise UserError(Problem(shown, f"cannot be read ({error.strerror})")) from error
-            files.append((path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
         return cls(root, files, spec, classes)
 
     @cached_property
@@ -64,6 +63,16 @@ class CacheKey:
     def digest(self) -> str:
         """Digest of the whole key."""
         return _digest(FORMAT, PIL.__version__, self.origin, self.files, size=DIGEST_BYTES)
+
+
+def identity(path: str | Path) -> tuple[int, int, int]:
+    """Return size, modification time and change time of a file: if they are the same, so is its content.
+
+    Raises:
+        OSError: the file is gone.
+    """
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _digest(*values: Any, size: int) -> str:

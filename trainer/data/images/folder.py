@@ -17,7 +17,8 @@ from trainer.data.images.cache_key import CacheKey
 from trainer.data.images.decode import DIGEST_BYTES, METHODS, DecodeResult, ResizeSpec, SizeMismatch, try_decode
 from trainer.data.images.listing import Listing, list_images, readable
 from trainer.data.images.pool import Progress, decode_all
-from trainer.data.images.samples import DecodedImages, ImageFiles
+from trainer.data.images.rows import CachedRows
+from trainer.data.images.samples import CHECK, CachedImages, DecodedImages, ImageFiles, OriginalFiles
 from trainer.data.samples import Samples
 from trainer.data.source import Source
 from trainer.errors import Problem, UserError, show
@@ -26,7 +27,6 @@ MAX_NAMED = 10  # bad files that are listed by name; the others are only counted
 # Default limits on decoded images: shares of the free disk and of all memory.
 DISK_SHARE, MEMORY_SHARE = 0.5, 0.125
 CACHE_WORDS = {"auto": None, "true": True, "false": False}
-CHECK = "unreadable images"  # of the doctor
 
 
 @dataclass
@@ -36,13 +36,13 @@ class ImageSet:
     Attributes:
         shape: [H, W, 3] of each.
         result: digests of the images, and the files that cannot be used.
-        rows: uint8 [N, H, W, 3]; None if files are decoded whenever they are read.
+        rows: uint8 [N, H, W, 3] in memory or in a cache file; None if files are decoded whenever they are read.
         notes: sentences for the header.
     """
 
     shape: tuple[int, ...]
     result: DecodeResult
-    rows: np.ndarray | None
+    rows: np.ndarray | CachedRows | None
     notes: list[str]
 
 
@@ -187,13 +187,14 @@ def _samples(images: ImageSet, listing: Listing, key: CacheKey, root: str) -> di
     """Return the usable images of each split; refuse a class without any."""
     digests = np.frombuffer(images.result.digests, np.uint8).reshape(-1, DIGEST_BYTES)
     bad = {row for row, _ in images.result.problems}
-    paths, first = key.paths, 0
+    files = OriginalFiles(key, images.shape, images.result.digests)
+    first = 0
     splits: dict[str, Samples] = {}
-    for split, files in listing.splits.items():
-        usable = [n for n in range(len(files)) if first + n not in bad]
+    for split, listed in listing.splits.items():
+        usable = [n for n in range(len(listed)) if first + n not in bad]
         positions = np.array(usable, dtype=np.int64) + first
-        targets = torch.tensor([files[n][1] for n in usable], dtype=torch.int64)
-        first += len(files)
+        targets = torch.tensor([listed[n][1] for n in usable], dtype=torch.int64)
+        first += len(listed)
         counts = torch.bincount(targets, minlength=len(listing.classes))
         for name, count in zip(listing.classes, counts.tolist(), strict=True):
             if count == 0:
@@ -201,10 +202,13 @@ def _samples(images: ImageSet, listing: Listing, key: CacheKey, root: str) -> di
                 raise UserError(Problem("data.root", reason, given=root, check=CHECK))
         digest = blake2b(str(images.shape).encode(), digest_size=DIGEST_BYTES)
         digest.update(digests[positions].tobytes() + targets.numpy().tobytes())
-        if images.rows is not None:
-            splits[split] = DecodedImages(images.rows, positions, targets, digest.digest())
-        else:
-            splits[split] = ImageFiles([paths[n] for n in positions], key.spec, targets, digest.digest())
+        match images.rows:
+            case None:
+                splits[split] = ImageFiles(files, positions, targets, digest.digest())
+            case CachedRows():
+                splits[split] = CachedImages(images.rows, files, positions, targets, digest.digest())
+            case _:
+                splits[split] = DecodedImages(images.rows, positions, targets, digest.digest())
     return splits
 
 
