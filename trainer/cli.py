@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn
 
 from trainer.commands.train import run_train
+from trainer.report.output import OutputLost, open_streams, survive_loss
 
 EXIT_USAGE = 2
 
 
 def train() -> NoReturn:
     """Run the console script `train`."""
-    with ExitCode("train") as code:
-        code.value = run_train(sys.argv[1:])
-    sys.exit(code.value)
+    _run("train", run_train)
 
 
 def trainer() -> NoReturn:
     """Run the console script `trainer`; `trainer train` is the same as `train`."""
-    with ExitCode("trainer") as code:
-        code.value = run_trainer(sys.argv[1:])
+    _run("trainer", run_trainer)
+
+
+def _run(program: str, command: Callable[[list[str]], int]) -> NoReturn:
+    """Run a command with this process's arguments and streams, and exit."""
+    open_streams()
+    with ExitCode(program) as code:
+        code.value = command(sys.argv[1:])
+        sys.stdout.flush()
+    survive_loss()  # nobody could handle what is lost from here on
     sys.exit(code.value)
 
 
@@ -56,9 +65,10 @@ class ExitCode:
                 self.value = 1
             case KeyboardInterrupt():
                 self.value = 130
-            case BrokenPipeError():
-                # The reader of our output is gone (`| head`): keep the interpreter from complaining about it at exit.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            case OutputLost(error=BrokenPipeError()):  # `| head`: end as a program that SIGPIPE ends
+                self.value = 128 + signal.SIGPIPE
+            case OutputLost():
+                print_problems([f"stdout could not be written ({error.error.strerror})."], self.program)
                 self.value = 1
             case _:
                 return False

@@ -25,6 +25,7 @@ from helpers.processes import HANG_SECONDS, children, start_python
 from helpers.runs import CompletedCommand, exit_code, run_folders
 from trainer.config.compose import Composer
 
+BROKEN_PIPE = "|"
 FOR_CHILDREN = ("trainer.run.run", "trainer.sweeps.executor", "torchmetrics.functional.classification")
 
 
@@ -57,6 +58,7 @@ class ForkServer:
         *words: str,
         program: str = "train",
         terminal: str | None = None,
+        closed: Sequence[int] = (),
         faults: Mapping[str, Any] | None = None,
         **environment: str,
     ) -> RunningCommand:
@@ -65,14 +67,15 @@ class ForkServer:
         Args:
             words: the arguments.
             program: train or trainer.
-            terminal: the device.
+            terminal: the device; BROKEN_PIPE is a pipe whose reader is gone.
+            closed: descriptors that are closed when the program starts.
             faults: a plan of `faults.injection`.
             environment: environment variables.
         """
         self.count += 1
         out, err = (Path.cwd() / f".{self.count}.{name}" for name in ("out", "err"))
         before = run_folders()
-        streams = {"out": terminal or str(out), "err": str(err)}
+        streams = {"out": terminal or str(out), "err": str(err), "closed": closed}
         order = {"folder": os.getcwd(), "program": program, "words": words, "faults": faults}
         pid = self.ask(**order, **streams, environment=environment)
         return RunningCommand(self, pid, words, out, err, before)
@@ -147,7 +150,12 @@ def _run(order: Mapping[str, Any]) -> int:
     os.chdir(order["folder"])
     os.environ.update(order["environment"])
     for stream, path in enumerate((os.devnull, order["out"], order["err"])):
-        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o600), stream)
+        _redirect(stream, path)
+    for stream in order["closed"]:
+        os.close(stream)
+        name = ("stdin", "stdout", "stderr")[stream]
+        setattr(sys, name, None)  # as Python does at its start
+        setattr(sys, f"__{name}__", None)
     if order["faults"]:
         importlib.import_module("faults.injection").install(order["faults"])
     try:
@@ -155,6 +163,17 @@ def _run(order: Mapping[str, Any]) -> int:
     except BaseException:
         traceback.print_exc()
         return 70
+
+
+def _redirect(stream: int, path: str) -> None:
+    """Let a standard stream of this process lead to a path."""
+    if path == BROKEN_PIPE:
+        reader, descriptor = os.pipe()
+        os.close(reader)
+    else:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o600)
+    os.dup2(descriptor, stream)
+    os.close(descriptor)
 
 
 def _wait(pid: int, seconds: float) -> int | None:
@@ -190,7 +209,7 @@ def serve(constants: Mapping[str, float], open_files: int | None) -> None:
         child = os.fork()
         if child == 0:
             code = _run(order)
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
             os._exit(code)
         print(child, flush=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from trainer.errors import Problem, UserError
+from trainer.report.output import survive_loss
 
 STARTED = time.perf_counter()
 
@@ -51,6 +52,8 @@ def run_train(words: list[str]) -> int:
     flags, overrides, problems = _parse(words)
     if flags.help or flags.version or flags.shell_completion:
         return _inform(flags)
+    if not flags.cfg:
+        survive_loss()
     from trainer.config.compose import Composer
     from trainer.run.job import new_job
     from trainer.run.resume import is_finished, resumed_job

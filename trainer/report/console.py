@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -17,8 +16,9 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trainer.data.metrics import SplitReport, shown, text
-from trainer.records.contents import append, names
+from trainer.records.contents import names
 from trainer.records.metrics import MetricsRow
+from trainer.report.output import open_log
 from trainer.report.tables import text_table
 from trainer.training.state import RunState
 
@@ -40,7 +40,7 @@ class Console:
         self.out = RichConsole(highlight=False, soft_wrap=True, quiet=quiet)
         self.quiet = quiet
         self.live = not quiet and (self.out.is_terminal if live is None else live)
-        self.log: IO[str] | None = TextIOWrapper(append(log), "utf-8") if log else None
+        self.log: IO[str] | None = open_log(log) if log else None
         self.plain = RichConsole(file=self.log, width=110, highlight=False, color_system=None) if self.log else None
         self.progress: Progress | None = None
         self.drawn = self.row_shown = 0.0
@@ -69,7 +69,6 @@ class Console:
     def _log(self, text: str) -> None:
         if self.log:
             self.log.write(text + "\n")
-            self.log.flush()
 
     def header(self, lines: Iterable[tuple[str, str]]) -> None:
         """Print the header: a name and a text in each line."""
@@ -119,8 +118,8 @@ class Console:
         if not self.live or now - self.row_shown >= ROW_SECONDS:
             self.row_shown = now
             self._print_row(line, "bold green" if best else None)
-        elif self.log:
-            self.log.write(line + "\n")
+        else:
+            self._log(line)
 
     def _print_row(self, line: str, style: str | None = None) -> None:
         if self.live:
@@ -128,9 +127,7 @@ class Console:
         elif not self.quiet:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
-        if self.log:
-            self.log.write(line + "\n")
-            self.log.flush()
+        self._log(line)
 
     def end_progress(self) -> None:
         """Remove the progress bar."""

@@ -14,9 +14,9 @@ from pathlib import Path
 from trainer.config.job import Job
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError
-from trainer.records.contents import append
 from trainer.records.folder import is_running
 from trainer.records.results import Results, results_or_failure, write_results
+from trainer.report.output import redirect
 from trainer.run.execute import SweepContext, execute
 from trainer.run.run import Command
 from trainer.signals import restore_defaults
@@ -72,9 +72,11 @@ def work(item: WorkItem, device: str | None, command: list[str], shared: DataCac
     os.setpgid(0, 0)  # Ctrl-C reaches the sweep alone, which then terminates its workers
     restore_defaults()
     _exit_with(parent or os.getppid())  # the sweep may already be gone when this line is reached
-    with append(item.folder / "train.log") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    try:
+        redirect(item.folder / "train.log")
+    except (UserError, RunFailed) as error:
+        _write_failures(item, str(error))
+        sys.exit(1)
     try:
         code = run_item(item, device, Command(command, started), shared)
     finally:
