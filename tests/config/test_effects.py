@@ -30,7 +30,13 @@ SAME_BUILD = {
 def test_keys_that_may_change_on_resume() -> None:
     assert set(keys_where(free_on_resume=True)) == FREE
     assert effects_of("data.cache").free_on_resume
-    assert not effects_of("data.path").free_on_resume
+    assert effects_of("data.path").free_on_resume
+
+
+def test_jobs_differ_in_what_a_resume_keeps_and_in_the_file_of_a_table() -> None:
+    assert set(keys_where(tells_jobs_apart=False)) == FREE
+    assert effects_of("data.path").tells_jobs_apart
+    assert not effects_of("data.cache").tells_jobs_apart
 
 
 def test_what_another_number_changes() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.datasets import write_images
+from helpers.datasets import write_images, write_table
 from helpers.fork_server import ForkServer
 from helpers.trees import same_tree
 from trainer.records import folder
@@ -225,6 +225,24 @@ def test_changed_data_is_refused(train) -> None:
     done = train(f"resume={stopped}", "epochs=3")
     assert done.code == 2
     assert "the data is not what this run was trained on" in done.err
+
+
+def test_a_table_may_move_but_neither_its_columns_nor_its_categories_change_their_names(train) -> None:
+    table = write_table(Path("table.csv"))
+    words = ("data=csv", "data.path=table.csv", "data.target=kind", "data.drop=[id]", "data.missing=mean", "model=mlp")
+    run = train(*words, "epochs=1", "test=false").folder
+    text = table.read_text()
+    moved = table.rename("moved.csv")
+    for old, new in (("height", "length"), ("red", "rouge"), ("big", "bulky")):
+        moved.write_text(text.replace(old, new))
+        done = train(f"resume={run}", "epochs=2", "data.path=moved.csv")
+        assert done.code == 2, (old, done.out)
+        assert "data.path=moved.csv: the data is not what this run was trained on" in done.err
+    moved.write_text(text)
+    done = train(f"resume={run}", "epochs=2", "data.path=moved.csv")
+    assert done.code == 0, done.err
+    assert len(read_metrics(run / "metrics.csv")) == 2
+    assert "path: moved.csv" in (run / "config.yaml").read_text()
 
 
 def test_a_finished_run_says_so(stopped: Path, train) -> None:

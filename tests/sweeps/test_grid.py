@@ -28,6 +28,13 @@ def composed(*words: str) -> list[Job]:
     return compose_jobs(composer, read_overrides(composer, words))
 
 
+def test_a_sweep_over_tables_has_a_job_for_each() -> None:
+    """Though a resumed run may read its table from elsewhere."""
+    jobs = composed("data=csv", "data.target=y", "data.path=a.csv,b.csv", "model=mlp")
+    assert [job.stored["data"]["path"] for job in jobs] == ["a.csv", "b.csv"]
+    assert varying(jobs) == [{"data.path": "a.csv"}, {"data.path": "b.csv"}]
+
+
 def values(jobs: list[Job], *keys: str) -> list[tuple]:
     """Return the values of these dotted keys for each job."""
     answer = []

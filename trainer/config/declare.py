@@ -18,7 +18,11 @@ COUNT: dict[str, Any] = {
 FREE: dict[str, Any] = {"free_on_resume": True}
 SPLITS = {"evaluation": "followed"}  # how the data is split: an evaluation does not change it
 REPEATS = {"repeats": True, "stackable": True, "changes": "result"}
-ARGUMENTS_OF_TABLES = {name: {"evaluation": "columns"} for name in ("features", "drop", "task")}
+ARGUMENTS_OF_TABLES: dict[str, dict[str, Any]] = {
+    **{name: {"evaluation": "columns"} for name in ("features", "drop", "task")},
+    # A file may move like a folder, as a resume compares its content; but a sweep over files has different jobs.
+    "path": {**FREE, "tells_jobs_apart": True, "stackable": False},
+}
 
 
 def key(default: Any, meaning: str, **facts: Any) -> Any:
@@ -30,7 +34,8 @@ def key(default: Any, meaning: str, **facts: Any) -> Any:
     Effects, from which every list of keys in this program is derived (see `trainer.config.effects`). A key without an
     effect of its own inherits that of its group:
 
-    - `free_on_resume`: the key may change between a run and its resumption, so it does not tell jobs apart.
+    - `free_on_resume`: the key may change between a run and its resumption.
+    - `tells_jobs_apart`: jobs of a sweep may differ in it alone; by default if it is not free on resume.
     - `changes`: the most that another number changes: "cost" (the cost of a step; the default), "build" (what is built
       or read) or "result" (only the result).
     - `stackable`: runs of a stack may differ in it; by default if it is free on resume.

@@ -19,6 +19,7 @@ class Effects:
     """The effects of a key; see `trainer.config.declare.key`."""
 
     free_on_resume: bool = False
+    tells_jobs_apart: bool = True
     changes: str = "cost"
     stackable: bool = False
     repeats: bool = False
@@ -36,12 +37,18 @@ def effects_of(key: str) -> Effects:
         declared = {**declared, **facts}
         cls = typing.get_type_hints(cls)[name] if name in own else None
     effects = {f.name: declared[f.name] for f in fields(Effects) if f.name in declared}
-    return Effects(**{"stackable": declared.get("free_on_resume", False), **effects})
+    free = declared.get("free_on_resume", False)
+    return Effects(**{"stackable": free, "tells_jobs_apart": not free, **effects})
 
 
 def is_free_on_resume(key: str) -> bool:
     """Return whether a dotted key may differ between a run and its resumption."""
     return effects_of(key).free_on_resume
+
+
+def tells_jobs_apart(key: str) -> bool:
+    """Return whether jobs of a sweep that differ in a dotted key alone are different jobs."""
+    return effects_of(key).tells_jobs_apart
 
 
 def keys_where(**effects: Any) -> list[str]:

@@ -34,8 +34,12 @@ class Source:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest that changes when samples, labels or their order do; cached, because it may read every byte."""
-        digest = blake2b(digest_size=16)
+        """Digest that changes when samples, labels or their order do, or the names of columns, categories or classes.
+
+        It is cached, because it may read every byte.
+        """
+        names = [self.classes, [(column.name, column.categories) for column in self.columns]]
+        digest = blake2b(repr(names).encode(), digest_size=16)
         for name, samples in self.splits.items():
             digest.update(name.encode() + samples.fingerprint())
         return digest.hexdigest()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from trainer.config.effects import is_free_on_resume
+from trainer.config.effects import tells_jobs_apart
 from trainer.config.overrides import leaves_of, value_at
 from trainer.data.metrics import LARGE, METRICS
 from trainer.errors import printable, show
@@ -137,7 +137,7 @@ def varying(configurations: Sequence[StoredConfiguration]) -> list[dict[str, Any
         key
         for key in dict.fromkeys(key for leaf in leaves for key in leaf)
         if key != "trial"  # the number of a random draw, which its values say better
-        and not is_free_on_resume(key)
+        and tells_jobs_apart(key)
         and any(_differ(key, compared) for compared in ([leaves] if key in typed else same_choices.values()))
     ]
     return [

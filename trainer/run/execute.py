@@ -88,7 +88,9 @@ def restore(components: Components, saved: Checkpoint) -> None:
     if saved.metadata["fingerprint"] != components.data.fingerprint and not config.resume_force:
         reason = "the data is not what this run was trained on"
         advice = "Restore it, or add resume_force=true."
-        raise UserError(Problem("data.root", reason, given=str(config.data.root), advice=advice))
+        path = config.data.arguments.get("path")
+        key, place = ("data.path", path) if path else ("data.root", config.data.root)
+        raise UserError(Problem(key, reason, given=str(place), advice=advice))
     assert saved.run is not None
     components.state.load_state_dict(saved.run, schedule=not config.resume_force)
     if config.resume_force:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trainer.config.compose import Composer, HydraException
-from trainer.config.effects import is_free_on_resume
+from trainer.config.effects import tells_jobs_apart
 from trainer.config.job import Job, finish, gist
 from trainer.config.overrides import leaves_of
 from trainer.config.stored import refuse_interpolation
@@ -147,7 +147,7 @@ def not_a_job_key(key: str, values: Sequence[Any]) -> Problem:
 
 def identity(job: Job) -> str:
     """Return a digest of everything that determines a job's result; jobs with the same digest are the same job."""
-    leaves = {key: value for key, value in leaves_of(job.stored) if not is_free_on_resume(key)}
+    leaves = {key: value for key, value in leaves_of(job.stored) if tells_jobs_apart(key)}
     return blake2b(json.dumps(leaves, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
 
