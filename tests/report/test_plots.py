@@ -34,7 +34,7 @@ def lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
 @pytest.mark.parametrize("epochs", [1, 200])
 def test_curves(epochs: int, figures: list[Figure]) -> None:
     rows = history(epochs)
-    plots.curves(Path("curves.png"), rows, epochs)
+    plots.curves(Path("curves.png"), rows, "epoch", epochs)
     pixels(Path("curves.png"))
     for axes, name in zip(figures[0].axes, ("loss", "accuracy"), strict=True):
         drawn = lines(axes)
@@ -49,7 +49,7 @@ def test_curves(epochs: int, figures: list[Figure]) -> None:
     [({"train_loss": None, "train_accuracy": None}, {"valid"}), ({"train_loss": 0.0}, {"train", "valid"})],
 )
 def test_curves_of_incomplete_histories(changed: dict, shown: set[str], figures: list[Figure]) -> None:
-    plots.curves(Path("curves.png"), history(3, **changed), None)
+    plots.curves(Path("curves.png"), history(3, **changed), "epoch", None)
     pixels(Path("curves.png"))
     assert set(lines(figures[0].axes[0])) == shown
 
@@ -109,7 +109,7 @@ def printed_and_logged(
     outputs = torch.zeros(len(targets), len(classes))
     outputs[:, 0] = 1
     console = Console(Path("train.log"))
-    console.test(Classification(classes).report(outputs, torch.tensor(targets), 1.0), best_epoch=3)
+    console.test(Classification(classes).report(outputs, torch.tensor(targets), 1.0), best="epoch 3")
     console.close()
     return capfd.readouterr().out, Path("train.log").read_text()
 

@@ -259,7 +259,7 @@ def test_a_rate_too_large_explodes_although_no_validation_is_reached(train) -> N
     done = train("data=diabetes", "model=mlp", "optim=sgd", "optim.lr=10", "debug=gradients", "plots=true")
     assert done.results["status"] == "diverged"
     (warning,) = warnings_of(done)
-    assert warning.startswith("gradients explode: in epoch 1")
+    assert warning.startswith("gradients explode: up to step 3")
     assert "a lower optim.lr than 10" in warning
     pixels(done.folder / "gradients.png")
 
@@ -275,7 +275,7 @@ def test_dead_units_are_told(train) -> None:
     assert done.code == 0, done.err
     assert rows_of(done)[0]["dead_share"] == 0.75
     (warning,) = warnings_of(done)
-    assert warning.startswith("dead units: 75% of the units of layer hidden were 0 for every sample of epoch 1.")
+    assert warning.startswith("dead units: 75% of the units of layer hidden were 0 for every sample in epoch 1.")
 
 
 @pytest.mark.parametrize("words", [["model=lenet5"], ["model=mlp", "data=iris"], ["model=mlp", "data=diabetes"]])
@@ -283,9 +283,12 @@ def test_a_healthy_run_says_nothing(words: list[str], train) -> None:
     assert not warnings_of(train(*words, "debug=gradients", "epochs=2", "test=false"))
 
 
+ADVICE = gradients.Advice(Config(), steps_per_epoch=1)
+
+
 def diagnosed(first: float, last: float, *, loss: float | None = 1.0, weights: float = 1.0) -> set[str]:
     """Kinds of warnings on two layers' gradient norms."""
-    return set(gradients.diagnose(two_layers(1, first, last, weights), [], loss, gradients.Advice(Config())))
+    return set(gradients.diagnose(two_layers(1, first, last, weights), [], loss, ADVICE))
 
 
 def two_layers(epoch: int, first: float, last: float, weights: float = 1.0, dead: float | None = None) -> list[dict]:
@@ -304,12 +307,12 @@ def test_thresholds() -> None:
     assert diagnosed(math.nan, 1.0) == {"explode"}
     assert diagnosed(math.inf, math.inf) == {"explode"}
     earlier = [row for epoch in (1, 2, 3) for row in two_layers(epoch, 0.02, 0.5)]
-    warnings = gradients.diagnose(two_layers(4, 2.1, 2.1), earlier, 1, gradients.Advice(Config()))
+    warnings = gradients.diagnose(two_layers(4, 2.1, 2.1), earlier, 1, ADVICE)
     assert "after 0.02 in earlier epochs" in warnings["explode"]
-    assert not gradients.diagnose(two_layers(4, 2.1, 2.1), earlier[:4], 1, gradients.Advice(Config()))
-    assert not gradients.diagnose(two_layers(4, 1.9, 2.1), earlier, 1, gradients.Advice(Config()))
-    assert not gradients.diagnose(two_layers(1, 1, 1, dead=0.5), [], 1, gradients.Advice(Config()))
-    assert "1 other" in gradients.diagnose(two_layers(1, 1, 1, dead=0.51), [], 1, gradients.Advice(Config()))["dead"]
+    assert not gradients.diagnose(two_layers(4, 2.1, 2.1), earlier[:4], 1, ADVICE)
+    assert not gradients.diagnose(two_layers(4, 1.9, 2.1), earlier, 1, ADVICE)
+    assert not gradients.diagnose(two_layers(1, 1, 1, dead=0.5), [], 1, ADVICE)
+    assert "1 other" in gradients.diagnose(two_layers(1, 1, 1, dead=0.51), [], 1, ADVICE)["dead"]
 
 
 @pytest.mark.parametrize(("layers", "epochs"), [(1, 1), (5, 3), (60, 12)])

@@ -45,7 +45,7 @@ def build_population(
     schedule = build_schedule(config.schedule, targets.schedule, optimizer, length, config.monitor)
     scaler = GradScaler(loading.device.type, enabled=config.precision == "float16")
     sums = RunningSums(1, loading.device, feed.task)
-    state = RunState(model, optimizer, schedule, scaler, sums, config, frozen)
+    state = RunState(model, optimizer, schedule, scaler, sums, config, frozen, length.steps_per_epoch)
     if config.ema.decay is not None:
         state.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema.decay), use_buffers=True)
     if config.debug.gradients:

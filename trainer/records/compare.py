@@ -35,9 +35,11 @@ def changed(records: Sequence[Record]) -> dict[str, list[str]]:
     }
 
 
-def _figures(results: Results) -> dict[str, float | int]:
-    """Return the metrics of a run, and its size and cost, by name."""
+def _figures(results: Results, unit: str) -> dict[str, float | int]:
+    """Return the metrics of a run, and its size and cost, by name; its length is in `epoch`s or `step`s."""
     table: dict[str, float | int | None] = {"epochs": results.epochs, "best epoch": results.best_epoch}
+    if unit == "step":
+        table = {"steps": results.steps, "best step": results.best_step}
     for split in SPLITS:
         table |= {f"{split} {name.replace('_', ' ')}": value for name, value in results.split(split).items()}
     table["parameters"] = results.parameters.get("total")
@@ -51,7 +53,9 @@ def figure_rows(records: Sequence[Record]) -> list[list[str]]:
 
     The best value of a metric is marked with an asterisk.
     """
-    tables = [_figures(record.results) if record.results else {} for record in records]
+    ended = [record.results for record in records if record.results]
+    unit = "step" if any(results.ended_inside or results.best_inside for results in ended) else "epoch"
+    tables = [_figures(record.results, unit) if record.results else {} for record in records]
     names = dict.fromkeys(name for table in tables for name in table)
     return [[name, *_with_differences(name, [table.get(name) for table in tables])] for name in names]
 

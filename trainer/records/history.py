@@ -43,8 +43,8 @@ def _run(place: Path) -> Line:
     results = read_results(place)
     if results is None:
         return [status(place, None), None, None, None, None]
-    value = results.value(results.monitor)
-    return [results.status, results.epochs, results.monitor, value, results.headline]
+    trained = f"step {results.steps}" if results.ended_inside else results.epochs
+    return [results.status, trained, results.monitor, results.value(results.monitor), results.headline]
 
 
 def _sweep(place: Path) -> Line:

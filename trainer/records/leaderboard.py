@@ -174,21 +174,27 @@ def winners(rows: Sequence[Row], groups: Sequence[Group]) -> list[Row]:
 
 
 def table(rows: Sequence[Row], groups: Sequence[Group]) -> tuple[list[str], list[list[Any]]]:
-    """Return header and cells of the leaderboard, best first; None is an empty cell."""
+    """Return header and cells of the leaderboard, best first; None is an empty cell.
+
+    A best validation inside an epoch has its step, in a column `best_step`, in place of its epoch.
+    """
     won = {row.entry.number for row in winners(rows, groups)}
     keys = list(dict.fromkeys(key for row in rows for key in row.entry.varies))
     monitors = sorted({row.monitor for row in rows})
     header = ["rank", "job", "state", *keys, *(monitors if len(monitors) == 1 else ["monitor", "value"])]
+    inside = any(row.results is not None and row.results.best_inside for row in rows)
     cells = []
     for rank, row in enumerate(ranked(rows), 1):
         value = [row.value] if len(monitors) == 1 else [row.monitor, row.value]
         test = row.test if _is_shown(row, row.entry.number in won) else None
         results = row.results or Results("")
+        best = [None, results.best_step] if results.best_inside else [results.best_epoch, None]
         cells.append([
-            rank, row.entry.name, row.entry.state, *(row.setting(key) for key in keys), *value, results.best_epoch,
+            rank, row.entry.name, row.entry.state, *(row.setting(key) for key in keys), *value, *best[: 1 + inside],
             row.results and results.epochs, test, results.seconds.get("training"), row.entry.reason or None,
         ])  # fmt: skip
-    return [*header, "best_epoch", "trained", "test", "seconds", "reason"], cells
+    moments = ["best_epoch", "best_step"][: 1 + inside]
+    return [*header, *moments, "trained", "test", "seconds", "reason"], cells
 
 
 def group_table(groups: Sequence[Group], monitor: str) -> tuple[list[str], list[list[Any]]]:

@@ -39,6 +39,11 @@ class MetricsRow:
     seconds: float
     samples_per_second: float
 
+    @property
+    def moment(self) -> tuple[int, int]:
+        """Finished epochs and steps."""
+        return self.epoch, self.step
+
     def __getitem__(self, column: str) -> float | None:
         if column in self.metrics:
             return self.metrics[column]
@@ -91,9 +96,31 @@ def columns(metrics: Sequence[str]) -> list[str]:
     return [*BEFORE, *metrics, *AFTER]
 
 
-def points(rows: Iterable[MetricsRow], column: str) -> list[tuple[float, float]]:
-    """Return (epoch, value) of the rows that have a value in a column."""
-    return [(row.epoch, value) for row in rows if (value := row.get(column)) is not None]
+def moment(epoch: int, step: int, steps_per_epoch: int | None) -> str:
+    """Return `epoch 3` for the end of an epoch, `step 200` for a moment inside one.
+
+    Without `steps_per_epoch`, both numbers are named unless no epoch was finished.
+    """
+    if steps_per_epoch is None and epoch:
+        return f"epoch {epoch}, step {step}"
+    return f"epoch {epoch}" if epoch * (steps_per_epoch or 0) == step else f"step {step}"
+
+
+def x_axis(moments: Iterable[tuple[int, int]], steps_per_epoch: int | None = None) -> str:
+    """Return the x axis of curves: `epoch` if all moments (epoch, step) are at the end of an epoch, else `step`.
+
+    If `steps_per_epoch` is unknown, that of the first moment after the start of training counts for all.
+    """
+    later = [(epoch, step) for epoch, step in moments if step]
+    if later and steps_per_epoch is None:
+        epoch, step = later[0]
+        steps_per_epoch = step // epoch if epoch else 0
+    return "epoch" if all(epoch * (steps_per_epoch or 0) == step for epoch, step in later) else "step"
+
+
+def points(rows: Iterable[MetricsRow], column: str, across: str = "epoch") -> list[tuple[float, float]]:
+    """Return (x, value) of the rows that have a value in a column; `across` is the column of x, `epoch` or `step`."""
+    return [(getattr(row, across), value) for row in rows if (value := row.get(column)) is not None]
 
 
 def read_metrics(path: Path) -> list[MetricsRow]:

@@ -22,7 +22,7 @@ from trainer.records import metrics
 from trainer.records.contents import exists
 from trainer.records.details import Details, EvaluationRecord, read_details, read_evaluations
 from trainer.records.folder import is_running
-from trainer.records.metrics import MetricsRow, read_metrics
+from trainer.records.metrics import MetricsRow, read_metrics, x_axis
 from trainer.records.results import Results, read_results
 
 MAX_DEPTH = 4  # levels of folders that are searched for runs
@@ -57,8 +57,14 @@ class Record:
         return self.results.test if self.results else None
 
     @property
-    def best_epoch(self) -> int | None:
-        return self.results.best_epoch if self.results else None
+    def across(self) -> str:
+        """The x axis of curves: `epoch`, or `step` if a validation was inside an epoch."""
+        return x_axis([row.moment for row in self.rows], self.results.steps_per_epoch if self.results else None)
+
+    @property
+    def best(self) -> int | None:
+        """The best validation on the axis of curves."""
+        return getattr(self.results, f"best_{self.across}") if self.results else None
 
     @property
     def status(self) -> str:

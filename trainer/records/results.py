@@ -26,7 +26,8 @@ class Results:
         reason: why it ended.
         task: binary, multiclass or regression.
         epochs, steps: finished epochs and optimizer steps.
-        best_epoch: the epoch of the best validation, whose weights are tested.
+        steps_per_epoch: optimizer steps of an epoch.
+        best_epoch, best_step: finished epochs and steps at the best validation, whose weights are tested.
         monitor: the column of metrics.csv that determines the best validation.
         train, valid: metrics at the best validation.
         test: None if the run was not tested.
@@ -45,7 +46,9 @@ class Results:
     task: str | None = None
     epochs: int = 0
     steps: int = 0
+    steps_per_epoch: int | None = None
     best_epoch: int | None = None
+    best_step: int | None = None
     monitor: str | None = None
     train: dict[str, float | None] | None = None
     valid: dict[str, float | None] | None = None
@@ -69,6 +72,17 @@ class Results:
     def failed(cls, reason: str) -> Results:
         """Return the results of a run that failed before it had any."""
         return cls("failed", reason=reason, error=reason)
+
+    @property
+    def ended_inside(self) -> bool:
+        """Whether the run ended inside an epoch."""
+        return self.steps_per_epoch is not None and self.epochs * self.steps_per_epoch != self.steps
+
+    @property
+    def best_inside(self) -> bool:
+        """Whether the best validation was inside an epoch."""
+        per_epoch, best = self.steps_per_epoch, self.best_epoch
+        return per_epoch is not None and best is not None and best * per_epoch != self.best_step
 
     def split(self, name: str) -> Mapping[str, float | None]:
         """Return the metrics of a split: at the best validation for `train` and `valid`, of the test for `test`."""

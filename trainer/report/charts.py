@@ -1,9 +1,9 @@
 """Charts of a sweep's page, drawn in the browser: curves of the selected jobs, and their values against each key.
 
-The page holds the data as JSON in the element `#charts-data`: `{"charts": [column, ...], "monitor": column,
-"axes": [{"key", "log", "whole", "labels"}, ...], "jobs": [{"name", "value", "at": [x, ...], "curves": {column: [[epoch,
-value], ...]}}, ...], "shown": [index, ...]}`. A job's `at` has a number for each axis, or null; an axis with `labels`
-counts them from 0. All text goes into the page as text, never as HTML.
+The page holds the data as JSON in the element `#charts-data`: `{"charts": [column, ...], "across": "epoch" or "step",
+"monitor": column, "axes": [{"key", "log", "whole", "labels"}, ...], "jobs": [{"name", "value", "at": [x, ...],
+"curves": {column: [[epoch or step, value], ...]}}, ...], "shown": [index, ...]}`. A job's `at` has a number for each
+axis, or null; an axis with `labels` counts them from 0. All text goes into the page as text, never as HTML.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ function chart(title, xName, series, { log, labels, whole }) {
 
 function draw() {
   const order = [...chosen.keys()];
-  document.getElementById("curves").replaceChildren(...data.charts.map(column => chart(column, "epoch",
+  document.getElementById("curves").replaceChildren(...data.charts.map(column => chart(column, data.across,
     order.map(job => ({ job, points: data.jobs[job].curves[column] || [], line: true })).filter(s => s.points.length),
     { whole: true })));
   const ranked = data.jobs.map((job, n) => n).filter(n => data.jobs[n].value !== null);

@@ -47,7 +47,7 @@ def show(records: Sequence[Record], picture: Path) -> None:
 
 
 def draw(records: Sequence[Record], names: Sequence[str], path: Path) -> bool:
-    """Draw the validation of all runs by epoch, and their training as thin lines; return whether there was any row.
+    """Draw the validation of all runs, and their training as thin lines; return whether there was any row.
 
     Raises:
         UserError: the picture cannot be written.
@@ -55,13 +55,14 @@ def draw(records: Sequence[Record], names: Sequence[str], path: Path) -> bool:
     columns = [c for c in COLUMNS if any(row.get(c) is not None for record in records for row in record.rows)]
     if not columns:
         return False
+    across = "step" if any(record.across == "step" for record in records) else "epoch"
     figure = Figure(figsize=(5.2 * len(columns), 4.4), dpi=110, layout="constrained")
     for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         values = []
         for number, (record, name) in enumerate(zip(records, names, strict=True)):
             colour = COLOURS[number % len(COLOURS)]
             for split, width, alpha in (("train", 1.0, 0.45), ("valid", 1.8, 1.0)):
-                line = points(record.rows, column.replace("valid", split))
+                line = points(record.rows, column.replace("valid", split), across)
                 values += [y for _, y in line]
                 if line:
                     x, y = zip(*line, strict=True)
@@ -70,7 +71,7 @@ def draw(records: Sequence[Record], names: Sequence[str], path: Path) -> bool:
                     axes.plot(x, y, style, color=colour, linewidth=width, alpha=alpha, label=label)
         if column == "valid_loss" and min(values) > 0 and max(values) / min(values) > LOG_FROM:
             axes.set_yscale("log")
-        axes.set(xlabel="epoch", title=column.removeprefix("valid_"))
+        axes.set(xlabel=across, title=column.removeprefix("valid_"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)

@@ -141,11 +141,11 @@ class Console:
         self.say()
         self.say(f"stopped    {reason}")
 
-    def test(self, report: SplitReport, best_epoch: int | None) -> None:
-        """Print the metrics of a test in a line, and a table of the classes."""
+    def test(self, report: SplitReport, best: str | None) -> None:
+        """Print the metrics of a test in a line, and a table of the classes; `best` is the moment of the weights."""
         values = {name: value for name, value in report.metrics.items() if value is not None}
         metrics = [f"{m.label} {text(m.name, values[m.name])}" for m in shown("headline", "line", among=values)]
-        self.say(f"test       {', '.join(metrics)} (weights of epoch {best_epoch})", style="bold")
+        self.say(f"test       {', '.join(metrics)} (weights of {best})", style="bold")
         if not report.per_class:
             return
         rows: list[list[str | None]] = []

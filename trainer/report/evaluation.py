@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainer.data.metrics import shown, text
 from trainer.records.details import EvaluationRecord, Reliability
+from trainer.records.metrics import moment
 from trainer.report.console import Console
 from trainer.report.tables import print_table
 
@@ -13,7 +14,7 @@ def show(content: EvaluationRecord) -> None:
     console = Console()
     origin = "" if content.own_data else ", of other data than the run was trained on"
     console.say(f"{content.split:<10} {content.samples:,} samples{origin}")
-    console.test(content.test, content.epoch)
+    console.test(content.test, moment(content.epoch or 0, content.step or 0, None))
     calibration = content.calibration
     if calibration is None:
         return

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from trainer.records.metrics import x_axis
 from trainer.report.plots import save
 
 DEAD, SATURATED, GREY = "#c0392b", "#e0a030", "#9aa5b1"
@@ -32,7 +33,7 @@ def picture(path: Path, rows: list[Row]) -> None:
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     shades = matplotlib.colormaps["viridis"]
     colours = [shades(BRIGHTEST * i / max(len(layers) - 1, 1)) for i in range(len(layers))]
-    times = _times(rows)
+    times = x_axis((row["epoch"], row["step"]) for row in rows)
     has_activations = any(row[share] is not None for row in rows for share in ("dead_share", "saturated_share"))
     figure = Figure(figsize=(13, max(4.2, 1.4 + 0.19 * len(layers))), dpi=110, layout="constrained")
     widths = [2.2, 1.5, 1.0] if has_activations else [2.2, 1.5]
@@ -47,12 +48,6 @@ def picture(path: Path, rows: list[Row]) -> None:
     if handles:
         figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside lower right", ncols=len(handles))
     save(figure, path)
-
-
-def _times(rows: list[Row]) -> str:
-    """Return the column for the time axis: `epoch`, or `step` if an epoch has several rows."""
-    moments = {(row["epoch"], row["step"]) for row in rows}
-    return "epoch" if len({epoch for epoch, _ in moments}) == len(moments) else "step"
 
 
 def _over_time(axes: Axes, rows: list[Row], layers: list[str], times: str, colours: list[Any]) -> None:

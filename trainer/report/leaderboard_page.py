@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trainer.errors import show
 from trainer.files import write_atomically
 from trainer.records.leaderboard import REPEATED, Group, Row, group_table, grouped, ranked, states, table, winners
 from trainer.records.ledger import FINAL
-from trainer.records.metrics import points, read_metrics
+from trainer.records.metrics import MetricsRow, points, read_metrics, x_axis
 from trainer.report import charts, page
 
 EVERY_SECONDS = 3.0  # minimum time between two updates
@@ -22,7 +22,7 @@ SELECTED = 5  # best jobs, whose curves are shown at first
 LOG_FROM = 20  # ratio of the largest to the smallest value from which an axis is logarithmic
 MAX_POINTS, MAX_ALL_POINTS = 150, 100_000  # of a curve, and of all curves together
 
-Curves = dict[str, list[tuple[float, float]]]
+T = TypeVar("T")
 
 
 class Page:
@@ -35,7 +35,7 @@ class Page:
     def __init__(self, folder: Path, words: Sequence[str], rows: Callable[[], Sequence[Row]]) -> None:
         self.folder, self.words, self.rows = folder, words, rows
         self.stale, self.due = False, 0.0
-        self._curves: dict[int, Curves] = {}  # cache, of finished jobs
+        self._histories: dict[int, list[MetricsRow]] = {}  # cache, of finished jobs
 
     def draw(self, *, now: bool = False) -> None:
         """Write the page, if `now`, or if something has changed and the last update is long enough ago."""
@@ -85,32 +85,49 @@ class Page:
         columns = list(dict.fromkeys([*monitors, "train_loss", "valid_loss"]))
         most = max(min(MAX_POINTS, MAX_ALL_POINTS // max(len(rows) * len(columns), 1)), 2)
         axes = _axes([row for row in rows if row.monitor == monitors[0]])
+        histories = [self._history(row) for row in rows]
+        across = (
+            "step"
+            if any(_across(row, history) == "step" for row, history in zip(rows, histories, strict=True))
+            else "epoch"
+        )
         jobs = []
-        for row in rows:
-            curves = self._curves_of(row, columns)
+        for row, history in zip(rows, histories, strict=True):
+            curves = {name: curve for name in columns if (curve := points(history, name, across))}
             value = row.value if row.entry.state == "done" and row.monitor == monitors[0] else None
             jobs.append({
                 "name": row.entry.name,
                 "value": value,
                 "at": [axis["at"].get(row.entry.number) for axis in axes],
-                "curves": {name: _thinned(curve, most) for name, curve in curves.items()},
+                "curves": {name: _rounded(_thinned(curve, most)) for name, curve in curves.items()},
             })  # fmt: skip
         described = [{name: axis[name] for name in ("key", "log", "whole", "labels") if name in axis} for axis in axes]
         shown = [index for index in dict.fromkeys(first) if jobs[index]["curves"]][:SELECTED]
-        return {"charts": columns, "monitor": (monitors or [""])[0], "axes": described, "jobs": jobs, "shown": shown}
+        return {
+            "charts": columns,
+            "across": across,
+            "monitor": (monitors or [""])[0],
+            "axes": described,
+            "jobs": jobs,
+            "shown": shown,
+        }
 
-    def _curves_of(self, row: Row, columns: Sequence[str]) -> Curves:
-        cached = self._curves.get(row.entry.number)
+    def _history(self, row: Row) -> list[MetricsRow]:
+        """Return at most MAX_POINTS rows of a job's metrics.csv."""
+        cached = self._histories.get(row.entry.number)
         if cached is not None:
             return cached
         try:
-            rows = read_metrics(self.folder / row.entry.name / "metrics.csv")
+            history = _thinned(read_metrics(self.folder / row.entry.name / "metrics.csv"), MAX_POINTS)
         except FileNotFoundError:  # the job has not been validated yet
-            return {}
-        curves = {name: _thinned(curve, MAX_POINTS) for name in columns if (curve := points(rows, name))}
+            return []
         if row.entry.state in FINAL:
-            self._curves[row.entry.number] = curves
-        return curves
+            self._histories[row.entry.number] = history
+        return history
+
+
+def _across(row: Row, history: Sequence[MetricsRow]) -> str:
+    return x_axis([each.moment for each in history], row.results.steps_per_epoch if row.results else None)
 
 
 def _best(winning: Sequence[Row], groups: Sequence[Group]) -> str:
@@ -144,8 +161,13 @@ def _axes(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return axes
 
 
-def _thinned(curve: list[tuple[float, float]], most: int) -> list[tuple[float, float]]:
-    """Return at most `most` points, with the first and the last, and six digits of each value."""
-    if len(curve) > most:
-        curve = [curve[round(i * (len(curve) - 1) / (most - 1))] for i in range(most)]
-    return [(epoch, float(f"{value:.6g}")) for epoch, value in curve]
+def _thinned(values: Sequence[T], most: int) -> list[T]:
+    """Return at most `most` of the values at equal distances, with the first and the last."""
+    if len(values) <= most:
+        return list(values)
+    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
+
+
+def _rounded(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points of a curve with six digits of each value."""
+    return [(x, float(f"{value:.6g}")) for x, value in curve]

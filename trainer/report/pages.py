@@ -48,6 +48,6 @@ def _draw_missing(record: Record) -> None:
     from trainer.report import plots
 
     if draws_curves:
-        plots.curves(curves, record.rows, record.best_epoch)
+        plots.curves(curves, record.rows, record.across, record.best)
     if test is not None and draws_matrix:
         plots.confusion_matrix(matrix, test.confusion_matrix, [entry.name for entry in test.per_class])

@@ -31,8 +31,14 @@ def save(figure: Figure, path: Path) -> None:
     write_atomically(path, buffer.getbuffer())
 
 
-def curves(path: Path, history: Sequence[MetricsRow], best_epoch: int | None) -> None:
-    """Draw training and validation by epoch: the loss, and accuracy or R2. The best epoch is marked.
+def curves(path: Path, history: Sequence[MetricsRow], across: str, best: int | None) -> None:
+    """Draw training and validation: the loss, and accuracy or R2.
+
+    Args:
+        path: path of the PNG file.
+        history: rows of metrics.csv.
+        across: the x axis, `epoch` or `step`.
+        best: epoch or step of the best validation, which is marked.
 
     Raises:
         RunFailed: the file could not be written.
@@ -41,14 +47,14 @@ def curves(path: Path, history: Sequence[MetricsRow], best_epoch: int | None) ->
     second = "accuracy" if any("valid_accuracy" in row.metrics for row in history) else "r2"
     for axes, name in zip(figure.subplots(1, 2), ("loss", second), strict=True):
         for split, colour in (("train", TRAIN), ("valid", VALID)):
-            line = points(history, f"{split}_{name}")
+            line = points(history, f"{split}_{name}", across)
             if line:
                 marker = "o" if len(line) < 30 else None
                 x, y = zip(*line, strict=True)
                 axes.plot(x, y, color=colour, label=split, marker=marker, markersize=3, linewidth=1.6)
-        if best_epoch is not None:
-            axes.axvline(best_epoch, color="#c0392b", linewidth=1, linestyle=":", label=f"best, epoch {best_epoch}")
-        axes.set(xlabel="epoch", title=name)
+        if best is not None:
+            axes.axvline(best, color="#c0392b", linewidth=1, linestyle=":", label=f"best, {across} {best}")
+        axes.set(xlabel=across, title=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if name == "loss":
             _log_if_wide(axes, history)

@@ -103,8 +103,11 @@ def _cards(results: Results) -> list[tuple[str, str]]:
         cards += [(f"{split} {metric.label}", text(metric.name, values[metric.name])) for metric in metrics]
         if cards:
             break
-    best = "" if results.best_epoch is None else f", best {results.best_epoch}"
-    cards.append(("epochs", f"{results.epochs}{best}"))
+    if results.ended_inside or results.best_inside:
+        name, length, best = "steps", results.steps, results.best_step
+    else:
+        name, length, best = "epochs", results.epochs, results.best_epoch
+    cards.append((name, f"{length}" if best is None else f"{length}, best {best}"))
     if "total" in results.parameters:
         cards.append(("parameters", f"{results.parameters['total']:,}"))
     if "total" in results.seconds:
@@ -117,15 +120,15 @@ def _time(seconds: float) -> str:
 
 
 def _curves(record: Record) -> str:
-    """Return a chart of each metric by epoch, and the rows of metrics.csv."""
-    rows, best = record.rows, record.best_epoch
+    """Return a chart of each metric by epoch or step, and the rows of metrics.csv."""
+    rows, best, across = record.rows, record.best, record.across
     if not rows:
         return ""
     charts = []
     for name in rows[0].split("valid"):
-        lines = {split: points(rows, f"{split}_{name}") for split in ("train", "valid")}
-        charts.append(svg.line_chart(name.replace("_", " "), "epoch", lines, best))
-    charts.append(svg.line_chart("learning rate", "epoch", {"": points(rows, "lr")}))
+        lines = {split: points(rows, f"{split}_{name}", across) for split in ("train", "valid")}
+        charts.append(svg.line_chart(name.replace("_", " "), across, lines, best))
+    charts.append(svg.line_chart("learning rate", across, {"": points(rows, "lr", across)}))
     every = -(-len(rows) // MOST_ROWS)
     shown_rows = [row.to_dict() for row in rows[::-1][::every][::-1]]
     cells = [[_whole(value) for value in row.values()] for row in shown_rows]

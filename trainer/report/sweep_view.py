@@ -127,4 +127,5 @@ def _progress(folder: Path) -> str:
         return "epoch 1"
     row = dict(zip(header, last[0].rstrip("\n").split(","), strict=False))
     column = next((f"valid_{name}" for name in (*HEADLINES, "loss") if row.get(f"valid_{name}")), None)
-    return f"epoch {row['epoch']}" + (f", {column} {float(row[column]):.4f}" if column else "")
+    reached = f"epoch {row['epoch']}" if int(row["epoch"]) else f"step {row['step']}"
+    return reached + (f", {column} {float(row[column]):.4f}" if column else "")

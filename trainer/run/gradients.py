@@ -13,7 +13,7 @@ from typing import Any
 from trainer.config.schema import Config
 from trainer.files import open_regular
 from trainer.records.contents import exists
-from trainer.records.metrics import MetricsRow
+from trainer.records.metrics import MetricsRow, moment
 from trainer.records.table import Table
 from trainer.training.watch import Watch
 
@@ -89,7 +89,7 @@ def read(path: Path) -> list[Row]:
 
 
 class Advice:
-    """Remedies for bad gradients, as overrides or in words.
+    """Remedies for bad gradients, as overrides or in words, and how the time of a validation is named.
 
     Attributes:
         lower_rate: a lower learning rate.
@@ -98,12 +98,18 @@ class Advice:
         model: the arguments of the model.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, steps_per_epoch: int) -> None:
+        self.steps_per_epoch = steps_per_epoch
         rate = config.optim.arguments.get("lr")
         self.lower_rate = "a lower optim.lr" if rate is None else f"a lower optim.lr than {rate:g}"
         self.other_init = "init=orthogonal" if config.init.name.startswith("kaiming") else "init=kaiming_normal"
         self.clip = "clip_norm=1" if config.clip_norm is None else ""
         self.model = config.model.arguments
+
+    def when(self, row: Row) -> str:
+        """Return `in epoch 3`, or `up to step 200` for rows of a validation inside an epoch."""
+        reached = moment(row["epoch"], row["step"], self.steps_per_epoch)
+        return f"in {reached}" if reached.startswith("epoch") else f"up to {reached}"
 
     def argument(self, name: str, value: str, otherwise: str) -> str:
         """Return the override of a model's argument, or the change in words if the model has no such argument."""
@@ -163,7 +169,7 @@ def _vanished(trained: list[Row], loss: float | None, advice: Advice) -> str | N
         f", the first, and {last['gradient_norm']:.2g} in layer {last['layer']}, the last" if first != last else ""
     )
     return (
-        f"gradients vanish: in epoch {first['epoch']} their norm is {norm:.2g} in layer {first['layer']}{comparison}."
+        f"gradients vanish: {advice.when(first)} their norm is {norm:.2g} in layer {first['layer']}{comparison}."
         f"{cause} Try {', '.join(remedies)}, or fewer layers."
     )
 
@@ -183,7 +189,7 @@ def _exploded(trained: list[Row], earlier: list[Row], advice: Advice) -> str | N
             continue
         remedies = [word for word in (advice.clip, advice.lower_rate) if word]
         return (
-            f"gradients explode: in epoch {row['epoch']} those of layer {row['layer']} {symptom}. "
+            f"gradients explode: {advice.when(row)} those of layer {row['layer']} {symptom}. "
             f"Try {', '.join(remedies)}, or {advice.other_init}."
         )
     return None
@@ -197,7 +203,7 @@ def _dead(rows: list[Row], advice: Advice) -> str | None:
     others = f" (and more than half in {len(dead) - 1} other{'s' * (len(dead) > 2)})" if len(dead) > 1 else ""
     return (
         f"dead units: {worst['dead_share']:.0%} of the units of layer {worst['layer']}{others} were 0 for every "
-        f"sample of epoch {worst['epoch']}. Try {advice.lower_rate}, {advice.other_init}, or "
+        f"sample {advice.when(worst)}. Try {advice.lower_rate}, {advice.other_init}, or "
         f"{advice.argument('activation', 'leaky_relu', 'LeakyReLU in place of ReLU')}."
     )
 

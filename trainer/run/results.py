@@ -18,6 +18,7 @@ from trainer.data.dataset import Split
 from trainer.data.metrics import SplitReport
 from trainer.data.tasks import Classification
 from trainer.errors import show
+from trainer.records.metrics import x_axis
 from trainer.records.results import Results
 from trainer.run import details
 from trainer.training.stopping import Outcome
@@ -97,7 +98,9 @@ def summary(
         task=components.data.task.name,
         epochs=state.epoch,
         steps=state.step,
+        steps_per_epoch=state.steps_per_epoch,
         best_epoch=best.epoch if best else None,
+        best_step=best.step if best else None,
         monitor=components.config.monitor,
         train=best.row.split("train") if best else None,
         valid=best.row.split("valid") if best else None,
@@ -141,7 +144,8 @@ def draw(folder: Path, components: Components, test: SplitReport, outputs_NC: Te
     from trainer.report import plots
 
     state, task, split = components.state, components.data.task, components.data.splits["test"]
-    plots.curves(folder / "curves.png", state.history, state.best.epoch if state.best else None)
+    across = x_axis([row.moment for row in state.history], state.steps_per_epoch)
+    plots.curves(folder / "curves.png", state.history, across, getattr(state.best, across, None))
     if not isinstance(task, Classification):
         plots.predictions(folder / "predictions.png", split.targets, task.estimates(outputs_NC)[:, 0])
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -11,7 +10,6 @@ from typing import Any
 from trainer.components.assemble import Components
 from trainer.components.feed import evaluation_batches
 from trainer.components.metadata import CheckpointMetadata
-from trainer.components.schedule import depends_on_epochs
 from trainer.config.job import Job
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import Config
@@ -22,6 +20,7 @@ from trainer.records.folder import RunFolder
 from trainer.report.console import Console, StatusBar
 from trainer.report.run_page import write_page
 from trainer.run import details, results
+from trainer.run.closing import next_command, remarks
 from trainer.run.gradients import FILE, Advice, GradientLog
 from trainer.run.journal import Journal
 from trainer.run.profiling import Profile
@@ -124,7 +123,8 @@ class Run:
             return Outcome("interrupted", "interrupted")
         if state.watch is not None:
             path = self.folder.path / FILE
-            self.gradients = GradientLog(state.watch, path, state.history, Advice(self.config), self.console.note)
+            advice = Advice(self.config, state.steps_per_epoch)
+            self.gradients = GradientLog(state.watch, path, state.history, advice, self.console.note)
         data, saver = TrainingData(components.train, components.valid), self.saver()
         journal: Report = Journal(self.console, self.folder, self.gradients, self.tracker)
         if not self.config.debug.profile:
@@ -161,7 +161,12 @@ class Run:
         if self.config.plots is not False and outcome.status not in ("interrupted", "paused"):
             write_page(self.folder.path)
         has_weights = exists(self.folder.checkpoints / "best.pt")
-        self.console.next(self.folder.path, has_weights, self._next_command(outcome))
+        command = None
+        if not self.in_sweep:
+            for name, line in remarks(self.job, self.components, outcome):
+                self.console.say(f"{name:<10} {line}")
+            command = next_command(self.job, self.components, outcome, self.folder.path, resumed=self.resumed)
+        self.console.next(self.folder.path, has_weights, command)
         return EXIT_CODES.get(outcome.status, signals.exit_code)
 
     def _write_results(self, outcome: Outcome, test: SplitReport | None) -> None:
@@ -179,20 +184,6 @@ class Run:
         self.has_results = True
         if self.tracker is not None:
             self.tracker.end(summary)
-
-    def _next_command(self, outcome: Outcome) -> str | None:
-        """Return a command to suggest after this outcome, or None."""
-        resume = f"train resume={shlex.quote(str(self.folder.path))}"
-        if outcome.status == "interrupted" or not outcome.final:
-            return resume
-        if self.resumed or self.in_sweep or self.config.debug.overfit or self.config.debug.profile:
-            return None
-        if outcome.status == "completed" and not depends_on_epochs(self.components.targets.schedule):
-            return f"{resume} epochs={2 * self.config.epochs}"
-        if outcome.status in ("completed", "early_stopped"):
-            words = [word for word in self.job.overrides if not word.startswith(("seed=", "resume="))]
-            return f"{shlex.join(['train', *words, f'seed={self.config.seed + 1}'])}   (how much of it is chance?)"
-        return None
 
     def _end_gradients(self, outcome: Outcome) -> None:
         """Write the last steps of a run that diverged, which no validation reported, and draw the picture."""
@@ -219,7 +210,7 @@ class Run:
         population.eval()
         evaluation = evaluate_and_report(population.outputs, population.criterion, data.task, batches, signals)
         outputs_NC = evaluation.outputs_NC.cpu()
-        self.console.test(evaluation.report, best.epoch)
+        self.console.test(evaluation.report, self.state.best_moment)
         details.write(self.folder.path, data.task, data.splits["test"], outputs_NC)
         if self.config.plots is not False:
             results.draw(self.folder.path, components, evaluation.report, outputs_NC)

@@ -121,7 +121,7 @@ def final_figures(results: Results) -> Figures:
     values: dict[str, float | None] = {}
     for split, prefix in (("train", "best_train"), ("valid", "best_valid"), ("test", "test")):
         values |= {f"{prefix}_{name}": value for name, value in results.split(split).items()}
-    values |= {"best_epoch": results.best_epoch, "epochs": results.epochs}
+    values |= {"best_epoch": results.best_epoch, "best_step": results.best_step, "epochs": results.epochs}
     values |= {"parameters": results.parameters.get("total"), "seconds": results.seconds.get("total")}
     return {name: float(value) for name, value in values.items() if value is not None}
 

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from trainer.config.schema import Config
 from trainer.device import random_state, set_random_state
-from trainer.records.metrics import MetricsRow
+from trainer.records.metrics import MetricsRow, moment
 from trainer.training.freeze import FrozenParameters
 from trainer.training.schedule import Schedule
 from trainer.training.sums import RunningSums
@@ -50,6 +50,7 @@ class RunState:
         sums: loss and accuracy since the last validation.
         config: the run's configuration.
         frozen: parameters and modules that are frozen, perhaps until `unfreeze_at`.
+        steps_per_epoch: optimizer steps of an epoch.
         average: a moving average of the weights, evaluated instead of the model; None if the run has none.
         watch: statistics of each layer's gradients and activations; None unless debug.gradients is on.
         epoch: finished epochs.
@@ -70,6 +71,7 @@ class RunState:
     sums: RunningSums
     config: Config
     frozen: FrozenParameters = field(default_factory=FrozenParameters)
+    steps_per_epoch: int = 1
     average: AveragedModel | None = None
     watch: Watch | None = None
     epoch: int = 0
@@ -141,6 +143,11 @@ class RunState:
             row = MetricsRow.from_dict(saved["best"]["row"])
             self.best = Best(**{**saved["best"], "weights": weights, "row": row})
         set_random_state(saved["random"])
+
+    @property
+    def best_moment(self) -> str | None:
+        """The best validation as `epoch 3` or, inside an epoch, `step 200`; None before the first."""
+        return None if self.best is None else moment(self.best.epoch, self.best.step, self.steps_per_epoch)
 
     @property
     def evaluated(self) -> nn.Module:

@@ -13,7 +13,7 @@ OVERFIT_LOSS = 0.01
 class Outcome:
     """The way a run ended: its status in results.json, and the reason in words.
 
-    A run whose outcome is not `final` can be resumed without a changed key.
+    A run whose outcome is not `final` is to be resumed: it was paused, or ran out of time.
     """
 
     status: str
@@ -34,7 +34,7 @@ def reason_to_stop(state: RunState, pause_at: int | None, since_counted: float) 
         return Outcome(
             "early_stopped",
             f"no better {limit.monitor} in {state.num_bad_validations} validations (patience={limit.patience}); "
-            f"the best was {state.best.value:.4f} in epoch {state.best.epoch}",
+            f"the best was {state.best.value:.4f} in {state.best_moment}",
         )
     if limit.max_steps is not None and state.step >= limit.max_steps:
         return Outcome("completed", f"max_steps={limit.max_steps} reached")

@@ -1,0 +1,158 @@
+"""The closing lines of a run: what its curves say about it, and a command to continue with.
+
+Shape letters: N samples of the validation split, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainer.components.assemble import Components
+from trainer.components.loss import Criterion
+from trainer.components.schedule import depends_on_epochs
+from trainer.components.targets import SCHEDULE_LENGTHS
+from trainer.config.job import Job
+from trainer.data.fetch import targets_on
+from trainer.data.metrics import text
+from trainer.errors import printable
+from trainer.training.state import RunState
+from trainer.training.stopping import Outcome
+
+ENDED = ("completed", "early_stopped")
+STANDARD_ERRORS = 3  # by which an accuracy above that of a constant answer is no chance
+SMALLEST = 1e-12  # share of a class without samples, whose logarithm would be infinite
+
+
+def remarks(job: Job, components: Components, outcome: Outcome) -> list[tuple[str, str]]:
+    """Return name and text of a line for each of these that is true of a finished run, at most three.
+
+    The schedule was cut short; no validation was better than a constant answer; the last validation was the best.
+    """
+    config = components.config
+    if outcome.status not in ENDED or config.debug.overfit or config.debug.profile:
+        return []
+    chance = _constant_answer(components)
+    if chance:
+        words = shlex.join(["trainer", "doctor", *_words(job)])
+        chance = f"no validation was better than {chance}. Try {words}, or debug=overfit"
+    last = f"the last validation was the best ({components.state.best_moment})" if _improves(components.state) else None
+    lines = {"schedule": _cut_schedule(components.state), "chance": chance, "improving": last}
+    return [(name, line) for name, line in lines.items() if line]
+
+
+def next_command(job: Job, components: Components, outcome: Outcome, path: Path, *, resumed: bool) -> str | None:
+    """Return a command to suggest after this outcome, or None.
+
+    Args:
+        job: the job.
+        components: the components of the run.
+        outcome: how it ended.
+        path: the run's folder.
+        resumed: whether the run was resumed, and `job` does not have the words that started it.
+    """
+    config, state = components.config, components.state
+    resume = f"train resume={shlex.quote(str(path))}"
+    if outcome.status == "interrupted":
+        return resume
+    if outcome.status not in ENDED or config.debug.overfit or config.debug.profile:
+        return None
+    longer = f"epochs={2 * config.epochs}"
+    if outcome.status == "completed" and state.epoch < config.epochs:
+        return " ".join([resume, *_raised_limits(state)])
+    needs_all_epochs = depends_on_epochs(components.targets.schedule)
+    if outcome.status == "completed" and not needs_all_epochs:
+        return " ".join([resume, longer, *_raised_limits(state)])
+    if resumed:
+        return None
+    if outcome.status == "completed" and _improves(state):
+        return shlex.join(["train", *_words(job, "epochs", "max_steps", "max_minutes"), longer])
+    return f"{shlex.join(['train', *_words(job, 'seed'), f'seed={config.seed + 1}'])}   # how much of it is chance?"
+
+
+def _words(job: Job, *without: str) -> list[str]:
+    """Return the overrides as typed, but for these keys."""
+    return [word for word in job.overrides if word.partition("=")[0] not in ("resume", *without)]
+
+
+def _raised_limits(state: RunState) -> list[str]:
+    """Return `max_steps` and `max_minutes`, as far as the run has reached them, with larger values."""
+    config, words = state.config, []
+    if config.max_steps is not None and state.step >= config.max_steps:
+        doubled = 2 * state.step
+        words.append(f"max_steps={doubled if doubled < config.epochs * state.steps_per_epoch else 'null'}")
+    if config.max_minutes is not None and state.seconds >= 60 * config.max_minutes:
+        words.append(f"max_minutes={2 * max(config.max_minutes, state.seconds / 60):.4g}")
+    return words
+
+
+def _improves(state: RunState) -> bool:
+    """Return whether the last validation was the best of several."""
+    return state.best is not None and state.best.step == state.history[-1].step and len(state.history) > 1
+
+
+def _cut_schedule(state: RunState) -> str | None:
+    """Return how much of the schedule was left when the run ended, or None."""
+    schedule, main = state.schedule, state.schedule.main
+    if state.epoch >= state.config.epochs:
+        return None
+    name, unit, done, length = "the warm-up", "step", state.step, schedule.warmup_steps
+    lengths = [vars(main)[name] for name in SCHEDULE_LENGTHS if name in vars(main)] if main else []
+    if main is not None and lengths:
+        name, unit, done, length = type(main).__name__, schedule.interval, main.last_epoch, lengths[0]
+    if done >= length:
+        return None
+    return f"{name} had {length - done:,} of {length:,} {unit}s left; the learning rate ended at {state.lr:.3g}"
+
+
+def _constant_answer(components: Components) -> str | None:
+    """Return the best constant answer if no validation was better; None otherwise, or if all targets are equal.
+
+    A validation is better if its loss is lower, its accuracy higher by STANDARD_ERRORS, or its R2 above 0.
+    """
+    state, task, split = components.state, components.data.task, components.data.splits["valid"]
+    targets_N, classes = split.targets, task.classes
+    if not state.history or len(targets_N.unique()) < 2:
+        return None
+    if not classes:
+        mean = targets_N.mean().item()
+        answer, constant = f"always predicting the mean, {mean:.4g}", 0.0
+        values = [row.get("valid_r2") for row in state.history]
+    else:
+        counts_C = torch.bincount(targets_N, minlength=len(classes))
+        share = counts_C.max().item() / len(targets_N)
+        answer = f"always predicting {printable(classes[int(counts_C.argmax())])}, accuracy {text('accuracy', share)}"
+        constant = share + STANDARD_ERRORS * math.sqrt(share * (1 - share) / len(targets_N))
+        values = [row.get("valid_accuracy") for row in state.history]
+    if any(value is None or value > constant for value in values):
+        return None
+    loss = _constant_loss(components, split.loss_targets)
+    lowest = min(row.valid_loss for row in state.history)
+    return None if lowest < loss * (1 - 1e-6) else answer
+
+
+@torch.no_grad()
+def _constant_loss(components: Components, targets: Tensor) -> float:
+    """Return the mean loss of the constant outputs that fit targets [N] or [N, C] best."""
+    criterion, task = components.population.criterion, components.data.task
+    assert isinstance(criterion, Criterion)
+    device, dtype = components.device, components.loading.dtype
+    if not task.classes:
+        outputs = torch.full((len(targets), 1), (targets.mean().item() - criterion.mean) / criterion.std)
+        return criterion(outputs.to(device, dtype), targets_on(targets, device)).item()
+    soft = targets.ndim == 2
+    shares_C = targets.double().mean(0) if soft else torch.bincount(targets, minlength=len(task.classes)).double()
+    if criterion.weights is not None:
+        shares_C = shares_C * criterion.weights.double().cpu()
+    shares_C = (shares_C / shares_C.sum()).to(dtype).to(device).clamp_min(SMALLEST)
+    outputs_C = shares_C if task.output == "probabilities" else shares_C.log()
+    if criterion.single:
+        outputs_C = outputs_C[1:] if task.output == "probabilities" else outputs_C[1:] - outputs_C[:1]
+    if soft:
+        return criterion(outputs_C.expand(len(targets), -1), targets_on(targets, device)).item()
+    each_class = torch.arange(len(shares_C), device=device).split(1)
+    return (torch.stack([criterion(outputs_C[None], target) for target in each_class]) @ shares_C).item()
