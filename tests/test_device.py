@@ -9,13 +9,6 @@ from trainer import device
 from trainer.errors import UserError
 
 
-def test_the_state_of_the_generators_comes_back() -> None:
-    state = device.random_state()
-    first = torch.rand(5)
-    device.set_random_state(state)
-    assert torch.equal(torch.rand(5), first)
-
-
 def test_precision_and_what_a_device_lacks() -> None:
     assert device.dtype_of("bfloat16", torch.device("mps")) == torch.float32
     assert device.dtype_of("float64", torch.device("cpu")) == torch.float64

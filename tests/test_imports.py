@@ -31,6 +31,7 @@ LEAVES = {
     "config.values": {"errors"},
     "data.images.decode": set(),  # the processes that decode start with it alone
     "data.metrics": set(),
+    "data.streams": {"traits"},
     "data.tables.numerals": set(),
     "data.tasks": {"data.classification", "data.metrics", "errors"},
     "device": {"errors", "traits"},
@@ -85,6 +86,7 @@ def test_data_knows_only_other_leaves() -> None:
                 "errors",
                 "seeds",
                 "signals",
+                "traits",
             }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import torch
 
@@ -58,30 +57,6 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has finished all work."""
     if traits(device).asynchronous:
         torch.get_device_module(device).synchronize()
-
-
-def random_state() -> dict[str, Any]:
-    """Return the states of torch's generators by type of device; `F.dropout` and stochastic depth draw from them."""
-    states: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    for kind, entry in TRAITS.items():
-        module = torch.get_device_module(kind)
-        if entry.numbered and module.is_initialized():
-            states[kind] = module.get_rng_state_all()
-        elif entry.asynchronous and not entry.numbered and _count(kind):
-            states[kind] = module.get_rng_state()
-    return states
-
-
-def set_random_state(states: dict[str, Any]) -> None:
-    """Restore what `random_state` returned, for the devices that the machine still has."""
-    for kind, state in states.items():
-        module = torch.get_device_module(kind)
-        if kind == "cpu":
-            torch.set_rng_state(state)
-        elif not TRAITS[kind].numbered and _count(kind):
-            module.set_rng_state(state)
-        elif TRAITS[kind].numbered and _count(kind) == len(state):
-            module.set_rng_state_all(state)
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -213,7 +214,7 @@ def test_batches_are_the_same_resident_and_streamed(size, augment) -> None:
 def whole(num_samples: int, batch_size: int, draw: TrainSampling) -> Batches:
     """Batches whose inputs are the samples' own numbers."""
 
-    def fetch(batches):
+    def fetch(batches, seeds=None):
         return ((positions, positions) for positions in batches)
 
     return Batches(fetch, num_samples, batch_size, CPU, draw)
@@ -423,13 +424,14 @@ def test_a_named_split_is_split_by_us(own) -> None:
 
 def test_samples_that_change_are_streamed_never_kept(own) -> None:
     data = own("Own", "+data.kind=noise")
-    batches = loader.make_batches(
-        data, "train", 16, LoaderConfig(CPU, torch.float32, 1 << 40, resident=True), TrainSampling(0)
-    )
-    first, second = everything(batches), everything(batches)
-    assert torch.equal(first[0][1], second[0][1])
-    assert not torch.equal(first[0][0], second[0][0])
+    config = LoaderConfig(CPU, torch.float32, 1 << 40)
+    batches = loader.make_batches(data, "train", 16, config, TrainSampling(0))
+    inputs = [torch.cat([x for x, _ in everything(batches, epoch)]) for epoch in (0, 0, 1)]
+    assert torch.equal(inputs[0], inputs[1])
+    assert not set(inputs[0].flatten().tolist()) & set(inputs[2].flatten().tolist())
     assert any("streamed" in note for note in data.notes)
+    with pytest.raises(UserError, match=r"^data.resident=true: the data set's samples change .* Leave it out"):
+        loader.make_batches(data, "train", 16, replace(config, resident=True), TrainSampling(0))
 
 
 @pytest.mark.parametrize("target", ["-1", "text"])

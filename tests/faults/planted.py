@@ -85,9 +85,9 @@ PLANTED = (
         "power-end",
     ),
     Planted(
-        "the stream of random numbers is not restored",
-        "training/state.py",
-        'set_random_state(saved["random"])',
+        "the streams of random numbers are not seeded for a step",
+        "training/population.py",
+        'seed_streams(derive(self.state.config.seed, "step", self.state.step, micro), self.streams, self.device)',
         "pass",
         "kill-own",
     ),

@@ -28,6 +28,7 @@ from trainer.data.fetch import targets_on
 from trainer.data.images.pool import Progress
 from trainer.data.loader import DataCache, LoaderConfig
 from trainer.data.samples import Arrays
+from trainer.data.streams import seed_streams
 from trainer.errors import Problem, UserError
 from trainer.seeds import derive
 from trainer.trackers import base as trackers
@@ -124,7 +125,7 @@ def assemble(
     """
     targets, chosen = _check(config, trusted=trusted)
     threads = device.set_up(config.threads, config.deterministic)
-    torch.manual_seed(derive(config.seed, "stream"))
+    seed_streams(derive(config.seed, "stream"), device=chosen)
     dtype, output, like = device.dtype_of(config.precision, chosen), config.model.output, sharing.like
     preprocessing = _preprocessing(config, targets, saved)
     if like is None:

@@ -19,9 +19,11 @@ from trainer.data.loader import DataCache
 from trainer.data.map_dataset import from_dataset
 from trainer.data.prepare import Prepare
 from trainer.data.source import Source
+from trainer.data.streams import seeded_streams
 from trainer.data.tables.table import TableSchema
 from trainer.data.tasks import Task
 from trainer.errors import Problem, UserError, show
+from trainer.seeds import derive
 
 
 class DataReader:
@@ -60,12 +62,19 @@ class DataReader:
     def source(self, schema: TableSchema | None = None) -> Source:
         """Return the data source; images are read at the size that the model expects.
 
+        The global random streams are seeded alike for every run, so that what a user's data set draws when it is made
+        depends neither on the run's seed nor on which run of a sweep reads it first.
+
         Args:
             schema: columns and classes that a model was trained on, which a table must have.
 
         Raises:
             UserError: the data is missing or damaged.
         """
+        with seeded_streams(derive(0, "data")):
+            return self._source(schema)
+
+    def _source(self, schema: TableSchema | None) -> Source:
         target = self.target
         if not inspect.isclass(target.factory):
             defaults: dict[str, Any] = {"root": self.config.root, "progress": self.progress, "schema": schema}

@@ -13,6 +13,8 @@ from trainer.data.dataset import Data
 from trainer.data.fetch import Tensors, targets_on
 from trainer.data.images.pool import Progress
 from trainer.data.loader import LoaderConfig
+from trainer.data.streams import seed_streams
+from trainer.seeds import derive
 from trainer.training.forward import autocast
 from trainer.training.freeze import BACKBONE, head_path
 from trainer.training.population import SingleRun
@@ -34,7 +36,7 @@ def separable_head(model: nn.Module, data: Data, loading: LoaderConfig) -> str:
     The data must be the same in every epoch, the head's output must be the model's, to the bit, and the features must
     fit into memory; if they do not, a note is added to `data`.
     """
-    if not all(split.samples.repeatable for split in data.splits.values()):
+    if not all(split.samples.fixed for split in data.splits.values()):
         return ""
     path = head_path(model)
     trial = torch.randn((2, *data.prepare.output_shape), generator=torch.Generator().manual_seed(0))
@@ -80,6 +82,7 @@ class FeatureCache(Tensors):
         model = population.state.model.eval()
         self.targets = targets_on(targets, batches.device)
         done = 0
+        seed_streams(derive(0, "evaluation"), device=batches.device)  # some models draw in evaluation mode too
         for inputs, _ in batches.epoch(0):
             progress("features of the frozen layers", done, len(targets))
             with torch.no_grad(), autocast(population.device, population.precision):

@@ -55,7 +55,8 @@ def build_feed(config: Config, targets: Targets, data: Data, model: nn.Module, l
     features = {name: FeatureCache() for name in data.splits if head}
     weights = balancing(data) if config.data.balance == "sampler" else None
     mix = build_mix(config.augment, data, loss_class(targets.loss, data.task, config.model.output))
-    sampling = TrainSampling(config.data_seed, config.drop_last, augment, weights, mix)
+    own = "augment" in config.own_code
+    sampling = TrainSampling(config.data_seed, config.drop_last, augment, own, weights, mix)
     train = make_batches(data, "train", config.batch_size, loading, sampling, features.get("train"))
     if min(train.sizes) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
         reason = "BatchNorm needs two samples or more in every training batch"

@@ -14,6 +14,7 @@ from trainer.components.metadata import Preprocessing
 from trainer.components.target import Target
 from trainer.config.keys import InitConfig
 from trainer.data.dataset import Data
+from trainer.data.streams import seeded_streams
 from trainer.errors import Problem, UserError
 from trainer.models import vision
 from trainer.seeds import derive
@@ -68,8 +69,7 @@ def build_model(builder: ModelBuilder, init: InitConfig, seed: int) -> nn.Module
         UserError: model and data do not fit; the message shows both shapes.
     """
     builder.try_on_meta()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "init"))
+    with seeded_streams(derive(seed, "init")):
         model = builder.build()
         activation = init.activation or builder.target.arguments.get("activation") or "relu"
         initialise(model, init.name, activation, init.bound)

@@ -25,7 +25,6 @@ from trainer.data.augment.base import Augmentation
 from trainer.data.source import Source
 from trainer.errors import Problem, UserError, did_you_mean, show
 
-OUR_MODULES = ("trainer", "torch", "torchvision")  # importing them, and building what is in them, leaves no trace
 # What a configuration that was read from a file may name, by group: these classes and functions of this program,
 # classes of these modules of torch, and torchvision's builders of models. Nothing else is safe: some functions that
 # are annotated like builders run the text they are given.

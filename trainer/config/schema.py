@@ -147,8 +147,15 @@ class Config:
         """The seed of split, order and augmentation."""
         return self.seed if self.data.seed is None else self.data.seed
 
+    @property
+    def own_code(self) -> set[str]:
+        """The groups that name code from outside this program and its libraries."""
+        names = {group: getattr(self, group).target for group in GROUPS}
+        return {g for g, name in names.items() if name is not None and str(name).partition(".")[0] not in OUR_MODULES}
+
 
 GROUPS = ("model", "data", "loss", "optim", "schedule", "augment")
+OUR_MODULES = ("trainer", "torch", "torchvision")  # importing them, and building what is in them, leaves no trace
 
 
 def defaults() -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Generator, Tensor
 
 from trainer.data.augment.mix import Mix
 from trainer.data.fetch import Batch, Fetch, Positions
+from trainer.data.streams import seeded_streams
 from trainer.seeds import derive
 
 Augment = Callable[[Tensor, Generator], Tensor]
@@ -27,6 +29,7 @@ class TrainSampling:
         seed: seed of order, augmentation and mixing.
         drop_last: leave out a last batch that is not full.
         augment: applied to the inputs of each batch.
+        streams: whether `augment` may draw from the global random streams, as a user's own may.
         weights: [N], relative frequency of drawing each sample, with replacement; None draws each once.
         mix: mixup or cutmix, which turns targets into class probabilities [B, C].
     """
@@ -34,6 +37,7 @@ class TrainSampling:
     seed: int
     drop_last: bool = False
     augment: Augment | None = None
+    streams: bool = False
     weights: Tensor | None = None
     mix: Mix | None = None
 
@@ -90,10 +94,13 @@ class Batches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield (inputs, targets) of an epoch, from batch number `start` on."""
         sampling = self.sampling
-        for number, (inputs, targets) in enumerate(self.fetch(self.order(epoch)[start:]), start):
+        seeds = None if sampling is None else (derive(sampling.seed, "draw", epoch, i) for i in itertools.count(start))
+        for number, (inputs, targets) in enumerate(self.fetch(self.order(epoch)[start:], seeds), start):
             if sampling is not None and sampling.augment is not None:
-                self.generator.manual_seed(derive(sampling.seed, "augment", epoch, number))
-                inputs = sampling.augment(inputs, self.generator)
+                seed = derive(sampling.seed, "augment", epoch, number)
+                self.generator.manual_seed(seed)
+                with seeded_streams(seed, self.device) if sampling.streams else nullcontext():
+                    inputs = sampling.augment(inputs, self.generator)
             if sampling is not None and sampling.mix is not None:
                 inputs, targets = sampling.mix(inputs, targets, derive(sampling.seed, "mix", epoch, number))
             yield inputs, targets
@@ -106,6 +113,7 @@ class StackedBatches(Batches):
         first = members[0]
         assert all(member.sizes == first.sizes for member in members)
         self.members, self.sizes, self.num_samples = list(members), first.sizes, first.num_samples
+        self.device = first.device
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield (inputs, targets) of an epoch, from batch number `start` on."""

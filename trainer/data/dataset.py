@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from trainer.data.labels import relabel as relabel_source
-from trainer.data.map_dataset import MapDataset
 from trainer.data.prepare import Prepare, channel_statistics
 from trainer.data.samples import Samples
 from trainer.data.source import Source
@@ -154,8 +153,10 @@ def load(
     elif "valid" not in splits:
         splits["train"], splits["valid"] = _hold_out(splits["train"], valid_fraction, seed, "valid")
     splits = {name: splits[name] for name in ("train", "valid", "test")}
-    if any(isinstance(each, MapDataset) and not each.repeatable for each in samples.values()):
-        notes.append("samples change from one reading to the next: streamed, and exact to resume only without workers")
+    if not all(each.repeatable for each in samples.values()):
+        notes.append("samples change from one reading to the next, and not by the seed: streamed, without workers")
+    elif not all(each.fixed for each in samples.values()):
+        notes.append("samples draw random numbers, new ones in each epoch: streamed")
     task: Task = _scale(splits["train"]) if source.task == "regression" else Classification(tuple(classes))
     prepare = _fit_prepare(splits["train"], source)
     if source.columns and (note := prepare.describe()):

@@ -5,10 +5,11 @@ Shape letters: N samples of a split, B samples of a batch.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -25,14 +26,21 @@ from trainer.errors import UserError
 
 Batch = tuple[Tensor, Tensor]  # inputs [B, ...] and targets [B] or [B, C]
 Positions = Tensor | slice  # of samples in a split; a slice gives a view, an index a copy
+BatchRequest = tuple[list[int], int | None]  # of a worker: indices of samples, and the seed to draw them with
 CHUNK_ELEMENTS = 2**25  # input elements that are prepared at a time
 
 
 class Fetch(Protocol):
     """Interface of a provider of prepared batches of a split on the device."""
 
-    def __call__(self, batches: Sequence[Positions]) -> Iterable[Batch]:
-        """Yield inputs and targets for each batch of positions in the split."""
+    def __call__(self, batches: Sequence[Positions], seeds: Iterable[int] | None = None) -> Iterable[Batch]:
+        """Yield inputs and targets for each batch of positions in the split.
+
+        Args:
+            batches: the positions of each batch.
+            seeds: of the random numbers that a user's data set draws for each batch of an epoch of training; None
+                for any other reading, which draws the same numbers each time.
+        """
 
 
 class Tensors:
@@ -48,7 +56,7 @@ class Tensors:
     targets: Tensor
     prepare: Callable[[Tensor], Tensor] | None = None
 
-    def __call__(self, batches: Sequence[Positions]) -> Iterator[Batch]:
+    def __call__(self, batches: Sequence[Positions], seeds: Iterable[int] | None = None) -> Iterator[Batch]:
         for positions in batches:
             if isinstance(positions, slice):
                 inputs, targets = self.inputs[positions], self.targets[positions]
@@ -113,12 +121,12 @@ class StreamedFetch:
     def __init__(self, split: Split, form: InputForm, *, workers: int) -> None:
         self.indices, self.form = split.indices, form
         self.pin = traits(form.device).pin_memory
-        self.batches: list[list[int]] = []  # the DataLoader's batch sampler: set before each pass
+        self.batches: list[BatchRequest] = []  # the DataLoader's batch sampler: set before each pass
         # On a CPU the workers prepare too: threads of this process would compete with them for the cores.
         self.in_workers = workers > 0 and form.device.type == "cpu"
         self.loader = DataLoader(
             _WorkerDataset(split.samples, partial(_prepare_batch, form=form) if self.in_workers else None),
-            batch_sampler=self.batches,
+            batch_sampler=cast(Any, self.batches),
             num_workers=workers,
             collate_fn=_identity,
             pin_memory=self.pin,
@@ -127,8 +135,9 @@ class StreamedFetch:
             generator=torch.Generator(),
         )
 
-    def __call__(self, batches: Sequence[Positions]) -> Iterator[Batch]:
-        self.batches[:] = [self.indices[positions].tolist() for positions in batches]
+    def __call__(self, batches: Sequence[Positions], seeds: Iterable[int] | None = None) -> Iterator[Batch]:
+        indices = (self.indices[positions].tolist() for positions in batches)
+        self.batches[:] = zip(indices, itertools.repeat(None) if seeds is None else seeds, strict=False)
         try:
             for batch in self.loader:
                 if isinstance(batch, UserError):
@@ -167,9 +176,11 @@ class _WorkerDataset(Dataset):
     def __init__(self, samples: Samples, finish: Callable[[Tensor], Tensor] | None) -> None:
         self.samples, self.finish = samples, finish
 
-    def __getitems__(self, indices: list[int]) -> Batch | UserError:
+    def __getitems__(self, request: BatchRequest) -> Batch | UserError:
+        indices, seed = request
         try:
-            inputs = self.samples.take(torch.tensor(indices))
+            chosen = torch.tensor(indices)
+            inputs = self.samples.take(chosen) if seed is None else self.samples.draw(chosen, seed)
             return (self.finish(inputs) if self.finish else inputs), self.samples.loss_targets[indices]
         except UserError as error:
             return error

@@ -14,6 +14,7 @@ from trainer.data.batches import Batches, TrainSampling
 from trainer.data.dataset import Data, Split
 from trainer.data.fetch import Fetch, InputForm, ResidentFetch, StreamedFetch
 from trainer.data.source import Source
+from trainer.errors import Problem, UserError
 
 PREPARED_SHARE, RAW_SHARE = 0.25, 0.5  # of the device's free memory that prepared and raw data may take
 
@@ -86,7 +87,11 @@ def make_batches(
     sampling: TrainSampling | None = None,
     fetch: Fetch | None = None,
 ) -> Batches:
-    """Return the batches of the split `name`; `fetch` is by default resident or streamed, as `config` says."""
+    """Return the batches of the split `name`; `fetch` is by default resident or streamed, as `config` says.
+
+    Raises:
+        UserError: samples that change are to be resident.
+    """
     split = data.splits[name]
     return Batches(fetch or _make_fetch(data, split, config), len(split), batch_size, config.device, sampling)
 
@@ -97,8 +102,12 @@ def _make_fetch(data: Data, split: Split, config: LoaderConfig) -> Fetch:
     prepared_bytes = num_samples * torch.Size(data.prepare.output_shape).numel() * config.dtype.itemsize
     element_bytes = split.samples.take(split.indices[:1]).element_size()
     raw_bytes = num_samples * torch.Size(data.shape).numel() * element_bytes
+    if config.resident and not split.samples.fixed:
+        reason = "the data set's samples change from one reading to the next, so none can be kept"
+        advice = "Leave it out: they are streamed."
+        raise UserError(Problem("data.resident", reason, given="true", advice=advice))
     fits = raw_bytes <= RAW_SHARE * config.free_memory
-    if split.samples.repeatable and (config.resident or (config.resident is None and fits)):
+    if split.samples.fixed and (config.resident or (config.resident is None and fits)):
         prepared = prepared_bytes <= PREPARED_SHARE * config.free_memory
         make = partial(ResidentFetch, split, form, prepared=prepared)
         if config.cache is None:

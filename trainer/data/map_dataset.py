@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +15,13 @@ from torch import Tensor
 
 from trainer.data.samples import Samples
 from trainer.data.source import Source
+from trainer.data.streams import ALL, STREAMS, drawn_from, kept_streams, seed_streams
 from trainer.errors import Problem, UserError
+from trainer.seeds import derive
+
+CHUNK = 256  # items that are read at a time for their targets: noticing what they draw takes 0.1 ms
+
+T = TypeVar("T")
 
 
 class MapDataset(Samples):
@@ -23,13 +30,25 @@ class MapDataset(Samples):
     A target is a class (int), a number (float), or one number for each class: one-hot or probabilities. `name` is the
     `_target_` of the data set, for messages.
 
+    Items may draw from the global random streams. What an item draws is the same at every reading but those of `draw`;
+    only these leave the streams changed.
+
+    Attributes:
+        drawn: names of the streams from which items have drawn so far.
+
     Raises:
         UserError: an item cannot be read or is not `(input, target)`.
     """
 
     def __init__(self, dataset: Any, name: str) -> None:
         self.dataset, self.name = dataset, name
-        targets: list[Any] = [self._target(index) for index in range(len(dataset))]
+        self.drawn: set[str] = set()
+        targets: list[Any] = []
+        drawing: list[int] = []  # items among which those are that were the first to draw from a stream
+        for start in range(0, len(dataset), CHUNK):
+            chunk, before = range(len(dataset))[start : start + CHUNK], len(self.drawn)
+            targets += self._read_alike(chunk, self._target)
+            drawing += chunk if len(self.drawn) > before else ()
         kinds = {type(target) for target in targets}
         if kinds not in ({int}, {float}, {bool}, {list}):
             words = ", ".join(sorted(kind.__name__ for kind in kinds))
@@ -45,9 +64,46 @@ class MapDataset(Samples):
             self.num_classes = int(self.targets.max()) + 1
         probes = range(min(3, len(dataset)))
         self.repeatable = all(np.array_equal(self.input(i), self.input(i), equal_nan=True) for i in probes)
+        self.fixed = self.repeatable and not any(map(self._draws, drawing))
 
-    def _target(self, index: int) -> int | float | bool | list[float]:
-        item = self.item(index)
+    def _read(self, indices: Sequence[int], seeds: Iterable[int], use: Callable[[int, Any], T]) -> list[T]:
+        """Return `use(index, item)` of items, each read with the random streams seeded. Mutates the streams.
+
+        Only streams from which items draw are seeded for each, because most data sets draw from none. If an item turns
+        out to be the first to draw from a stream, all of `indices` are read again.
+        """
+        seeds = list(seeds)
+        while True:
+            others = ALL - self.drawn
+            seed_streams(0, others)
+            results = []
+            for index, seed in zip(indices, seeds, strict=True):
+                if self.drawn:
+                    seed_streams(seed, self.drawn)
+                results.append(use(index, self.item(index)))
+            more = drawn_from(others, 0)
+            if not more:
+                return results
+            self.drawn |= more
+
+    def _read_alike(self, indices: Sequence[int], use: Callable[[int, Any], T]) -> list[T]:
+        """Return `use(index, item)` of items that draw the same numbers each time. Restores the streams."""
+        with kept_streams():
+            return self._read(indices, (derive(0, "item", index) for index in indices), use)
+
+    def _draws(self, index: int) -> bool:
+        """Return whether an item draws from a stream as it was seeded; some items seed it themselves."""
+        with kept_streams():
+            seeds = [derive(number, "probe") for number in range(2)]
+            ends = []
+            for seed in seeds:
+                seed_streams(seed, self.drawn)
+                self.item(index)
+                ends.append({name: STREAMS[name].number() for name in self.drawn})
+            seed_streams(seeds[0], self.drawn)
+            return any(ends[0][name] not in (STREAMS[name].number(), ends[1][name]) for name in self.drawn)
+
+    def _target(self, index: int, item: Any) -> int | float | bool | list[float]:
         if isinstance(item, Mapping):
             keys = ", ".join(map(str, item))
             reason = f"item {index} is not (input, target) but a {type(item).__name__} with {keys}"
@@ -89,18 +145,26 @@ class MapDataset(Samples):
             raise self._error(f"item {index} cannot be read ({type(error).__name__}: {error})") from error
 
     def input(self, index: int) -> Tensor:
-        value = self.item(index)[0]
+        return self._read_alike([index], self._input)[0]
+
+    def _input(self, index: int, item: Any) -> Tensor:
         try:
-            return as_tensor(value)
+            return as_tensor(item[0])
         except ValueError as error:
             raise self._error(f"item {index}: {error}", check="shapes") from error
 
     def take(self, indices: Tensor) -> Tensor:
-        inputs = [self.input(i) for i in indices.tolist()]  # one thread: the user's code may not be thread-safe
+        return self._stack(self._read_alike(indices.tolist(), self._input))
+
+    def draw(self, indices: Tensor, seed: int) -> Tensor:
+        draw = random.Random(seed)
+        return self._stack(self._read(indices.tolist(), (draw.getrandbits(63) for _ in indices), self._input))
+
+    def _stack(self, inputs: Sequence[Tensor]) -> Tensor:
         shapes = {tuple(x.shape) for x in inputs}
         if len(shapes) > 1:
             raise self._error(f"inputs differ in shape: {sorted(shapes)[:3]}", check="shapes")
-        return torch.stack(inputs)
+        return torch.stack(list(inputs))
 
     def fingerprint(self) -> bytes:
         sample = self.input(0).contiguous().view(-1).view(torch.uint8).numpy().data if self.repeatable else b""

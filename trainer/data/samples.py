@@ -17,12 +17,14 @@ class Samples:
     Attributes:
         targets: int64 [N], the class of each sample, or float64 [N] for a regression.
         probabilities: [N, C] if targets are class probabilities; `targets` then holds the most probable class.
-        repeatable: whether reading a sample twice gives the same; if not, samples are streamed and never cached.
+        repeatable: whether reading a sample twice gives the same, as long as the same random numbers are drawn.
+        fixed: whether it gives the same whatever is drawn; if not, samples are streamed and never kept.
     """
 
     targets: Tensor
     probabilities: Tensor | None = None
     repeatable = True
+    fixed = True
 
     @property
     def loss_targets(self) -> Tensor:
@@ -35,6 +37,14 @@ class Samples:
     def take(self, indices: Tensor) -> Tensor:
         """Return the raw inputs [B, ...] of the samples int64 [B]."""
         raise NotImplementedError
+
+    def draw(self, indices: Tensor, seed: int) -> Tensor:
+        """Return the raw inputs [B, ...] of a training batch; a user's data set may vary them at random.
+
+        The random numbers of each sample are a function of `seed` and its place in the batch. May mutate the global
+        random streams.
+        """
+        return self.take(indices)
 
     def fingerprint(self) -> bytes:
         """Return a digest that changes when samples, labels or their order do."""

@@ -54,7 +54,7 @@ def check_samples(
         report.checks.append("duplicates")
         message = f"only {distinct:,} different rows among {rows:,}, as the columns have few values"
         report.add("duplicates", "note", distinct, message, "a column with finer values would distinguish more of them")
-    elif all(split.samples.repeatable for split in data.splits.values()):
+    elif all(split.samples.fixed for split in data.splits.values()):
         aside = f" (without {', '.join(sorted(identifiers))})" if identifiers else ""
         images = len(data.shape) == 3
         report.checks += ["duplicates", "duplicates across splits", "contradictions"]

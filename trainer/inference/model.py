@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from trainer import device
 from trainer.components.model import ModelBuilder, place_model
 from trainer.components.targets import find_targets
+from trainer.data.streams import seeded_streams
 from trainer.errors import Problem, UserError, first_few
 from trainer.inference.checkpoint import LoadedCheckpoint, advised
+from trainer.seeds import derive
 from trainer.training.forward import forward
 
 SHOWN = 6  # names in a sentence
@@ -42,12 +44,13 @@ class InferenceModel:
 def build_model(checkpoint: LoadedCheckpoint) -> nn.Module:
     """Build the model of a checkpoint with its weights, on the CPU, in eval mode.
 
-    Only the keys `model` and `precision` of the configuration are used.
+    Only the keys `model`, `precision` and `seed` of the configuration are used. What a model draws when it is made, and
+    keeps in no tensor of its state, is drawn as in training.
 
     Raises:
         UserError: the configuration is not trusted, or the weights belong to another model.
     """
-    config, metadata = checkpoint.config("model", "precision"), checkpoint.metadata
+    config, metadata = checkpoint.config("model", "precision", "seed"), checkpoint.metadata
     # The weights are in the checkpoint, so timm need not download any.
     arguments = {name: value for name, value in config.model.arguments.items() if name != "fetch"}
     config = replace(config, model=replace(config.model, arguments=arguments))
@@ -60,7 +63,7 @@ def build_model(checkpoint: LoadedCheckpoint) -> nn.Module:
         # Check shapes first, on the meta device: a file of a few bytes may describe a model of terabytes.
         expected = builder.try_on_meta().state_dict()
         _check_shapes(checkpoint, {name: tuple(value.shape) for name, value in expected.items()})
-        with torch.random.fork_rng(devices=[]):  # keep the state of the caller's generator
+        with seeded_streams(derive(config.seed, "init")):
             model = builder.build()
         if config.precision == "float64":  # before loading the weights, which would be rounded otherwise
             model.double()

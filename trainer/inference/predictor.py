@@ -19,6 +19,7 @@ from trainer.data.batches import Batches
 from trainer.data.dataset import Split
 from trainer.data.fetch import InputForm, ResidentFetch
 from trainer.data.samples import Arrays
+from trainer.data.streams import kept_streams
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.rows import FILLED, Encoder
 from trainer.data.tasks import Classification
@@ -128,7 +129,8 @@ class Predictor:
         split, form = Split(samples, torch.arange(len(raw_samples))), InputForm(self.prepare, self.device, dtype)
         fetch = ResidentFetch(split, form, prepared=True)
         batches = Batches(fetch, len(raw_samples), self.batch_size, self.device)
-        outputs_NC, _ = evaluate(self.forward, batches, Signals())
+        with kept_streams(self.device):  # the caller's
+            outputs_NC, _ = evaluate(self.forward, batches, Signals())
         return outputs_NC.cpu()
 
     def _finite_outputs(self, samples: Any) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from trainer.components.assemble import Components
 from trainer.config.job import Job
 from trainer.data.loader import DataCache
+from trainer.data.streams import ALL, drawn_from, kept_streams, seed_streams
 from trainer.errors import Problem, UserError
 from trainer.stack.build import Builder, stacked
 from trainer.stack.compatible import grouped, stack_signature
@@ -54,7 +55,7 @@ def _step(runs: Sequence[Components]) -> list[Tensor]:
     """Train one step and evaluate; return the first run's training loss, gradients as one tensor, and buffers.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss is not finite, or runs of a stack draw random numbers, which would be the same for all.
     """
     population, data = stacked(runs)
     population.train()
@@ -70,11 +71,15 @@ def _step(runs: Sequence[Components]) -> list[Tensor]:
 
     for name, parameter in parameters.items():
         parameter.register_post_accumulate_grad_hook(partial(keep, name))
-    if train_step(population, [(inputs, targets)]):
-        raise UserError(Problem("", "the training loss is not finite"))
-    population.eval()
-    with torch.no_grad():
-        population.metrics(population.outputs(inputs), targets)
+    with kept_streams():
+        seed_streams(0)
+        if train_step(population, [(inputs, targets)]):
+            raise UserError(Problem("", "the training loss is not finite"))
+        population.eval()
+        with torch.no_grad():
+            population.metrics(population.outputs(inputs), targets)
+        if in_stack and drawn_from(ALL, 0):
+            raise UserError(Problem("", "the model or the loss draws random numbers of its own"))
     buffers = [tensor for _, tensor in first.model.named_buffers()]
     together = [gradients[name].flatten() for name in sorted(gradients)]
     return [population.sums.loss_R[:1], torch.cat(together), *buffers]

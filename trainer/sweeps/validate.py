@@ -13,7 +13,7 @@ from torch import nn
 from trainer.components.assemble import Components, assemble
 from trainer.components.optimizer import build_optimizer
 from trainer.components.schedule import RunLength, build_schedule
-from trainer.components.targets import OUR_MODULES, find_targets, resolve_targets
+from trainer.components.targets import find_targets, resolve_targets
 from trainer.config.effects import effects_of
 from trainer.config.job import Job
 from trainer.config.keys import HalvingConfig
@@ -53,9 +53,8 @@ def validate(jobs: Sequence[Job], plan: Plan, *, trusted: bool) -> Plan:
 
 def user_targets(job: Job) -> list[str]:
     """Return `group._target_=name` for each component from outside this program and its libraries."""
-    targets = {group: str(target) for group in GROUPS if (target := getattr(job.config, group).target) is not None}
-    foreign = {group: name for group, name in targets.items() if name.partition(".")[0] not in OUR_MODULES}
-    return [f"{group}._target_={name}" for group, name in foreign.items()]
+    own = job.config.own_code
+    return [f"{group}._target_={getattr(job.config, group).target}" for group in GROUPS if group in own]
 
 
 def _build_user_code(jobs: Sequence[Job], plan: Plan, trusted: bool) -> list[Problem]:

@@ -54,7 +54,7 @@ class SeededDropout(nn.Module):
 def seed_dropout(model: nn.Module, seed: int) -> list[SeededDropout]:
     """Replace every `nn.Dropout` in `model`, and return the new layers. Mutates `model`.
 
-    Other random modules (`F.dropout`, stochastic depth) draw from torch's generator, whose state is in checkpoints.
+    Other random modules (`F.dropout`, stochastic depth) draw from torch's global stream, seeded for each batch.
     """
     layers = [(path, module) for path, module in model.named_modules() if type(module) is nn.Dropout]
     seeded = []

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from trainer.data.batches import Batches
 from trainer.data.metrics import SplitReport
+from trainer.data.streams import seed_streams
 from trainer.data.tasks import Task
+from trainer.seeds import derive
 from trainer.signals import Signals
 
 
@@ -29,6 +31,7 @@ def evaluate(
     """Return the outputs [N, C] and targets [N] of a split, in the split's order.
 
     All outputs are kept, so that each metric is computed once over all samples and does not depend on the batch size.
+    A model that draws from the global random streams, which are seeded here, draws the same in each evaluation.
 
     Args:
         forward: maps inputs [B, ...] to outputs [B, C] of a model in evaluation mode, or to [R, B, C] of R models,
@@ -43,6 +46,7 @@ def evaluate(
     """
     outputs = targets = torch.empty(0)
     start = 0
+    seed_streams(derive(0, "evaluation"), device=batches.device)
     for inputs, batch_targets in batches.epoch(0):
         signals.check()
         with torch.inference_mode():

@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from trainer.config.schema import Config
-from trainer.device import random_state, set_random_state
 from trainer.records.metrics import MetricsRow, moment
 from trainer.training.freeze import FrozenParameters
 from trainer.training.schedule import Schedule
@@ -86,7 +85,7 @@ class RunState:
 
     COUNTERS = ("epoch", "batch", "step", "validated_step", "num_bad_validations", "lr", "seconds")
     KEYS = frozenset(
-        (*COUNTERS, "model", "average", "optimizer", "schedule", "scaler", "sums", "watch", "best", "history", "random")
+        (*COUNTERS, "model", "average", "optimizer", "schedule", "scaler", "sums", "watch", "best", "history")
     )
 
     def state_dict(self) -> dict[str, Any]:
@@ -110,7 +109,6 @@ class RunState:
             "watch": self.watch and self.watch.state_dict(),
             "best": best,
             "history": [row.to_dict() for row in self.history],
-            "random": random_state(),
             **{name: getattr(self, name) for name in self.COUNTERS},
         }
 
@@ -142,7 +140,6 @@ class RunState:
             weights = saved["best"]["weights"] or {k: v.clone() for k, v in saved["model"].items()}
             row = MetricsRow.from_dict(saved["best"]["row"])
             self.best = Best(**{**saved["best"], "weights": weights, "row": row})
-        set_random_state(saved["random"])
 
     @property
     def best_moment(self) -> str | None:
