@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from helpers.runs import REPOSITORY
 from trainer.errors import UserError
+from trainer.records import lock as lock_module
 from trainer.records.lock import is_locked, lock
 
 HOLDER = """
@@ -58,6 +61,24 @@ def test_a_killed_process_frees_its_lock_although_a_process_that_it_forked_lives
         os.killpg(process.pid, 0)  # the forked process is there
     finally:
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_process_that_looks_is_waited_for_and_seen_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking takes a moment: another process looks while this one looks, and while it locks for the first time."""
+    path, kinds, acquire = Path("a.lock"), [], lock_module._acquire
+    path.touch()
+
+    def beside_another(file: IO[bytes], kind: int) -> bool:
+        kinds.append(kind)
+        with open(path) as looking:
+            if len(kinds) < 3:
+                fcntl.flock(looking, fcntl.LOCK_SH)
+            return acquire(file, kind)
+
+    monkeypatch.setattr(lock_module, "_acquire", beside_another)
+    assert not is_locked(path)
+    lock(path, "taken").close()
+    assert kinds == [fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_EX]
 
 
 def test_links_and_pipes_are_neither_followed_nor_waited_for() -> None:

@@ -15,6 +15,7 @@ import torch
 
 from helpers.datasets import write_images, write_table
 from helpers.fork_server import ForkServer
+from helpers.processes import wait_for_end
 from helpers.trees import same_tree
 from trainer.records import folder
 from trainer.records.metrics import read_metrics
@@ -104,6 +105,25 @@ def test_killed_runs_end_like_uninterrupted_ones(name: str, server: ForkServer) 
         assert code == 0
         assert newest() != whole
         assert same_tree(essence(newest()), expected)
+
+
+def test_a_run_with_data_workers_can_be_resumed_at_once_after_a_kill(server: ForkServer) -> None:
+    """The workers live on for seconds: torch looks every five whether the main process is there."""
+    words = ("model=mlp", "model.dropout=0.2", "data.resident=false", "data.workers=2", "max_steps=40", "test=false")
+    words = (*words, "threads=1", "plots=false", "checkpoint.every=1st", "validate_every=15st")
+    words = (*words, "batch_size=8")  # so that every worker has delivered a batch by the first validation
+    expected = essence(server.start(*words).end().folder)
+    running = server.start(*words)
+    running.until(lambda path: (path / "metrics.csv").exists() and read_metrics(path / "metrics.csv"))
+    workers = running.workers()
+    path = running.kill().folder
+    assert not folder.is_running(path)
+    assert len(workers) > 1
+    done = server.start(f"resume={path}").end()
+    assert done.code == 0, done.err
+    assert "resumed    after" in done.out
+    assert same_tree(essence(path), expected)
+    wait_for_end(workers)
 
 
 @pytest.mark.parametrize(

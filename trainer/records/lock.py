@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import weakref
 from pathlib import Path
 from typing import IO
@@ -16,23 +17,29 @@ from trainer.errors import Problem, UserError
 from trainer.files import open_regular
 from trainer.records.contents import append
 
+PATIENCE_SECONDS = 0.2
+
 _held: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()
 
 
 def lock(path: Path, reason: str) -> IO[bytes]:
     """Lock the file at `path`, which is created if needed, until the returned file is closed.
 
-    Forked processes close their copy, so that the end of this process releases the lock.
+    Forked processes close their copy, so that the end of this process releases the lock. Other programs inherit none.
+    For a moment the lock may be held by a process that has just been forked, or that looks whether it is free.
 
     Raises:
         UserError: for `reason`, if another process holds the lock; or the file cannot be opened, see `append`.
         RunFailed: the disk is full.
     """
     file = append(path)
-    if not _is_free(file):
-        file.close()
-        raise UserError(Problem(str(path.parent), reason))
     _held.add(file)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not _acquire(file, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            file.close()
+            raise UserError(Problem(str(path.parent), reason))
+        time.sleep(PATIENCE_SECONDS / 10)
     return file
 
 
@@ -43,13 +50,13 @@ def is_locked(path: Path) -> bool:
     except UserError:  # not a lock file of this program
         return False
     with file:
-        return not _is_free(file)
+        return not _acquire(file, fcntl.LOCK_SH)  # shared: others that look do not see a lock
 
 
-def _is_free(file: IO) -> bool:
-    """Take the lock of an open file without waiting; return whether that was possible."""
+def _acquire(file: IO, kind: int) -> bool:
+    """Acquire the lock of an open file without waiting; return whether that was possible."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
