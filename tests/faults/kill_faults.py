@@ -38,7 +38,7 @@ def kill_code_of_the_user(arena: Arena, chance: random.Random) -> None:
     _killed(arena, chance, setting, list(range(len(arena.whole(setting).moments))))
 
 
-@kind("kill-save", 2, full=40)
+@kind("kill-save", 2, thin=1, full=40)
 def kill_inside_a_save(arena: Arena, chance: random.Random) -> None:
     """Kill a run while it writes a checkpoint; half of what it is writing is in the file."""
     setting = chance.choice(RUNS)
@@ -58,7 +58,7 @@ def kill_in_an_evaluation(arena: Arena, chance: random.Random) -> None:
     _killed(arena, chance, setting, arena.whole(setting).at("poll validate", "poll test"))
 
 
-@kind("kill-report", 3, full=30)
+@kind("kill-report", 3, thin=1, full=30)
 def kill_while_reporting(arena: Arena, chance: random.Random) -> None:
     """Kill a run while it writes results, pictures and the page."""
     setting = BY_NAME["plain"]
@@ -123,7 +123,7 @@ def lose_power_at_the_end(arena: Arena, chance: random.Random) -> None:
         place.finish([kill(chance.randrange(first, len(whole.moments)), "power")])
 
 
-@kind("power", 40, full=60)
+@kind("power", 40, thin=1, full=60)
 def lose_power(arena: Arena, chance: random.Random) -> None:
     """Kill a run or sweep, and undo what it had not flushed to the disk."""
     setting = chance.choice(SETTINGS)

@@ -41,7 +41,7 @@ def resume_together(arena: Arena, chance: random.Random) -> None:
         place.compare()
 
 
-@kind("resume-at-once", 1, full=15)
+@kind("resume-at-once", 1, thin=1, full=15)
 def resume_at_once(arena: Arena, chance: random.Random) -> None:
     """A run whose data workers are still alive can be resumed right after kill -9."""
     setting = BY_NAME["streamed"]
