@@ -1,0 +1,119 @@
+"""Run folders with links, pipes and folders in place of files: nothing outside changes, and nothing hangs."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from helpers.runs import exit_code, train_in
+
+pytestmark = pytest.mark.usefixtures("no_hang")
+
+WORDS = ("model=ann", "epochs=1", "debug.gradients=true")
+REPLACEMENTS = ("link", "hard link", "link to nothing", "pipe", "folder")
+COMMANDS = {
+    "resume": ("train", "resume={run}", "epochs=2"),
+    "evaluate": ("trainer", "evaluate", "{run}", "--calibrate"),
+    "predict": ("trainer", "predict", "{run}", "x.png", "--calibrated"),
+    "report": ("trainer", "report", "{run}"),
+    "compare": ("trainer", "compare", "{run}", "{other}"),
+    "list": ("trainer", "list", "runs"),
+    "export": ("trainer", "export", "{run}", "--format", "state_dict"),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run that was evaluated and calibrated."""
+    run = train_in(tmp_path_factory.mktemp("whole"), *WORDS)
+    assert exit_code("trainer", "evaluate", run, "--calibrate") == 0
+    return run
+
+
+def replace(path: Path, by: str, outside: Path) -> None:
+    """Put something else in the place of a file or folder; what it leads to is in the folder `outside`."""
+    target = outside / path.name
+    is_folder = path.is_dir()
+    path.rename(target)
+    if by == "link":
+        path.symlink_to(target)
+    elif by == "hard link" and not is_folder:
+        os.link(target, path)
+    elif by == "link to nothing":
+        path.symlink_to(outside / "nothing")
+    elif by == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+        (path / "mine").write_text("mine")
+
+
+def content(folder: Path) -> dict[str, bytes | None]:
+    """Return the bytes of all files at or below a folder; None stands for a folder."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+def names() -> Iterator[str]:
+    """Yield what a run leaves behind."""
+    yield from (
+        "checkpoints",
+        "checkpoints/best.pt",
+        "checkpoints/last.pt",
+        "config.yaml",
+        "results.json",
+        "details.json",
+    )
+    yield from ("metrics.csv", "gradients.csv", "gradients.png", "train.log", "run.lock", "report.html", "curves.png")
+    yield from ("confusion_matrix.png", "mistakes.png", "evaluation-1.json", "evaluation-1.png", "calibration.json")
+
+
+def attempt(whole: Path, name: str, by: str, command: str) -> None:
+    """Run a command on a copy of a run in which `name` is replaced; fail if anything outside changes."""
+    here = Path.cwd()
+    run = here / "outputs/2026-01-01/10-00-00-run"
+    outside = here / "outside"
+    shutil.copytree(whole, run, symlinks=True)
+    outside.mkdir()
+    replace(run / name, by, outside)
+    before = content(outside)
+    program, *words = COMMANDS[command]
+    Image.new("L", (8, 8)).save("x.png")
+    assert exit_code(program, *(word.format(run=run, other=whole) for word in words)) in (0, 1, 2)
+    assert content(outside) == before
+
+
+def test_every_file_of_a_run_is_tried(whole: Path) -> None:
+    assert sorted(str(path.relative_to(whole)) for path in whole.rglob("*")) == sorted(names())
+
+
+THIN = {
+    ("train.log", "link", "resume"),
+    ("train.log", "hard link", "resume"),
+    ("train.log", "pipe", "resume"),
+    ("run.lock", "link to nothing", "resume"),
+    ("run.lock", "pipe", "resume"),
+    ("checkpoints", "link", "resume"),
+    ("checkpoints", "link", "predict"),
+    ("metrics.csv", "hard link", "resume"),
+    ("results.json", "pipe", "list"),
+    ("report.html", "link", "report"),
+    ("calibration.json", "link", "evaluate"),
+    ("evaluation-1.json", "pipe", "report"),
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id="-".join(case), marks=[] if case in THIN else pytest.mark.exhaustive)
+        for case in itertools.product(names(), REPLACEMENTS, COMMANDS)
+    ],
+)
+def test_nothing_outside_a_run_folder_changes(case: tuple[str, str, str], whole: Path) -> None:
+    attempt(whole, *case)

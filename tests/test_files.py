@@ -1,0 +1,87 @@
+"""Every module opens, creates and removes files through `trainer.files`, which follows no link, or has a reason not to."""
+
+from __future__ import annotations
+
+import ast
+
+from helpers.source import trees
+
+ON_A_PATH = {"read_text", "read_bytes", "write_text", "write_bytes", "unlink", "mkdir", "rmdir", "touch", "symlink_to"}
+ON_A_PATH |= {"hardlink_to", "rename", "savefig", "open"}
+OF_OS = {"open", "unlink", "remove", "mkdir", "makedirs", "rmdir", "replace", "rename", "symlink", "link", "truncate"}
+OF_OTHERS = {
+    "shutil.rmtree",
+    "shutil.copy",
+    "shutil.copyfile",
+    "shutil.copytree",
+    "shutil.move",
+    "np.memmap",
+    "np.load",
+}
+OF_OTHERS |= {
+    "torch.load",
+    "torch.save",
+    "zipfile.ZipFile",
+    "json.dump",
+    "yaml.dump",
+    "OmegaConf.save",
+    "OmegaConf.load",
+}
+
+SAFE = ("files", "records.contents")  # open folder by folder, without following links
+# Why these modules open a file by its path: it is no file of a run, sweep or cache folder, or no link can be followed.
+ALLOWED = {
+    "cli": ({"os.open"}, "the null device"),
+    "commands.init": (
+        {"open", "source.read_bytes", "note.write_text", "path.parent.mkdir"},
+        "the user's own new files",
+    ),
+    "components.weights": ({"path.parent.mkdir"}, "torch's cache of downloads"),
+    "config.compose": ({"OmegaConf.load", "path.read_text"}, "the program's own YAML, or the user's"),
+    "config.stored": ({"yaml.dump"}, "text in memory"),
+    "data.images.cache": (
+        {"folder.mkdir", "np.memmap", "open", "os.open", "os.replace", "part.unlink", "path.unlink"},
+        "the cache folder holds only files, which are opened with O_NOFOLLOW; names are replaced and removed, not opened",
+    ),
+    "data.images.decode": ({"Image.open", "os.open"}, "the user's images, and the cache file, with O_NOFOLLOW"),
+    "data.images.pool": ({"os.open"}, "the cache file, with O_NOFOLLOW"),
+    "data.images.samples": ({"np.memmap"}, "an open file"),
+    "data.sources": (
+        {"files('trainer.data').joinpath('bundled/digits.npz').open", "np.load"},
+        "the package's own file",
+    ),
+    "data.tables.rows": ({"open"}, "the user's table"),
+    "device": ({"open"}, "/proc/meminfo"),
+    "inference.formats": ({"torch.load", "torch.save"}, "bytes in memory"),
+    "records.folder": (
+        {"day.mkdir", "os.replace", "temporary.symlink_to", "temporary.unlink"},
+        "the folder of a day and the link `latest`, both in the user's outputs/",
+    ),
+    "report.compare_view": ({"figure.savefig"}, "bytes in memory"),
+    "report.doctor_view": ({"figure.savefig"}, "the user's --out"),
+    "report.plots": ({"figure.savefig"}, "bytes in memory"),
+    "run.measure": ({"torch.save"}, "bytes in memory"),
+    "sweeps.start": ({"Ledger.open"}, "opens through `append`"),
+    "trackers.mlflow": ({"OUTPUTS.mkdir"}, "the user's outputs/"),
+    "training.archive": ({"torch.load", "torch.save", "zipfile.ZipFile"}, "open files, and bytes in memory"),
+}
+
+
+def opening_calls(tree: ast.Module) -> set[str]:
+    """Return the calls in a module that open, create or remove a file by its path."""
+    calls = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        call = ast.unparse(node.func)
+        owner, _, name = call.rpartition(".")
+        if call == "open" or call in OF_OTHERS or (owner == "os" and name in OF_OS):
+            calls.add(call)
+        elif owner and owner != "os" and name in ON_A_PATH:
+            calls.add(call)
+    return calls
+
+
+def test_files_are_opened_by_the_functions_that_follow_no_link() -> None:
+    found = {name: calls for name, tree in trees().items() if name not in SAFE and (calls := opening_calls(tree))}
+    assert found == {name: calls for name, (calls, _) in ALLOWED.items()}
