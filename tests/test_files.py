@@ -1,4 +1,4 @@
-"""Every module opens, creates and removes files through `trainer.files`, which follows no link, or has a reason not to."""
+"""Modules open, create and remove files through `trainer.files`, which follows no link, or have a reason not to."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ OF_OTHERS |= {
 SAFE = ("files", "records.contents")  # open folder by folder, without following links
 # Why these modules open a file by its path: it is no file of a run, sweep or cache folder, or no link can be followed.
 ALLOWED = {
-    "cli": ({"os.open"}, "the null device"),
     "commands.init": (
         {"open", "source.read_bytes", "note.write_text", "path.parent.mkdir"},
         "the user's own new files",
@@ -40,12 +39,12 @@ ALLOWED = {
     "config.compose": ({"OmegaConf.load", "path.read_text"}, "the program's own YAML, or the user's"),
     "config.stored": ({"yaml.dump"}, "text in memory"),
     "data.images.cache": (
-        {"folder.mkdir", "np.memmap", "open", "os.open", "os.replace", "part.unlink", "path.unlink"},
-        "the cache folder holds only files, which are opened with O_NOFOLLOW; names are replaced and removed, not opened",
+        {"folder.mkdir", "open", "os.open", "os.replace", "part.unlink", "path.unlink"},
+        "the cache folder holds only files, opened with O_NOFOLLOW; the other calls act on names",
     ),
     "data.images.decode": ({"Image.open", "os.open"}, "the user's images, and the cache file, with O_NOFOLLOW"),
     "data.images.pool": ({"os.open"}, "the cache file, with O_NOFOLLOW"),
-    "data.images.samples": ({"np.memmap"}, "an open file"),
+    "data.images.rows": ({"os.open", "self.path.unlink"}, "the same"),
     "data.sources": (
         {"files('trainer.data').joinpath('bundled/digits.npz').open", "np.load"},
         "the package's own file",
@@ -59,6 +58,7 @@ ALLOWED = {
     ),
     "report.compare_view": ({"figure.savefig"}, "bytes in memory"),
     "report.doctor_view": ({"figure.savefig"}, "the user's --out"),
+    "report.output": ({"open", "os.open"}, "the null device, and open descriptors"),
     "report.plots": ({"figure.savefig"}, "bytes in memory"),
     "run.measure": ({"torch.save"}, "bytes in memory"),
     "sweeps.start": ({"Ledger.open"}, "opens through `append`"),
@@ -75,9 +75,7 @@ def opening_calls(tree: ast.Module) -> set[str]:
             continue
         call = ast.unparse(node.func)
         owner, _, name = call.rpartition(".")
-        if call == "open" or call in OF_OTHERS or (owner == "os" and name in OF_OS):
-            calls.add(call)
-        elif owner and owner != "os" and name in ON_A_PATH:
+        if call == "open" or call in OF_OTHERS or name in (OF_OS if owner == "os" else ON_A_PATH if owner else ()):
             calls.add(call)
     return calls
 

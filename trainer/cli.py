@@ -29,10 +29,25 @@ def _run(program: str, command: Callable[[list[str]], int]) -> NoReturn:
     """Run a command with this process's arguments and streams, and exit."""
     open_streams()
     with ExitCode(program) as code:
+        _check_folder()
         code.value = command(sys.argv[1:])
         sys.stdout.flush()
     survive_loss()  # nobody could handle what is lost from here on
     sys.exit(code.value)
+
+
+def _check_folder() -> None:
+    """Check that the current folder exists.
+
+    Raises:
+        UserError: it was deleted.
+    """
+    from trainer.errors import Problem, UserError
+
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError(Problem("", "the current folder was deleted; change to another one")) from error
 
 
 class ExitCode:

@@ -273,6 +273,32 @@ def test_a_finished_run_says_so(stopped: Path, train) -> None:
     assert (stopped / "checkpoints" / "last.pt").stat().st_mtime_ns == before
 
 
+def test_a_finished_run_whose_page_was_not_written_gets_it(train) -> None:
+    """A kill between results.json and report.html: the second is written, and torn files are gone."""
+    run = train("model=ann", "epochs=1", "plots=true").folder
+    before = (run / "report.html").read_bytes()
+    for name in ("report.html", "curves.png"):
+        (run / name).unlink()
+    (run / ".report.html.999999999.tmp").write_bytes(before[:100])
+    done = train(f"resume={run}")
+    assert done.code == 0
+    assert "report.html, which was missing" in done.out
+    assert len((run / "report.html").read_bytes()) > len(before) / 2
+    assert (run / "curves.png").is_file()
+    assert not list(run.glob(".*.tmp"))
+    (run / ".metrics.csv.999999999.tmp").touch()
+    assert "which was missing" not in train(f"resume={run}").out
+    assert not list(run.glob(".*.tmp"))
+
+
+def test_torn_files_of_living_processes_are_left_alone(train) -> None:
+    run = train("model=ann", "epochs=1", "plots=false").folder
+    (run / f".report.html.{os.getppid()}.tmp").touch()
+    (run / ".report.html.999999999.tmp").touch()
+    assert train(f"resume={run}", "epochs=2").code == 0
+    assert [path.name for path in run.glob(".*")] == [f".report.html.{os.getppid()}.tmp"]
+
+
 @pytest.mark.slow
 def test_time_slices_add_up_to_the_whole_run(train) -> None:
     words = ["model=ann", "epochs=4", "checkpoint.every=1ep", "validate_every=5st"]

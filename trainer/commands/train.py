@@ -56,7 +56,7 @@ def run_train(words: list[str]) -> int:
         survive_loss()
     from trainer.config.compose import Composer
     from trainer.run.job import new_job
-    from trainer.run.resume import is_finished, resumed_job
+    from trainer.run.resume import complete, is_finished, resumed_job
     from trainer.sweeps.grid import compose_jobs, read_overrides
 
     command = ["train", *words]
@@ -81,6 +81,8 @@ def run_train(words: list[str]) -> int:
     if any(word.startswith("resume=") for word in overrides):
         job, folder = resumed_job(composer, overrides, problems)
         if is_finished(folder, job):
+            for written in complete(folder, job):
+                print(f"written    {written}, which was missing")
             print(f"{folder}: the run is finished, nothing is left to do. More epochs: train resume={folder} epochs=N")
             return 0
     else:

@@ -89,9 +89,14 @@ def remove_torn(folder: Path, *, shared: bool = False) -> None:
         folder: the folder of the files.
         shared: whether other processes may write to it too; the files of living processes are left alone then.
     """
-    for name in names(folder):
-        if (torn := TORN.fullmatch(name)) and not (shared and _is_alive(int(torn[1]))):
-            remove(folder / name)
+    for name in torn_files(folder, shared=shared):
+        remove(folder / name)
+
+
+def torn_files(folder: Path, *, shared: bool = False) -> list[str]:
+    """Return the names of the files that `remove_torn` deletes."""
+    matches = filter(None, map(TORN.fullmatch, names(folder)))
+    return [match[0] for match in matches if not (shared and _is_alive(int(match[1])))]
 
 
 def _is_alive(process: int) -> bool:

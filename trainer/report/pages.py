@@ -1,11 +1,12 @@
-"""`trainer report`: pages and pictures of many runs. A run that cannot be read does not stop the others."""
+"""`trainer report`: pages and pictures of many runs. A run whose files cannot be used does not stop the others."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
-from trainer.errors import Problem, UserError, print_problems, printable
+from trainer.errors import Problem, RunFailed, UserError, print_problems, printable
 from trainer.records.contents import exists
 from trainer.records.find import run_folder
 from trainer.records.record import Record, read, runs_below
@@ -30,12 +31,23 @@ def write_pages(folders: Iterable[str]) -> int:
     code = 0
     for run in dict.fromkeys(runs):
         try:
-            print(printable(str(write_page(run))))
-            _draw_missing(read(run))
-        except UserError as error:
-            print_problems(error.problems, "trainer report")
+            print(printable(str(write_pages_of(run))))
+        except (UserError, RunFailed) as error:
+            print_problems(error.problems if isinstance(error, UserError) else [str(error)], "trainer report")
             code = 1
     return code
+
+
+def write_pages_of(run: Path) -> Path:
+    """Write the report.html and the missing pictures of a run; return the path of the page.
+
+    Raises:
+        UserError: a file of the run cannot be read.
+        RunFailed: a file cannot be written.
+    """
+    page = write_page(run)
+    _draw_missing(read(run))
+    return page
 
 
 def _draw_missing(record: Record) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -13,11 +14,13 @@ from trainer.config.job import Job, finish
 from trainer.config.overrides import set_value
 from trainer.config.stored import StoredConfig
 from trainer.errors import Problem, UserError, printable
-from trainer.records.contents import exists, names
+from trainer.records.contents import exists, names, torn_files
 from trainer.records.find import run_to_resume
-from trainer.records.folder import LEDGER
+from trainer.records.folder import LEDGER, RunFolder
 from trainer.records.ledger import FINAL, read_ledger
 from trainer.records.results import results_or_failure
+from trainer.report.pages import write_pages_of
+from trainer.report.run_page import FILE
 from trainer.run.changes import refuse_changes
 from trainer.run.job import sweep_problems
 
@@ -101,3 +104,22 @@ def is_finished(path: Path, job: Job) -> bool:
         results.status == "completed" and results.epochs >= job.config.epochs
     )
     return trained and (results.test is not None or job.config.test is False or job.config.debug.overfit)
+
+
+def complete(path: Path, job: Job) -> list[Path]:
+    """Write what a finished run lacks if its process was killed after it had written results.json.
+
+    Temporary files of that process are deleted.
+
+    Returns:
+        The page, if it was missing.
+
+    Raises:
+        UserError: another process is writing to the folder, or a file in it cannot be read.
+        RunFailed: the page cannot be written.
+    """
+    lacks_page = job.config.plots is not False and not exists(path / FILE)
+    if not (lacks_page or torn_files(path, shared=True)):
+        return []
+    with closing(RunFolder(path)):  # which deletes temporary files
+        return [write_pages_of(path)] if lacks_page else []

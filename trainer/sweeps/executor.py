@@ -12,6 +12,7 @@ from trainer.errors import print_problems
 from trainer.records.leaderboard import grouped, winners
 from trainer.records.ledger import FINAL, Entry
 from trainer.records.results import results_or_failure
+from trainer.run.resume import complete
 from trainer.signals import Signals
 from trainer.sweeps import halving
 from trainer.sweeps.halving import Rung
@@ -123,8 +124,11 @@ def _test_winner(sweep: Sweep, recorder: Recorder, signals: Signals) -> bool:
     if any(entry.state not in (*FINAL, "failed") for entry in sweep.ledger.entries):
         return True
     rows = recorder.rows()
-    untested = [row.entry for row in winners(rows, grouped(rows)) if not (row.results and row.results.test)]
-    entries = [entry for entry in untested if sweep.jobs[entry.number].config.test is None]
+    won = [row for row in winners(rows, grouped(rows)) if sweep.jobs[row.entry.number].config.test is None]
+    for row in won:
+        if row.results and row.results.test:  # its test may have been killed before it wrote the page
+            complete(sweep.folder / row.entry.name, sweep.jobs[row.entry.number])
+    entries = [row.entry for row in won if not (row.results and row.results.test)]
     if not entries:
         return True
     others = f" and {len(entries) - 1} more of its setting" if len(entries) > 1 else ""

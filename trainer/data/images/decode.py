@@ -209,7 +209,7 @@ def serve(lines: Iterator[str], answers: IO[bytes]) -> None:
     settings = json.loads(next(lines))
     spec, shape = ResizeSpec(**settings["spec"]), tuple(settings["shape"])
     sent: list[np.ndarray] = []
-    write = file_sink(os.open(settings["path"], os.O_WRONLY)) if settings["path"] else None
+    write = file_sink(os.open(settings["path"], os.O_WRONLY | os.O_NOFOLLOW)) if settings["path"] else None
 
     def sink(row: int, pixels: np.ndarray) -> None:
         if write:

@@ -81,7 +81,7 @@ def _decode_here(
 ) -> dict[int, DecodeResult]:
     """Decode in this process; return the result of each chunk by its first row."""
     results, done = {}, 0
-    file = os.open(rows, os.O_WRONLY) if isinstance(rows, Path) else None
+    file = os.open(rows, os.O_WRONLY | os.O_NOFOLLOW) if isinstance(rows, Path) else None
     sink = decode.file_sink(file) if file is not None else _sink(rows)
     try:
         for first, paths in chunks:
