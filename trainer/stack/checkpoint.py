@@ -122,9 +122,10 @@ def _members(content: dict[str, Any]) -> dict[str, Checkpoint]:
     restored = {}
     for member in members:
         name = member.pop("name", None)
-        restored[name] = checkpoint.resumable(member)
-        if not isinstance(name, str) or not isinstance((restored[name].run or {})["step"], int):
+        run = checkpoint.resumable(member)
+        if not isinstance(name, str) or not isinstance((run.run or {})["step"], int):
             raise CheckpointError(UNKNOWN_CONTENT)
+        restored[name] = run
     return restored
 
 
