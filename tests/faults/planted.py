@@ -168,7 +168,7 @@ PLANTED = (
     Planted(
         "a lock does not keep others out",
         "records/lock.py",
-        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(file, kind | fcntl.LOCK_NB)",
         "pass",
         "resumes",
     ),
