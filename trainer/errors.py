@@ -6,16 +6,17 @@ import difflib
 import os
 import sys
 import traceback
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-# Line breaks and tabs become spaces: a message is printed as one line.
-_SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x85\u2028\u2029"), " ")
-# Control characters, marks of writing direction, which can disguise a line, and lone surrogates.
-_STEERING = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)]
-_TABLE = dict.fromkeys(_STEERING, "\ufffd") | _SPACES
+_BREAKS = "\t\n\v\f\r\x85\u2028\u2029"  # line breaks and tabs become spaces: a message is printed as one line
+# Unicode's general categories of control characters, of invisible ones such as marks of writing direction, which can
+# disguise a line, of lone surrogates, and of line breaks.
+_STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"  # part of Persian and Indic words and of emoji
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,30 @@ def first_few(names: Iterable[str], most: int = 3) -> str:
 
 def printable(text: str) -> str:
     """Return the text as one line without control characters, because it may quote an untrusted file."""
-    return text if text.isprintable() else text.translate(_TABLE)
+    if text.isprintable():
+        return text
+    return "".join(" " if c in _BREAKS else "\ufffd" if _steers(c) else c for c in text)
+
+
+def _steers(character: str) -> bool:
+    return unicodedata.category(character) in _STEERING and character not in _JOINERS
+
+
+def check_names(key: str, what: str, names: Iterable[str], *, check: str = "") -> None:
+    """Refuse names that could not be printed as they are; the message shows them escaped.
+
+    Args:
+        key: configuration key or path for the message.
+        what: what is named, such as `class`.
+        names: what the user calls them.
+        check: the doctor's check.
+
+    Raises:
+        UserError: a name holds a control character, an invisible character or a lone surrogate.
+    """
+    if wrong := [name for name in names if printable(name) != name]:
+        reason = f"{first_few(map(repr, wrong))}: the name of a {what} must be UTF-8 text without control characters"
+        raise UserError(Problem(key, reason, advice=f"Rename the {what}.", check=check))
 
 
 def print_problems(problems: Iterable[Problem | str], program: str = "train") -> None:

@@ -329,6 +329,7 @@ def test_models_of_terabytes_cost_nothing(content, refused, trained) -> None:
         ({"classes": ["a"] * 10}, "its classes is invalid"),
         ({"classes": "0123456789"}, "classes"),
         ({"classes": [f"\x1b]0;{n}\x07" for n in range(10)]}, "classes"),
+        ({"classes": [str(n) for n in range(10_001)]}, "classes"),
         ({"classes": None}, "not a complete checkpoint"),
         ({"task": "regression"}, "target_scale|not a complete"),
         ({"output": "anything"}, "its output"),

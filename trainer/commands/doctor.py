@@ -40,7 +40,10 @@ def command(overrides: tuple[str, ...], lr: bool, no_training: bool, as_json: bo
     if rates is not None:
         draw_rates(picture, rates.rates, rates.losses, rates.suggested)
     if as_json:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
+        if not text.replace("\n", "").isprintable():
+            text = json.dumps(report.to_dict(), indent=2)
+        print(text)
     else:
         show(report)
         if rates is not None:

@@ -34,7 +34,7 @@ def command(
     from trainer.config.catalog import leave_current_folder
 
     leave_current_folder()
-    from trainer.errors import Problem, UserError
+    from trainer.errors import Problem, UserError, printable
     from trainer.records.find import checkpoint_file
 
     words = tuple(word for word in runs if "=" in word and not os.path.exists(word))
@@ -63,5 +63,5 @@ def command(
     else:
         table([(each.result.name, each.content) for each in evaluations])
     for each in evaluations:
-        print(f"written    {each.path}")
+        print(printable(f"written    {each.path}"))
     return 0

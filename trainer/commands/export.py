@@ -37,6 +37,7 @@ def command(run: str, trust: bool, **request: Any) -> int:
     from trainer.records.find import checkpoint_file
 
     checkpoint_file(run)  # before torch is imported, which takes seconds
+    from trainer.errors import printable
     from trainer.inference.checkpoint import open_for_verb
     from trainer.inference.export import ExportRequest, export
     from trainer.report.console import StatusBar
@@ -49,5 +50,5 @@ def command(run: str, trust: bool, **request: Any) -> int:
             f"agrees     with torch on {exported.samples} test samples: largest difference {exported.difference:.2g}, "
             f"largest output {exported.scale:.3g}"
         )
-    print(f"written    {exported.path}: {exported.size:,} bytes")
+    print(printable(f"written    {exported.path}: {exported.size:,} bytes"))
     return 0

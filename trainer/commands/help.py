@@ -8,7 +8,7 @@ from dataclasses import Field
 
 from trainer.config import schema
 from trainer.config.catalog import config_folders, first_line, groups
-from trainer.errors import show
+from trainer.errors import printable, show
 
 EXAMPLES = """\
 train                                        LeNet-5 with AdamW on the bundled digits, offline
@@ -53,7 +53,7 @@ def _section(title: str, body: str) -> str:
 def _entry(name: str, text: str, width: int) -> str:
     """Return a name and, in a column beside it, a text that is wrapped to the width."""
     column = 34
-    lines = textwrap.wrap(text, max(width - column - 4, 30))
+    name, lines = printable(name), textwrap.wrap(printable(text), max(width - column - 4, 30))
     first = f"{name:<{column - 1}} " if len(name) < column else f"{name}\n{'':<{column}}"
     return first + f"\n{'':<{column}}".join(lines)
 

@@ -38,7 +38,7 @@ def command(run: str, inputs: tuple[str, ...], top: int, out: Path | None, trust
     from trainer.records.find import checkpoint_file
 
     checkpoint_file(run)  # before torch is imported, which takes seconds
-    from trainer.errors import print_problems
+    from trainer.errors import print_problems, printable
     from trainer.inference.checkpoint import open_for_verb
     from trainer.inference.inputs import samples
     from trainer.inference.predict import predict, writer
@@ -60,5 +60,5 @@ def command(run: str, inputs: tuple[str, ...], top: int, out: Path | None, trust
     if bad:
         print_problems([f"{bad:,} of {total:,} inputs could not be used"], "trainer predict")
     if out is not None:
-        print(f"{out}: {total:,} predictions" + (f", {bad:,} of them without a result" if bad else ""))
+        print(printable(f"{out}: {total:,} predictions" + (f", {bad:,} of them without a result" if bad else "")))
     return 1 if bad else 0

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, printable
 from trainer.report.output import survive_loss
 
 STARTED = time.perf_counter()
@@ -82,8 +82,9 @@ def run_train(words: list[str]) -> int:
         job, folder = resumed_job(composer, overrides, problems)
         if is_finished(folder, job):
             for written in complete(folder, job):
-                print(f"written    {written}, which was missing")
-            print(f"{folder}: the run is finished, nothing is left to do. More epochs: train resume={folder} epochs=N")
+                print(printable(f"written    {written}, which was missing"))
+            more = f"More epochs: train resume={folder} epochs=N"
+            print(printable(f"{folder}: the run is finished, nothing is left to do. {more}"))
             return 0
     else:
         job = new_job(composer, overrides, problems)
@@ -116,7 +117,10 @@ def _print_yaml(*stored: dict[str, Any]) -> int:
     """Print configurations as YAML documents; return the exit code."""
     import yaml
 
-    print(yaml.safe_dump_all(stored, sort_keys=False, allow_unicode=True), end="")
+    text = yaml.safe_dump_all(stored, sort_keys=False, allow_unicode=True)
+    if not text.replace("\n", "").isprintable():  # not all marks that steer a terminal are escaped
+        text = yaml.safe_dump_all(stored, sort_keys=False)
+    print(text, end="")
     return 0
 
 

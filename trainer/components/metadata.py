@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.data.dataset import Data
+from trainer.data.labels import MAX_CLASSES
 from trainer.data.prepare import Prepare
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tasks import Classification, Regression, Task
@@ -153,7 +154,8 @@ def _is_name(value: Any) -> bool:
 def _task(content: Any) -> Task:
     output = _one_of(content["output"], OUTPUTS, "output")
     classes = content["classes"]
-    _expect(isinstance(classes, (list, tuple)) and all(map(_is_name, classes)), "classes")
+    _expect(isinstance(classes, (list, tuple)) and len(classes) <= MAX_CLASSES, "classes")
+    _expect(all(map(_is_name, classes)), "classes")
     if content["task"] == "regression":
         scale = _numbers(content["target_scale"], "target_scale")
         _expect(len(scale) == 2 and scale[1] > 0, "target_scale")

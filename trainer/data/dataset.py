@@ -16,12 +16,13 @@ from trainer.data.split import fold_of_each, stratified
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.prepare import fit as fit_table
 from trainer.data.tasks import Classification, Regression, Task
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, check_names
 from trainer.seeds import derive
 
 # Statistics are computed from at most this many images and bytes, whether the data is resident or not.
 STATISTICS_IMAGES, STATISTICS_BYTES = 10_000, 2**28
 CHUNK_BYTES = 2**23
+MAX_TARGET = 1e100  # squared errors are finite even if the model is off by 1e38 standard deviations
 
 
 @dataclass
@@ -138,7 +139,10 @@ def load(
     Raises:
         UserError: labels that are not class indices, or too few samples.
     """
+    check_names("data", "column", (column.name for column in source.columns), check="unusable columns")
     classes, samples = relabel_source(source, relabel)
+    if source.task == "regression":
+        _check_numbers(samples)
     notes = list(source.notes)
     splits = {name: Split(each, torch.arange(len(each))) for name, each in samples.items()}
     if "test" not in splits:
@@ -162,6 +166,15 @@ def load(
     if source.columns and (note := prepare.describe()):
         notes.append(note)
     return Data(task, splits, prepare, source.fingerprint, notes, source.skipped)
+
+
+def _check_numbers(splits: Mapping[str, Samples]) -> None:
+    """Refuse targets of a regression whose squares are not finite."""
+    for name, samples in splits.items():
+        wrong = samples.targets[~(samples.targets.abs() <= MAX_TARGET)]
+        if len(wrong):
+            reason = f"a target of the {name} split is {wrong[0]:g}; expected numbers from -1e100 to 1e100"
+            raise UserError(Problem("data", reason, advice="Choose another unit.", check="label range"))
 
 
 def _scale(train: Split) -> Regression:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from trainer.data.samples import Samples
 from trainer.data.source import Source
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, check_names
+
+MAX_CLASSES = 10_000  # a confusion matrix of 800 MB
 
 
 def relabel(source: Source, groups: Mapping[str, object] | None) -> tuple[tuple[str, ...], dict[str, Samples]]:
@@ -24,9 +26,12 @@ def relabel(source: Source, groups: Mapping[str, object] | None) -> tuple[tuple[
         if groups:
             raise UserError(Problem("data.relabel", "the task is a regression; there are no classes to merge"))
         return classes, splits
+    check_count(len(classes))
+    check_names("data", "class", classes, check="label range")
     _check_labels(classes, splits)
     if not groups:
         return classes, splits
+    check_names("data.relabel", "class", map(str, groups))
     classes, labels = merge_classes(classes, groups)
     splits = {name: copy.copy(samples) for name, samples in splits.items()}
     for samples in splits.values():
@@ -35,6 +40,18 @@ def relabel(source: Source, groups: Mapping[str, object] | None) -> tuple[tuple[
             zeros_NC = torch.zeros(len(samples), len(classes))
             samples.probabilities = zeros_NC.index_add_(1, labels, samples.probabilities)
     return classes, splits
+
+
+def check_count(num_classes: int) -> None:
+    """Refuse more classes than a confusion matrix has room for.
+
+    Raises:
+        UserError: there are more than `MAX_CLASSES`.
+    """
+    if num_classes > MAX_CLASSES:
+        reason = f"the labels go up to {num_classes - 1:,}; expected classes counted from 0, {MAX_CLASSES:,} at most"
+        advice = "Numbers to predict are floats, not integers."
+        raise UserError(Problem("data", reason, advice=advice, check="label range"))
 
 
 def _check_labels(classes: tuple[str, ...], splits: dict[str, Samples]) -> None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from trainer.data.labels import check_count
 from trainer.data.samples import Samples
 from trainer.data.source import Source
 from trainer.data.streams import ALL, STREAMS, drawn_from, kept_streams, seed_streams
@@ -223,5 +224,7 @@ def from_dataset(make: Callable[..., Any], name: str) -> Source:
         return Source(dict(splits), (), task="regression")
     classes = getattr(datasets["train"], "classes", None)
     if classes is None:
-        classes = range(max(samples.num_classes for samples in splits.values()))
+        num_classes = max(samples.num_classes for samples in splits.values())
+        check_count(num_classes)
+        classes = range(num_classes)
     return Source(dict(splits), tuple(map(str, classes)))

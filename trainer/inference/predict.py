@@ -21,6 +21,7 @@ from trainer.errors import Problem, UserError, printable
 from trainer.files import replacing, resolve
 from trainer.inference.inputs import Sample, chunks
 from trainer.inference.predictor import NOT_FINITE, Predictor, finite, top
+from trainer.records.table import escaped
 
 FORMATS = (".csv", ".json")
 
@@ -134,7 +135,7 @@ def _csv_writer(file: IO[str], count: int) -> Write:
     def write(prediction: Prediction) -> None:
         cells: list[Any] = [cell for pair in prediction.classes for cell in pair]
         cells = cells + [None] * (2 * count - len(cells)) if count else [prediction.value]
-        rows.writerow([prediction.input, *cells, prediction.error])
+        rows.writerow(escaped([prediction.input, *cells, prediction.error]))
 
     return write
 

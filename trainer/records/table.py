@@ -1,4 +1,4 @@
-"""CSV files, written as a whole or row by row."""
+"""CSV files, written as a whole or row by row. Text that a spreadsheet would run as a formula is escaped."""
 
 from __future__ import annotations
 
@@ -6,14 +6,36 @@ import contextlib
 import csv
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from trainer.data.tables.numerals import parse_number
 from trainer.errors import RunFailed
 from trainer.files import write_atomically
 from trainer.records.contents import append
+
+# What a spreadsheet runs as a formula, perhaps behind apostrophes of which one was added here.
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def escaped(row: Iterable[Any]) -> list[Any]:
+    """Return the cells of a row with an apostrophe before text that begins like a formula, unless it is a number.
+
+    This is what OWASP advises against CSV injection: https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return [f"'{cell}" if isinstance(cell, str) and _is_formula(cell) else cell for cell in row]
+
+
+def unescaped(cell: str) -> str:
+    """Return the text that `escaped` was given."""
+    return cell[1:] if cell.startswith("'") and _is_formula(cell) else cell
+
+
+def _is_formula(text: str) -> bool:
+    return FORMULA.match(text) is not None and parse_number(text.lstrip("'")) is None
 
 
 class Table:
@@ -31,7 +53,7 @@ class Table:
             RunFailed: the file cannot be written, for example on a full disk.
         """
         with self._reporting():
-            self._writer.writerow(row)
+            self._writer.writerow(dict(zip(row, escaped(row.values()), strict=True)))
 
     def sync(self) -> None:
         """Flush the rows to the disk.
@@ -63,6 +85,6 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow(escaped(header))
+    writer.writerows(map(escaped, rows))
     write_atomically(path, text.getvalue().encode())

@@ -43,7 +43,7 @@ def show(records: Sequence[Record], picture: Path) -> None:
     for note in compare.notes(records):
         print(printable(note))
     if draw(records, names, picture):
-        print(f"\ncurves     {picture}")
+        print(f"\ncurves     {printable(str(picture))}")
 
 
 def draw(records: Sequence[Record], names: Sequence[str], path: Path) -> bool:

@@ -16,6 +16,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trainer.data.metrics import SplitReport, shown, text
+from trainer.errors import printable
 from trainer.records.contents import names
 from trainer.records.metrics import MetricsRow
 from trainer.report.output import open_log
@@ -54,12 +55,14 @@ class Console:
             self.log = self.plain = None
 
     def say(self, text: str = "", style: str | None = None) -> None:
-        """Print a line of results."""
+        """Print a line of results; control characters in it are replaced."""
+        text = printable(text)
         self.out.print(text, style=style, markup=False)
         self._log(text)
 
     def note(self, text: str) -> None:
-        """Print a line of diagnostics, to stderr."""
+        """Print a line of diagnostics to stderr; control characters in it are replaced."""
+        text = printable(text)
         if self.progress:
             self.progress.console.print(text, style="yellow", markup=False)
         elif not self.quiet:
@@ -72,7 +75,7 @@ class Console:
 
     def header(self, lines: Iterable[tuple[str, str]]) -> None:
         """Print the header: a name and a text in each line."""
-        for name, value in lines:
+        for name, value in ((name, printable(value)) for name, value in lines):
             self.out.print(f"[bold]{name:<10}[/] ", end="")
             self.out.print(value, markup=False)
             self._log(f"{name:<10} {value}")

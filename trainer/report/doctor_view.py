@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from trainer.errors import printable
 from trainer.report.findings import SEVERITIES, Report
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -21,15 +22,15 @@ def show(report: Report) -> None:
     for topic, facts in report.facts.items():
         shown = [f"{_name(name)} {_fact(name, value)}" for name, value in facts.items() if name not in HIDDEN]
         console.print(f"[bold]{topic:<14}[/]", end="")
-        console.print(", ".join(shown), markup=False)
+        console.print(printable(", ".join(shown)), markup=False)
     console.print()
     for name, why in report.skipped.items():
-        console.print(f"not checked   {name}: {why}", markup=False, style="dim")
+        console.print(printable(f"not checked   {name}: {why}"), markup=False, style="dim")
     for finding in reversed(report.ordered()):
-        advice = f"\n{'':<14}-> {finding.advice}" if finding.advice else ""
+        advice = f"\n{'':<14}-> {printable(finding.advice)}" if finding.advice else ""
         console.print(f"{finding.severity:<14}", style=COLOURS[finding.severity], end="")
         end = "" if finding.message.endswith("?") else "."
-        console.print(f"{finding.check}: {finding.message}{end}{advice}", markup=False)
+        console.print(f"{printable(f'{finding.check}: {finding.message}')}{end}{advice}", markup=False)
     counts = [sum(f.severity == severity for f in report.findings) for severity in SEVERITIES]
     summary = [f"{count} {severity}{'s'[: count != 1]}" for count, severity in zip(counts, SEVERITIES, strict=True)]
     console.print(f"\n{len(set(report.checks))} checks: {', '.join(summary)}")

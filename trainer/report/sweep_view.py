@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from trainer.data.metrics import HEADLINES
-from trainer.errors import UserError, show
+from trainer.errors import UserError, printable, show
 from trainer.files import open_regular
 from trainer.records.leaderboard import Row, group_table, grouped, table
 from trainer.records.ledger import Entry
@@ -62,7 +62,7 @@ class SweepView:
 
     def say(self, text: str) -> None:
         """Print a line above the progress bar."""
-        (self.live.console if self.live else self.out).print(text, markup=False)
+        (self.live.console if self.live else self.out).print(printable(text), markup=False)
 
     def started(self, number: int, entry: Entry, together: int = 1) -> None:
         """Register the start of a job, or of `together` jobs that are trained in one pass."""
@@ -101,11 +101,11 @@ class SweepView:
             print_table(*group_table(groups[:MAX_ROWS], rows[0].monitor))
         print()
         for line in closing:
-            print(line)
+            print(printable(line))
 
 
 def _words(entry: Entry) -> str:
-    return " ".join(f"{key}={_short(value)}" for key, value in entry.varies.items())
+    return printable(" ".join(f"{key}={_short(value)}" for key, value in entry.varies.items()))
 
 
 def _short(value: Any) -> str:

@@ -14,7 +14,7 @@ from trainer.config.schema import Config
 from trainer.files import open_regular
 from trainer.records.contents import exists
 from trainer.records.metrics import MetricsRow, moment
-from trainer.records.table import Table
+from trainer.records.table import Table, unescaped
 from trainer.training.watch import Watch
 
 FILE = "gradients.csv"
@@ -79,7 +79,7 @@ def read(path: Path) -> list[Row]:
     with TextIOWrapper(open_regular(path), "utf-8", newline="") as file:
         return [
             {
-                "layer": row.pop("layer"),
+                "layer": unescaped(row.pop("layer")),
                 "epoch": int(row.pop("epoch")),
                 "step": int(row.pop("step")),
                 **{name: float(value) if value else None for name, value in row.items()},

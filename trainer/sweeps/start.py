@@ -12,7 +12,7 @@ from pathlib import Path
 from trainer.config.compose import Composer
 from trainer.config.job import Job
 from trainer.config.keys import SweepConfig
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, printable
 from trainer.records.compare import differing_keys, varying
 from trainer.records.folder import OUTPUTS, new_folder
 from trainer.records.ledger import FINAL, Ledger
@@ -84,7 +84,11 @@ def resumed_sweep(
         if settings.dry_run:
             return show_plan(missing, settings, plan, trusted=typed.trust)
         if plan is None:
-            print(f"{folder}: all {len(jobs)} jobs are finished. More jobs: train -m resume={folder} key=values")
+            print(
+                printable(
+                    f"{folder}: all {len(jobs)} jobs are finished. More jobs: train -m resume={folder} key=values"
+                )
+            )
         else:
             jobs, added = plan.set_threads(jobs), plan.set_threads(added)
         if added:
@@ -129,7 +133,7 @@ def _run_study(
     with closing(ledger or Ledger.create(new_folder("sweep", OUTPUTS), overrides.words)) as ledger:
         folder = ledger.folder
         if plan is None:
-            print(f"{folder}: all {len(jobs)} jobs are finished. More: train resume={folder} sweep.trials=N")
+            print(printable(f"{folder}: all {len(jobs)} jobs are finished. More: train resume={folder} sweep.trials=N"))
         search = Search(folder, composer, overrides.parsed, trial_jobs[0].config.monitor, settings)
         return run_sweep(Sweep(ledger, list(jobs), settings, plan, command, typed.trust), search)
 
@@ -168,11 +172,11 @@ def _stacks(jobs: Sequence[Job], numbers: Sequence[int], settings: SweepConfig, 
     """Decide which of these jobs are trained in one pass, and print the decisions."""
     if settings.stack is False:
         if plan.light and (line := hint(jobs)):
-            print(line)
+            print(printable(line))
         return Stacks()
     stacks = choose(jobs, numbers, settings.stack, plan.devices, plan.shared, trusted=trusted)
     for line in stacks.lines:
-        print(line)
+        print(printable(line))
     return stacks
 
 
@@ -186,7 +190,7 @@ def _continue_stacks(sweep: Sweep, *, include_single: bool) -> None:
     for number in stacked:
         wait_for(ledger.folder / ledger.entries[number].name)
     for note in restore_members(ledger.folder, {entry.name: entry.state not in FINAL for entry in ledger.entries}):
-        print(note)
+        print(printable(note))
     decided = stacked if include_single else {number for stack in ledger.stacks for number in stack}
     undecided = [entry.number for entry in sweep.unfinished() if entry.number not in decided]
     if sweep.plan is not None and undecided:

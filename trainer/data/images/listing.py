@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.data.images.walk import ARCHIVER_FOLDER, FolderWalk
-from trainer.errors import Problem, UserError, suggestions
+from trainer.errors import Problem, UserError, check_names, suggestions
 
 ORDER = ("train", "valid", "test")
 SPLIT_NAMES = {
@@ -180,7 +180,7 @@ def _find_splits(walk: FolderWalk) -> _SplitFolders:
 
 
 def _check_classes(walk: FolderWalk, splits: dict[str, Path], class_folders: dict[str, dict[str, Path]]) -> None:
-    """Refuse fewer than two classes, classes that differ between splits, and names that are not UTF-8."""
+    """Refuse fewer than two classes, classes that differ between splits, and names that cannot be printed."""
     for split, folders in class_folders.items():
         where = walk.shown(splits[split])
         if different := sorted(set(folders) ^ set(class_folders["train"])):
@@ -191,9 +191,7 @@ def _check_classes(walk: FolderWalk, splits: dict[str, Path], class_folders: dic
             reason = f"{len(folders)} class folders; expected a folder of images for each of two classes or more"
             advice = " ".join(f"Did you mean data.root={walk.shown(folder)}?" for folder in inner)
             raise UserError(Problem(str(where), reason, advice=advice))
-        for name in folders:
-            if readable(name) != name:
-                raise UserError(Problem(str(where / readable(name)), "the name of a class must be UTF-8"))
+        check_names(str(where), "class", folders, check="label range")
 
 
 def readable(name: str) -> str:

@@ -5,6 +5,7 @@ Shape letters: N rows, B rows of a batch, K columns, F features.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from trainer.device import traits
+from trainer.errors import Problem, UserError
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,9 @@ def fit(columns: tuple[Column, ...], raw: Tensor, missing: str | None) -> TableP
     """Fit imputation, scaling and categories to the training rows float64 [N, K], NaN where missing.
 
     Missing numbers become the `mean` or `median`, as `missing` says; missing categories are encoded as all zeros.
+
+    Raises:
+        UserError: the variance of a column is not a finite number.
     """
     fitted = []
     for column, values in zip(columns, raw.T, strict=True):
@@ -107,5 +112,8 @@ def fit(columns: tuple[Column, ...], raw: Tensor, missing: str | None) -> TableP
         fill = float(present.quantile(0.5) if missing == "median" else present.mean()) if len(present) else 0.0
         filled = torch.where(values.isnan(), fill, values)
         std = float(filled.std(correction=0))
+        if not math.isfinite(std):
+            reason = f"column {column.name} holds {filled.abs().max():g}, and numbers of this size cannot be scaled"
+            raise UserError(Problem("data", reason, command=f"data.drop=[{column.name}]", check="scale"))
         fitted.append(Column(column.name, fill=fill, mean=float(filled.mean()), std=std or 1.0))
     return TablePrepare(tuple(fitted))

@@ -13,7 +13,7 @@ from trainer.data.source import Source
 from trainer.data.tables.columns import Cells, parse_column, parse_target
 from trainer.data.tables.prepare import Column
 from trainer.data.tables.rows import FILLED, BadRow, Encoder, is_missing, stream
-from trainer.errors import Problem, UserError, did_you_mean, suggestions
+from trainer.errors import Problem, UserError, check_names, did_you_mean, suggestions
 
 TASKS = ("binary", "multiclass", "regression")
 MISSING = ("mean", "median", "drop")
@@ -90,6 +90,7 @@ def csv_table(
             advice = did_you_mean(value, choices)
             raise UserError(Problem(f"data.{key}", f"expected {', '.join(choices)}", given=value, advice=advice))
     table = read(path, separator)
+    check_names(f"data.path={path}", "column", table.header, check="unusable columns")
     if target not in table.header:
         advice = suggestions(target, table.header)
         raise UserError(Problem("data.target", f"{path} has no such column", given=target, advice=advice))
