@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,11 +53,14 @@ class ModelBuilder:
         Raises:
             UserError: it cannot take such samples, or does not return `num_outputs` numbers for each.
         """
-        try:
-            with torch.device("meta"):
-                model = self.build()
-        except NotImplementedError:  # some models compute with real numbers while they are built
-            model = self.build().to("meta")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # which are refused below
+            try:
+                with torch.device("meta"):
+                    model = self.build()
+            except NotImplementedError:  # some models compute with real numbers while they are built
+                model = self.build().to("meta")
+        _check_elements(model, self.target.name)
         _check_ending(model, self.output)
         _try_forward(model, self.target.name, self.shape, self.num_outputs)
         return model
@@ -108,6 +112,14 @@ def place_model(model: nn.Module, device: torch.device, dtype: torch.dtype) -> N
 
 
 ENDINGS = {nn.Softmax: "probabilities", nn.Sigmoid: "probabilities", nn.LogSoftmax: "log_probabilities"}
+
+
+def _check_elements(model: nn.Module, name: str) -> None:
+    """Refuse a layer of no units or channels: it would train, and predict a constant."""
+    for path, weight in model.named_parameters():
+        if not nn.parameter.is_lazy(weight) and weight.ndim > 1 and 0 in weight.shape:
+            reason = f"{path} has the shape {list(weight.shape)}, without any element; sizes are whole numbers from 1"
+            raise _shape_error(name, reason)
 
 
 def _check_ending(model: nn.Module, output: str) -> None:

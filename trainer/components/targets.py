@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from trainer.components.target import Target, Targets
 from trainer.config.keys import ComponentConfig
 from trainer.config.schema import Config
+from trainer.config.sizes import FROM_DATA
 from trainer.config.stored import TRUST
 from trainer.data.augment.base import Augmentation
 from trainer.data.source import Source
@@ -80,7 +81,7 @@ PLUG_POINTS = {
         nn.Module,
         "a torch.nn.Module",
         nn.Module,
-        ("in_channels", "image_size", "in_features", "num_outputs"),
+        FROM_DATA,
     ),
     "data": PlugPoint(
         Dataset, "a torch.utils.data.Dataset", Source, ("root", "split", "size", "resize", "progress", "schema")

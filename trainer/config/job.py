@@ -15,6 +15,7 @@ from trainer.config import schema
 from trainer.config.overrides import leaves_of, plain, value_at
 from trainer.config.schema import Config
 from trainer.config.search_space import Range, draw
+from trainer.config.sizes import size_problems
 from trainer.errors import Problem, UserError
 
 ENVIRONMENT = re.compile(r"\$\{\s*oc\.env")
@@ -84,7 +85,7 @@ def finish(
     stored = _keep_environment(raw, resolved, _secrets(raw, resolved) - {""})
     if isinstance(stored.get("data"), dict) and "${" not in str(stored["data"].get("root")):
         stored["data"]["root"] = root
-    return Job(parsed, stored, choices, overrides, problems + invalid)
+    return Job(parsed, stored, choices, overrides, problems + invalid + size_problems(parsed.model))
 
 
 def _secrets(raw: Any, resolved: Any) -> set[str]:
