@@ -89,8 +89,17 @@ def show(value: Any) -> str:
 
 def did_you_mean(name: str, names: Iterable[str], prefix: str = "") -> str:
     """Return `Did you mean x?` with the most similar of `names`, or an empty string."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f"Did you mean {prefix}{near[0]}?" if near else ""
+    near = nearest(name, names)
+    return f"Did you mean {prefix}{near}?" if near else ""
+
+
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return the most similar of `names`, regardless of case; an empty string if all are less so than `cutoff`."""
+    by_folded: dict[str, str] = {}
+    for each in names:
+        by_folded.setdefault(each.casefold(), each)
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=cutoff)
+    return by_folded[near[0]] if near else ""
 
 
 def suggestions(name: str, names: Sequence[str], prefix: str = "", most: int | None = None) -> str:

@@ -10,7 +10,7 @@ import yaml
 
 from helpers.processes import processor_limit
 from helpers.runs import CompletedCommand
-from trainer.config.limits import DEEPEST, MOST_VALUES, BoundedLoader, nesting
+from trainer.config.limits import DEEPEST, MOST_VALUES, BoundedLoader, TypedLoader, nesting
 from trainer.config.stored import StoredConfig
 from trainer.errors import UserError
 
@@ -74,9 +74,11 @@ def test_odd_numbers_in_a_file_of_the_user_are_mistakes(text: str, train: Callab
 
 def test_ordinary_values_and_aliases_are_read() -> None:
     text = "a: &a [1, -2, +3, 0, 1.5, -.5, 1.0e-05, .inf, x_1, '1_0']\nb: *a\nc: {<<: {d: 1}, e: null}"
-    assert yaml.load(text, BoundedLoader) == yaml.safe_load(text)
+    assert yaml.load(text, TypedLoader) == yaml.safe_load(text)
     deep = "[" * (DEEPEST - 1) + "]" * (DEEPEST - 1)
     assert yaml.load(f"a: {deep}", BoundedLoader) == yaml.safe_load(f"a: {deep}")
+    with pytest.raises(yaml.YAMLError, match=r"aliases \(\*name\) are not accepted"):
+        yaml.load("a: &a 1\nb: *a", BoundedLoader)
 
 
 def test_nesting_counts_brackets_of_all_kinds() -> None:

@@ -12,15 +12,16 @@ from trainer.files import open_regular
 
 ORDER = ("model", "data", "loss", "optim", "schedule", "augment", "init", "logger", "experiment", "debug")
 MOST_CHARACTERS = 10_000  # of a YAML file that are searched for its first comment
-# Names of groups on the command line of `trainer list`, besides their own names and plurals.
-OTHER_NAMES = {
-    "datasets": "data",
-    "optimizers": "optim",
-    "optimisers": "optim",
+OTHER_NAMES = {  # of groups, in the singular
+    "dataset": "data",
+    "optimizer": "optim",
+    "optimiser": "optim",
+    "scheduler": "schedule",
     "losses": "loss",
-    "augmentations": "augment",
-    "trackers": "logger",
-    "recipes": "experiment",
+    "criterion": "loss",
+    "augmentation": "augment",
+    "tracker": "logger",
+    "recipe": "experiment",
 }
 
 
@@ -57,8 +58,8 @@ def group_of(name: str, catalog: dict[str, list[tuple[str, Path]]]) -> str:
     Raises:
         UserError: there is no group of this name.
     """
-    singular = OTHER_NAMES.get(name, name)
-    for candidate in (singular, singular.removesuffix("s")):
+    singular = name.removesuffix("s")
+    for candidate in (name, singular, OTHER_NAMES.get(name), OTHER_NAMES.get(singular)):
         if candidate in catalog:
             return candidate
     raise UserError(Problem(name, "no such group", advice=suggestions(name, [*catalog, "runs"])))

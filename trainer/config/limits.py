@@ -23,12 +23,14 @@ SPELLING = "numbers are written in decimal digits, such as 1000 or 1e-3, and oth
 
 
 class BoundedLoader(yaml.SafeLoader):
-    """YAML loader that refuses what a configuration has no use for, before it takes time or memory.
+    """YAML loader that refuses what a stored configuration has no use for, before it takes time or memory.
 
-    An alias (`*name`) counts as everything that it stands for: a few lines of them can expand to gigabytes.
-    A number must be written as this program writes it: YAML 1.1 reads `010` as 8, `1:30` as 90 and `1_0` as 10.
-    Methods raise YAMLError if there are too many values, values are nested too deep, or a number is misspelt.
+    Aliases (`*name`) are such a thing: a few lines of them can expand to gigabytes. A number must be written as this
+    program writes it: YAML 1.1 reads `010` as 8, `1:30` as 90 and `1_0` as 10. Methods raise YAMLError for these, for
+    too many values and for values that are nested too deep.
     """
+
+    ALIASES = False
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -38,6 +40,8 @@ class BoundedLoader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Compose a node, and count what is in it."""
         is_alias = self.check_event(yaml.AliasEvent)
+        if is_alias and not self.ALIASES:
+            raise yaml.YAMLError("aliases (*name) are not accepted in a stored configuration")
         self._depth, self._composed = self._depth + 1, self._composed + 1
         self._refuse(self._composed, self._depth)
         node = super().compose_node(parent, index)
@@ -77,7 +81,12 @@ class BoundedLoader(yaml.SafeLoader):
 
 
 class TypedLoader(BoundedLoader):
-    """The same for files that a user wrote: OmegaConf reads more numbers than YAML does, such as `1_0e3`."""
+    """The same for files that a user wrote, where an alias is accepted, and counts as all that it stands for.
+
+    OmegaConf, which reads them, takes more texts for numbers than YAML does, such as `1_0e3`.
+    """
+
+    ALIASES = True
 
     def check_scalar(self, node: yaml.ScalarNode) -> None:
         super().check_scalar(node)

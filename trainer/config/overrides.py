@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -10,6 +9,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from trainer.config import schema
+from trainer.config.suggest import nearest_key
 from trainer.errors import Problem
 
 
@@ -18,16 +18,17 @@ def set_value(tree: DictConfig, override: Override, groups: Iterable[str], probl
     path, word = override.key_or_group, override.input_line or ""
     values = plain(tree, resolve=False)
     parent, _, leaf = path.rpartition(".")
+    keys = [key for key, _ in leaves_of(values)]
     present = _find(values, path) is not _ABSENT
     if override.is_delete():
         if present:
             del (OmegaConf.select(tree, parent) if parent else tree)[leaf]
         else:
-            problems.append(Problem(word, "no such key", advice=_nearest(path, values, groups, "")))
+            problems.append(Problem(word, "no such key", advice=nearest_key(path, keys, groups, "")))
     elif parent and not isinstance(_find(values, parent), dict) and _find(values, parent) is not _ABSENT:
         problems.append(Problem(word, f"{parent} has no keys below it"))
     elif not present and not (parent and path.partition(".")[0] in schema.GROUPS):
-        advice = _nearest(path, values, groups, word.partition("=")[2])
+        advice = nearest_key(path, keys, groups, word.partition("=")[2])
         problems.append(Problem(path, "no such key", advice=advice))
     else:
         OmegaConf.update(tree, path, override.value(), merge=False)
@@ -42,14 +43,6 @@ def _find(tree: Any, path: str) -> Any:
             return _ABSENT
         tree = tree[name]
     return tree
-
-
-def _nearest(path: str, tree: dict[str, Any], groups: Iterable[str], value: str) -> str:
-    """Return advice that names a similar key."""
-    leaves = [key for key, _ in leaves_of(tree)]
-    same_name = [leaf for leaf in leaves if leaf.rpartition(".")[2] == path.rpartition(".")[2]]
-    near = same_name[:1] or difflib.get_close_matches(path, [*groups, *leaves], n=1)
-    return f"Did you mean {near[0]}={value}?" if near else "All keys: train --help"
 
 
 def leaves_of(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
