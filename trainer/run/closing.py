@@ -31,17 +31,20 @@ SMALLEST = 1e-12  # share of a class without samples, whose logarithm would be i
 def remarks(job: Job, components: Components, outcome: Outcome) -> list[tuple[str, str]]:
     """Return name and text of a line for each of these that is true of a finished run, at most three.
 
-    The schedule was cut short; no validation was better than a constant answer; the last validation was the best.
+    The schedule was cut short; no validation was better than a constant answer; the last validation was the best, and
+    not because a schedule over all epochs ended there.
     """
-    config = components.config
-    if outcome.status not in ENDED or config.debug.overfit or config.debug.profile:
+    config, state = components.config, components.state
+    if outcome.status not in ENDED or config.debug.batches or config.debug.overfit or config.debug.profile:
         return []
     chance = _constant_answer(components)
     if chance:
-        words = shlex.join(["trainer", "doctor", *_words(job)])
+        resumed = any(word.startswith("resume=") for word in job.overrides)  # these are not all words of the run
+        words = shlex.join(["trainer", "doctor", *([] if resumed else job.overrides)])
         chance = f"no validation was better than {chance}. Try {words}, or debug=overfit"
-    last = f"the last validation was the best ({components.state.best_moment})" if _improves(components.state) else None
-    lines = {"schedule": _cut_schedule(components.state), "chance": chance, "improving": last}
+    improves = _improves(state) and not depends_on_epochs(components.targets.schedule)
+    last = f"the last validation was the best ({state.best_moment})" if improves else None
+    lines = {"schedule": _cut_schedule(state), "chance": chance, "improving": last}
     return [(name, line) for name, line in lines.items() if line]
 
 
@@ -61,22 +64,14 @@ def next_command(job: Job, components: Components, outcome: Outcome, path: Path,
         return resume
     if outcome.status not in ENDED or config.debug.overfit or config.debug.profile:
         return None
-    longer = f"epochs={2 * config.epochs}"
     if outcome.status == "completed" and state.epoch < config.epochs:
         return " ".join([resume, *_raised_limits(state)])
-    needs_all_epochs = depends_on_epochs(components.targets.schedule)
-    if outcome.status == "completed" and not needs_all_epochs:
-        return " ".join([resume, longer, *_raised_limits(state)])
+    if outcome.status == "completed" and not depends_on_epochs(components.targets.schedule):
+        return " ".join([resume, f"epochs={2 * config.epochs}", *_raised_limits(state)])
     if resumed:
         return None
-    if outcome.status == "completed" and _improves(state):
-        return shlex.join(["train", *_words(job, "epochs", "max_steps", "max_minutes"), longer])
-    return f"{shlex.join(['train', *_words(job, 'seed'), f'seed={config.seed + 1}'])}   # how much of it is chance?"
-
-
-def _words(job: Job, *without: str) -> list[str]:
-    """Return the overrides as typed, but for these keys."""
-    return [word for word in job.overrides if word.partition("=")[0] not in ("resume", *without)]
+    words = [word for word in job.overrides if not word.startswith("seed=")]
+    return f"{shlex.join(['train', *words, f'seed={config.seed + 1}'])}   # how much of it is chance?"
 
 
 def _raised_limits(state: RunState) -> list[str]:
