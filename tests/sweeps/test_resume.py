@@ -146,6 +146,18 @@ def test_a_signal_lets_all_workers_save(number: int, code: int, whole, server: F
         assert same_tree(essence(done.folder), expected)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_ledger_is_created_leaves_a_sweep_that_can_be_resumed(
+    number: int, server: ForkServer
+) -> None:
+    fault = {"at": 0, "do": "signal-main", "number": int(number)}  # the first change of a file
+    done = server.start("-m", *TINY, "epochs=1", "seed=0,1", faults={"root": os.getcwd(), "faults": [fault]}).end()
+    assert (done.code, done.err) == (128 + number, "")
+    assert set(states(done.folder).values()) == {"pending"}
+    assert "(2 jobs are not finished)" in done.out
+    assert server.start(f"resume={done.folder}").end().code == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
 def test_half_trained_jobs_continue_from_their_checkpoints(number: int, server: ForkServer) -> None:
     words = (*write_faulty(), "model.fault=slow", "epochs=10", "checkpoint.every=1ep", "test=false")

@@ -25,27 +25,27 @@ from trainer.sweeps.sweep import Sweep
 from trainer.sweeps.worker import WorkItem
 
 
-def run_sweep(sweep: Sweep, search: Search | None = None, launcher: Sequence[str] = ()) -> int:
+def run_sweep(sweep: Sweep, signals: Signals, search: Search | None = None, launcher: Sequence[str] = ()) -> int:
     """Train the unfinished jobs, test the winner and print the leaderboard; return the exit code.
 
     Args:
         sweep: the sweep, whose ledger is written to.
+        signals: signals since the first line of the ledger was written.
         search: adds jobs, chosen one by one.
         launcher: overrides of the Hydra launcher that runs the jobs instead of this program's workers.
     """
     recorder = Recorder(sweep.ledger, search.trials if search else len(sweep.jobs))
     tested = True
-    with Signals() as signals:
-        if search is not None:
-            search.tell(recorder.rows())
-        if sweep.plan is not None:
-            recorder.view.begin(sweep.plan.describe())
-            if launcher:
-                _launch(sweep, recorder, launcher)
-            else:
-                _train(sweep, sweep.plan, recorder, signals, search)
-        if signals.received is None:
-            tested = _test_winner(sweep, recorder, signals)
+    if search is not None:
+        search.tell(recorder.rows())
+    if sweep.plan is not None:
+        recorder.view.begin(sweep.plan.describe())
+        if launcher:
+            _launch(sweep, recorder, launcher)
+        else:
+            _train(sweep, sweep.plan, recorder, signals, search)
+    if signals.received is None:
+        tested = _test_winner(sweep, recorder, signals)
     recorder.close(_closing_lines(sweep, stopped=signals.received is not None))
     if signals.received is not None:
         return signals.exit_code

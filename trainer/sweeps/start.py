@@ -14,8 +14,9 @@ from trainer.config.job import Job
 from trainer.config.keys import SweepConfig
 from trainer.errors import Problem, UserError, printable
 from trainer.records.compare import differing_keys, varying
-from trainer.records.folder import OUTPUTS, new_folder
+from trainer.records.folder import new_folder
 from trainer.records.ledger import FINAL, Ledger
+from trainer.signals import Signals
 from trainer.stack.checkpoint import restore_members
 from trainer.stack.choose import Stacks, choose, hint
 from trainer.sweeps.estimate import show_plan
@@ -51,10 +52,11 @@ def new_sweep(composer: Composer, overrides: SweepOverrides, command: list[str],
     if settings.dry_run:
         return show_plan(jobs, settings, plan, trusted=True)
     stacks = _stacks(jobs, range(len(jobs)), settings, plan, trusted=True)
-    with closing(Ledger.create(new_folder("sweep", OUTPUTS), overrides.words)) as ledger:
+    with Signals() as signals, closing(Ledger.create(new_folder("sweep"), overrides.words)) as ledger:
         ledger.add(new_entries(jobs, varying(jobs)))
         ledger.stack(stacks.jobs, stacks.lines)
-        return run_sweep(Sweep(ledger, jobs, settings, plan, command, trusted=True), launcher=launcher)
+        sweep = Sweep(ledger, jobs, settings, plan, command, trusted=True)
+        return run_sweep(sweep, signals, launcher=launcher)
 
 
 def resumed_sweep(
@@ -95,7 +97,8 @@ def resumed_sweep(
             ledger.add(new_entries(added, varying([*jobs, *added])[len(jobs) :], start=len(jobs)))
         sweep = Sweep(ledger, [*jobs, *added], settings, plan, command, typed.trust)
         _continue_stacks(sweep, include_single=any(o.key_or_group == "sweep.stack" for o in typed.settings))
-        return run_sweep(sweep, launcher=launcher)
+        with Signals() as signals:
+            return run_sweep(sweep, signals, launcher=launcher)
 
 
 def _is_study(composer: Composer, ledger: Ledger, jobs: Sequence[Job]) -> bool:
@@ -130,12 +133,12 @@ def _run_study(
     plan = _plan(missing, settings, trusted=typed.trust, also=trial_jobs) if missing else None
     if settings.dry_run:
         return show_plan(missing, settings, plan, trusted=typed.trust)
-    with closing(ledger or Ledger.create(new_folder("sweep", OUTPUTS), overrides.words)) as ledger:
+    with Signals() as signals, closing(ledger or Ledger.create(new_folder("sweep"), overrides.words)) as ledger:
         folder = ledger.folder
         if plan is None:
             print(printable(f"{folder}: all {len(jobs)} jobs are finished. More: train resume={folder} sweep.trials=N"))
         search = Search(folder, composer, overrides.parsed, trial_jobs[0].config.monitor, settings)
-        return run_sweep(Sweep(ledger, list(jobs), settings, plan, command, typed.trust), search)
+        return run_sweep(Sweep(ledger, list(jobs), settings, plan, command, typed.trust), signals, search)
 
 
 def _unfinished(ledger: Ledger, jobs: Sequence[Job]) -> list[Job]:
