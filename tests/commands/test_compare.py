@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,15 @@ def test_differences_are_those_of_the_results(runs: list[Path]) -> None:
     if len(set(accuracies)) > 1:
         assert [t.endswith("*") for t in rows["valid accuracy"]] == [a == max(accuracies) for a in accuracies]
     assert "test threshold" not in rows
+
+
+def test_lengths_are_steps_if_a_run_ended_inside_an_epoch(runs: list[Path]) -> None:
+    whole = record.read(runs[0])
+    inside = replace(whole.results, epochs=0, steps=5, best_epoch=0, best_step=5, steps_per_epoch=8)
+    rows = {row[0]: row[1:] for row in compare.figure_rows([whole, replace(whole, results=inside)])}
+    assert not {"epochs", "best epoch"} & set(rows)
+    assert (rows["steps"][0], rows["best step"][1].split()[0]) == (f"{whole.results.steps:,}", "5")
+    assert "epochs" in {row[0] for row in compare.figure_rows([whole, whole])}
 
 
 def test_tables_and_picture(runs: list[Path], verb) -> None:

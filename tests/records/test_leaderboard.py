@@ -183,6 +183,17 @@ def test_the_file_has_a_line_for_each_job_and_no_nan() -> None:
     assert not Path("leaderboard_groups.csv").exists()
 
 
+def test_a_best_validation_inside_an_epoch_has_its_step_instead_of_an_epoch() -> None:
+    inside, end = row(0, 0.5), row(1, 0.6)
+    inside.results = replace(inside.results, best_epoch=0, best_step=5, steps_per_epoch=8)
+    end.results = replace(end.results, best_epoch=2, best_step=16, steps_per_epoch=8)
+    header, cells = leaderboard.table([inside, end], [])
+    at = header.index("best_epoch")
+    assert header[at + 1] == "best_step"
+    assert [cell[at : at + 2] for cell in cells] == [[None, 5], [2, None]]
+    assert "best_step" not in leaderboard.table([end], [])[0]
+
+
 def test_a_sweep_over_seeds_has_its_statistics_written(sweep) -> None:
     done = sweep("-m", *TINY, "optim.lr=1e-3,1e-2", "seed=range(3)", "epochs=1", "test=false")
     read = table(done.folder)

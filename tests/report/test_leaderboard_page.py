@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,20 @@ def column(text: str, place: int) -> list[str]:
     """The cells of the jobs' table, from the top."""
     body = text.rpartition("<tbody>")[2].partition("</tbody>")[0]
     return [re.findall(r"<td[^>]*>(.*?)</td>", row)[place] for row in re.findall(r"<tr.*?</tr>", body)]
+
+
+def test_curves_are_by_step_if_a_job_has_one_inside_an_epoch() -> None:
+    ends, inside = made(0, 0.5), made(1, 0.6)
+    page = Page(Path.cwd(), [], lambda: [ends, inside])
+    assert page._data([ends, inside], [])["across"] == "epoch"
+    values = {"train_loss": 1.0, "valid_loss": 1.0, "valid_accuracy": 0.2}
+    write_metrics(Path("001-x"), [replace(metrics_row(0, **values), step=5)])
+    data = Page(Path.cwd(), [], lambda: [ends, inside])._data([ends, inside], [])
+    assert data["across"] == "step"
+    assert [job["curves"]["valid_loss"] for job in data["jobs"]] == [
+        [(10, 0.5), (20, 0.25), (30, 0.166667)],
+        [(5, 1.0)],
+    ]
 
 
 def draw(rows: list[Row], words: tuple[str, ...] = ("seed=0,1",)) -> Path:
