@@ -87,22 +87,25 @@ def show(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def did_you_mean(name: str, names: Iterable[str], prefix: str = "") -> str:
+def did_you_mean(name: object, names: Iterable[str], prefix: str = "") -> str:
     """Return `Did you mean x?` with the most similar of `names`, or an empty string."""
     near = nearest(name, names)
     return f"Did you mean {prefix}{near}?" if near else ""
 
 
-def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return the most similar of `names`, regardless of case; an empty string if all are less so than `cutoff`."""
+def nearest(name: object, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return the most similar of `names`, regardless of case; an empty string if all are less so than `cutoff`.
+
+    `name` is what a user typed, which may have been read as a number.
+    """
     by_folded: dict[str, str] = {}
     for each in names:
         by_folded.setdefault(each.casefold(), each)
-    near = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=cutoff)
+    near = difflib.get_close_matches(str(name).casefold(), by_folded, n=1, cutoff=cutoff)
     return by_folded[near[0]] if near else ""
 
 
-def suggestions(name: str, names: Sequence[str], prefix: str = "", most: int | None = None) -> str:
+def suggestions(name: object, names: Sequence[str], prefix: str = "", most: int | None = None) -> str:
     """Return `Did you mean x? There is: x, y, z.`, with the first `most` of `names`."""
     return f"{did_you_mean(name, names, prefix)} There is: {', '.join(names[:most])}.".lstrip()
 

@@ -56,6 +56,7 @@ def test_an_unknown_group(verb) -> None:
     done = verb("init", "modell")
     assert done.code == 2
     assert "no such group" in done.err
+    assert "runs" not in done.err  # a word of `trainer list`
     assert not Path("conf").exists()
 
 

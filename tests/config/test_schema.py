@@ -188,9 +188,10 @@ def test_other_keys_of_a_part_are_arguments_of_its_target(part: str) -> None:
     assert getattr(parsed, part).arguments == {"size": 3, "target": 4}
 
 
-def test_arguments_must_be_finite() -> None:
-    assert schema.parse({"optim": {"lr": math.nan}})[1] == [
-        Problem("optim.lr", "expected a finite number", given="nan")
+@pytest.mark.parametrize("value", [math.nan, math.inf, [0.9, -math.inf], {"a": [[1, math.nan]]}])
+def test_arguments_must_be_finite(value: Any) -> None:
+    assert schema.parse({"optim": {"lr": value}})[1] == [
+        Problem("optim.lr", "expected a finite number", given=show(value))
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.errors import Problem, UserError, printable, suggestions
@@ -52,8 +53,8 @@ def first_line(path: Path) -> str:
     return ""
 
 
-def group_of(name: str, catalog: dict[str, list[tuple[str, Path]]]) -> str:
-    """Return the group of this name, which may be a plural or a synonym.
+def group_of(name: str, catalog: dict[str, list[tuple[str, Path]]], others: Sequence[str] = ()) -> str:
+    """Return the group of this name, which may be a plural or a synonym; `others` are words that do as well.
 
     Raises:
         UserError: there is no group of this name.
@@ -62,7 +63,7 @@ def group_of(name: str, catalog: dict[str, list[tuple[str, Path]]]) -> str:
     for candidate in (name, singular, OTHER_NAMES.get(name), OTHER_NAMES.get(singular)):
         if candidate in catalog:
             return candidate
-    raise UserError(Problem(name, "no such group", advice=suggestions(name, [*catalog, "runs"])))
+    raise UserError(Problem(name, "no such group", advice=suggestions(name, [*catalog, *others])))
 
 
 def describe(folders: list[Path], name: str | None = None) -> list[str]:
@@ -72,7 +73,7 @@ def describe(folders: list[Path], name: str | None = None) -> list[str]:
         UserError: there is no group of this name.
     """
     catalog = groups(folders)
-    chosen = catalog if name is None else {(group := group_of(name, catalog)): catalog[group]}
+    chosen = catalog if name is None else {(group := group_of(name, catalog, ["runs"])): catalog[group]}
     lines = []
     for group, options in chosen.items():
         width = max(len(option) for option, _ in options) + len(group) + 3

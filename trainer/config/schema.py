@@ -216,7 +216,7 @@ def _parse(cls: type, tree: Any, where: str, problems: list[Problem]) -> Any:
             problems.append(Problem(path, "no such key", advice=did_you_mean(name, fields, where)))
         elif name not in fields:
             arguments[name] = value
-            if isinstance(value, float) and not math.isfinite(value):
+            if not _is_finite(value):
                 problems.append(Problem(path, "expected a finite number", given=show(value)))
         elif dataclasses.is_dataclass(hints[name]):
             values[name] = _parse(typing.cast(type, hints[name]), value, f"{path}.", problems)
@@ -229,3 +229,12 @@ def _parse(cls: type, tree: Any, where: str, problems: list[Problem]) -> Any:
     if has_target:
         values |= {"target": arguments.pop("_target_", None), "arguments": arguments}
     return cls(**values)
+
+
+def _is_finite(value: Any) -> bool:
+    """Return whether no number in a value is infinite or NaN."""
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

@@ -11,7 +11,7 @@ import torch
 from trainer.config.keys import DataConfig
 from trainer.data.tables.columns import Cells, TargetColumn, parse_column, parse_target
 from trainer.data.tables.rows import is_missing
-from trainer.data.tables.table import bundled_path, chosen_columns, read
+from trainer.data.tables.table import bundled_path, chosen_columns, column_names, read
 from trainer.doctor.columns import (
     ParsedColumn,
     check_far_values,
@@ -20,7 +20,7 @@ from trainer.doctor.columns import (
     counts_rows,
 )
 from trainer.doctor.leaks import determines_class, determines_number
-from trainer.errors import UserError, first_few
+from trainer.errors import UserError, first_few, show
 from trainer.report.findings import Report
 
 TARGETS = ("trainer.data.tables.table.csv_table", "trainer.data.tables.table.bundled_table")
@@ -40,13 +40,14 @@ def check_table(report: Report, config: DataConfig) -> frozenset[str]:
     report.checks += CHECKS
     try:
         table = read(bundled_path(bundled) if bundled else str(arguments.get("path")), arguments.get("separator"))
+        used, dropped = (column_names(key, arguments.get(key)) for key in ("features", "drop"))
     except UserError as error:
         report.add_problems(error.problems, "unusable columns")
         return frozenset()
-    target = str(arguments.get("target"))
+    target = show(arguments.get("target"))
     if target not in table.header:
         return frozenset()  # reported when the data is loaded
-    features = chosen_columns(table.header, target, arguments.get("features"), arguments.get("drop"))
+    features = chosen_columns(table.header, target, used, dropped)
     columns = {name: table.cells(name) for name in features if name in table.header}
     report.fact("data", rows=len(table.rows), columns=len(features))
     _check_missing(report, columns, table.cells(target), arguments.get("missing"))

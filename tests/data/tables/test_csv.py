@@ -90,6 +90,15 @@ def test_rows_with_missing_values_can_be_left_out() -> None:
     assert len(csv_table(mixed_table(), "y", missing="drop").splits["train"]) == 120 - 7
 
 
+def test_columns_may_be_called_by_numbers() -> None:
+    """Hydra and YAML read such names as numbers."""
+    path = write("1,2,3,4\n" + "".join(f"{i},{i % 3},{i % 7},{'uv'[i % 2]}\n" for i in range(30)))
+    assert [column.name for column in csv_table(path, 4, drop=[2]).columns] == ["1", "3"]  # type: ignore[arg-type]
+    assert [column.name for column in csv_table(path, 4, features=[2]).columns] == ["2"]  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"data\.target=5: .* has no such column\. There is: 1, 2, 3, 4"):
+        csv_table(path, 5)  # type: ignore[arg-type]
+
+
 GOOD = "a,b,y\n" + "".join(f"{i},{i % 3},{'uv'[i % 2]}\n" for i in range(30))
 FAULTS = {
     "no such file": (None, {}, ["data.path=table.csv: no such file"]),
@@ -122,6 +131,9 @@ FAULTS = {
         ["column y: 30 cells are not finite numbers, the first in row 2: 'u'"],
     ),
     "unknown feature": (GOOD, {"features": ["a", "bb"]}, ["data.features", "no column bb"]),
+    "a column for a list": (GOOD, {"drop": "a"}, ["data.drop=a: expected a list of columns, such as [age,height]"]),
+    "a list in a list": (GOOD, {"features": [["a"]]}, ["data.features=[['a']]: expected a list of columns"]),
+    "two targets": (GOOD, {"target": ["y", "b"]}, ["data.target=['y', 'b']: expected the name of one column"]),
     "nothing left": (GOOD, {"drop": ["a", "b"]}, ["no column is left"]),
     "odd choice": (GOOD, {"missing": "zero"}, ["data.missing=zero: expected mean, median, drop"]),
     "not text": ("\udcff", {}, ["not UTF-8 text"]),

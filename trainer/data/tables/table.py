@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from trainer.data.source import Source
 from trainer.data.tables.columns import Cells, parse_column, parse_target
 from trainer.data.tables.prepare import Column
 from trainer.data.tables.rows import FILLED, BadRow, Encoder, is_missing, stream
-from trainer.errors import Problem, UserError, check_names, did_you_mean, suggestions
+from trainer.errors import Problem, UserError, check_names, did_you_mean, show, suggestions
 
 TASKS = ("binary", "multiclass", "regression")
 MISSING = ("mean", "median", "drop")
@@ -89,6 +90,10 @@ def csv_table(
         if value is not None and value not in choices:
             advice = did_you_mean(value, choices)
             raise UserError(Problem(f"data.{key}", f"expected {', '.join(choices)}", given=value, advice=advice))
+    if isinstance(target, (dict, list, tuple)):
+        raise UserError(Problem("data.target", "expected the name of one column", given=show(target)))
+    target = show(target)
+    features, drop = column_names("features", features), column_names("drop", drop)
     table = read(path, separator)
     check_names(f"data.path={path}", "column", table.header, check="unusable columns")
     if target not in table.header:
@@ -97,11 +102,24 @@ def csv_table(
     if schema is not None:
         return _load_with_schema(table, schema, target, missing, task)
     for key, names in (("features", features), ("drop", drop)):
-        for name in names or []:
+        for name in names:
             if name not in table.header:
                 advice = did_you_mean(name, table.header)
                 raise UserError(Problem(f"data.{key}", f"{path} has no column {name}", advice=advice))
     return _load(table, chosen_columns(table.header, target, features, drop), target, missing, task)
+
+
+def column_names(key: str, names: Any) -> list[str]:
+    """Return the names in a list of columns, `data.<key>`, as text: Hydra and YAML read the name 2024 as a number.
+
+    Raises:
+        UserError: it is not a list of names.
+    """
+    if names is None:
+        return []
+    if not isinstance(names, (list, tuple)) or any(isinstance(name, (dict, list, tuple)) for name in names):
+        raise UserError(Problem(f"data.{key}", "expected a list of columns, such as [age,height]", given=show(names)))
+    return [show(name) for name in names]
 
 
 def _load(table: TextTable, names: list[str], target: str, missing: str | None, task: str | None) -> Source:
