@@ -53,7 +53,8 @@ def _check_folder() -> None:
 class ExitCode:
     """The exit code of the command in a `with` block.
 
-    User errors and failed runs are printed to stderr. Other exceptions are bugs and propagate as a traceback.
+    User errors, failed runs and a lack of memory are printed to stderr. Other exceptions are bugs and propagate as a
+    traceback.
 
     Attributes:
         value: the exit code, set by the block or by the exception that ended it.
@@ -66,7 +67,7 @@ class ExitCode:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        from trainer.errors import RunFailed, UserError, print_problems, raised_at
+        from trainer.errors import RunFailed, UserError, out_of_memory, print_problems, raised_at
 
         match error:
             case UserError():
@@ -74,6 +75,9 @@ class ExitCode:
                 self.value = EXIT_USAGE
             case RunFailed():
                 print_problems([str(error)], self.program)
+                self.value = 1
+            case BaseException() if sentence := out_of_memory(error):
+                print_problems([sentence], self.program)
                 self.value = 1
             case SystemExit():  # this program does not call sys.exit here
                 print_problems([f"your own code ended the program: {raised_at(error)}."], self.program)

@@ -17,6 +17,8 @@ _BREAKS = "\t\n\v\f\r\x85\u2028\u2029"  # line breaks and tabs become spaces: a 
 # disguise a line, of lone surrogates, and of line breaks.
 _STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _JOINERS = "\u200c\u200d"  # part of Persian and Indic words and of emoji
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "can't start new thread")
+MEMORY_ADVICE = "A smaller batch_size, data.resident=false and data.workers=0 take less."
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,20 @@ class UserError(ValueError):
 
 class RunFailed(RuntimeError):
     """Failure of a run (a full disk, damaged checkpoints): exit code 1, one sentence, no traceback."""
+
+
+class DataFailed(RunFailed):
+    """Failure of the reading of data between two steps of a run, whose state can be saved."""
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """Return a sentence if memory has run out, else None; torch says so only in the text of a RuntimeError."""
+    if isinstance(error, UserError | RunFailed):
+        return None
+    text = str(error).lower()
+    if not isinstance(error, MemoryError) and not any(phrase in text for phrase in _NO_MEMORY):
+        return None
+    return f"out of memory. {MEMORY_ADVICE}"
 
 
 def raised_at(error: BaseException) -> str:

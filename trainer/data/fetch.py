@@ -6,14 +6,16 @@ Shape letters: N samples of a split, B samples of a batch.
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import connection
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from trainer import signals
@@ -22,11 +24,13 @@ from trainer.data.prepare import Prepare
 from trainer.data.samples import Samples
 from trainer.data.tables.prepare import TablePrepare
 from trainer.device import exact_dtype, traits
-from trainer.errors import UserError
+from trainer.errors import DataFailed, UserError, out_of_memory, raised_at
+from trainer.processes import describe_exit
 
 Batch = tuple[Tensor, Tensor]  # inputs [B, ...] and targets [B] or [B, C]
 Positions = Tensor | slice  # of samples in a split; a slice gives a view, an index a copy
 BatchRequest = tuple[list[int], int | None]  # of a worker: indices of samples, and the seed to draw them with
+GRACE_SECONDS = 10.0  # for a worker that is ending when its connection breaks
 CHUNK_ELEMENTS = 2**25  # input elements that are prepared at a time
 
 
@@ -139,13 +143,50 @@ class StreamedFetch:
         indices = (self.indices[positions].tolist() for positions in batches)
         self.batches[:] = zip(indices, itertools.repeat(None) if seeds is None else seeds, strict=False)
         try:
-            for batch in self.loader:
-                if isinstance(batch, UserError):
+            for batch in self._load():
+                if isinstance(batch, UserError | DataFailed):
                     raise batch
                 yield self._ready(*batch)
         except BaseException:
             self.close()
             raise
+
+    def _load(self) -> Iterator[Any]:
+        """Yield what the loader yields.
+
+        Raises:
+            DataFailed: a worker process has ended.
+        """
+        handler = signal.getsignal(signal.SIGCHLD)
+        self._check_workers()
+        batches = None
+        while True:
+            try:
+                if batches is None:
+                    batches = iter(self.loader)
+                    if signal.getsignal(signal.SIGCHLD) is not handler:
+                        # torch's handler raises wherever this process is when a worker dies, even inside a step.
+                        signal.signal(signal.SIGCHLD, handler)
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError):  # also for a connection that a dying worker breaks
+                self._check_workers(GRACE_SECONDS)
+                raise
+            yield batch
+            self._check_workers()
+
+    def _check_workers(self, seconds: float = 0.0) -> None:
+        """Raise DataFailed if a worker has ended, or ends within this time."""
+        iterator = self.loader._iterator
+        workers = iterator._workers if isinstance(iterator, _MultiProcessingDataLoaderIter) else []
+        ending = connection.wait([worker.sentinel for worker in workers], seconds) if seconds and workers else []
+        for worker in workers:
+            if worker.sentinel in ending:
+                worker.join()
+            if worker.exitcode is not None:
+                advice = "Try again with data.workers=0, or with a smaller batch_size."
+                raise DataFailed(f"a data worker ended early: {describe_exit(worker.exitcode)}. {advice}")
 
     def close(self) -> None:
         """Stop the worker processes; the next pass starts new ones.
@@ -171,12 +212,12 @@ def _prepare_batch(raw: Tensor, form: InputForm) -> Tensor:
 
 
 class _WorkerDataset(Dataset):
-    """Samples for a DataLoader; a UserError is returned, because torch turns what a worker raises into text."""
+    """Samples for a DataLoader; a worker returns exceptions, because torch turns what it raises into text."""
 
     def __init__(self, samples: Samples, finish: Callable[[Tensor], Tensor] | None) -> None:
         self.samples, self.finish = samples, finish
 
-    def __getitems__(self, request: BatchRequest) -> Batch | UserError:
+    def __getitems__(self, request: BatchRequest) -> Batch | UserError | DataFailed:
         indices, seed = request
         try:
             chosen = torch.tensor(indices)
@@ -184,6 +225,11 @@ class _WorkerDataset(Dataset):
             return (self.finish(inputs) if self.finish else inputs), self.samples.loss_targets[indices]
         except UserError as error:
             return error
+        except Exception as error:
+            if get_worker_info() is None:
+                raise
+            advice = "data.workers=0 reads the data without workers, and shows the traceback."
+            return DataFailed(out_of_memory(error) or f"a data worker failed: {raised_at(error)}. {advice}")
 
 
 def _identity(batch: Any) -> Any:

@@ -17,7 +17,7 @@ from trainer.data.labels import check_count
 from trainer.data.samples import Samples
 from trainer.data.source import Source
 from trainer.data.streams import ALL, STREAMS, drawn_from, kept_streams, seed_streams
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, out_of_memory
 from trainer.seeds import derive
 
 CHUNK = 256  # items that are read at a time for their targets: noticing what they draw takes 0.1 ms
@@ -143,6 +143,8 @@ class MapDataset(Samples):
         try:
             return self.dataset[index]
         except Exception as error:
+            if out_of_memory(error):
+                raise
             raise self._error(f"item {index} cannot be read ({type(error).__name__}: {error})") from error
 
     def input(self, index: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,7 @@ from trainer.config.overrides import leaves_of
 from trainer.config.schema import Config
 from trainer.config.stored import StoredConfig
 from trainer.data.metrics import SplitReport
+from trainer.errors import out_of_memory
 from trainer.records.contents import exists
 from trainer.records.folder import RunFolder
 from trainer.report.console import Console, StatusBar
@@ -87,7 +89,10 @@ class Run:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None and not self.has_results:
-            self._write_results(Outcome("failed", f"{type(error).__name__}: {error}"), None)
+            sentence = out_of_memory(error)
+            if sentence:
+                traceback.clear_frames(trace)  # what they hold may be needed now
+            self._write_results(Outcome("failed", sentence or f"{type(error).__name__}: {error}"), None)
         self.console.close()
 
     def checkpoint_metadata(self) -> dict[str, Any]:

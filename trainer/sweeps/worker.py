@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trainer.config.job import Job
 from trainer.data.loader import DataCache
-from trainer.errors import RunFailed, UserError
+from trainer.errors import RunFailed, UserError, out_of_memory
 from trainer.records.folder import is_running
 from trainer.records.results import Results, results_or_failure, write_results
 from trainer.report.output import redirect
@@ -101,7 +101,7 @@ def run_item(item: WorkItem, device: str | None, command: Command, shared: DataC
         _write_failures(item, str(error))
     except BaseException as error:  # including sys.exit in a user's code: the sweep reports it and goes on
         traceback.print_exc()
-        _write_failures(item, f"{type(error).__name__}: {error}")
+        _write_failures(item, out_of_memory(error) or f"{type(error).__name__}: {error}")
     return 1
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from trainer.data.batches import Batch
+from trainer.errors import DataFailed, UserError
 from trainer.signals import Interrupted, Signals
 from trainer.training.interfaces import Report, Saver, TrainingData
 from trainer.training.phases import phase
@@ -26,7 +27,7 @@ def fit(
 ) -> list[Outcome]:
     """Train until each run has a reason to stop.
 
-    A run is saved when it ends, also after a signal, unless its weights are not finite.
+    A run is saved when it ends, also after a signal or if data cannot be read, unless its weights are not finite.
 
     Args:
         population: runs at the same step. Each leaves when it ends, so that the population is empty afterwards.
@@ -40,7 +41,8 @@ def fit(
         How each run ended, in the order of `population.states`.
 
     Raises:
-        RunFailed: a checkpoint could not be written.
+        UserError: data cannot be read, or has changed.
+        RunFailed: a data worker ended, or a checkpoint could not be written.
     """
     session = Session(population, data, saver, report, signals, pause_at)
     gc.freeze()  # exclude imported modules from garbage collection
@@ -58,7 +60,10 @@ def fit(
                 if not population.states:
                     return session.outcomes
     except Interrupted:
-        session.interrupt()
+        session.end("interrupted", "interrupted")
+    except (UserError, DataFailed) as error:
+        session.end("failed", str(error))
+        raise
     finally:
         gc.unfreeze()
     return session.outcomes

@@ -129,9 +129,9 @@ class Session:
                 stopping[state] = not_learned(state)
         self._end(stopping)
 
-    def interrupt(self) -> None:
-        """Save and end all runs after a signal."""
-        self._end(dict.fromkeys(self.population.states, Outcome("interrupted", "interrupted")))
+    def end(self, status: str, reason: str) -> None:
+        """Save and end all runs between two steps."""
+        self._end(dict.fromkeys(self.population.states, Outcome(status, reason)))
 
     def _end(self, ending: Mapping[RunState, Outcome]) -> None:
         """Remove these runs from the population, save them, and keep their outcomes."""
