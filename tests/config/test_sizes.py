@@ -55,6 +55,11 @@ def test_sizes_in_range_are_accepted(model: str, sizes: dict[str, Any]) -> None:
     assert not problems(model, **sizes)
 
 
+@pytest.mark.parametrize("target", [None, 3, ["a"], "a.Net", "trainer.models.mlp", "trainer.models.mlp.X"])
+def test_targets_of_other_kinds_have_no_sizes(target: Any) -> None:
+    assert not size_problems(ModelConfig(target=target, arguments={"hidden": 0}))
+
+
 @pytest.mark.parametrize("target", sorted(STORED_OURS["model"]))
 def test_every_whole_number_that_a_model_takes_is_a_size(target: str) -> None:
     parameters = inspect.signature(resolve(target, "model", trusted=True)).parameters.values()

@@ -23,7 +23,7 @@ PAIR = "tuple[int, int]"
 def size_problems(model: ComponentConfig) -> list[Problem]:
     """Return a problem for each argument that is a size of one of this program's models, and not in range."""
     problems = []
-    for name, kinds in _sizes_of(model.target or "").items():
+    for name, kinds in _sizes_of(str(model.target)).items():
         value = model.arguments.get(name)
         if name not in model.arguments or (value is None and (name in FROM_DATA or "None" in kinds)):
             continue
