@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from helpers.fork_server import ForkServer
 from helpers.runs import exit_code, train_in
 
 pytestmark = pytest.mark.usefixtures("no_hang")
@@ -117,3 +119,47 @@ THIN = {
 )
 def test_nothing_outside_a_run_folder_changes(case: tuple[str, str, str], whole: Path) -> None:
     attempt(whole, *case)
+
+
+SWEEP = ("-m", "model=ann", "seed=0,1", "max_steps=1", "plots=true", "threads=1")
+JOB = "001-seed=1"
+PLANTED = "002-seed=2"  # the folder of the job that the resumed sweep adds
+IN_SWEEP = [
+    *("sweep.jsonl", "sweep.lock", "leaderboard.csv", "leaderboard.html", JOB, f"{JOB}/results.json"),
+    *(f"{JOB}/metrics.csv", f"{JOB}/checkpoints", f"{JOB}/config.yaml", PLANTED),
+    *(f"{PLANTED}/{name}" for name in ("train.log", "run.lock", "checkpoints", "metrics.csv", "results.json")),
+]
+THIN_SWEEP = {(f"{PLANTED}/train.log", "link"), (PLANTED, "link"), ("sweep.jsonl", "hard link"), ("sweep.lock", "pipe")}
+
+
+@pytest.fixture(scope="module")
+def whole_sweep(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished sweep of two jobs."""
+    with contextlib.chdir(tmp_path_factory.mktemp("sweep")):
+        done = server.start(*SWEEP).end()
+        assert done.code == 0, done.err
+        return done.folder.resolve()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id="-".join(case), marks=[] if case in THIN_SWEEP else pytest.mark.exhaustive)
+        for case in itertools.product(IN_SWEEP, REPLACEMENTS)
+    ],
+)
+def test_nothing_outside_a_sweep_folder_changes(case: tuple[str, str], whole_sweep: Path, server: ForkServer) -> None:
+    name, by = case
+    folder, outside = Path("outputs/2026-01-01/10-00-00-sweep").absolute(), Path("outside")
+    shutil.copytree(whole_sweep, folder, symlinks=True)
+    if name.startswith(PLANTED):
+        shutil.copytree(folder / JOB, folder / PLANTED)
+    outside.mkdir()
+    replace(folder / name, by, outside.absolute())
+    before = content(outside)
+    done = server.start("-m", f"resume={folder}", "seed=0,1,2", "sweep.stack=false").end()
+    assert done.code in (0, 1, 2), done.err
+    assert "Traceback" not in done.err
+    assert content(outside) == before
+    if name.startswith(PLANTED):
+        assert PLANTED in (folder / "sweep.jsonl").read_text()  # the job went there

@@ -90,3 +90,23 @@ def test_a_read_only_disk_is_named(
     assert done.code == 1
     assert "Read-only file system" in done.err
     assert "Traceback" not in done.err
+
+
+def test_runs_are_reached_through_links(train, verb: Callable, tmp_path: Path) -> None:
+    """`outputs` may be a link, as may the name of a run; messages then show where the files really are."""
+    (tmp_path / "scratch").mkdir()
+    Path("outputs").symlink_to(tmp_path / "scratch")
+    run = train("model=ann", "epochs=1").folder
+    assert run.parent.parent == tmp_path / "scratch"
+    assert Path("outputs/latest").resolve() == run
+    Path("mine").symlink_to(run)
+    assert train("resume=outputs/latest", "epochs=2", "plots=false").code == 0
+    assert train("resume=mine", "epochs=3", "plots=false").code == 0
+    assert train("resume=latest", "epochs=3").code == 2  # it is finished
+    for words in (("evaluate",), ("report",), ("export", "--format", "state_dict")):
+        for name in ("outputs/latest", "mine"):
+            done = verb(words[0], name, *words[1:], *(["--replace"] if words[0] == "export" else []))
+            assert done.code == 0, done.err
+    assert verb("compare", "mine", "outputs/latest", "--out", "outputs/compare.png").code == 0
+    assert run.name in verb("list", "runs").out
+    assert {"report.html", "evaluation-1.json", "evaluation-2.json", "model.pt"} <= set(os.listdir(run))
