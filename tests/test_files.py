@@ -37,6 +37,7 @@ ALLOWED = {
     ),
     "components.weights": ({"path.parent.mkdir"}, "torch's cache of downloads"),
     "config.compose": ({"OmegaConf.load", "path.read_text"}, "the program's own YAML, or the user's"),
+    "config.sizes": ({"path.read_text"}, "the same"),
     "config.stored": ({"yaml.dump"}, "text in memory"),
     "data.images.cache": (
         {"folder.mkdir", "open", "os.open", "os.replace", "part.unlink", "path.unlink"},
