@@ -69,10 +69,11 @@ def test_every_whole_number_that_a_model_takes_is_a_size(target: str) -> None:
     assert set(FROM_DATA) & {p.name for p in parameters} <= set(names)
 
 
-def test_the_answer_needs_no_torch() -> None:
-    done = run_without(HEAVY, "train", "model=mlp", "model.hidden=[64,0]")
+@pytest.mark.parametrize(("model", "value", "expected"), [("mlp", "[64, 0]", LIST), ("ann", "-1", ONE)])
+def test_the_answer_needs_no_torch(model: str, value: str, expected: str) -> None:
+    done = run_without(HEAVY, "train", f"model={model}", f"model.hidden={value}")
     assert done.returncode == 2
-    assert done.stderr.endswith(f"error: model.hidden=[64, 0]: expected {LIST}.\n")
+    assert done.stderr.endswith(f"error: model.hidden={value}: expected {expected}.\n")
 
 
 @pytest.mark.parametrize("first", ["{Linear: [64, 0]}", "{Conv2d: [1, 0, 3]}"])

@@ -56,6 +56,7 @@ def test_text_that_looks_like_a_number_is_kept_in_quotes(job: Callable[..., Job]
     [
         "model.x=" + "{a:" * 300 + "1" + "}" * 300,
         "model.x=" + "[" * 300 + "]" * 300,
+        "hydra.launcher.x=" + "[" * 300 + "]" * 300,
         "model." + ".".join(["a"] * 300) + "=1",
         "name='" + "${oc.env:" * 300 + "X" + "}" * 300 + "'",
         "epochs=" + "9" * 5000,
@@ -86,6 +87,10 @@ def test_a_repeated_key_ends_the_command(flags: list[str]) -> None:
     with pytest.raises(UserError, match="epochs: given more than once: epochs=1, epochs=1"):
         run_train([*flags, "epochs=1", "epochs=1"])
     assert not run_folders()
+
+
+def test_a_number_that_is_not_finite_is_answered_once(train: Callable[..., CompletedCommand]) -> None:
+    assert train("optim.lr=nan").err == "train: error: optim.lr=nan: expected a finite number.\n"
 
 
 @pytest.mark.parametrize("key", ["threads", "sweep.workers", "data.workers"])

@@ -20,7 +20,7 @@ def new_job(composer: Composer, words: Iterable[str], problems: Sequence[Problem
     job = composer.job(overrides)
     problems = [*problems, *word_problems, *job.problems, *sweep_problems(job)]
     if problems:
-        raise UserError(*problems, *_deep_problems(job))
+        raise UserError(*problems, *_deep_problems(job, {problem.key.partition(".")[0] for problem in problems}))
     return job
 
 
@@ -37,15 +37,19 @@ def sweep_problems(job: Job) -> list[Problem]:
     return problems
 
 
-def _deep_problems(job: Job) -> list[Problem]:
-    """Return the problems of the device and of groups that differ from the shipped ones, which need torch to check."""
+def _deep_problems(job: Job, reported: set[str]) -> list[Problem]:
+    """Return the problems of the device and of groups that differ from the shipped ones, which need torch to check.
+
+    A group of which a problem was `reported` is left out: it would be refused again, in other words.
+    """
     names_device = job.config.device not in (None, "cpu")
-    if not (job.altered or names_device):
+    altered = job.altered - reported
+    if not (altered or names_device):
         return []
     from trainer import device
     from trainer.components.targets import find_targets
 
-    _, problems = find_targets(job.config, sorted(job.altered), trusted=True)  # the user typed them
+    _, problems = find_targets(job.config, sorted(altered), trusted=True)  # the user typed them
     if names_device:
         try:
             device.choose(job.config.device)

@@ -18,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from trainer.config.words import refuse_word
 from trainer.data.loader import DataCache
 from trainer.errors import Problem, UserError
 from trainer.records.contents import make_folder, remove
@@ -36,9 +37,12 @@ def check(words: Sequence[str]) -> None:
     """Check overrides of Hydra's own configuration; needs a Composer to have been created.
 
     Raises:
-        UserError: a word is not an override, sets anything but the launcher, or names one that is not installed.
+        UserError: a word is not an override within limits, sets anything but the launcher, or names one that is not
+            installed.
     """
     for word in words:
+        if problem := refuse_word(word):
+            raise UserError(problem)
         try:
             override = OverridesParser.create().parse_override(word)
         except HydraException as error:
