@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import pickletools
 import random
 import struct
 import zipfile
@@ -116,7 +117,7 @@ ATTRIBUTES, FLAGS, SIZE, UNPACKED, OFFSET = 38, 8, 20, 24, 42  # places in an en
         (ATTRIBUTES, 0x10),  # torch takes the entry for a folder, and returns memory that is not set
         (SIZE, 0),  # likewise
         (UNPACKED, 2**20),
-        (FLAGS, 0x0809),
+        (FLAGS, 0x4808),
         (OFFSET, 0),
     ],
 )
@@ -185,6 +186,17 @@ def test_a_pickle_that_asks_for_memory_is_refused(call: bytes, foreign: bytes) -
     Path("weights.pt").write_bytes(Path("calls.pt").read_bytes())
     rewritten()
     with pytest.raises(CheckpointError, match="tensors without values"):
+        read(Path("planted.pt"))
+
+
+def test_a_plain_pickle_without_all_tensors_is_refused() -> None:
+    torch.save(CONTENT, "old.pt", _use_new_zipfile_serialization=False)
+    with open("old.pt", "rb") as file:
+        for _ in range(4):
+            list(pickletools.genops(file))
+        Path("planted.pt").write_bytes(Path("old.pt").read_bytes()[: file.tell()] + pickle.dumps([], 2))
+    assert torch.load("planted.pt", weights_only=True).keys() == CONTENT.keys()  # so the bait was real
+    with pytest.raises(CheckpointError, match="it names tensors that it does not hold"):
         read(Path("planted.pt"))
 
 

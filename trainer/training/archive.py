@@ -17,6 +17,7 @@ import torch
 
 from trainer.errors import UserError
 from trainer.files import open_regular
+from trainer.training.plain_pickles import has_all_tensors
 
 SEAL = b"trainer sha256 "  # then the digest in hexadecimal, all of it as the zip file's comment
 SEAL_SIZE = len(SEAL) + 64
@@ -122,6 +123,8 @@ def _check(file: IO[bytes]) -> None:
     else:
         file.seek(0)
         pickle = file.read()
+        if not has_all_tensors(file):
+            raise CheckpointError("it names tensors that it does not hold")
     if UNSET.search(pickle):
         raise CheckpointError("it makes tensors without values, which no state dict does")
 
