@@ -85,10 +85,10 @@ PLANTED = (
         "power-end",
     ),
     Planted(
-        "the streams of random numbers are not seeded for a step",
-        "training/population.py",
-        'seed_streams(derive(self.state.config.seed, "step", self.state.step, micro), self.streams, self.device)',
-        "pass",
+        "the streams of random numbers are not seeded for an item",
+        "data/map_dataset.py",
+        "            for index, seed in zip(indices, seeds, strict=True):",
+        "            for index, seed in zip(indices, iter(lambda: __import__('time').time_ns(), 0), strict=False):",
         "kill-own",
     ),
     Planted(
