@@ -210,6 +210,16 @@ def test_items_that_draw_from_elsewhere_are_not_repeatable() -> None:
     assert not samples.fixed
 
 
+def test_targets_that_are_drawn_are_refused() -> None:
+    class Labels(Items):
+        def __getitem__(self, i: int) -> tuple[torch.Tensor, float]:
+            x = torch.rand(3)
+            return x, x.sum().item()
+
+    with pytest.raises(UserError, match=r"^data._target_=Labels: the target of item 0 changes"):
+        MapDataset(Labels(float), "Labels")
+
+
 def test_streams_are_restored_and_draw_apart() -> None:
     with streams.kept_streams():
         numbers = [stream.number() for stream in streams.STREAMS.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
@@ -21,6 +22,8 @@ from trainer.errors import Problem, UserError, out_of_memory
 from trainer.seeds import derive
 
 CHUNK = 256  # items that are read at a time for their targets: noticing what they draw takes 0.1 ms
+
+FEW = 8  # items that are read again
 
 T = TypeVar("T")
 
@@ -63,9 +66,19 @@ class MapDataset(Samples):
         else:
             self.targets = torch.tensor(targets, dtype=torch.float64 if kinds == {float} else torch.int64)
             self.num_classes = int(self.targets.max()) + 1
-        probes = range(min(3, len(dataset)))
+        probes = range(min(FEW, len(dataset)))
         self.repeatable = all(np.array_equal(self.input(i), self.input(i), equal_nan=True) for i in probes)
         self.fixed = self.repeatable and not any(map(self._draws, drawing))
+        self._check_targets({index: targets[index] for index in (*probes, *drawing[:FEW])})
+
+    def _check_targets(self, targets: Mapping[int, Any]) -> None:
+        """Check that the targets of these items do not change with what is drawn: an input would get another's."""
+        with kept_streams():
+            again = self._read(list(targets), itertools.count(1), self._target)
+        for (index, target), other in zip(targets.items(), again, strict=True):
+            if not np.array_equal(target, other, equal_nan=True):
+                reason = f"the target of item {index} changes from one reading to the next, and targets are read once"
+                raise self._error(reason, check="label range")
 
     def _read(self, indices: Sequence[int], seeds: Iterable[int], use: Callable[[int, Any], T]) -> list[T]:
         """Return `use(index, item)` of items, each read with the random streams seeded. Mutates the streams.
@@ -73,7 +86,7 @@ class MapDataset(Samples):
         Only streams from which items draw are seeded for each, because most data sets draw from none. If an item turns
         out to be the first to draw from a stream, all of `indices` are read again.
         """
-        seeds = list(seeds)
+        seeds = list(itertools.islice(seeds, len(indices)))
         while True:
             others = ALL - self.drawn
             seed_streams(0, others)
