@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -124,6 +125,14 @@ def test_a_run_at_chance_is_named(data: str, train) -> None:
     line = remarks(train(*words))["chance"]
     command = shlex.split(line.partition(" Try ")[2].partition(", or debug=overfit")[0])
     assert command == ["trainer", "doctor", *words]
+
+
+def test_a_users_loss_is_not_called_with_constant_outputs(train) -> None:
+    text = "from torch.nn import CrossEntropyLoss\n\nclass Pairs(CrossEntropyLoss):\n    def forward(self, x, y):\n"
+    Path("pairs.py").write_text(text + "        assert len(x) > 1\n        return super().forward(x, y)\n")
+    done = train(*IRIS, "epochs=2", STILL, "loss._target_=pairs.Pairs")
+    assert done.code == 0, done.err
+    assert "chance" not in remarks(done)
 
 
 def test_a_resumed_run_at_chance_is_named_without_the_words_that_resumed_it(train) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trainer.components.assemble import Components
-from trainer.components.loss import Criterion
+from trainer.components.loss import LOSSES, Criterion
 from trainer.components.schedule import depends_on_epochs
 from trainer.components.targets import SCHEDULE_LENGTHS
 from trainer.config.job import Job
@@ -107,11 +107,13 @@ def _cut_schedule(state: RunState) -> str | None:
 def _constant_answer(components: Components) -> str | None:
     """Return the best constant answer if no validation was better; None otherwise, or if all targets are equal.
 
-    A validation is better if its loss is lower, its accuracy higher by STANDARD_ERRORS, or its R2 above 0.
+    A validation is better if its loss is lower, its accuracy higher by STANDARD_ERRORS, or its R2 above 0. Also None
+    for a loss class of the user, which may not accept constant outputs or single samples.
     """
     state, task, split = components.state, components.data.task, components.data.splits["valid"]
     targets_N, classes = split.targets, task.classes
-    if not state.history or len(targets_N.unique()) < 2:
+    is_own = type(_criterion(components).loss) not in LOSSES
+    if is_own or not state.history or len(targets_N.unique()) < 2:
         return None
     if not classes:
         mean = targets_N.mean().item()
@@ -133,8 +135,7 @@ def _constant_answer(components: Components) -> str | None:
 @torch.no_grad()
 def _constant_loss(components: Components, targets: Tensor) -> float:
     """Return the mean loss of the constant outputs that fit targets [N] or [N, C] best."""
-    criterion, task = components.population.criterion, components.data.task
-    assert isinstance(criterion, Criterion)
+    criterion, task = _criterion(components), components.data.task
     device, dtype = components.device, components.loading.dtype
     if not task.classes:
         outputs = torch.full((len(targets), 1), (targets.mean().item() - criterion.mean) / criterion.std)
@@ -151,3 +152,9 @@ def _constant_loss(components: Components, targets: Tensor) -> float:
         return criterion(outputs_C.expand(len(targets), -1), targets_on(targets, device)).item()
     each_class = torch.arange(len(shares_C), device=device).split(1)
     return (torch.stack([criterion(outputs_C[None], target) for target in each_class]) @ shares_C).item()
+
+
+def _criterion(components: Components) -> Criterion:
+    criterion = components.population.criterion
+    assert isinstance(criterion, Criterion)
+    return criterion
