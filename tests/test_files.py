@@ -54,8 +54,8 @@ ALLOWED = {
     "device": ({"open"}, "/proc/meminfo"),
     "inference.formats": ({"torch.load", "torch.save"}, "bytes in memory"),
     "records.folder": (
-        {"day.mkdir", "os.replace", "temporary.symlink_to", "temporary.unlink"},
-        "the folder of a day and the link `latest`, both in the user's outputs/",
+        {"day.mkdir", "os.replace", "path.mkdir", "temporary.symlink_to", "temporary.unlink"},
+        "new folders and the link `latest` in the user's outputs/",
     ),
     "report.compare_view": ({"figure.savefig"}, "bytes in memory"),
     "report.doctor_view": ({"figure.savefig"}, "the user's --out"),

@@ -48,23 +48,21 @@ def create(path: Path) -> None:
         os.close(open_at(path.name, NEW, folder))
 
 
-def make_folder(path: Path, *, new: bool = False) -> None:
-    """Create a folder in an existing one.
-
-    Args:
-        path: path of the folder.
-        new: whether a folder that exists is an error.
+def make_folder(path: Path) -> None:
+    """Create a folder in an existing one, unless it exists.
 
     Raises:
-        OSError: it cannot be created, or something else is there, such as a link to a folder.
+        UserError: it cannot be created, or something else is there, such as a link to a folder.
+        RunFailed: the disk is full.
     """
-    with open_folder(path.parent) as parent:
-        try:
-            os.mkdir(path.name, dir_fd=parent)
-        except FileExistsError:
-            if new:
-                raise
-            os.close(open_at(path.name, SEARCH | FOLDER, parent))
+    try:
+        with open_folder(path.parent) as parent:
+            try:
+                os.mkdir(path.name, dir_fd=parent)
+            except FileExistsError:
+                os.close(open_at(path.name, SEARCH | FOLDER, parent))
+    except OSError as error:
+        raise cannot_create(path, error) from error
 
 
 def remove(path: Path) -> None:

@@ -11,7 +11,7 @@ from trainer.config.stored import FILE, StoredConfig
 from trainer.errors import RunFailed
 from trainer.files import cannot_create, resolve, write_atomically
 from trainer.records import metrics as metrics_csv
-from trainer.records.contents import make_folder, remove_torn
+from trainer.records.contents import remove_torn
 from trainer.records.lock import is_locked, lock
 from trainer.records.metrics import MetricsRow
 from trainer.records.results import Results, write_results
@@ -89,7 +89,7 @@ def new_folder(name: str, outputs: Path = OUTPUTS) -> Path:
         for attempt in range(1, 10_000):
             path = day / (stem if attempt == 1 else f"{stem}-{attempt}")
             try:
-                make_folder(path, new=True)  # fails if another run started in the same second
+                path.mkdir()  # fails if another run started in the same second
             except FileExistsError:
                 continue
             _point(outputs / "latest", path)

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from trainer.errors import RunFailed
-from trainer.files import cannot_create
 from trainer.records.contents import make_folder, names, remove, remove_torn
 from trainer.training import checkpoint
 from trainer.training.archive import CheckpointError
@@ -131,11 +130,8 @@ def _members(content: dict[str, Any]) -> dict[str, Checkpoint]:
 
 def _restore(folder: Path, member: Checkpoint) -> None:
     """Write a run's own checkpoint, unless its own newest one is at least as recent."""
-    try:
-        for place in (folder.parent, folder):
-            make_folder(place)
-    except OSError as error:
-        raise cannot_create(folder, error) from error
+    for place in (folder.parent, folder):
+        make_folder(place)
     own, _ = checkpoint.newest(folder, checkpoint.resumable)
     if own is None or own.step < member.step:
         checkpoint.save(folder / LAST, replace(member, run=_cloned(member.run)).to_dict(), folder / PREVIOUS)

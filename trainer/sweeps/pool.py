@@ -13,7 +13,6 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from trainer.data.loader import DataCache
-from trainer.errors import RunFailed
 from trainer.processes import context_for
 from trainer.records.contents import make_folder
 from trainer.run.results import versions
@@ -81,7 +80,8 @@ class WorkerPool:
             signals: signals that this process has received; any stops the pool.
 
         Raises:
-            RunFailed: the folder of an item cannot be created.
+            UserError: the folder of an item cannot be created.
+            RunFailed: the disk is full.
         """
         waiting, free, terminated = iter(items), list(reversed(self.devices)), False
         gc.freeze()  # a collection in a forked worker would copy every page that it inherits
@@ -119,10 +119,7 @@ class WorkerPool:
 
     def _start(self, item: WorkItem, device: str) -> None:
         for folder in (item.folder, *(job.folder for job in item.jobs)):
-            try:
-                make_folder(folder)
-            except OSError as error:
-                raise RunFailed(f"{folder}: cannot be created ({error.strerror}).") from error
+            make_folder(folder)
         parent = os.getpid() if self.context.get_start_method() == "fork" else None
         arguments = (item, device, self.command, self.shared, parent)
         process = self.context.Process(target=work, args=arguments)  # type: ignore[attr-defined]

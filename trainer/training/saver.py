@@ -11,7 +11,6 @@ import torch
 
 from trainer.config.values import Duration
 from trainer.device import exact_dtype
-from trainer.files import cannot_create
 from trainer.records.contents import make_folder, remove_torn
 from trainer.training.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, save
 from trainer.training.state import RunState
@@ -45,10 +44,7 @@ class Saver:
         self.started = self.saved_at = time.perf_counter()
         self.spent = 0.0
         self.last_cost: float | None = None
-        try:
-            make_folder(folder)
-        except OSError as error:
-            raise cannot_create(folder, error) from error
+        make_folder(folder)
         remove_torn(folder)
 
     def due(self, state: RunState) -> bool:
