@@ -38,7 +38,7 @@ def make_the_disk_read_only(arena: Arena, chance: random.Random) -> None:
 def limit_the_size_of_files(arena: Arena, chance: random.Random) -> None:
     """No file may grow beyond a limit, by the system itself."""
     setting = chance.choice(FORGIVING)
-    value = chance.choice([0, 100, 1000, 4000, 10_000, 20_000])
+    value = chance.choice([50, 100, 1000, 4000, 10_000, 20_000])  # not 0: stderr is a file, and must hold a sentence
     at = moment(chance, arena.whole(setting))
     _without_disk(arena, setting, {"at": at, "do": "limit", "resource": "RLIMIT_FSIZE", "value": value})
 
