@@ -41,7 +41,7 @@ def remarks(job: Job, components: Components, outcome: Outcome) -> list[tuple[st
     if chance:
         resumed = any(word.startswith("resume=") for word in job.overrides)  # these are not all words of the run
         words = shlex.join(["trainer", "doctor", *([] if resumed else job.overrides)])
-        chance = f"no validation was better than {chance}. Try {words}, or debug=overfit"
+        chance = f"no validation was clearly better than {chance}. Try {words}, or debug=overfit"
     improves = _improves(state) and not depends_on_epochs(components.targets.schedule)
     last = f"the last validation was the best ({state.best_moment})" if improves else None
     lines = {"schedule": _cut_schedule(state), "chance": chance, "improving": last}
