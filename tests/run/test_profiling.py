@@ -55,7 +55,7 @@ def test_the_trace_names_the_models_operators_and_the_phases(profiled: Completed
     for operator in ("aten::conv2d", "aten::addmm", "aten::convolution_backward", "aten::tanh"):
         assert operator in names
     assert names.count("phase: forward") == names.count("phase: backward") == 12
-    assert names.count("phase: data") == 12 + 1  # at the end of an epoch one is asked for in vain
+    assert names.count("phase: data") == 12 + 1  # the last call finds the end of the epoch
     assert "phase: validation" not in names
 
 
@@ -65,20 +65,20 @@ def test_shares_add_up_to_one(profiled: CompletedCommand) -> None:
     assert sum(summary["shares"].values()) == pytest.approx(1)
     model = sum(summary["shares"][name] for name in ("forward", "backward", "optimizer"))
     assert summary["not_model_share"] == pytest.approx(1 - model)
-    assert 0 < summary["not_model_share"] < 0.5
+    assert summary["not_model_share"] > 0
 
 
-def test_phases_are_as_long_as_in_the_trace(profiled: CompletedCommand) -> None:
+def test_shares_are_those_of_the_trace(profiled: CompletedCommand) -> None:
     summary = summary_of(profiled)
     events = json.loads((profiled.folder / "trace.json").read_text())["traceEvents"]
-    phases = [event for event in events if str(event.get("name")).startswith("phase: ")]
-    whole = max(e["ts"] + e["dur"] for e in phases) - min(e["ts"] for e in phases)
-    assert summary["seconds_per_step"] * 12 == pytest.approx(whole / 1e6, rel=0.02)  # and so there are no gaps
-    forward = sum(event["dur"] for event in phases if event["name"] == "phase: forward")
-    assert summary["shares"]["forward"] == pytest.approx(forward / whole, rel=0.02)
+    forward = sum(event["dur"] for event in events if event.get("name") == "phase: forward")
+    backward = sum(event["dur"] for event in events if event.get("name") == "phase: backward")
+    seconds = summary["seconds_per_step"] * 12
+    assert summary["shares"]["forward"] * seconds == pytest.approx(forward / 1e6, rel=1e-3)
+    assert summary["shares"]["backward"] * seconds == pytest.approx(backward / 1e6, rel=1e-3)
 
 
-def test_ten_operators_are_told_the_costliest_first(profiled: CompletedCommand) -> None:
+def test_ten_operators_are_listed_the_costliest_first(profiled: CompletedCommand) -> None:
     operators = summary_of(profiled)["operators"]
     assert len(operators) == 10
     assert [op["seconds"] for op in operators] == sorted((op["seconds"] for op in operators), reverse=True)
@@ -101,16 +101,12 @@ def test_it_stops_tests_nothing_and_changes_nothing(profiled: CompletedCommand, 
     assert same_tree(*weights)
 
 
-def test_a_slow_data_set_shows(profiled: CompletedCommand, train) -> None:
+def test_a_slow_data_set_shows(train) -> None:
     Path("slow.py").write_text(SLOW)
     words = ["data=custom", "data._target_=slow.Slow", "model=ann", "batch_size=16", "max_steps=18"]
-    streamed = summary_of(train("debug=profile", *words, "data.resident=false", "data.workers=0"))
-    assert streamed["shares"]["data"] > 0.8
-    assert streamed["not_model_share"] > 0.8
-    resident = summary_of(train("debug=profile", *words, "data.resident=true"))
-    assert resident["shares"]["data"] < 0.5
-    assert resident["not_model_share"] < streamed["not_model_share"]
-    assert summary_of(profiled)["not_model_share"] < streamed["not_model_share"]
+    summary = summary_of(train("debug=profile", *words, "data.resident=false", "data.workers=0"))
+    assert summary["shares"]["data"] * summary["seconds_per_step"] >= 16 * 0.002  # a batch cannot be read faster
+    assert summary["not_model_share"] >= summary["shares"]["data"]
 
 
 def test_validations_and_saves_have_shares_of_their_own(train) -> None:
@@ -125,7 +121,7 @@ def test_validations_and_saves_have_shares_of_their_own(train) -> None:
 
 
 @pytest.mark.parametrize("word", ["max_steps=null", "max_steps=10", "max_steps=5000"])
-def test_how_long_it_takes_must_be_said(word: str, train) -> None:
+def test_max_steps_is_needed_and_limited(word: str, train) -> None:
     done = train("debug=profile", word)
     assert done.code == 2
     assert "expected max_steps from 11 to 1010, such as max_steps=40" in done.err
