@@ -138,8 +138,7 @@ def test_a_terminal_that_is_lost_without_a_signal_does_not_end_training(
     assert {results(place)["epochs"] for place in places(done.folder) or [done.folder]} == {20}
 
 
-@pytest.mark.parametrize("stack", ["sweep.stack=false", STACK])
-@pytest.mark.parametrize("way", ["/dev/full", "both"])
+@pytest.mark.parametrize(("way", "stack"), [("/dev/full", "sweep.stack=false"), ("both", STACK)])
 def test_a_sweep_goes_on_without_its_output(way: str, stack: str, server: ForkServer) -> None:
     words = ("-m", *RUN, "seed=0,1", "sweep.workers=1", stack)
     closed = CLOSED.get(way, ())
