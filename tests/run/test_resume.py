@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import torch
 
 from helpers.datasets import write_images, write_table
 from helpers.fork_server import ForkServer
-from helpers.processes import wait_for_end
+from helpers.processes import NO_PROC, states, wait_for_end, wait_until
 from helpers.trees import same_tree
 from trainer.records import folder
+from trainer.records.contents import remove_torn
 from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 
@@ -289,6 +291,17 @@ def test_a_finished_run_whose_page_was_not_written_gets_it(train) -> None:
     (run / ".metrics.csv.999999999.tmp").touch()
     assert "which was missing" not in train(f"resume={run}").out
     assert not list(run.glob(".*.tmp"))
+
+
+@pytest.mark.skipif(NO_PROC, reason="whether a process has ended is looked up in /proc")
+def test_torn_files_of_processes_that_nobody_reaps_are_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    wait_until(lambda: states()[ended.pid][1] == "Z")
+    torn = tmp_path / f".results.json.{ended.pid}.tmp"
+    torn.touch()
+    remove_torn(tmp_path, shared=True)
+    assert not torn.exists()
+    ended.wait()
 
 
 def test_torn_files_of_living_processes_are_left_alone(train) -> None:

@@ -5,6 +5,7 @@ A path that contains a link is refused. `trainer.files.resolve` the folder first
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -98,13 +99,16 @@ def torn_files(folder: Path, *, shared: bool = False) -> list[str]:
 
 
 def _is_alive(process: int) -> bool:
-    """Return whether another process with this number exists."""
+    """Return whether another process with this number runs. One that has ended, but is not reaped, does not."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass
+    with contextlib.suppress(OSError):  # other systems than Linux have no /proc
+        if Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z":
+            return False
     return process != os.getpid()
 
 
