@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from helpers.datasets import write_images
 from helpers.processes import HANG_SECONDS
@@ -80,6 +81,17 @@ def test_other_times_of_an_unchanged_image_do_not_matter(photos: Path, monkeypat
     copy.write_bytes((photos / "bee" / "000.bmp").read_bytes())
     copy.replace(photos / "bee" / "000.bmp")
     assert torch.equal(whole(files), before)
+
+
+def test_a_lack_of_memory_is_not_blamed_on_the_image(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = opened(photos, monkeypatch)
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "load", full)
+    with pytest.raises(MemoryError):
+        whole(files)
 
 
 def decoding_threads(files: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, int]:

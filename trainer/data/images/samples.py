@@ -15,7 +15,7 @@ from trainer.data.images.decode import DIGEST_BYTES, BadImage, decode
 from trainer.data.images.listing import readable
 from trainer.data.images.rows import CachedRows
 from trainer.data.samples import Samples
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, out_of_memory
 
 LARGE_FILE = 32_768  # bytes; decoding smaller files with threads costs more processor time than it saves
 CHECK = "unreadable images"  # of the doctor
@@ -49,6 +49,8 @@ class OriginalFiles:
         try:
             pixels = decode(path, self.key.spec)
         except BadImage as error:
+            if error.__cause__ is not None and out_of_memory(error.__cause__):
+                raise error.__cause__ from None
             raise _error(path, f"{error}; it was readable when the run began") from error
         if compare or not self._is_unchanged(row):  # looked up after decoding: a change in the meantime shows
             digest = blake2b(np.ascontiguousarray(pixels).data, digest_size=DIGEST_BYTES).digest()
