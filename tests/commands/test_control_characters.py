@@ -11,6 +11,8 @@ from PIL import Image
 
 from helpers.runs import CompletedCommand
 from trainer.errors import printable
+from trainer.report.console import Console
+from trainer.report.sweep_view import SweepView
 
 EVIL = "\x1b[31mred\u202e"
 ESCAPED = r"\x1b[31mred\u202e"
@@ -120,6 +122,19 @@ def test_names_of_files_are_printed_without_control_characters(train, verb) -> N
     for refused in (train(*IMAGES, "data.root=photos"), verb("doctor", *IMAGES, "data.root=photos", "--no-training")):
         assert refused.code in (1, 2)
         assert plain(refused)
+
+
+def test_lines_on_the_terminal_and_in_the_log_have_no_control_characters(capfd: pytest.CaptureFixture[str]) -> None:
+    console = Console(Path("train.log"))
+    for write in (console.say, console.note, lambda text: console.header([("data", text)])):
+        write(EVIL)
+        out, err = capfd.readouterr()
+        assert "[31mred" in out + err
+        assert plain(CompletedCommand(0, out, err, None))
+    console.close()
+    assert plain(CompletedCommand(0, Path("train.log").read_text(), "", None))
+    SweepView(1, Path(EVIL)).begin(EVIL)
+    assert plain(CompletedCommand(0, capfd.readouterr().out, "", None))
 
 
 @pytest.mark.parametrize(
