@@ -24,7 +24,7 @@ from trainer.sweeps.worker import SweepJob, WorkItem
 FAULTS = {
     "raises": ("failed", "ValueError: no good"),
     "exits": ("failed", "SystemExit: 3"),
-    "memory": ("failed", "RuntimeError: "),
+    "memory": ("failed", "out of memory"),
     "killed": ("failed", "killed by SIGKILL"),
     "infinite": ("diverged", "not finite"),
 }
