@@ -58,7 +58,7 @@ def _resume_damaged(arena: Arena, chance: random.Random, setting: Setting, name:
         path = chance.choice(paths)
         where = f"{damage(path, chance)} of {path.relative_to(run)}"
         arena.faults += 1
-        spared = path.name == "last.pt" and (path.parent / "previous.pt").exists()
+        spared = path.name == "last.pt" and not setting.is_sweep  # it was saved twice
         done = place.start()
         try:
             told_in_a_sentence(done, *((0,) if spared else (0, 1, 2)))
