@@ -60,6 +60,7 @@ def test_the_name_of_a_class_is_refused(name: str, train) -> None:
     assert plain(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["école", "赤い", "می‌روم", "👩‍🔬", "a b", "a\u00a0b", "=1+1"])
 def test_other_names_are_taken(name: str, train, verb) -> None:
     write_table("a", name, "y", target=name)
@@ -79,6 +80,7 @@ def test_a_spreadsheet_does_not_run_the_names_of_classes(train, verb) -> None:
     assert '"=1+1"' in Path("p.json").read_text()
 
 
+@pytest.mark.slow
 def test_names_of_class_folders_columns_and_merged_classes_are_refused(train, verb) -> None:
     write_images("a", EVIL, os.fsdecode(b"\xff"))
     write_table("a", EVIL, "y")
@@ -99,6 +101,7 @@ def test_names_of_class_folders_columns_and_merged_classes_are_refused(train, ve
         assert plain(verb("doctor", *words, "--no-training"))
 
 
+@pytest.mark.slow
 def test_names_of_files_are_printed_without_control_characters(train, verb) -> None:
     write_images("a", "b")
     names = [f"{EVIL}.png", os.fsdecode(b"\xff\xfe.png")]

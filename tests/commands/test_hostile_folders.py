@@ -15,7 +15,7 @@ from PIL import Image
 from helpers.fork_server import ForkServer
 from helpers.runs import exit_code, train_in
 
-pytestmark = pytest.mark.usefixtures("no_hang")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_hang")]
 
 WORDS = ("model=ann", "epochs=1", "debug.gradients=true")
 REPLACEMENTS = ("link", "hard link", "link to nothing", "pipe", "folder")

@@ -92,6 +92,7 @@ def test_a_read_only_disk_is_named(
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_runs_are_reached_through_links(train, verb: Callable, tmp_path: Path) -> None:
     """`outputs` may be a link, as may the name of a run; messages then show where the files really are."""
     (tmp_path / "scratch").mkdir()

@@ -105,6 +105,7 @@ def essence(run: Path) -> dict[str, Any]:
     return {**parts, "rows": rows, "test": results["test"], "fingerprint": results["data_fingerprint"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

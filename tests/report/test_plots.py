@@ -54,7 +54,7 @@ def test_curves_of_incomplete_histories(changed: dict, shown: set[str], figures:
     assert set(lines(figures[0].axes[0])) == shown
 
 
-@pytest.mark.parametrize("count", [2, 100])
+@pytest.mark.parametrize("count", [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_confusion_matrix(count: int, figures: list[Figure]) -> None:
     classes = tuple(f"class {i}" for i in range(count))
     right = (50 * torch.eye(count, dtype=torch.int64)).tolist()
@@ -77,7 +77,7 @@ def test_a_confusion_matrix_with_an_empty_row_and_odd_names(figures: list[Figure
     assert [label.get_text() for label in axes.get_yticklabels()] == list(classes)
 
 
-@pytest.mark.parametrize(("count", "channels"), [(1, 1), (4, 3), (24, 1)])
+@pytest.mark.parametrize(("count", "channels"), [(1, 1), (4, 3), pytest.param(24, 1, marks=pytest.mark.slow)])
 def test_mistakes(count: int, channels: int, figures: list[Figure]) -> None:
     images = torch.randint(0, 256, (count, channels, 16, 16), dtype=torch.uint8)
     captions = [f"{i} (90%)\ntrue: $x" for i in range(count)]

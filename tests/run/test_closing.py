@@ -67,6 +67,7 @@ def test_the_command_after_max_minutes_goes_on(train, monkeypatch: pytest.Monkey
     assert train(*next_words(done)).results["steps"] > steps > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["patience=1", STILL], ["schedule=cosine"], ["schedule=cosine", "seed=4"]])
 def test_the_command_of_a_run_that_is_over_starts_another_one(words: list[str], train) -> None:
     done = train(*IRIS, "epochs=3", *words)
@@ -119,6 +120,7 @@ def test_a_schedule_that_was_cut_short_is_named(words: list[str], line: str | No
         assert found.endswith(f"ended at {rows[-1].lr:.3g}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["iris", "breast_cancer", "diabetes"])
 def test_a_run_at_chance_is_named(data: str, train) -> None:
     words = [f"data={data}", "model=mlp", "epochs=2", STILL, "test=false", "plots=false"]
@@ -163,6 +165,7 @@ def test_the_constant_loss_is_the_least_that_scikit_learn_finds(words: str, job)
     assert _constant_loss(parts, targets) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_constant_loss_of_a_regression_is_that_of_the_mean(job) -> None:
     parts = assemble(job("data=diabetes", "model=mlp", "precision=float64").config)
     targets = parts.data.splits["valid"].targets

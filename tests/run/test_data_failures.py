@@ -77,6 +77,7 @@ def check_saved(done: CompletedCommand, steps: range) -> None:
     assert saved_step(done.folder) in steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_ends_when_an_image_changes_while_it_is_streamed(
     workers: int, train, monkeypatch: pytest.MonkeyPatch
@@ -107,6 +108,7 @@ def test_a_run_ends_when_an_image_changes_while_it_is_streamed(
     assert all(map(torch.equal, weights(resumed.folder).values(), weights(whole.folder).values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_worker_that_died_between_two_batches_ends_the_run(
     number: signal.Signals, train, monkeypatch: pytest.MonkeyPatch
@@ -197,6 +199,7 @@ def limited_memory(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the size of this process in /proc")
 @pytest.mark.parametrize(
     "words",

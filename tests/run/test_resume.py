@@ -249,6 +249,7 @@ def test_changed_data_is_refused(train) -> None:
     assert "the data is not what this run was trained on" in done.err
 
 
+@pytest.mark.slow
 def test_a_table_may_move_but_neither_its_columns_nor_its_categories_change_their_names(train) -> None:
     table = write_table(Path("table.csv"))
     words = ("data=csv", "data.path=table.csv", "data.target=kind", "data.drop=[id]", "data.missing=mean", "model=mlp")
@@ -275,6 +276,7 @@ def test_a_finished_run_says_so(stopped: Path, train) -> None:
     assert (stopped / "checkpoints" / "last.pt").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_finished_run_whose_page_was_not_written_gets_it(train) -> None:
     """A kill between results.json and report.html: the second is written, and torn files are gone."""
     run = train("model=ann", "epochs=1", "plots=true").folder
@@ -304,6 +306,7 @@ def test_torn_files_of_processes_that_nobody_reaps_are_removed(tmp_path: Path) -
     ended.wait()
 
 
+@pytest.mark.slow
 def test_torn_files_of_living_processes_are_left_alone(train) -> None:
     run = train("model=ann", "epochs=1", "plots=false").folder
     (run / f".report.html.{os.getppid()}.tmp").touch()
