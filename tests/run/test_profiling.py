@@ -103,7 +103,7 @@ def test_it_stops_tests_nothing_and_changes_nothing(profiled: CompletedCommand, 
 
 def test_a_slow_data_set_shows(train) -> None:
     Path("slow.py").write_text(SLOW)
-    words = ["data=custom", "data._target_=slow.Slow", "model=ann", "batch_size=16", "max_steps=18"]
+    words = ["data=custom", "data._target_=slow.Slow", "model=ann", "batch_size=16", "drop_last=true", "max_steps=18"]
     summary = summary_of(train("debug=profile", *words, "data.resident=false", "data.workers=0"))
     assert summary["shares"]["data"] * summary["seconds_per_step"] >= 16 * 0.002  # a batch cannot be read faster
     assert summary["not_model_share"] >= summary["shares"]["data"]
