@@ -54,6 +54,7 @@ def test_the_shell_completes_verbs(words: str, found: list[str], monkeypatch: py
     assert (done.code, done.out.split(), done.err) == (0, found, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_verb_with_the_shells_exit_code(number: int, code: int, verb) -> None:
     """The signal arrives while the doctor reads the user's own data."""

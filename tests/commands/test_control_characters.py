@@ -140,6 +140,7 @@ def test_lines_on_the_terminal_and_in_the_log_have_no_control_characters(capfd: 
     assert plain(CompletedCommand(0, capfd.readouterr().out, "", None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -86,6 +86,7 @@ def test_what_is_accepted_of_this_program(kind: str) -> None:
     assert {name for module in modules for name in names(module) if accepts(name, kind)} == OURS[kind]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of names that torch itself gives up
 @pytest.mark.parametrize("kind", THEIRS)
 def test_what_is_accepted_of_other_libraries(kind: str) -> None:

@@ -101,6 +101,7 @@ def test_a_users_folder_adds_to_the_shipped_options(train) -> None:
     assert (merged["_target_"], merged["lr"], merged["momentum"]) == ("torch.optim.SGD", 0.25, 0.9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["config", "trainer_config"])  # the shipped root's, and its name inside Hydra
 def test_a_users_root_configuration_is_not_used(name: str, train) -> None:
     before = train("--cfg", "job").out
@@ -119,6 +120,7 @@ def test_an_experiment_of_ones_own_sets_groups_and_keys_and_yields_to_what_is_ty
     assert (tree["epochs"], tree["optim"]["lr"]) == (6, 0.125)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "-m trainer"])
 def test_a_module_in_the_current_folder_shadows_nothing(command: str) -> None:
     for name in ("yaml", "rich", "hydra", "omegaconf", "argparse", "difflib"):

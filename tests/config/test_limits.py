@@ -32,6 +32,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_file_of_the_user_is_refused_at_once(name: str, train: Callable[..., CompletedCommand]) -> None:
     Path("mine/optim").mkdir(parents=True)

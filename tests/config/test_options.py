@@ -49,6 +49,7 @@ def test_no_key_of_a_shipped_option_is_lost(option: str) -> None:
     assert set(KEYS[option].split()) <= yaml.safe_load((REPOSITORY / f"conf/{option}.yaml").read_text()).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [option for option in KEYS if option.startswith(("augment", "optim", "schedule"))])
 def test_each_key_of_an_option_reaches_its_target(option: str, job: Callable[..., Job]) -> None:
     group, _, name = option.partition("/")

@@ -15,6 +15,7 @@ def advice(*words: str) -> str:
     return problem.advice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "meant"),
     [

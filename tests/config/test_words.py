@@ -51,6 +51,7 @@ def test_text_that_looks_like_a_number_is_kept_in_quotes(job: Callable[..., Job]
     assert job("name='2024_10'").config.name == "2024_10"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "word",
     [

@@ -135,6 +135,7 @@ def test_repeated_or_resumed_the_run_is_the_same(
     assert same_tree(essence(resumed), essence(whole))
 
 
+@pytest.mark.slow
 def test_evaluations_of_a_model_that_draws_are_equal(train, verb) -> None:
     done = train(*WORDS, "data.draws=numpy", *NET, "epochs=1")
     for number in (1, 2):

@@ -65,6 +65,7 @@ def test_training_is_tried(verb) -> None:
     assert not Path("outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_explodes_is_an_error(verb) -> None:
     code, found = doctor(verb, "data=iris", "model=mlp", "optim=sgd", "optim.lr=1e6")
     assert code == 1
@@ -73,6 +74,7 @@ def test_a_learning_rate_that_explodes_is_an_error(verb) -> None:
     assert "not finite" in worst["what"]
 
 
+@pytest.mark.slow
 def test_a_frozen_model_learns_no_batch(verb) -> None:
     Path("still.py").write_text(
         "import torch\n\n\nclass Still(torch.nn.Linear):\n"
@@ -208,6 +210,7 @@ def test_names_that_differ_invisibly_are_quoted(verb) -> None:
     assert r"'do\u200bg'" in sentences
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [40, 400, 4000])
 def test_a_column_of_chance_tells_nothing(count: int) -> None:
     generator = torch.Generator().manual_seed(count)

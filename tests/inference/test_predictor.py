@@ -131,6 +131,7 @@ def test_outputs_of_other_kinds_become_probabilities(trained: Callable[..., Path
     assert torch.allclose(model.predict(raw).sum(1), torch.ones(5))
 
 
+@pytest.mark.slow
 def test_a_models_own_size_and_normalisation_come_along(fine_tuned: Path, photos: Path) -> None:
     """A model that starts from weights of others wants the images as these had them."""
     run = fine_tuned

@@ -163,6 +163,7 @@ def test_an_image_model_refuses_a_table(name: str, job) -> None:
         build_model(job(f"model={name}").config, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "both"),
     [

@@ -167,6 +167,7 @@ SECRET_YAML = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", SECRET_YAML)
 def test_a_secret_from_the_environment_is_written_nowhere(what: str, train, monkeypatch) -> None:
     group, module = what.split()[0], "secret_" + what.replace(" ", "_")
@@ -206,6 +207,7 @@ def test_a_folder_from_the_environment_stays_a_reference_in_every_file(train, sw
         assert not [str(path) for path in files if SECRET.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_table_from_the_environment_stays_a_reference_in_every_file(train, monkeypatch) -> None:
     Path(SECRET).mkdir()
     write_table(Path(SECRET, "table.csv"))

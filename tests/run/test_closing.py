@@ -57,6 +57,7 @@ def test_the_command_after_a_last_step_that_is_also_the_limit_raises_both(train)
     assert train(*next_words(done)).results["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_the_command_after_max_minutes_goes_on(train, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each look at the clock of this test takes a second."""
     seconds = itertools.count()
@@ -88,6 +89,7 @@ def test_a_run_that_learns_and_ends_as_planned_has_no_remarks(train) -> None:
     assert remarks(done) == {}
 
 
+@pytest.mark.slow
 def test_a_last_validation_that_was_the_best_is_named(train) -> None:
     done = train("data=wine", "model=mlp", "epochs=2", "test=false")
     assert remarks(done) == {"improving": "the last validation was the best (epoch 2)"}
@@ -98,6 +100,7 @@ def test_a_last_validation_that_was_the_best_is_named(train) -> None:
         assert "improving" not in remarks(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -153,6 +156,7 @@ CONSTANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", CONSTANTS)
 def test_the_constant_loss_is_the_least_that_scikit_learn_finds(words: str, job) -> None:
     parts = assemble(job(*words.split(), "model=mlp", "precision=float64").config)
@@ -176,6 +180,7 @@ def test_the_constant_loss_of_a_regression_is_that_of_the_mean(job) -> None:
 # Runs that end inside an epoch
 
 
+@pytest.mark.slow
 def test_a_run_stopped_inside_an_epoch_shows_its_step(train, capfd: pytest.CaptureFixture[str]) -> None:
     done = train("data=iris", "model=mlp", "max_steps=5", "batch_size=12", "validate_every=2st", "plots=true")
     assert "(weights of step 5)" in done.out

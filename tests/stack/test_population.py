@@ -271,6 +271,7 @@ def test_single_precision_stays_within_a_thousandth_for_fifty_steps(job: Make) -
         assert_same(found, expected, 1e-3)
 
 
+@pytest.mark.slow
 def test_half_precision_is_stacked_too(job: Make) -> None:
     words = ("model=mlp", "data=digits", "data.seed=0", "precision=bfloat16", "model.dropout=0.2")
     together, alone = built(job, words, THREE[:2]), built(job, words, THREE[:2])

@@ -142,6 +142,7 @@ def test_weights_that_are_not_finite_are_never_saved(job) -> None:
     assert list(Path("checkpoints").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds_per_epoch", [0.05, 1.0, 60.0])
 def test_auto_spends_two_hundredths_of_the_time(seconds_per_epoch: float, job, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that we turn; saving takes a quarter of a second on it for each file."""
