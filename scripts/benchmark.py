@@ -290,7 +290,7 @@ def _stream(root: str, size: int, repeats: int) -> None:
         return time.perf_counter() - begin
 
     def loader_alone() -> float:
-        streamed.batches[:] = [positions.tolist() for positions in order]
+        streamed.batches[:] = [(positions.tolist(), None) for positions in order]
         begin = time.perf_counter()
         assert sum(len(targets) for _, targets in streamed.loader) == len(samples)
         return time.perf_counter() - begin
