@@ -122,6 +122,7 @@ def test_the_help_shows_defaults_as_a_user_types_them(train) -> None:
         assert f"  {default} " in text
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_help_are_sound(train) -> None:
     examples = [line.split("  ")[0].split() for line in re.findall(r"^  (train .*)", train("-h").out, re.MULTILINE)]
     assert len(examples) >= 5

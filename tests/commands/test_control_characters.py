@@ -51,6 +51,7 @@ def write_table(*columns: str, target: str = "x") -> None:
     Path("table.csv").write_text("\n".join([",".join(columns), *rows, ""]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [EVIL, "a\tb", "a\x7f", "a\x9b1m", "a\u2066", "a\u200b", "a\u2028b"])
 def test_the_name_of_a_class_is_refused(name: str, train) -> None:
     write_table("a", "b", "y", target=name)

@@ -46,6 +46,7 @@ def test_a_file_of_the_user_is_refused_at_once(name: str, train: Callable[..., C
     assert len(line) < 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_stored_configuration_is_refused_at_once(name: str) -> None:
     with processor_limit(10), pytest.raises(UserError, match=r"run/config\.yaml"):

@@ -51,6 +51,7 @@ def test_nothing_far_fetched_is_named(word: str) -> None:
     assert advice(word) == "All keys: train --help"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "way"),
     [

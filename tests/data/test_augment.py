@@ -266,6 +266,7 @@ def test_every_augmentation_is_seeded_per_sample_and_keeps_shape_and_input(name:
     torch.testing.assert_close(last, first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("augment/*.yaml") if path.stem != "none"))
 def test_grey_images_repeated_to_three_channels_are_augmented_as_colour_images_of_the_same_pixels(
     name: str, job

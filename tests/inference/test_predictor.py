@@ -32,6 +32,7 @@ def test_importing_the_package_imports_no_torch() -> None:
     assert not hasattr(trainer, "lode")
 
 
+@pytest.mark.slow
 def test_a_run_and_its_checkpoints_and_a_lone_file(trained: Callable[..., Path]) -> None:
     run = trained(*DIGITS)
     raw, outputs, _ = own_test(run)

@@ -25,6 +25,7 @@ def rows(path: Path) -> list[dict]:
     return read_metrics(path / "metrics.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "classes", "options", "layers", "count"),
     [

@@ -51,6 +51,7 @@ def test_the_command_after_max_steps_goes_on_to_the_end(train) -> None:
     assert train(*next_words(done)).results["epochs"] == 4
 
 
+@pytest.mark.slow
 def test_the_command_after_a_last_step_that_is_also_the_limit_raises_both(train) -> None:
     done = train(*IRIS, "epochs=1", "batch_size=12", "max_steps=8")
     assert next_words(done)[1:] == ["epochs=2", "max_steps=null"]
@@ -81,6 +82,7 @@ def test_the_command_of_a_run_that_is_over_starts_another_one(words: list[str], 
 # What the curves say
 
 
+@pytest.mark.slow
 def test_a_run_that_learns_and_ends_as_planned_has_no_remarks(train) -> None:
     done = train(
         "data=wine", "model=mlp", "epochs=40", "optim.lr=0.03", "schedule=cosine", "patience=null", "test=false"
@@ -132,6 +134,7 @@ def test_a_run_at_chance_is_named(data: str, train) -> None:
     assert command == ["trainer", "doctor", *words]
 
 
+@pytest.mark.slow
 def test_a_users_loss_is_not_called_with_constant_outputs(train) -> None:
     text = "from torch.nn import CrossEntropyLoss\n\nclass Pairs(CrossEntropyLoss):\n    def forward(self, x, y):\n"
     Path("pairs.py").write_text(text + "        assert len(x) > 1\n        return super().forward(x, y)\n")
@@ -140,6 +143,7 @@ def test_a_users_loss_is_not_called_with_constant_outputs(train) -> None:
     assert "chance" not in remarks(done)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_at_chance_is_named_without_the_words_that_resumed_it(train) -> None:
     done = train(*next_words(train(*IRIS, "epochs=2", STILL, "max_steps=1")))
     assert "Try trainer doctor, or debug=overfit" in remarks(done)["chance"]
@@ -198,6 +202,7 @@ def test_a_run_stopped_inside_an_epoch_shows_its_step(train, capfd: pytest.Captu
     assert "(weights of step 5)" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_best_validation_inside_an_epoch_is_a_step_where_the_run_stops_early(train) -> None:
     done = train(*IRIS, "batch_size=12", "validate_every=3st", "patience=2", STILL)
     assert done.results["reason"].endswith("in step 3")

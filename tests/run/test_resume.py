@@ -182,6 +182,7 @@ def test_changed_keys_that_matter_are_refused_all_at_once(stopped: Path, train) 
     assert (stopped / "checkpoints" / "last.pt").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_configuration_that_is_not_the_checkpoints_is_refused(stopped: Path, train) -> None:
     path = stopped / "config.yaml"
     path.write_text(path.read_text().replace("lr: 0.001", "lr: 0.003"))
@@ -192,6 +193,7 @@ def test_a_configuration_that_is_not_the_checkpoints_is_refused(stopped: Path, t
     assert train(f"resume={stopped}", "epochs=4", "resume_force=true").code == 0
 
 
+@pytest.mark.slow
 def test_epochs_matter_to_a_schedule_with_a_length(train) -> None:
     stopped = train("model=ann", "epochs=2", "schedule=cosine", "test=false").folder
     assert "epochs=4" in train(f"resume={stopped}", "epochs=4").err
@@ -202,6 +204,7 @@ def test_epochs_matter_to_a_schedule_with_a_length(train) -> None:
     assert rows[-1]["lr"] < rows[2]["lr"] < 1e-3  # the longer cosine, from where it would be; it never climbs
 
 
+@pytest.mark.slow
 def test_force_changes_the_optimizer_settings(stopped: Path, train) -> None:
     assert train(f"resume={stopped}", "epochs=3", "optim.lr=0.5", "resume_force=true").code == 0
     assert read_metrics(stopped / "metrics.csv")[-1]["lr"] == 0.5

@@ -168,6 +168,7 @@ def test_auto_spends_two_hundredths_of_the_time(seconds_per_epoch: float, job, m
     assert spent <= 0.02 * now + 0.25  # the first one is a guess
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("every", "expected"),
     [("7st", [7, 14, 21]), ("2ep", [10, 20]), ("1ep", [5, 10, 15, 20])],

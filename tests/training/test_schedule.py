@@ -92,6 +92,7 @@ def test_warm_up_then_cosine(train) -> None:
     assert found == pytest.approx(theirs, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

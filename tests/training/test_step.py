@@ -66,6 +66,7 @@ def test_accumulation_equals_the_whole_batch(cuts: list[int], more: str, job) ->
     assert found == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "value"), [(0.05, None), (None, 0.01), (0.05, 0.01), (1e9, 1e9)])
 def test_clipping_is_torchs(norm: float | None, value: float | None, job) -> None:
     given = [f"clip_{kind}={value}" for kind, value in (("norm", norm), ("value", value)) if value]

@@ -497,6 +497,7 @@ def test_all_bad_files_are_told_at_once_and_counted_beyond_ten(photos: Path) -> 
     assert sentences[10] == "12 of 32 images cannot be used. data.on_bad_image=skip trains without them."
 
 
+@pytest.mark.slow
 def test_bad_files_are_skipped_and_listed(train) -> None:
     parts(Path("parts"), train="ant bee", valid="ant bee", test="ant bee")
     spoil(Path("parts/train/ant/000.png"), "truncated")
