@@ -14,7 +14,7 @@ from trainer.training import checkpoint
 
 TIMINGS = ("seconds", "samples_per_second")
 RESULTS = ("status", "test", "valid", "train", "best_epoch", "epochs", "steps", "error")
-VARYING = ("previous.pt",)  # depends on how many saves there were
+STACK_LOGS = ("train.log", "metrics.csv")  # the jobs that a kill left unfinished are a stack of their own
 
 
 class Different(AssertionError):
@@ -56,9 +56,12 @@ def _run(folder: Path) -> dict[str, Any]:
 
 def _files(folder: Path) -> list[str]:
     """Return the names of the files, those of temporary files too: none may be left."""
-    return sorted(
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name not in VARYING
-    )
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and not _varies(path))
+
+
+def _varies(path: Path) -> bool:
+    """Return whether a file depends on the moment of a fault: on how many saves and stacks there were."""
+    return path.name == "previous.pt" or (path.parent.name.startswith("stack-") and path.name in STACK_LOGS)
 
 
 def _untimed(row: dict[str, Any]) -> dict[str, Any]:
