@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, help="how many commands to end by a fault")
     parser.add_argument("--seed", type=int, help="the only seed; without --hours and --tries one try")
     parser.add_argument("--from-seed", type=int, default=1000, help="the first seed (the tests use those below 1000)")
+    parser.add_argument("--exitfirst", action="store_true", help="stop at the first failure")
     parser.add_argument("--only", action="append", choices=sorted(load_kinds()), help="only this kind; repeatable")
     parser.add_argument("--planted", nargs="?", const="", metavar="NAME", help="show that planted defects are noticed")
     options = parser.parse_args()
@@ -52,8 +53,9 @@ def inject(kinds: list[Kind], options: argparse.Namespace) -> int:
     seeds = itertools.repeat(options.seed) if options.seed is not None else itertools.count(options.from_seed)
     try:
         for count, (seed, kind) in enumerate((seed, kind) for seed in seeds for kind in kinds):
+            failed = options.exitfirst and any(tally.failures for tally in tallies.values())
             enough = options.kills and arena.faults >= options.kills
-            if enough or time.monotonic() > deadline or (tries is not None and count >= tries):
+            if failed or enough or time.monotonic() > deadline or (tries is not None and count >= tries):
                 break
             tally = tallies[kind.name]
             failures = len(tally.failures)

@@ -152,6 +152,7 @@ SETTINGS = (
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 RUNS = tuple(setting for setting in SETTINGS if not setting.is_sweep)
+PAGED = tuple(setting for setting in RUNS if "plots=true" in setting.words)
 SWEEPS = tuple(setting for setting in SETTINGS if setting.is_sweep)
 # Settings that end alike whichever job fails at first: no winner is tested and no job pruned without it.
 FORGIVING = (*RUNS, BY_NAME["folds"], BY_NAME["stack"])
