@@ -28,6 +28,7 @@ DOWNLOADED = ["cifar10", "cifar100", "fashion_mnist", "mnist", "mnist_below_3"]
 # What an option needs beside it: values that only a user has, or data and models that fit it.
 LAYERS = "model.layers=[{Linear: [4, 8]}, Tanh, {Linear: [8, 3]}]"
 BESIDE = {
+    "data/arrays": ["data.path=arrays.npz", "model=mlp"],
     "data/csv": ["data.path=table.csv", "data.target=y", "model=mlp"],
     "experiment/random_search": ["trial=0"],
     "experiment/water_potability": ["data.path=water.csv"],
@@ -60,7 +61,7 @@ LARGE = {
     "vit_b_16": 86_567_656,
 }
 BESIDE |= {f"model/{name}": words for name, words in SMALL.items()}
-TABLES = ["breast_cancer", "csv", "diabetes", "iris", "wine"]
+TABLES = ["arrays", "breast_cancer", "csv", "diabetes", "iris", "wine"]
 IMAGE_MODELS = [name for name in MODELS if name not in ("perceptron", "sequential", *LARGE)]
 STEPS = ["max_steps=2", "epochs=2", "batch_size=32"]
 
@@ -73,6 +74,12 @@ class Own(torch.utils.data.Dataset):
     def __getitem__(self, index):
         return torch.randn(8, generator=torch.Generator().manual_seed(index)), index % 3
 """
+
+
+def write_arrays(path: Path) -> None:
+    """Rows of four numbers with one of three classes."""
+    rng = np.random.default_rng(0)
+    np.savez(path, x=rng.normal(size=(60, 4)), y=np.arange(60) % 3)
 
 
 def write_water(path: Path) -> None:
@@ -134,6 +141,7 @@ def test_one_batch_is_learned_by_heart_or_the_run_fails(train) -> None:
 def test_a_table_trains(name: str, train) -> None:
     rows = "".join(f"{i % 7},{i % 5},{'ab'[i % 2]}\n" for i in range(40))
     Path("table.csv").write_text(f"a,b,y\n{rows}")
+    write_arrays(Path("arrays.npz"))
     done = train(f"data={name}", *BESIDE.get(f"data/{name}", ["model=mlp"]), *STEPS)
     assert done.code == 0, done.err
     assert done.results["steps"] == 2

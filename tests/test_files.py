@@ -39,6 +39,8 @@ ALLOWED = {
     "config.compose": ({"OmegaConf.load", "path.read_text"}, "the program's own YAML, or the user's"),
     "config.sizes": ({"path.read_text"}, "the same"),
     "config.stored": ({"yaml.dump"}, "text in memory"),
+    "data.arrays.containers": ({"archive.open", "zipfile.ZipFile"}, "an open file"),
+    "data.arrays.stored": ({"archive.open", "np.memmap", "zipfile.ZipFile"}, "open files"),
     "data.images.cache": (
         {"folder.mkdir", "open", "os.open", "os.replace", "part.unlink", "path.unlink"},
         "the cache folder holds only files, opened with O_NOFOLLOW; the other calls act on names",

@@ -84,6 +84,7 @@ def test_data_knows_only_other_leaves() -> None:
             assert {other for other in own_imports(name) if not other.startswith("data.")} <= {
                 "device",
                 "errors",
+                "files",
                 "processes",
                 "seeds",
                 "signals",

@@ -36,6 +36,7 @@ OURS = {
         "trainer.models.vision.torchvision_model",
     },
     "data": {
+        "trainer.data.arrays.source.array_file",
         "trainer.data.images.folder.image_folder",
         "trainer.data.sources.digits",
         "trainer.data.sources.torchvision_dataset",

@@ -188,7 +188,7 @@ def _image_prepare(stored: Any) -> Prepare:
     """Return how images, or rows of numbers without named columns, are prepared."""
     prepare = Prepare.from_dict(stored)
     sizes = (*prepare.shape, *(prepare.size or ()), prepare.channels or 1)
-    _expect(all(type(n) is int and n > 0 for n in sizes) and len(prepare.shape) in (1, 3), "prepare.shape")
+    _expect(all(type(n) is int and n > 0 for n in sizes) and len(prepare.shape) in (1, 2, 3), "prepare.shape")
     _expect(prepare.size is None or (len(prepare.size) == 2 and len(prepare.shape) == 3), "prepare.size")
     _expect(max(math.prod(prepare.shape), math.prod(prepare.output_shape)) <= MAX_NUMBERS, "prepare.shape")
     _expect(prepare.channels is None or prepare.shape[0] in (1, prepare.channels), "prepare.channels")

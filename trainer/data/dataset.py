@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.data.labels import relabel as relabel_source
-from trainer.data.prepare import Prepare, channel_statistics
+from trainer.data.prepare import Prepare, channel_statistics, float_statistics
 from trainer.data.samples import Samples
 from trainer.data.source import Source
 from trainer.data.split import fold_of_each, stratified
@@ -203,6 +203,9 @@ def _fit_prepare(train: Split, source: Source) -> Prepare | TablePrepare:
     if first.dtype == torch.uint8:
         chunks = train.indices[spread].split(max(1, CHUNK_BYTES // max(1, first.nbytes)))
         return Prepare(shape, *channel_statistics(map(train.samples.take, chunks)))
+    if source.standardise and len(shape) == 3:
+        chunks = train.indices[spread].split(max(1, CHUNK_BYTES // max(1, first.nbytes)))
+        return Prepare(shape, *float_statistics(lambda: map(train.samples.take, chunks)))
     train.samples.take(train.indices[spread])  # refuses samples of different shapes
     return Prepare(shape, (0.0,) * shape[0], (1.0,) * shape[0])
 

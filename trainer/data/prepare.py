@@ -5,7 +5,7 @@ Shape letters: B samples of a batch, C channels, F features.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -114,3 +114,19 @@ def channel_statistics(batches: Iterable[Tensor]) -> tuple[tuple[float, ...], tu
     means = [float(share @ levels) for share in shares]
     stds = [float((share @ (levels - mean).square()).sqrt()) or 1.0 for share, mean in zip(shares, means, strict=True)]
     return tuple(means), tuple(stds)
+
+
+def float_statistics(batches: Callable[[], Iterable[Tensor]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Compute mean and standard deviation per channel of images of floats [B, C, H, W]; 1 for a constant channel.
+
+    Args:
+        batches: yields all images in batches; called twice.
+    """
+    count = 0
+    sums: Tensor | float = 0.0
+    for raw in batches():
+        sums, count = sums + raw.double().sum((0, 2, 3)), count + raw[:, 0].numel()
+    mean = torch.as_tensor(sums) / count
+    squares = sum((raw.double() - mean[:, None, None]).square().sum((0, 2, 3)) for raw in batches())
+    std = (torch.as_tensor(squares) / count).sqrt()
+    return tuple(mean.tolist()), tuple(value or 1.0 for value in std.tolist())

@@ -92,7 +92,7 @@ def images(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: ResizeS
         UserError: an image cannot be used, or there is none.
     """
     if isinstance(value, (np.ndarray, Tensor)):
-        values = list(value) if value.ndim == 4 else [value]
+        values = _as_list(value, shape)
     elif isinstance(value, (list, tuple)):
         values = list(value)
     else:
@@ -113,6 +113,17 @@ def images(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: ResizeS
     if len({one.dtype for one in converted}) > 1:  # uint8 beside floats, which go from 0 to 255 by now
         converted = [one.float() for one in converted]
     return torch.stack(converted)
+
+
+def _as_list(value: np.ndarray | Tensor, shape: tuple[int, ...]) -> list[Any]:
+    """Return the images of an array; as in training they may be [B, H, W, C], or [B, H, W] if they are grey."""
+    channels, *size = shape
+    sizes = list(value.shape)
+    if value.ndim == 4 and sizes[1:] == [*size, channels] and sizes[1:] != list(shape):
+        return list(torch.as_tensor(value).permute(0, 3, 1, 2))
+    if value.ndim == 3 and channels == 1 and sizes[1:] == size and sizes[0] != 1:
+        return [each[None] for each in torch.as_tensor(value)]
+    return list(value) if value.ndim == 4 else [value]
 
 
 def rows(value: Any, encoder: Encoder) -> Tensor:
@@ -166,7 +177,7 @@ def _encoded_rows(table: Tensor, encoder: Encoder) -> Tensor:
 
 
 def vectors(value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Convert an array or tensor [B, F] or [F], samples of a data set of the user's own, to [B, F] of `dtype`.
+    """Convert an array or tensor [B, *shape] or [*shape] of vectors or sequences to [B, *shape] of `dtype`.
 
     Raises:
         UserError: another shape, or values that are not finite numbers.
@@ -175,9 +186,9 @@ def vectors(value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         tensor = torch.as_tensor(value).to(dtype)
     except (TypeError, ValueError, RuntimeError) as error:
         raise _error(f"{type(value).__name__} is not an array of numbers: {error}") from error
-    tensor = tensor[None] if tensor.ndim == 1 else tensor
+    tensor = tensor[None] if tensor.ndim == len(shape) else tensor
     if tuple(tensor.shape[1:]) != shape or not len(tensor):
-        raise _error(f"samples of shape {list(tensor.shape)}; expected [samples, {shape[0]}]")
+        raise _error(f"samples of shape {list(tensor.shape)}; expected [samples, {', '.join(map(str, shape))}]")
     if not bool(tensor.isfinite().all()):
         raise _error("samples that are not finite")
     return tensor

@@ -22,6 +22,7 @@ class Source:
         missing: how missing values of a table are filled: `mean`, `median` or None.
         notes: sentences for the header.
         skipped: path in the folder, class and reason of files that cannot be used and are left out.
+        standardise: scale images of floats like those of bytes, each channel to mean 0 and standard deviation 1.
     """
 
     splits: dict[str, Samples]
@@ -31,6 +32,7 @@ class Source:
     missing: str | None = None
     notes: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
+    standardise: bool = False
 
     @cached_property
     def fingerprint(self) -> str:

@@ -63,6 +63,8 @@ class TablePrepare:
         fill, mean, std = _numbers(self, raw.device)
         filled = torch.where(raw.isnan(), fill, raw.double())
         scaled = (filled - mean) / std
+        if not any(column.categories for column in self.columns):
+            return scaled.to(dtype)
         encoded = [
             (raw[:, i, None] == torch.tensor(column.seen, device=raw.device))
             if column.categories

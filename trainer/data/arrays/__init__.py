@@ -1,0 +1,1 @@
+"""Arrays of NumPy and safetensors files as data sources."""
