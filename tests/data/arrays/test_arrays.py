@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import struct
 import sys
 import zipfile
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.runs import REPOSITORY
 from trainer.data.arrays import inputs
 from trainer.data.arrays.containers import arrays_in
 from trainer.data.arrays.inputs import MappedArray, layout_of
@@ -366,3 +368,13 @@ def test_the_command_trains_evaluates_and_goes_on(train, verb, capfd) -> None:
     resumed = train(f"resume={done.folder}", "epochs=4", "data.path=moved.npz", "trust=true")
     assert resumed.code == 0, resumed.err
     assert resumed.results["test"] == whole.results["test"]
+
+
+def test_the_example_of_the_docs_trains(train) -> None:
+    text = (REPOSITORY / "docs" / "data.md").read_text().partition("## Arrays")[2].partition("\n## ")[0]
+    program, command = (re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)[1] for language in ("python", "sh"))
+    exec(program)
+    done = train(*command.split()[1:], "max_steps=60", "threads=1")
+    assert done.code == 0, done.err
+    assert "x float64 [1797, 8, 8]: grey images" in done.out
+    assert done.results["test"]["accuracy"] > 0.8
