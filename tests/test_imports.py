@@ -22,7 +22,7 @@ LAYERS = [
     "run inference",
     "stack doctor",
     "sweeps",
-    "commands",
+    "commands api",
     "cli",
     "__main__",
 ]
@@ -105,7 +105,13 @@ def test_a_tracker_is_imported_by_its_adapter_alone_and_that_when_it_is_chosen(l
 
 
 def test_only_composing_knows_hydra() -> None:
-    assert importers("hydra") <= {"config.compose", "config.overrides", "commands.completion", "sweeps.launch"}
+    assert importers("hydra") <= {
+        "commands.completion",
+        "config.compose",
+        "config.hydra_state",
+        "config.overrides",
+        "sweeps.launch",
+    }
 
 
 @pytest.mark.parametrize(
@@ -166,6 +172,7 @@ def test_environment_variables_are_read_in_few_places() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv", "os.putenv")
     }
     assert {name for name in found if not name.startswith("report.")} <= {
+        "api.isolation",
         "cli",
         "data.images.cache",
         "device",

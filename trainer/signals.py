@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
+from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -24,32 +26,37 @@ class Interrupted(Exception):
 class Signals:
     """Context manager in which SIGINT, SIGTERM and SIGHUP only set `received`.
 
-    A second SIGINT or SIGTERM has its usual effect. A second SIGHUP has none, because a terminal that is closed sends
+    A second SIGINT or SIGTERM ends the process. A second SIGHUP has no effect, because a terminal that is closed sends
     two at once: one from the kernel and one from the shell. A SIGHUP that is ignored on entry (`nohup`) stays ignored.
-    The previous handlers are restored on exit.
+    The previous handlers are restored on exit. In a thread that is not the main one signals stay as they are.
+
+    Args:
+        ends_process: whether a second signal ends the process; otherwise it has the effect that it had before.
 
     Attributes:
         received: number of the signal, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ends_process: bool = True) -> None:
+        self.ends_process = ends_process
         self.received: int | None = None
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        for number in _not_ignored():
+        in_main_thread = threading.current_thread() is threading.main_thread()  # Python allows handlers there alone
+        for number in _not_ignored() if in_main_thread else ():
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = number
         elif number != signal.SIGHUP:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL if self.ends_process else self._previous[number])
             signal.raise_signal(number)
 
     def check(self) -> None:

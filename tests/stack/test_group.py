@@ -16,8 +16,9 @@ from helpers.runs import CompletedCommand
 from helpers.stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
 from helpers.sweeps import ledger, places, results, states, table
 from trainer.records.metrics import read_metrics
+from trainer.run.command import Command
 from trainer.run.execute import SweepContext
-from trainer.run.run import Command, Run
+from trainer.run.run import Run
 from trainer.signals import Signals
 from trainer.stack import group
 from trainer.training import checkpoint

@@ -7,11 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from trainer.errors import Problem, UserError, printable
+from trainer.config.words import split_words
+from trainer.errors import Problem, UserError
 from trainer.report.output import survive_loss
+
+if TYPE_CHECKING:
+    from trainer.sweeps.request import Request
 
 STARTED = time.perf_counter()
 
@@ -31,19 +34,7 @@ def _parse(words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[Pr
     parser.add_argument("--cfg", "-c", choices=["job"])
     parser.add_argument("--shell-completion", "-sc")
     flags, rest = parser.parse_known_args(list(words))
-    overrides, problems = [], []
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("-"):
-            overrides.append(word)
-            continue
-        name, _, value = word.lstrip("-").partition("=")
-        if not value and rest and not rest[0].startswith("-") and "=" not in rest[0]:
-            value = rest.pop(0)
-        key = name.replace("-", "_")
-        command = f"{key}={value or '...'}"
-        problems.append(Problem(word, "no such flag", advice="Write keys without dashes", command=command))
-    return flags, overrides, problems
+    return flags, *split_words(rest)
 
 
 def run_train(words: list[str]) -> int:
@@ -54,46 +45,34 @@ def run_train(words: list[str]) -> int:
         return _inform(flags)
     if not flags.cfg:
         survive_loss()
-    from trainer.config.compose import Composer
-    from trainer.run.job import new_job
-    from trainer.run.resume import complete, is_finished, resumed_job
-    from trainer.sweeps.grid import compose_jobs, read_overrides
+    from trainer.run.command import Command
+    from trainer.run.start import read_job, run_job
+    from trainer.sweeps.request import read_request
 
     command = ["train", *words]
-    composer = Composer(flags.config_dir)
-    launcher = [word for word in overrides if word.startswith("hydra")]
-    overrides = [word for word in overrides if word not in launcher]
-    if launcher:
-        from trainer.sweeps.launch import check
-
-        check(launcher)
-    grid = read_overrides(composer, overrides, problems)
-    if (folder := _sweep_folder(overrides)) is not None:
-        from trainer.sweeps.start import resumed_sweep
-
-        return resumed_sweep(composer, folder, grid, command, launcher)
-    if flags.multirun or grid.experiment is not None:
-        if flags.cfg:
-            return _print_yaml(*(job.stored for job in compose_jobs(composer, grid)))
-        from trainer.sweeps.start import new_sweep
-
-        return new_sweep(composer, grid, command, launcher)
-    if any(word.startswith("resume=") for word in overrides):
-        job, folder = resumed_job(composer, overrides, problems)
-        if is_finished(folder, job):
-            for written in complete(folder, job):
-                print(printable(f"written    {written}, which was missing"))
-            more = f"More epochs: train resume={folder} epochs=N"
-            print(printable(f"{folder}: the run is finished, nothing is left to do. {more}"))
-            return 0
-    else:
-        job = new_job(composer, overrides, problems)
+    request = read_request(overrides, problems, config_dir=flags.config_dir, multirun=flags.multirun)
+    if request.is_sweep:
+        return _run_sweep(request, command, print_only=bool(flags.cfg))
+    job, folder = read_job(request.composer, request.words, problems)
     if flags.cfg:
         return _print_yaml(job.stored)
-    from trainer.run.execute import execute
-    from trainer.run.run import Command
+    return run_job(job, folder, Command(command, STARTED)).exit_code
 
-    return execute(job, Command(command, STARTED), resume=folder)
+
+def _run_sweep(request: Request, command: list[str], *, print_only: bool) -> int:
+    """Run or resume a sweep, or print the configurations of a new one; return the exit code."""
+    composer, grid, launcher = request.composer, request.grid, request.launcher
+    if request.folder is not None:
+        from trainer.sweeps.start import resumed_sweep
+
+        return resumed_sweep(composer, request.folder, grid, command, launcher)
+    if print_only:
+        from trainer.sweeps.grid import compose_jobs
+
+        return _print_yaml(*(job.stored for job in compose_jobs(composer, grid)))
+    from trainer.sweeps.start import new_sweep
+
+    return new_sweep(composer, grid, command, launcher)
 
 
 def _inform(flags: argparse.Namespace) -> int:
@@ -122,11 +101,3 @@ def _print_yaml(*stored: dict[str, Any]) -> int:
         text = yaml.safe_dump_all(stored, sort_keys=False)
     print(text, end="")
     return 0
-
-
-def _sweep_folder(words: list[str]) -> Path | None:
-    """Return the folder of the sweep that `resume=` names; None if it names none."""
-    from trainer.records.find import sweep_to_resume
-
-    names = [word.partition("=")[2] for word in words if word.startswith("resume=")]
-    return sweep_to_resume(names[0]) if names else None

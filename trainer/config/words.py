@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from trainer.config.limits import DEEPEST, MOST_DIGITS, nesting
 from trainer.data.tables.numerals import is_misspelt
 from trainer.errors import Problem
 
 LONGEST_SHOWN = 60  # characters
-QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
 BETWEEN = re.compile(r"[][{}(),:=\s]+")  # what stands between the values of a list, a mapping or a function
 
 
@@ -31,6 +31,22 @@ def refuse_word(word: str) -> Problem | None:
             command = f"'{key}=\"{text}\"'" if text == value else ""
             return Problem(shown, reason, given=value, advice="As text" if command else "", command=command)
     return None
+
+
+def split_words(words: Iterable[str]) -> tuple[list[str], list[Problem]]:
+    """Return the overrides among words without flags, and a problem for each other word, which has a dash."""
+    overrides, problems, rest = [], [], list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
+        name, _, value = word.lstrip("-").partition("=")
+        if not value and rest and not rest[0].startswith("-") and "=" not in rest[0]:
+            value = rest.pop(0)
+        command = f"{name.replace('-', '_')}={value or '...'}"
+        problems.append(Problem(word, "no such flag", advice="Write keys without dashes", command=command))
+    return overrides, problems
 
 
 def repeated(words_by_key: Mapping[str, Sequence[str]]) -> list[Problem]:

@@ -14,7 +14,8 @@ from trainer.errors import Problem, UserError
 from trainer.records.folder import RunFolder, new_folder
 from trainer.report.console import StatusBar
 from trainer.run.changes import refuse_other_configuration
-from trainer.run.run import Command, Run
+from trainer.run.command import Command, Ended
+from trainer.run.run import Run
 from trainer.signals import Interrupted, Signals
 from trainer.trackers.base import external_destination
 from trainer.training.checkpoint import Checkpoint, load_newest
@@ -37,8 +38,8 @@ class SweepContext:
     shared: DataCache | None = None
 
 
-def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: SweepContext | None = None) -> int:
-    """Train and test a run, write its folder, and return the exit code.
+def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: SweepContext | None = None) -> Ended:
+    """Train and test a run, write its folder, and return how it ended.
 
     Args:
         job: the job, which has no problems.
@@ -52,21 +53,21 @@ def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: Sw
     """
     trusted = job.config.trust or (sweep.trusted if sweep else resume is None)
     _refuse_destination(job, trusted=trusted or (sweep is None and _names_logger(job)))
-    with Signals() as signals, ExitStack() as stack:
+    with Signals(ends_process=not command.embedded) as signals, ExitStack() as stack:
         path = sweep.folder if sweep else resume
         folder = stack.enter_context(closing(RunFolder(path))) if path else None
         saved, notes = load_newest(folder.checkpoints) if folder else (None, [])
         shared = sweep.shared if sweep else None
         try:
-            with StatusBar(signals.check) as progress:
+            with StatusBar(signals.check, quiet=command.quiet) as progress:
                 components = assemble(job.config, trusted=trusted, saved=saved, cache=shared, progress=progress)
         except Interrupted:
-            return signals.exit_code
+            return Ended(signals.exit_code, resume, signals.received)
         if saved and folder:
             refuse_other_configuration(folder.path, str(saved.metadata["config"]), job)
             restore(components, saved)
         if signals.received is not None:  # there is nothing to save yet
-            return signals.exit_code
+            return Ended(signals.exit_code, resume, signals.received)
         if folder is None:
             name = job.config.name or f"{job.choices.get('data', 'data')}-{job.choices.get('model', 'model')}"
             folder = stack.enter_context(closing(RunFolder(new_folder(name))))
@@ -75,7 +76,7 @@ def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: Sw
                 run.console.note(note)
             run.begin(time.perf_counter() - command.started)
             outcome = run.train(signals, sweep.pause_at if sweep else None)
-            return run.finish(outcome, signals)
+            return Ended(run.finish(outcome, signals), folder.path, signals.received)
 
 
 def restore(components: Components, saved: Checkpoint) -> None:

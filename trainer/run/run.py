@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +23,7 @@ from trainer.report.console import Console, StatusBar
 from trainer.report.run_page import write_page
 from trainer.run import details, results
 from trainer.run.closing import next_command, remarks
+from trainer.run.command import Command
 from trainer.run.gradients import FILE, Advice, GradientLog
 from trainer.run.journal import Journal
 from trainer.run.profiling import Profile
@@ -36,14 +37,6 @@ from trainer.training.state import RunState
 from trainer.training.stopping import Outcome
 
 EXIT_CODES = {"completed": 0, "paused": 0, "early_stopped": 0, "diverged": 1, "failed": 1}
-
-
-@dataclass(frozen=True)
-class Command:
-    """The command line, which may have started a whole sweep, and `time.perf_counter()` at its start."""
-
-    words: list[str]
-    started: float
 
 
 class Run:
@@ -84,7 +77,7 @@ class Run:
         return self.components.config
 
     def __enter__(self) -> Run:
-        self.console = Console(self.folder.path / "train.log", quiet=self.in_sweep)
+        self.console = Console(self.folder.path / "train.log", quiet=self.in_sweep or self.command.quiet)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -122,7 +115,7 @@ class Run:
         """Train until the run ends, or pauses after epoch `pause_at`, and return its outcome."""
         components, state = self.components, self.state
         try:
-            with StatusBar(signals.check) as progress:
+            with StatusBar(signals.check, quiet=self.command.quiet) as progress:
                 components.cache_features(("train", "valid"), progress)
         except Interrupted:
             return Outcome("interrupted", "interrupted")
@@ -205,7 +198,7 @@ class Run:
         components, best = self.components, self.state.best
         assert best is not None
         self.state.evaluated.load_state_dict(best.weights)
-        with StatusBar(signals.check) as progress:
+        with StatusBar(signals.check, quiet=self.command.quiet) as progress:
             components.cache_features(("test",), progress)
         data = components.data
         batches = evaluation_batches(

@@ -14,8 +14,9 @@ from trainer.records.contents import exists
 from trainer.records.folder import RunFolder
 from trainer.records.metrics import LARGEST_BYTES
 from trainer.records.results import Results, write_results
+from trainer.run.command import Command
 from trainer.run.execute import SweepContext
-from trainer.run.run import Command, Run
+from trainer.run.run import Run
 from trainer.signals import Signals
 from trainer.stack.build import Builder, stacked
 from trainer.stack.checkpoint import StackSaver

@@ -25,7 +25,7 @@ from trainer.records.contents import make_folder, remove
 from trainer.records.leaderboard import Row
 from trainer.records.ledger import read_ledger
 from trainer.records.results import results_or_failure
-from trainer.run.run import Command
+from trainer.run.command import Command
 from trainer.sweeps.grid import stored_job
 from trainer.sweeps.worker import SweepJob, WorkItem, run_item
 

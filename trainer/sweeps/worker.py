@@ -17,8 +17,8 @@ from trainer.errors import RunFailed, UserError, out_of_memory
 from trainer.records.folder import is_running
 from trainer.records.results import Results, results_or_failure, write_results
 from trainer.report.output import redirect
+from trainer.run.command import Command
 from trainer.run.execute import SweepContext, execute
-from trainer.run.run import Command
 from trainer.signals import restore_defaults
 
 POLL_SECONDS = 0.25
@@ -96,7 +96,7 @@ def run_item(item: WorkItem, device: str | None, command: Command, shared: DataC
 
             return group.execute(jobs, sweep, command)
         [(job, _)] = jobs
-        return execute(job, command, sweep=sweep)
+        return execute(job, command, sweep=sweep).exit_code
     except (UserError, RunFailed) as error:
         _write_failures(item, str(error))
     except BaseException as error:  # including sys.exit in a user's code: the sweep reports it and goes on

@@ -1,0 +1,56 @@
+"""`trainer.train`: train a run from Python."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+from trainer.api.isolation import isolated, isolated_accelerators
+from trainer.api.keywords import words_of
+from trainer.api.run import TrainedRun
+from trainer.config.words import split_words
+from trainer.errors import Problem, UserError
+from trainer.run.command import Command
+from trainer.run.start import read_job, run_job
+from trainer.sweeps.request import read_request
+
+
+def train(*words: str, config_dir: str | None = None, quiet: bool = False, **keywords: Any) -> TrainedRun:
+    """Train a run as the command `train` does: the same files in `outputs/`, the same results.
+
+    Ctrl-C, or interrupting the kernel of a notebook, saves the run and returns it with status "interrupted";
+    `trainer.train(resume=run.folder)` continues it. A run that diverges is returned, too. The random streams, torch's
+    settings and the signal handlers of the calling program are as before when the call returns or raises.
+
+    Args:
+        words: overrides as typed in a terminal, such as `"model=lenet5"`.
+        config_dir: a folder of your own YAML files, searched before `./conf`.
+        quiet: print nothing; train.log in the run's folder has all lines.
+        keywords: the same as values: `epochs=5`, `optim={"lr": 1e-3}`, `resume=run.folder`.
+
+    Returns:
+        The run, whose `status` says how it ended.
+
+    Raises:
+        UserError: a word, a value or the data is wrong; `problems` holds everything that is.
+        RunFailed: the run could not go on: a full disk, damaged checkpoints, a data worker that ended.
+        KeyboardInterrupt: Ctrl-C before there was a run to save, or a second time.
+    """
+    started = time.perf_counter()
+    overrides, problems = split_words(words)
+    more, refused = words_of(keywords)
+    overrides, problems = [*overrides, *more], [*problems, *refused]
+    with isolated():
+        request = read_request(overrides, problems, config_dir=config_dir)
+        if request.is_sweep:
+            raise UserError(*problems, Problem("", "these overrides make a sweep", command="trainer.sweep(...)"))
+        job, folder = read_job(request.composer, request.words, problems)
+        command = Command(["train", *overrides], started, embedded=True, quiet=quiet)
+        with isolated_accelerators():
+            ended = run_job(job, folder, command)
+    if ended.signal in (signal.SIGTERM, signal.SIGHUP):
+        signal.raise_signal(ended.signal)  # the run is saved; what else it means is up to the caller
+    if ended.folder is None:
+        raise KeyboardInterrupt
+    return TrainedRun(ended.folder)
