@@ -272,12 +272,12 @@ def _stream(root: str, size: int, repeats: int) -> None:
     from trainer.data.dataset import Split
     from trainer.data.fetch import InputForm, StreamedFetch
     from trainer.data.images.cache_key import CacheKey
-    from trainer.data.images.decode import ResizeSpec
+    from trainer.data.images.decode import DecodeSpec
     from trainer.data.images.samples import ImageFiles, OriginalFiles
     from trainer.data.prepare import Prepare
 
     paths = sorted(str(path.relative_to(root)) for path in Path(root).rglob("*.jpg"))
-    files = OriginalFiles(CacheKey.of(Path(root), paths, ResizeSpec()), (size, size, 3), b"")
+    files = OriginalFiles(CacheKey.of(Path(root), paths, DecodeSpec()), (size, size, 3), b"")
     samples = ImageFiles(files, torch.arange(len(paths)).numpy(), torch.zeros(len(paths), dtype=torch.int64), b"")
     prepare = Prepare((3, size, size), (125.0,) * 3, (63.0,) * 3)
     order = list(torch.randperm(len(samples)).split(64))
@@ -308,7 +308,7 @@ def images(arguments: argparse.Namespace) -> None:
 
     Promised: 0.95 of the speed from the second epoch on; 1.7 for 5,000 photos of 500x400 on two cores.
     """
-    from trainer.data.images.decode import ResizeSpec
+    from trainer.data.images.decode import DecodeSpec
     from trainer.data.images.pool import decode_all
 
     with tempfile.TemporaryDirectory() as place:
@@ -338,7 +338,7 @@ def images(arguments: argparse.Namespace) -> None:
             own = rows / str(os.getpid())
             own.write_bytes(b"")
             begin = time.perf_counter()
-            decode_all(paths, (224, 224, 3), ResizeSpec(224, 256), own, lambda *now: None, processes=processes)
+            decode_all(paths, (224, 224, 3), DecodeSpec(224, 256), own, lambda *now: None, processes=processes)
             seconds = time.perf_counter() - begin
             own.unlink()  # what is not on the disk yet need not go there: the next would wait for it
             return seconds

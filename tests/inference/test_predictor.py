@@ -140,7 +140,7 @@ def test_a_models_own_size_and_normalisation_come_along(fine_tuned: Path, photos
     model = trainer.load(run, device="cpu")
     files = sorted((photos / "test").rglob("*.*"))
     assert torch.equal(model.predict(files), outputs.softmax(1))
-    assert model.checkpoint.resize_spec.size == 32
+    assert model.checkpoint.decode_spec.size == 32
 
 
 def test_images_that_are_higher_than_wide(trained: Callable[..., Path], photos: Path) -> None:

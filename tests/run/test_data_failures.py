@@ -17,7 +17,7 @@ from helpers.datasets import write_images
 from helpers.runs import CompletedCommand
 from trainer.data.dataset import Split
 from trainer.data.fetch import InputForm, StreamedFetch
-from trainer.data.images import folder
+from trainer.data.images import source
 from trainer.data.map_dataset import MapDataset
 from trainer.data.prepare import Prepare
 from trainer.data.samples import Samples
@@ -83,7 +83,7 @@ def test_a_run_ends_when_an_image_changes_while_it_is_streamed(
     workers: int, train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = write_images(Path("photos"), {"ant": 40, "bee": 40}, suffixes=("bmp",))
-    monkeypatch.setattr(folder, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(source, "MEMORY_SHARE", 0.0)
     words = [*FAST, "data=image_folder", f"data.root={photos}", "data.cache=false", "data.resident=false"]
     words.append(f"data.workers={workers}")
     whole = train(*words)

@@ -78,9 +78,8 @@ class DataReader:
         target = self.target
         if not inspect.isclass(target.factory):
             defaults: dict[str, Any] = {"root": self.config.root, "progress": self.progress, "schema": schema}
-            if "resize" in target.parameters and (size := self.preprocessing.size):
-                # Images are squares at first; `Prepare` resizes them if the model takes another aspect ratio.
-                defaults |= {"size": size if isinstance(size, int) else max(size), "resize": self.preprocessing.resize}
+            if "resize" in target.parameters and self.preprocessing.size:
+                defaults |= {"size": self.preprocessing.size, "resize": self.preprocessing.resize}
             return target.build(**defaults)
         defaults = {"root": self.config.root}
         if "split" in target.parameters and "split" not in target.arguments:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainer.data.images.decode import BadImage, ResizeSpec, decode, from_image
+from trainer.data.images.decode import BadImage, DecodeSpec, decode, from_image
 from trainer.data.tables.rows import BadRow, Encoder
 from trainer.errors import Problem, UserError
 
@@ -23,7 +23,7 @@ def _error(reason: str, where: str = "") -> UserError:
     return UserError(Problem(where, reason))
 
 
-def image(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: ResizeSpec) -> Tensor:
+def image(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: DecodeSpec) -> Tensor:
     """Convert one image to [C, H, W]: uint8, or floats from 0 to 255 if floats are given.
 
     Args:
@@ -42,7 +42,7 @@ def image(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: ResizeSp
             reason = "the model was trained on numbers of a data set of your own, not on images of 8 bits"
             raise UserError(Problem("", reason, advice=f"Pass arrays as that data set gives them, {list(shape)}."))
         pixels = from_image(value, spec) if isinstance(value, Image.Image) else decode(value, spec)
-        return _resized(Image.fromarray(pixels), shape)
+        return _resized(pixels, shape)
     tensor = torch.as_tensor(value)
     tensor = tensor[None] if tensor.ndim == 2 else tensor
     if tensor.ndim != 3:
@@ -57,7 +57,7 @@ def image(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: ResizeSp
         raise _error(f"an image of shape {list(tensor.shape)}; expected 1 or 3 channels, which come first")
     array = tensor.cpu().permute(1, 2, 0).numpy()
     opened = Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
-    return _resized(Image.fromarray(from_image(opened, spec)), shape)
+    return _resized(from_image(opened, spec), shape)
 
 
 def _float_image(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -73,9 +73,10 @@ def _float_image(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> 
     return tensor * 255
 
 
-def _resized(picture: Image.Image, shape: tuple[int, ...]) -> Tensor:
-    """Return an RGB image as uint8 of this shape [C, H, W]."""
+def _resized(pixels: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+    """Return decoded pixels as uint8 of this shape [C, H, W]."""
     channels, height, width = shape
+    picture = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     if channels == 1:
@@ -85,7 +86,7 @@ def _resized(picture: Image.Image, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
 
 
-def images(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: ResizeSpec) -> Tensor:
+def images(value: Any, shape: tuple[int, ...], dtype: torch.dtype, spec: DecodeSpec) -> Tensor:
     """Convert one image or several to [B, C, H, W]; see `image`. An array [B, C, H, W] is several.
 
     Raises:

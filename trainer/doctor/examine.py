@@ -15,6 +15,7 @@ from trainer.config.job import Job
 from trainer.config.keys import DataConfig
 from trainer.config.schema import GROUPS, Config
 from trainer.data.dataset import Data
+from trainer.data.images.options import FOLDER, TABLE
 from trainer.data.images.pool import Progress
 from trainer.data.loader import DataCache
 from trainer.doctor import folders, rates, tables, training
@@ -92,7 +93,7 @@ def _compose(report: Report, words: Sequence[str], config_dir: str | None) -> Jo
 
 
 def _without_bad_images(config: DataConfig) -> DataConfig:
-    if config.target != folders.TARGET:
+    if config.target not in (FOLDER, TABLE):
         return config
     return replace(config, arguments={**config.arguments, "on_bad_image": "skip"})
 
@@ -100,7 +101,7 @@ def _without_bad_images(config: DataConfig) -> DataConfig:
 def _check_data(report: Report, config: Config, original: DataConfig, cache: DataCache, progress: Progress) -> bool:
     """Return whether the data can be loaded; `original` is its configuration as the user wrote it."""
     earlier = len(report.findings)
-    if original.target == folders.TARGET and not folders.check_folder(report, original, progress):
+    if original.target == FOLDER and not folders.check_folder(report, original, progress):
         return False
     identifiers = tables.check_table(report, original) if original.target in tables.TARGETS else frozenset()
     report.checks.append("label range")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
 from trainer.config.keys import DataConfig
-from trainer.data.images.decode import DIGEST_BYTES, ResizeSpec
-from trainer.data.images.listing import FolderReport, readable, survey
+from trainer.data.images.decode import DIGEST_BYTES
+from trainer.data.images.listing import readable
+from trainer.data.images.options import ImageOptions
 from trainer.data.images.pool import Progress, decode_all
+from trainer.data.images.survey import FolderReport, survey
+from trainer.data.images.walk import FOLLOW
 from trainer.errors import UserError, did_you_mean, first_few, show
 from trainer.report.findings import Report, ascii_if_odd
 
-TARGET = "trainer.data.images.folder.image_folder"
 SIDE = 64  # pixels that files are resized to if they are decoded only to be checked
 
 
@@ -25,7 +28,7 @@ def check_folder(report: Report, config: DataConfig, progress: Progress) -> bool
     """
     report.checks += ["class lists", "hidden folders", "images left out", "empty classes", "unreadable images"]
     try:
-        folder = survey(config.root)
+        folder = survey(config.root, follow_links=config.arguments.get("follow_links") is True)
     except UserError as error:
         report.add_problems(error.problems, "class lists")
         return False
@@ -44,7 +47,7 @@ def check_folder(report: Report, config: DataConfig, progress: Progress) -> bool
             advice = "delete the folders, fill them, or name the classes to use: data.classes=[...]"
             report.add("empty classes", "error", len(empty), message, advice)
     if not usable:
-        _check_files(report, folder, progress)
+        _check_files(report, folder, config.arguments.get("range"), progress)
     return usable
 
 
@@ -62,9 +65,12 @@ def _check_left_out(report: Report, folder: FolderReport) -> None:
     for name, count in folder.loose.items():
         message = f"images in {name} outside the class folders are ignored: {count:,}"
         report.add("images left out", "warning", count, message, "move them to the folders of their classes")
-    if folder.links:
-        message = f"symbolic links that are broken, lead outside or form a loop are ignored: {first_few(folder.links)}"
-        report.add("images left out", "note", len(folder.links), message)
+    if folder.outside:
+        message = f"symbolic links that lead outside are ignored: {first_few(folder.outside)}"
+        report.add("images left out", "note", len(folder.outside), message, f"{FOLLOW} follows them")
+    if folder.back:
+        message = f"symbolic links that are broken or form a loop are ignored: {first_few(folder.back)}"
+        report.add("images left out", "note", len(folder.back), message)
     if folder.others:
         plural = "s" * (folder.others != 1)
         message = f"{folder.others:,} file{plural} in the class folders ignored, without the suffix of an image"
@@ -99,14 +105,14 @@ def _check_class_lists(report: Report, folder: FolderReport) -> bool:
     return usable
 
 
-def _check_files(report: Report, folder: FolderReport, progress: Progress) -> None:
+def _check_files(report: Report, folder: FolderReport, limits: Any, progress: Progress) -> None:
     """Report unreadable and duplicate files of a folder that cannot be loaded."""
     paths = [
         os.path.join(folder.root, path) for classes in folder.splits.values() for c in classes.values() for path in c
     ]
     if not paths:
         return
-    result = decode_all(paths, (SIDE, SIDE, 3), ResizeSpec(SIDE), None, progress)
+    result = decode_all(paths, (SIDE, SIDE, 3), ImageOptions(SIDE, range=limits).spec(), None, progress)
     report_unreadable(report, [{"path": paths[row], "reason": reason} for row, reason in result.problems], len(paths))
     bad = {row for row, _ in result.problems}
     digests = np.frombuffer(result.digests, np.uint8).reshape(-1, DIGEST_BYTES)

@@ -21,15 +21,15 @@ from trainer.components.metadata import MAX_SIDE, CheckpointMetadata
 from trainer.config import schema
 from trainer.config.schema import Config
 from trainer.config.stored import TRUST, StoredConfig
-from trainer.data.images.decode import METHODS, ResizeSpec
-from trainer.errors import Problem, UserError
+from trainer.data.images.decode import DecodeSpec
+from trainer.data.images.options import FOLDER, TABLE, ImageOptions
+from trainer.errors import Problem, UserError, show
 from trainer.records.find import checkpoint_file
 from trainer.training import checkpoint
 from trainer.training.archive import CheckpointError
 from trainer.training.checkpoint import Checkpoint
 
 TRUST_FLAG = "If you trust it, add --trust."
-IMAGE_FOLDER = "trainer.data.images.folder.image_folder"
 
 
 @dataclass(frozen=True)
@@ -99,23 +99,30 @@ class LoadedCheckpoint:
         return parsed
 
     @property
-    def resize_spec(self) -> ResizeSpec:
-        """The resizing of image files when they are read.
+    def decode_spec(self) -> DecodeSpec:
+        """The pixels that image files are decoded to.
 
         Raises:
             UserError: the configuration has invalid sizes.
         """
-        if self._data("_target_") != IMAGE_FOLDER:
-            return ResizeSpec()
-        size, resize, preprocessing = self._data("size"), self._data("resize"), self.metadata.preprocessing
-        if side := preprocessing.size:  # images are read as squares, which `prepare` reshapes
-            size, resize = size or (side if isinstance(side, int) else max(side)), resize or preprocessing.resize
-        interpolation = self._data("interpolation") or "bilinear"
-        possible = all(side is None or (type(side) is int and 0 < side <= MAX_SIDE) for side in (size, resize))
-        if possible and interpolation in METHODS and (resize is None or (size is not None and size <= resize)):
-            return ResizeSpec(size, resize, interpolation)
-        sizes = f"data.size={size} data.resize={resize} data.interpolation={interpolation}"
-        raise UserError(Problem(sizes, "invalid sizes", source=str(self.path)))
+        if self._data("_target_") not in (FOLDER, TABLE):
+            return DecodeSpec()
+        preprocessing, sizes = self.metadata.preprocessing, {}
+        sizes["size"] = self._data("size") or preprocessing.size
+        sizes["resize"] = self._data("resize") or (preprocessing.resize if preprocessing.size else None)
+        options = ImageOptions(
+            **sizes,
+            interpolation=self._data("interpolation"),
+            channels=self._data("channels") or 3,
+            range=self._data("range"),
+        )
+        try:
+            spec = options.spec()
+        except UserError as error:
+            raise UserError(*(problem.within(self.path) for problem in error.problems)) from error
+        if max((spec.resize or 0, *(spec.shape or ()))) > MAX_SIDE:
+            raise UserError(Problem(f"data.size={show(options.size)}", "invalid sizes", source=str(self.path)))
+        return spec
 
     @property
     def missing(self) -> str | None:

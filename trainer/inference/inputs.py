@@ -16,7 +16,8 @@ from torch import Tensor
 from trainer import device
 from trainer.data import raw
 from trainer.data.images.decode import BadImage, suffixes
-from trainer.data.images.listing import images_below, readable
+from trainer.data.images.listing import readable
+from trainer.data.images.survey import images_below
 from trainer.data.tables.rows import BadRow, Encoder, stream
 from trainer.errors import Problem, UserError
 from trainer.inference.predictor import Predictor
@@ -83,7 +84,7 @@ def samples(predictor: Predictor, words: Iterable[str], lines: Iterable[str] = (
 
 
 def _images(predictor: Predictor, files: Iterator[str | Sample]) -> Iterator[Sample]:
-    shape, dtype, spec = predictor.prepare.shape, predictor.metadata.dtype, predictor.checkpoint.resize_spec
+    shape, dtype, spec = predictor.prepare.shape, predictor.metadata.dtype, predictor.checkpoint.decode_spec
 
     def read(path: str | Sample) -> Sample:
         if isinstance(path, Sample):

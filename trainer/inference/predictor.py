@@ -115,7 +115,7 @@ class Predictor:
         if isinstance(self.prepare, TablePrepare):
             return raw.rows(samples, self.encoder())
         if self.takes_images:
-            return raw.images(samples, self.prepare.shape, self.metadata.dtype, self.checkpoint.resize_spec)
+            return raw.images(samples, self.prepare.shape, self.metadata.dtype, self.checkpoint.decode_spec)
         return raw.vectors(samples, self.prepare.shape, self.metadata.dtype)
 
     def outputs(self, raw_samples: Tensor) -> Tensor:

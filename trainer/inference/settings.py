@@ -18,7 +18,7 @@ from trainer.config.effects import effects_of, keys_where
 from trainer.config.job import finish
 from trainer.config.overrides import set_value
 from trainer.config.schema import Config
-from trainer.data.images.folder import cache_of
+from trainer.data.images.options import cache_of
 from trainer.data.tables.prepare import TablePrepare
 from trainer.errors import Problem, UserError, did_you_mean
 from trainer.inference.checkpoint import LoadedCheckpoint, advised

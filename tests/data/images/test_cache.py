@@ -24,8 +24,9 @@ from helpers.processes import HANG_SECONDS, wait_until
 from helpers.runs import REPOSITORY
 from trainer.data.dataset import load
 from trainer.data.fetch import InputForm, ResidentFetch, StreamedFetch
-from trainer.data.images import cache, folder
-from trainer.data.images.decode import ResizeSpec, decode
+from trainer.data.images import cache
+from trainer.data.images import source as image_source
+from trainer.data.images.decode import DecodeSpec, decode
 from trainer.data.images.folder import image_folder
 from trainer.data.images.pool import ACTIVITY, decode_all
 from trainer.data.images.samples import DecodedImages
@@ -73,7 +74,7 @@ def all_of(root: Path, **words) -> tuple[torch.Tensor, int]:
     return part.take(torch.arange(len(part))), watch.decoded
 
 
-def expected(root: Path, geometry: ResizeSpec = ResizeSpec()) -> torch.Tensor:  # noqa: B008
+def expected(root: Path, geometry: DecodeSpec = DecodeSpec()) -> torch.Tensor:  # noqa: B008
     pixels = [decode(path, geometry) for path in sorted(root.rglob("*.jpg"))]
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
@@ -96,7 +97,7 @@ def test_every_size_is_a_store_of_its_own(photos: Path) -> None:
     for word in words:
         found, decoded = all_of(photos, **word)
         assert decoded == 0
-        geometry = ResizeSpec(**{"interpolation": "bilinear", **word})
+        geometry = DecodeSpec(**{"interpolation": "bilinear", **word})
         assert torch.equal(found, expected(photos, geometry))
 
 
@@ -244,13 +245,13 @@ def test_a_cache_that_cannot_be_used_is_said(photos: Path) -> None:
 
 
 def test_a_disk_without_room_means_memory_or_decoding_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "DISK_SHARE", 0.0)
+    monkeypatch.setattr(image_source, "DISK_SHARE", 0.0)
     kept = image_folder(str(photos))
     assert isinstance(kept.splits["train"], DecodedImages)
     assert kept.notes == [
         f"decoded images (0.0 GB) cannot be cached: {cache.default_folder()}: No space left on device"
     ]
-    monkeypatch.setattr(folder, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(image_source, "MEMORY_SHARE", 0.0)
     again = image_folder(str(photos))
     assert again.notes[1] == "decoded images are not cached: files are decoded whenever they are read"
     for source in (kept, again):
@@ -260,12 +261,12 @@ def test_a_disk_without_room_means_memory_or_decoding_again(photos: Path, monkey
 
 PROGRAM = """
 import sys
-from trainer.data.images.decode import ResizeSpec
+from trainer.data.images.decode import DecodeSpec
 from trainer.data.images.cache_key import CacheKey
-from trainer.data.images.listing import list_images
+from trainer.data.images.class_folders import list_images
 from trainer.data.images.cache import default_folder, obtain
 done, listing, side = [], list_images(sys.argv[1]), int(sys.argv[2])
-key = CacheKey.of(listing.root, [path for path, _ in listing.splits["train"]], ResizeSpec())
+key = CacheKey.of(listing.root, [path for path, _ in listing.splits["train"]], DecodeSpec())
 obtain(key, (side, side, 3), default_folder(), lambda *now: done.append(now))
 print(max([count for what, count, _ in done if what == "decoding images"], default=0))
 """
@@ -303,7 +304,7 @@ def test_processes_decode_what_one_does() -> None:
     paths = write_photos(Path("photos"), 70)
     Path(paths[33]).write_bytes(b"")
     watch = Watched()
-    shape, geometry = (12, 12, 3), ResizeSpec(12)
+    shape, geometry = (12, 12, 3), DecodeSpec(12)
     alone, together = (np.zeros((70, *shape), np.uint8) for _ in range(2))
     first = decode_all(paths, shape, geometry, alone, watch, processes=1)
     second = decode_all(paths, shape, geometry, together, watch, processes=3)
@@ -322,7 +323,7 @@ def children() -> list[int]:
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):
             found += [int(child) for child in (task / "children").read_text().split()]
-    return [child for child in found if "decode.py" in _command(child)]
+    return [child for child in found if "serve.py" in _command(child)]
 
 
 def _command(process: int) -> str:
@@ -348,9 +349,9 @@ def test_a_decoding_process_that_dies_costs_no_image() -> None:
             os.kill(killed[-1], signal.SIGKILL)
 
     alone, together = (np.zeros((600, 100, 100, 3), np.uint8) for _ in range(2))
-    found = decode_all(paths, (100, 100, 3), ResizeSpec(100), together, watch, processes=2)
+    found = decode_all(paths, (100, 100, 3), DecodeSpec(100), together, watch, processes=2)
     assert killed
-    assert found == decode_all(paths, (100, 100, 3), ResizeSpec(100), alone, Watched(), processes=1)
+    assert found == decode_all(paths, (100, 100, 3), DecodeSpec(100), alone, Watched(), processes=1)
     assert np.array_equal(alone, together)
     assert children() == []
 
@@ -375,7 +376,7 @@ def test_a_file_that_ends_its_decoder_is_named() -> None:
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        found = decode_all(paths, (16, 16, 3), ResizeSpec(16), None, Watched(), processes=2)
+        found = decode_all(paths, (16, 16, 3), DecodeSpec(16), None, Watched(), processes=2)
     finally:
         done.set()
         killer.join()
@@ -391,7 +392,7 @@ def test_processes_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -
     paths = sorted(map(str, Path("photos").rglob("*.jpg")))
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RunFailed, match="a decoding process did not start: /bin/false"):
-        decode_all(paths, (16, 16, 3), ResizeSpec(16), None, Watched(), processes=2)
+        decode_all(paths, (16, 16, 3), DecodeSpec(16), None, Watched(), processes=2)
 
 
 @pytest.mark.exhaustive
@@ -412,7 +413,7 @@ def decoders(cache: str) -> list[str]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (
-                b"decode.py" in (process / "cmdline").read_bytes()
+                b"serve.py" in (process / "cmdline").read_bytes()
                 and cache.encode() in (process / "environ").read_bytes()
             ):
                 found.append(process.name)

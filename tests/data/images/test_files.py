@@ -16,7 +16,7 @@ from helpers.datasets import write_images
 from helpers.processes import HANG_SECONDS
 from trainer.data.dataset import Split
 from trainer.data.fetch import InputForm, StreamedFetch
-from trainer.data.images import folder, samples
+from trainer.data.images import samples, source
 from trainer.data.images.decode import decode
 from trainer.data.images.folder import image_folder
 from trainer.data.images.samples import ImageFiles
@@ -32,10 +32,10 @@ def photos() -> Path:
 
 
 def opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> ImageFiles:
-    monkeypatch.setattr(folder, "MEMORY_SHARE", 0.0)
-    source = image_folder(str(root), cache=False).splits["train"]
-    assert isinstance(source, ImageFiles)
-    return source
+    monkeypatch.setattr(source, "MEMORY_SHARE", 0.0)
+    files = image_folder(str(root), cache=False).splits["train"]
+    assert isinstance(files, ImageFiles)
+    return files
 
 
 def whole(files: ImageFiles) -> torch.Tensor:

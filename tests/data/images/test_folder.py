@@ -24,12 +24,12 @@ from helpers.datasets import write_images
 from helpers.processes import HANG_SECONDS
 from helpers.runs import REPOSITORY
 from trainer.data.dataset import load
-from trainer.data.images import folder
-from trainer.data.images.decode import BadImage, ResizeSpec, decode
+from trainer.data.images import source
+from trainer.data.images.decode import BadImage, DecodeSpec, decode
 from trainer.data.images.folder import image_folder
 from trainer.errors import UserError
 
-AS_IT_IS = ResizeSpec()
+AS_IT_IS = DecodeSpec()
 
 
 def pixels(seed: int = 0, height: int = 8, width: int = 8) -> np.ndarray:
@@ -165,7 +165,7 @@ def test_folders_inside_a_class_belong_to_it(photos: Path) -> None:
     assert source.notes == ["class folders hold folders: the images in them belong to the class"]
 
 
-def test_links_that_leave_the_root_are_not_followed_and_rings_end(photos: Path) -> None:
+def test_links_that_leave_the_root_are_not_followed_and_loops_end(photos: Path) -> None:
     write(Path("elsewhere/0.png"))
     (photos / "ant" / "out.png").symlink_to(Path("elsewhere/0.png").resolve())
     (photos / "ant" / "gone.png").symlink_to("nowhere.png")
@@ -178,7 +178,37 @@ def test_links_that_leave_the_root_are_not_followed_and_rings_end(photos: Path) 
     source = image_folder(str(photos), classes=["bee", "ant"])
     assert source.classes == ("bee", "ant")
     assert torch.bincount(source.splits["train"].targets).tolist() == [21, 21]
-    assert "left out: 5 symbolic links that lead outside or back" in source.notes
+    assert source.notes[-2:] == [
+        "left out: 3 symbolic links that lead back or nowhere",
+        "left out: 2 symbolic links that lead outside; data.follow_links=true",
+    ]
+
+
+def test_links_that_lead_outside_are_followed_on_request(photos: Path) -> None:
+    """Folders and files elsewhere, with loops through them, give what the same files give inside."""
+    whole = image_folder(str(photos)).splits["train"]
+    photos.rename("elsewhere")
+    Path("linked").mkdir()
+    for name in ("ant", "bee"):
+        Path("linked", name).symlink_to(Path("elsewhere", name).resolve())
+    Path("elsewhere/ant/up").symlink_to("..")
+    Path("elsewhere/ant/root").symlink_to(Path("linked").resolve())
+    Path("elsewhere/bee/twin").symlink_to(Path("elsewhere/bee").resolve())
+    Path("elsewhere/bee/self").symlink_to("self")
+    with pytest.raises(
+        UserError, match=r"0 class folders.*, but 2 symbolic links that lead outside\. This includes them: data"
+    ):
+        image_folder("linked")
+    source = image_folder("linked", follow_links=True)
+    assert source.splits["train"].fingerprint() == whole.fingerprint()
+    assert source.notes == ["left out: 4 symbolic links that lead back or nowhere"]
+    Path("files/ant").mkdir(parents=True)
+    Path("files/bee").mkdir()
+    for path in Path("elsewhere").glob("*/*.png"):
+        Path("files", path.parent.name, path.name).symlink_to(path.resolve())
+    with pytest.raises(UserError, match=r"files/ant: no images in this class folder, but \d+ symbolic links that lead"):
+        image_folder("files")
+    assert image_folder("files", follow_links=True).splits["train"].fingerprint() == whole.fingerprint()
 
 
 def test_the_root_itself_may_be_a_link(photos: Path) -> None:
@@ -295,7 +325,7 @@ def test_resizing_is_torchvisions(interpolation: str, height: int, width: int, r
         crop_size=size, resize_size=resize, mean=(0, 0, 0), std=(1, 1, 1), interpolation=method
     )
     expected = (preset(Image.open(path)) * 255).round().byte()
-    assert torch.equal(as_tensor(decode(path, ResizeSpec(size, resize, interpolation))), expected)
+    assert torch.equal(as_tensor(decode(path, DecodeSpec(size, resize, interpolation))), expected)
 
 
 def test_other_sizes_need_data_size(photos: Path) -> None:
@@ -312,7 +342,7 @@ def test_other_sizes_need_data_size(photos: Path) -> None:
 def test_a_strip_that_would_become_endless_is_refused() -> None:
     write(Path("strip.png"), 0, 1, 4000)
     with pytest.raises(BadImage, match="4000x1 pixels are more than the 89,478,485 accepted, resized to 1024000x256"):
-        decode("strip.png", ResizeSpec(224, 256))
+        decode("strip.png", DecodeSpec(224, 256))
 
 
 # Formats
@@ -545,7 +575,7 @@ def split_folder(root: Path) -> list[str]:
 
 def test_a_file_that_goes_bad_while_it_is_streamed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     split_folder(Path("parts"))
-    monkeypatch.setattr(folder, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(source, "MEMORY_SHARE", 0.0)
     samples = image_folder("parts", cache="false").splits["train"]
     spoil(Path("parts/train/bee/002.png"), "truncated")
     with pytest.raises(UserError, match=r"parts/train/bee/002\.png: not a readable image .* when the run began"):
@@ -596,7 +626,7 @@ def test_a_run_is_the_same_from_the_store_from_memory_and_streamed(train, monkey
         train(*words, "data.cache=false"),
         train(*words, "data.resident=false", "data.workers=1"),
     ]
-    monkeypatch.setattr(folder, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(source, "MEMORY_SHARE", 0.0)
     done += [train(*words, "data.cache=false"), train(*words, "data.cache=false", "data.resident=false")]
     assert all("files are decoded whenever they are read" in one.out for one in done[3:])
     for one in done:

@@ -1,6 +1,6 @@
 """Cache files of decoded images: written once, identified by a digest of their origin, checked before use.
 
-A cache file holds rows of uint8 [H, W, 3], a digest of each row, a description in JSON, and a trailer with digest and
+A cache file holds rows of uint8 [H, W, C], a digest of each row, a description in JSON, and a trailer with digest and
 length of the latter two. It is written as `NAME.part` under an exclusive lock and renamed when it is complete. Readers
 hold a shared lock, so that no file in use is evicted; the file itself is the lock, which a file beside it (filelock)
 could not be without outliving it. Not .npy: it has no place for digests, and numpy's `open_memmap` ends the process
@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import IO
 
 from trainer.data.images.cache_key import CacheKey
-from trainer.data.images.decode import DIGEST_BYTES, DecodeResult, try_decode
+from trainer.data.images.decode import DIGEST_BYTES, try_decode
 from trainer.data.images.pool import Progress, decode_all
 from trainer.data.images.rows import CachedRows, is_at, open_rows
+from trainer.data.images.serve import DecodeResult
 
 TRAILER = struct.Struct("<16sQ")  # digest and length of the section between the rows and the trailer
 NAMES = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}\.(rows|part)")
@@ -70,7 +71,7 @@ def obtain(
     If two runs need the same file at once, one writes it and the other waits.
 
     Args:
-        shape: [H, W, 3] of a row.
+        shape: [H, W, C] of a row.
         folder: created if it is missing.
         progress: called while images are decoded, here or by another run.
         disk_share: of the free disk, which a new file may take.

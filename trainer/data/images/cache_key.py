@@ -12,7 +12,7 @@ from typing import Any
 
 import PIL
 
-from trainer.data.images.decode import DIGEST_BYTES, ResizeSpec
+from trainer.data.images.decode import DIGEST_BYTES, DecodeSpec
 from trainer.errors import Problem, UserError
 
 FORMAT = "trainer images 1"  # of the cache file
@@ -25,16 +25,18 @@ class CacheKey:
     Attributes:
         root: the folder of the images.
         files: (path relative to the root, size, modification time, change time) of each file, in the order of the rows.
-        classes: `data.classes`: every selection has a cache file of its own.
+        selection: the classes of `data.classes`, or the table: every selection has a cache file of its own.
     """
 
     root: Path
     files: list[tuple[str, int, int, int]]
-    spec: ResizeSpec
-    classes: tuple[str, ...] | None = None
+    spec: DecodeSpec
+    selection: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, root: Path, paths: Iterable[str], spec: ResizeSpec, classes: tuple[str, ...] | None = None) -> CacheKey:
+    def of(
+        cls, root: Path, paths: Iterable[str], spec: DecodeSpec, selection: tuple[str, ...] | None = None
+    ) -> CacheKey:
         """Return the key for these files, given relative to `root`, in their present state.
 
         Raises:
@@ -47,7 +49,7 @@ class CacheKey:
             except OSError as error:
                 shown = os.fsencode(root / path).decode(errors="replace")
                 raise UserError(Problem(shown, f"cannot be read ({error.strerror})")) from error
-        return cls(root, files, spec, classes)
+        return cls(root, files, spec, selection)
 
     @cached_property
     def paths(self) -> list[str]:
@@ -57,7 +59,7 @@ class CacheKey:
     @cached_property
     def origin(self) -> str:
         """Digest of folder and settings, which stays the same when files change."""
-        return _digest(str(self.root), self.spec, self.classes, size=8)
+        return _digest(str(self.root), self.spec, self.selection, size=8)
 
     @cached_property
     def digest(self) -> str:

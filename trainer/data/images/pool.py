@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.images import decode
-from trainer.data.images.decode import DIGEST_BYTES, DecodeResult, ResizeSpec, SizeMismatch
+from trainer.data.images import serve
+from trainer.data.images.decode import DIGEST_BYTES, DecodeSpec
+from trainer.data.images.serve import DecodeResult, Sink, SizeMismatch, decode_rows, file_sink
 from trainer.device import cores
 from trainer.errors import RunFailed
 
 Progress = Callable[[str, int, int], None]  # takes an activity, the number done and the total; may raise to end it
-Rows = Path | np.ndarray | None  # destination: a file of rows, an array [N, H, W, 3], or None to keep no pixels
+Rows = Path | np.ndarray | None  # destination: a file of rows, an array [N, H, W, C], or None to keep no pixels
 Chunk = tuple[int, list[str]]  # the first row and the files
 ACTIVITY = "decoding images"
 PROBES = 4  # images from which the total time is estimated
@@ -38,7 +39,7 @@ POLL_SECONDS = 0.1
 def decode_all(
     paths: list[str],
     shape: tuple[int, ...],
-    spec: ResizeSpec,
+    spec: DecodeSpec,
     rows: Rows,
     progress: Progress,
     *,
@@ -47,7 +48,7 @@ def decode_all(
     """Decode files, each into its row.
 
     Args:
-        shape: [H, W, 3] of a row.
+        shape: [H, W, C] of a row.
         rows: where the pixels go.
         processes: default: one per core, fewer or none if there is little to do.
 
@@ -77,16 +78,16 @@ def decode_all(
 
 
 def _decode_here(
-    chunks: list[Chunk], shape: tuple[int, ...], spec: ResizeSpec, rows: Rows, report: Callable[[int], None]
+    chunks: list[Chunk], shape: tuple[int, ...], spec: DecodeSpec, rows: Rows, report: Callable[[int], None]
 ) -> dict[int, DecodeResult]:
     """Decode in this process; return the result of each chunk by its first row."""
     results, done = {}, 0
     file = os.open(rows, os.O_WRONLY | os.O_NOFOLLOW) if isinstance(rows, Path) else None
-    sink = decode.file_sink(file) if file is not None else _sink(rows)
+    sink = file_sink(file) if file is not None else _sink(rows)
     try:
         for first, paths in chunks:
             report(done)
-            results[first] = decode.decode_rows(paths, first, shape, spec, sink)
+            results[first] = decode_rows(paths, first, shape, spec, sink)
             done += len(paths)
     finally:
         if file is not None:
@@ -96,19 +97,19 @@ def _decode_here(
     return results
 
 
-def _sink(rows: Rows) -> decode.Sink:
+def _sink(rows: Rows) -> Sink:
     return rows.__setitem__ if isinstance(rows, np.ndarray) else lambda row, pixels: None
 
 
 class _DecoderPool:
-    """Processes that run `decode.py`, each led by a thread that waits for its answers.
+    """Processes that run `serve.py`, each led by a thread that waits for its answers.
 
     Not multiprocessing: its processes would import the main module again, which may be a user's script that imports
     torch or has no guard, and would outlive a parent that is killed. These end when their standard input does. A file
     that crashes its process is found and named, and another process takes over.
     """
 
-    def __init__(self, shape: tuple[int, ...], spec: ResizeSpec, rows: Rows) -> None:
+    def __init__(self, shape: tuple[int, ...], spec: DecodeSpec, rows: Rows) -> None:
         self.rows = rows
         path = str(rows) if isinstance(rows, Path) else None
         settings = {"shape": shape, "spec": asdict(spec), "path": path, "send": isinstance(rows, np.ndarray)}
@@ -177,7 +178,7 @@ class _DecoderPool:
             _send(process, line)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-P", "-W", "ignore", decode.__file__]
+        command = [sys.executable, "-P", "-W", "ignore", serve.__file__]
         with self.lock:
             # A session of its own: Ctrl-C goes to this process alone, which ends the others.
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)

@@ -27,7 +27,7 @@ class CachedRows:
     Args:
         path: absolute path of the file.
         file: its descriptor, which this object closes.
-        shape: [N, H, W, 3].
+        shape: [N, H, W, C].
         digests: DIGEST_BYTES for each row.
     """
 
@@ -40,7 +40,7 @@ class CachedRows:
         self._closing = weakref.finalize(self, os.close, file)
 
     def read(self, rows_B: np.ndarray) -> tuple[np.ndarray, list[int]]:
-        """Return pixels, uint8 [B, H, W, 3], and the places in B of damaged rows, whose pixels are undefined."""
+        """Return pixels, uint8 [B, H, W, C], and the places in B of damaged rows, whose pixels are undefined."""
         pixels = np.empty((len(rows_B), *self.shape[1:]), np.uint8)
         size, data = math.prod(self.shape[1:]), pixels.data.cast("B")
         damaged = [

@@ -27,7 +27,7 @@ class OriginalFiles:
 
     Attributes:
         key: the files, in the order of the rows.
-        shape: [H, W, 3] of a row.
+        shape: [H, W, C] of a row.
         digests: DIGEST_BYTES for each row.
     """
 
@@ -36,7 +36,7 @@ class OriginalFiles:
     digests: bytes
 
     def read(self, row: int, *, compare: bool = False) -> np.ndarray:
-        """Decode the file of a row; return its pixels, uint8 [H, W, 3].
+        """Decode the file of a row; return its pixels, uint8 [H, W, C].
 
         Args:
             row: its number.
@@ -71,10 +71,10 @@ class OriginalFiles:
 
 
 class DecodedImages(Samples):
-    """Selected rows of an array; each is a uint8 image [3, H, W], channels last in memory.
+    """Selected rows of an array; each is a uint8 image [C, H, W], channels last in memory.
 
     Args:
-        rows: uint8 [rows, H, W, 3].
+        rows: uint8 [rows, H, W, C].
         positions: int64 [N], the row of each sample.
         targets: int64 [N].
         digest: the fingerprint.

@@ -7,35 +7,41 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainer.data.images.decode import suffixes
+from trainer.data.images.decode import HEIF_INSTALL, HEIF_SUFFIXES, suffixes
 from trainer.errors import Problem, UserError
 
+FOLLOW = "data.follow_links=true"
 ARCHIVER_FOLDER = "__MACOSX"  # left behind by macOS in ZIP files
 
 
 class FolderWalk:
-    """Listing of the folders and images below a folder, without hidden ones and links that lead outside or back.
+    """Listing of the folders and images below a folder, without hidden ones and links that lead back.
 
-    `top` is absolute and without symbolic links, `shown` the same folder as the user typed it.
+    `top` is absolute and without symbolic links, `shown` the same folder as the user typed it. Links that lead outside
+    are followed if `follow_links`.
 
     Attributes:
         others: number of files in class folders without the suffix of an image.
+        heic: HEIC photos in class folders, where pillow-heif is not installed.
         nested: whether class folders hold folders.
         loose: number of images by folder that should hold nothing but folders.
-        links: symbolic links that were not followed.
+        outside: symbolic links that were not followed because they lead outside.
+        back: those that lead back to a folder that they are in, or nowhere.
     """
 
-    def __init__(self, top: Path, shown: Path) -> None:
-        self.top, self.shown_top = top, shown
+    def __init__(self, top: Path, shown: Path, follow_links: bool = False) -> None:
+        self.top, self.shown_top, self.follow_links = top, shown, follow_links
         self.suffixes = suffixes()
         self.others, self.nested = 0, False
         self.loose: Counter[Path] = Counter()
-        self.links: set[str] = set()
+        self.heic: set[str] = set()
+        self.outside: set[str] = set()
+        self.back: set[str] = set()
         self._folders: dict[Path, list[Path]] = {}
 
     def shown(self, path: Path) -> Path:
         """Return a path below `top` as the user would write it."""
-        return self.shown_top / path.relative_to(self.top)
+        return self.shown_top / path.relative_to(self.top) if path.is_relative_to(self.top) else path
 
     def notes(self) -> list[str]:
         """Return sentences about what was left out."""
@@ -45,11 +51,27 @@ class FolderWalk:
         for count, one, many in (
             (self.others, "file that is not an image", "files that are not images"),
             (self.loose.total(), "image outside the class folders", "images outside the class folders"),
-            (len(self.links), "symbolic link that leads outside or back", "symbolic links that lead outside or back"),
+            (len(self.back), "symbolic link that leads back or nowhere", "symbolic links that lead back or nowhere"),
         ):
             if count:
                 notes.append(f"left out: {count:,} {one if count == 1 else many}")
+        notes += [f"left out: {what}; {how}" for what, how in self.remedies(self.top)]
         return notes
+
+    def remedies(self, folder: Path) -> list[tuple[str, str]]:
+        """Return what was left out below a folder and could be read, each with what to type for it."""
+        real = Path(os.path.realpath(folder))
+        photos, links = (
+            sum(Path(path).is_relative_to(real) for path in paths) if folder != self.top else len(paths)
+            for paths in (self.heic, self.outside)
+        )
+        remedies = []
+        if photos:
+            remedies.append((f"{photos:,} HEIC photo{'' if photos == 1 else 's'}", HEIF_INSTALL))
+        if links:
+            what = "symbolic link that leads outside" if links == 1 else "symbolic links that lead outside"
+            remedies.append((f"{links:,} {what}", FOLLOW))
+        return remedies
 
     def folders(self, folder: Path) -> list[Path]:
         """Return the folders in a folder, sorted by name; images beside them are counted in `loose`."""
@@ -76,6 +98,8 @@ class FolderWalk:
                     self.nested = True
                 elif self._is_image(entry):
                     yield entry.path.removeprefix(os.path.join(self.top, ""))
+                elif os.path.splitext(entry.name)[1].lower() in HEIF_SUFFIXES:
+                    self.heic.add(os.path.join(real, entry.name))
                 else:
                     self.others += 1
 
@@ -98,13 +122,17 @@ class FolderWalk:
         for entry in entries:
             if entry.name.startswith(".") or entry.name == ARCHIVER_FOLDER:
                 continue
-            if entry.is_symlink() and not self._is_inside(entry.path, here):
-                self.links.add(os.path.join(here, entry.name))
-            else:
+            if not entry.is_symlink() or self._follows(entry, here):
                 visible.append(entry)
         return visible
 
-    def _is_inside(self, link: str, here: str) -> bool:
-        """Return whether a link leads to something below `top`, and not back to a folder that it is in."""
-        target = Path(os.path.realpath(link))
-        return os.path.exists(target) and target.is_relative_to(self.top) and not Path(here).is_relative_to(target)
+    def _follows(self, link: os.DirEntry[str], here: str) -> bool:
+        """Return whether a link in the folder `here` is followed; others are counted."""
+        target = Path(os.path.realpath(link.path))
+        if not target.exists() or Path(here).is_relative_to(target) or self.top.is_relative_to(target):
+            self.back.add(os.path.join(here, link.name))
+        elif not (self.follow_links or target.is_relative_to(self.top)):
+            self.outside.add(os.path.join(here, link.name))
+        else:
+            return True
+        return False
