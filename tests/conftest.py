@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -23,3 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("exhaustive"):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what the imports left: each full pass took 0.3 s, a seventh of the time."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Undo that, so that modules are freed in order at the end: nanobind would report leaks."""
+    gc.unfreeze()
