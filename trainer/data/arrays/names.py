@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from trainer.data.arrays.inputs import Pair
 from trainer.data.arrays.stored import NamedArray, shape_of
-from trainer.data.images.listing import ORDER, SPLIT_NAMES
+from trainer.data.images.class_folders import ORDER, SPLIT_NAMES
 from trainer.errors import Problem, UserError, first_few, suggestions
 
 INPUTS = ("x", "data", "images", "image", "inputs", "input", "features", "samples", "arr_0")
