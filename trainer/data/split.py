@@ -7,6 +7,17 @@ from torch import Tensor
 
 from trainer.errors import Problem, UserError
 
+SPLITS = ("train", "valid", "test")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "test": "test",
+    "testing": "test",
+}
+
 
 def stratified(targets: Tensor, fraction: float, seed: int, key: str = "fraction") -> tuple[Tensor, Tensor]:
     """Return ascending indices of the samples kept and of those held out at random, `fraction` of each class.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from trainer.data.arrays.inputs import Pair
 from trainer.data.arrays.stored import NamedArray, shape_of
-from trainer.data.images.class_folders import ORDER, SPLIT_NAMES
+from trainer.data.split import SPLIT_NAMES, SPLITS
 from trainer.errors import Problem, UserError, first_few, suggestions
 
 INPUTS = ("x", "data", "images", "image", "inputs", "input", "features", "samples", "arr_0")
@@ -45,7 +45,7 @@ def pairs(arrays: Mapping[str, NamedArray], where: str, x: str | None, y: str | 
         raise UserError(Problem(f"data.{key}", reason, source=where))
     if "train" not in inputs:
         raise UserError(Problem("data.path", f"there is no train split; {_contents(arrays)}", given=where))
-    chosen = {split: Pair(inputs[split], targets[split]) for split in ORDER if split in inputs}
+    chosen = {split: Pair(inputs[split], targets[split]) for split in SPLITS if split in inputs}
     for split, pair in chosen.items():
         if len(pair.inputs) != len(pair.targets) or not len(pair.inputs):
             shapes = f"{pair.inputs.name} is {shape_of(pair.inputs)} and {pair.targets.name} {shape_of(pair.targets)}"

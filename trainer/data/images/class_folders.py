@@ -9,18 +9,8 @@ from pathlib import Path
 
 from trainer.data.images.listing import Listing, readable
 from trainer.data.images.walk import FolderWalk
+from trainer.data.split import SPLIT_NAMES, SPLITS
 from trainer.errors import Problem, UserError, check_names, suggestions
-
-ORDER = ("train", "valid", "test")
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "valid": "valid",
-    "val": "valid",
-    "validation": "valid",
-    "test": "test",
-    "testing": "test",
-}
 
 
 def list_images(root: str, selected: tuple[str, ...] | None = None, *, follow_links: bool = False) -> Listing:
@@ -111,7 +101,7 @@ def find_splits(walk: FolderWalk) -> SplitFolders:
         raise UserError(Problem("data.root", reason, given=root))
     names = ", ".join(folder.name for folder in others[:10])
     notes = [f"ignored, because they are not splits: {names}"] if others else []
-    ordered = dict(sorted(splits.items(), key=lambda item: ORDER.index(item[0])))
+    ordered = dict(sorted(splits.items(), key=lambda item: SPLITS.index(item[0])))
     return SplitFolders(ordered, others, notes)
 
 
