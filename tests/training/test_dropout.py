@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from helpers.trees import same_tree
-from trainer.training.dropout import SeededDropout, seed_dropout
+from trainer.models.mlp import MLP
+from trainer.training.dropout import DRAWLESS, SeededDropout, may_draw, seed_dropout
 
 
 def masked(
@@ -88,3 +89,37 @@ def test_every_dropout_of_a_model_is_replaced_in_its_mode() -> None:
     keyed = seed_dropout(model, seed=3)
     assert [(d.p, d.layer, d.training) for d in keyed] == [(0.2, "1", True), (0.4, "2.0", False)]
     assert not any(type(module) is nn.Dropout for module in model.modules())
+
+
+ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax)
+LAYERS = {
+    (4, 6): [
+        *(nn.Linear(6, 2), nn.BatchNorm1d(6), nn.LayerNorm(6), nn.GroupNorm(2, 6)),
+        *(nn.Sequential(), nn.Flatten(), nn.Identity(), *(kind() for kind in ACTIVATIONS)),
+    ],
+    (4, 6, 8): [nn.Conv1d(6, 2, 3), nn.MaxPool1d(2), nn.AvgPool1d(2), nn.AdaptiveAvgPool1d(2)],
+    (4, 6, 8, 8): [nn.Conv2d(6, 2, 3), nn.BatchNorm2d(6), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(2)],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+def test_layers_without_draws_leave_torchs_stream_alone() -> None:
+    assert {type(layer) for layers in LAYERS.values() for layer in layers} == DRAWLESS
+    for shape, layers in LAYERS.items():
+        for layer in layers:
+            inputs = torch.randn(shape)
+            before = torch.get_rng_state()
+            layer.train()(inputs)
+            assert torch.equal(torch.get_rng_state(), before), layer
+
+
+@pytest.mark.parametrize("layer", [nn.RReLU(), nn.Dropout1d(), nn.FractionalMaxPool2d(2, 2), nn.LSTM(4, 4)], ids=str)
+def test_a_model_with_another_layer_may_draw(layer: nn.Module) -> None:
+    assert may_draw(nn.Sequential(nn.Linear(4, 4), nn.Sequential(layer)))
+
+
+def test_a_model_draws_nothing_once_its_dropout_is_replaced() -> None:
+    model = MLP(4, 2, hidden=[3], dropout=0.5)
+    assert may_draw(model)
+    seed_dropout(model, seed=0)
+    assert not may_draw(model)

@@ -135,3 +135,28 @@ def test_binary_steps_use_one_logit(job) -> None:
     F.binary_cross_entropy_with_logits(hand(inputs)[:, 0], targets.float()).backward()
     torch.optim.SGD(hand.parameters(), lr=0.01, momentum=0.9, nesterov=True, fused=True).step()
     assert same_weights(parts.state.model, hand)
+
+
+RRELU = "model.layers=[Flatten,{Linear:[64,10]},RReLU]"
+
+
+@pytest.mark.parametrize(
+    ("words", "draws"),
+    [(("model=mlp", "model.dropout=0.5"), False), (("model=lenet5",), False), (("model=sequential", RRELU), True)],
+    ids=["dropout", "lenet5", "rrelu"],
+)
+def test_torchs_stream_is_seeded_only_for_a_model_that_may_draw(words: tuple[str, ...], draws: bool, job) -> None:
+    """What was drawn before a step does not change it."""
+    losses, untouched = [], []
+    for other_draws in (0, 5):
+        parts = assemble(job(*words).config)
+        parts.population.train()
+        batches = first_batches(parts, 2)
+        torch.rand(other_draws)
+        before = torch.get_rng_state()
+        for batch in batches:
+            train_step(parts.population, [batch])
+        untouched.append(torch.equal(torch.get_rng_state(), before))
+        losses.append(parts.population.sums.result()["train_loss"])
+    assert untouched == [not draws] * 2
+    assert losses[0] == losses[1]

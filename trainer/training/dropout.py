@@ -7,6 +7,14 @@ from torch import Generator, Tensor, nn
 
 from trainer.seeds import derive
 
+# Layers of torch that draw no random numbers. Layers that are not listed count as drawing.
+DRAWLESS = {
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Flatten, nn.Identity, nn.Sequential),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d),
+    *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
+}
+
 
 class SeededDropout(nn.Module):
     """`nn.Dropout` with a mask drawn from a generator seeded by (seed, layer, step, micro-batch, call).
@@ -66,3 +74,12 @@ def seed_dropout(model: nn.Module, seed: int) -> list[SeededDropout]:
         setattr(model.get_submodule(parent), name, replacement)
         seeded.append(replacement)
     return seeded
+
+
+def may_draw(model: nn.Module) -> bool:
+    """Return whether a forward pass of a model after `seed_dropout` may draw from torch's global stream.
+
+    It cannot if each of its modules is a `SeededDropout`, in `DRAWLESS`, or a class of `trainer.models`.
+    """
+    kinds = {type(module) for module in model.modules()} - DRAWLESS - {SeededDropout}
+    return any(not kind.__module__.startswith("trainer.models.") for kind in kinds)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trainer.data.batches import Batch
 from trainer.data.streams import ALL, TORCH, seed_streams
 from trainer.seeds import derive
-from trainer.training.dropout import SeededDropout
+from trainer.training.dropout import SeededDropout, may_draw
 from trainer.training.forward import forward
 from trainer.training.phases import phase
 from trainer.training.state import RunState
@@ -110,7 +110,8 @@ class SingleRun:
         self.sums = state.sums
         self.device = state.sums.device
         # No code of torch or of this program draws from Python's and NumPy's streams; seeding them takes 6 us.
-        self.streams = ALL if state.config.own_code & {"model", "loss", "optim", "schedule"} else TORCH
+        own_code = state.config.own_code & {"model", "loss", "optim", "schedule"}
+        self.streams = ALL if own_code else TORCH if may_draw(state.model) else frozenset()
 
     def train(self) -> None:
         self.call = self.trained
@@ -139,7 +140,8 @@ class SingleRun:
 
     def forward(self, inputs: Tensor, targets: Tensor, micro: int = 0) -> tuple[Tensor, Tensor]:
         """Return outputs [B, C] and the mean loss [] of a training batch."""
-        seed_streams(derive(self.state.config.seed, "step", self.state.step, micro), self.streams, self.device)
+        if self.streams:
+            seed_streams(derive(self.state.config.seed, "step", self.state.step, micro), self.streams, self.device)
         for dropout in self.dropouts:
             dropout.position = (self.state.step, micro)
         outputs, *auxiliary = self._call(inputs)
