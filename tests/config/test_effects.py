@@ -15,6 +15,7 @@ SWEEP = {name for name, _ in documented_keys() if name.startswith("sweep.")}
 FREE = {
     *("device", "data.root", "data.workers", "data.resident", "name", "plots", "checkpoint.every", "debug.gradients"),
     *("max_steps", "max_minutes", "trust", "resume", "resume_force", *LOGGER, *SWEEP),
+    "data.split_file",
 }
 INIT = {"init.name", "init.activation", "init.bound"}
 OPTIM = {"optim.backbone_lr", "optim.layer_decay", "optim.decay_all"}
@@ -34,7 +35,7 @@ def test_keys_that_may_change_on_resume() -> None:
 
 
 def test_jobs_differ_in_what_a_resume_keeps_and_in_the_file_of_a_table() -> None:
-    assert set(keys_where(tells_jobs_apart=False)) == FREE
+    assert set(keys_where(tells_jobs_apart=False)) == FREE - {"data.split_file"}
     assert effects_of("data.path").tells_jobs_apart
     assert not effects_of("data.cache").tells_jobs_apart
 
@@ -49,7 +50,7 @@ def test_what_another_number_changes() -> None:
 
 def test_what_runs_of_a_stack_may_differ_in() -> None:
     own = {"seed", "trial", "data.seed", "data.fold", "patience", "min_delta", "epochs", "clip_norm", "clip_value"}
-    agree = {"checkpoint.every", "data.root"}
+    agree = {"checkpoint.every", "data.root", "data.split_file"}
     assert set(keys_where(stackable=True)) == (own | FREE | INIT | {"loss.weight", "schedule.warmup_epochs"}) - agree
     for key in ("optim.lr", "optim.weight_decay", "schedule.gamma", "model.dropout", "loss.label_smoothing"):
         assert effects_of(key).stackable, key

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.records.table import Table, escaped, unescaped, write_csv
+from trainer.data.tables.formulas import escaped, unescaped
+from trainer.records.table import Table, write_csv
 
 FORMULAS = ["=1+1", "=cmd|' /C calc'!A0", "+A1", "-A1", "@SUM(A1)", "\t=1", "\r=1", "'=1", "-1+2", "=", "-"]
 OTHERS = ["", "a=1", "'t", "cat", "-1", "+0.5", "-1e-3", "'-1", "1-2", " =1"]

@@ -19,6 +19,7 @@ from trainer.data.loader import DataCache
 from trainer.data.map_dataset import from_dataset
 from trainer.data.prepare import Prepare
 from trainer.data.source import Source
+from trainer.data.split_file import with_split_file
 from trainer.data.streams import seeded_streams
 from trainer.data.tables.table import TableSchema
 from trainer.data.tasks import Task
@@ -97,7 +98,7 @@ def split(
         key: key of the source in `cache`.
 
     Raises:
-        UserError: too few samples.
+        UserError: too few samples, or a split file that does not fit.
     """
     splitting: dict[str, Any] = {
         "valid_fraction": config.valid_fraction,
@@ -108,9 +109,10 @@ def split(
     }
 
     def divided() -> Data:
-        return load(source(), **splitting)
+        whole = source()
+        return load(with_split_file(whole, config.split_file) if config.split_file else whole, **splitting)
 
-    data = cache.get_data(repr((key, splitting)), divided) if cache else divided()
+    data = cache.get_data(repr((key, splitting, config.split_file)), divided) if cache else divided()
     if config.per_class is not None:
         data.subsample_per_class(config.per_class, seed)
     return data

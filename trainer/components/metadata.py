@@ -53,6 +53,7 @@ class CheckpointMetadata:
         prepare: from raw samples to model inputs.
         preprocessing: what the initial weights expect of images.
         fingerprint: fingerprint of the data.
+        splits: digest of the samples in each split.
         num_outputs: outputs of the model for each sample.
         dtype: type of a raw sample.
         class_weights: weights [classes] of the loss, float64; None if all classes weigh the same.
@@ -63,6 +64,7 @@ class CheckpointMetadata:
     prepare: Prepare | TablePrepare
     preprocessing: Preprocessing
     fingerprint: str
+    splits: str
     num_outputs: int
     dtype: torch.dtype
     class_weights: Tensor | None
@@ -79,7 +81,8 @@ class CheckpointMetadata:
         """Return the metadata of a run on `data`."""
         train = data.splits["train"]
         dtype = train.samples.take(train.indices[:1]).dtype
-        return cls(config, data.task, data.prepare, preprocessing, data.fingerprint, num_outputs, dtype, class_weights)
+        digests = (data.fingerprint, data.splits_digest)
+        return cls(config, data.task, data.prepare, preprocessing, *digests, num_outputs, dtype, class_weights)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, which `torch.load` reads with `weights_only=True`."""
@@ -93,6 +96,7 @@ class CheckpointMetadata:
             "prepare": self.prepare.to_dict(),
             "preprocessing": asdict(self.preprocessing),
             "fingerprint": self.fingerprint,
+            "splits": self.splits,
             "num_outputs": self.num_outputs,
             "dtype": str(self.dtype).removeprefix("torch."),
             "class_weights": None if self.class_weights is None else self.class_weights.tolist(),
@@ -112,6 +116,7 @@ class CheckpointMetadata:
         try:
             _expect(isinstance(content["config"], str), "config")
             _expect(isinstance(content["fingerprint"], str), "fingerprint")
+            _expect(isinstance(content["splits"], str), "splits")
             task = _task(content)
             return cls(
                 content["config"],
@@ -119,6 +124,7 @@ class CheckpointMetadata:
                 _prepare(content["prepare"]),
                 _preprocessing(content["preprocessing"]),
                 content["fingerprint"],
+                content["splits"],
                 _num_outputs(content["num_outputs"]),
                 DTYPES[_one_of(content["dtype"], tuple(DTYPES), "dtype")],
                 _class_weights(content["class_weights"], task),

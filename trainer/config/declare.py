@@ -16,12 +16,13 @@ COUNT: dict[str, Any] = {
     "le": MOST_AT_A_TIME,
 }
 FREE: dict[str, Any] = {"free_on_resume": True}
+# A file may move like a folder, as a resume compares its content; but a sweep over files has different jobs.
+FILE: dict[str, Any] = {**FREE, "tells_jobs_apart": True, "stackable": False}
 SPLITS = {"evaluation": "followed"}  # how the data is split: an evaluation does not change it
 REPEATS = {"repeats": True, "stackable": True, "changes": "result"}
 ARGUMENTS_OF_TABLES: dict[str, dict[str, Any]] = {
-    **{name: {"evaluation": "columns"} for name in ("features", "drop", "task")},
-    # A file may move like a folder, as a resume compares its content; but a sweep over files has different jobs.
-    "path": {**FREE, "tells_jobs_apart": True, "stackable": False},
+    **{name: {"evaluation": "columns"} for name in ("features", "drop", "task", "group", "order", "split")},
+    "path": FILE,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.config.declare import COUNT, FREE, MOST_AT_A_TIME, REPEATS, SPLITS, SWITCH, key
+from trainer.config.declare import COUNT, FILE, FREE, MOST_AT_A_TIME, REPEATS, SPLITS, SWITCH, key
 from trainer.config.values import Duration
 
 WARM_UP = 10  # steps that are not profiled: the first ones allocate memory, choose kernels and start workers
@@ -63,6 +63,9 @@ class DataConfig(ComponentConfig):
         ge=0,
         le=MOST_AT_A_TIME,
         **FREE,
+    )
+    split_file: str | None = key(
+        None, "table with the split of each sample, such as another run's split.csv", evaluation="typed", **FILE
     )
     per_class: int | None = key(None, "largest number of training samples per class", ge=1, **SPLITS)
     folds: int | None = key(None, "number of folds for cross-validation", ge=2, **SPLITS)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 
 import torch
 from torch import Tensor
 
+from trainer.data.division import Splitting, divide
 from trainer.data.labels import relabel as relabel_source
 from trainer.data.prepare import Prepare, channel_statistics, float_statistics
 from trainer.data.samples import Samples
 from trainer.data.source import Source
-from trainer.data.split import fold_of_each, stratified
+from trainer.data.split import SPLITS
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.prepare import fit as fit_table
 from trainer.data.tasks import Classification, Regression, Task
@@ -76,6 +78,14 @@ class Data:
     def copy(self) -> Data:
         """Return a copy that can be changed independently; samples are shared."""
         return replace(self, splits=dict(self.splits), notes=list(self.notes))
+
+    @property
+    def splits_digest(self) -> str:
+        """Digest that changes when a sample is in another split."""
+        digest = blake2b(digest_size=16)
+        for name, split in self.splits.items():
+            digest.update(name.encode() + split.indices.numpy().tobytes())
+        return digest.hexdigest()
 
     def fit(self, size: tuple[int, int] | None, channels: int | None = None) -> None:
         """Prepare images for a model that takes this height and width, and this number of channels if they are grey."""
@@ -143,20 +153,12 @@ def load(
     classes, samples = relabel_source(source, relabel)
     if source.task == "regression":
         _check_numbers(samples)
-    notes = list(source.notes)
+    splitting = Splitting(valid_fraction, test_fraction, seed, folds)
+    parts, notes = divide(samples["train"].targets, samples.keys() - {"train"}, splitting, source.division)
     splits = {name: Split(each, torch.arange(len(each))) for name, each in samples.items()}
-    if "test" not in splits:
-        splits["train"], splits["test"] = _hold_out(splits["train"], test_fraction, seed, "test")
-        notes.append(f"no test split: {test_fraction:.0%} of the samples held out for it")
-    if folds is not None:
-        if "valid" in splits:
-            reason = "the data has a validation split of its own; leave data.folds out"
-            raise UserError(Problem("data.folds", reason))
-        splits["train"], splits["valid"] = _fold(splits["train"], *folds, seed)
-        notes.append(f"fold {folds[1]} of {folds[0]} is the validation split")
-    elif "valid" not in splits:
-        splits["train"], splits["valid"] = _hold_out(splits["train"], valid_fraction, seed, "valid")
-    splits = {name: splits[name] for name in ("train", "valid", "test")}
+    splits |= {name: splits["train"].select(indices) for name, indices in parts.items()}
+    notes = [*source.notes, *notes]
+    splits = {name: splits[name] for name in SPLITS}
     if not all(each.repeatable for each in samples.values()):
         notes.append("samples change from one reading to the next, and not by the seed: streamed, without workers")
     elif not all(each.fixed for each in samples.values()):
@@ -180,17 +182,6 @@ def _check_numbers(splits: Mapping[str, Samples]) -> None:
 def _scale(train: Split) -> Regression:
     """Return the task of a regression; the model learns targets scaled by mean and deviation of the training ones."""
     return Regression(float(train.targets.mean()), float(train.targets.std(correction=0)) or 1.0)
-
-
-def _hold_out(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Split]:
-    key = f"data.{name}_fraction"
-    kept, held_out = stratified(split.targets, fraction, derive(seed, "split", name), key)
-    return split.select(kept), split.select(held_out)
-
-
-def _fold(split: Split, folds: int, fold: int, seed: int) -> tuple[Split, Split]:
-    held_out = fold_of_each(split.targets, folds, derive(seed, "folds")) == fold
-    return split.select(~held_out), split.select(held_out)
 
 
 def _fit_prepare(train: Split, source: Source) -> Prepare | TablePrepare:

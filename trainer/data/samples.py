@@ -5,6 +5,7 @@ Shape letters: N samples, B samples of a batch, C classes, K columns of a table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import torch
@@ -19,10 +20,14 @@ class Samples:
         probabilities: [N, C] if targets are class probabilities; `targets` then holds the most probable class.
         repeatable: whether reading a sample twice gives the same, as long as the same random numbers are drawn.
         fixed: whether it gives the same whatever is drawn; if not, samples are streamed and never kept.
+        row_numbers: int64 [N], ascending, places in the user's data from 0; None if all of it is there in order.
+        file_names: of the samples, relative to the data's folder; None if they are not files.
     """
 
     targets: Tensor
     probabilities: Tensor | None = None
+    row_numbers: Tensor | None = None
+    file_names: Sequence[str] | None = None
     repeatable = True
     fixed = True
 

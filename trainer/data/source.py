@@ -6,8 +6,42 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 
+from torch import Tensor
+
 from trainer.data.samples import Samples
 from trainer.data.tables.prepare import Column
+
+
+@dataclass(frozen=True)
+class SplitKey:
+    """A column, or an array of the user's own, by which samples are divided.
+
+    Attributes:
+        name: its name, for messages.
+        values: [N], one for each training sample; see Division.
+        texts: the groups by their codes, for messages.
+        dates: whether the values are days since 1970-01-01.
+    """
+
+    name: str
+    values: Tensor
+    texts: tuple[str, ...] = ()
+    dates: bool = False
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the `train` samples of a source are to be divided; without any of these, at random by class.
+
+    Attributes:
+        group: codes int64 [N]; the samples of a group stay in one split and in one fold.
+        order: float64 [N]; the last samples are the validation and test splits.
+        split: int64 [N], an index into `split.SPLITS`; -1 leaves a sample out.
+    """
+
+    group: SplitKey | None = None
+    order: SplitKey | None = None
+    split: SplitKey | None = None
 
 
 @dataclass
@@ -23,6 +57,7 @@ class Source:
         notes: sentences for the header.
         skipped: path in the folder, class and reason of files that cannot be used and are left out.
         standardise: scale images of floats like those of bytes, each channel to mean 0 and standard deviation 1.
+        division: what decides how the samples of `train` are divided.
     """
 
     splits: dict[str, Samples]
@@ -33,6 +68,7 @@ class Source:
     notes: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     standardise: bool = False
+    division: Division = Division()
 
     @cached_property
     def fingerprint(self) -> str:

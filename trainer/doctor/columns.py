@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.data.tables.columns import Cells
+from trainer.data.tables.columns import MAX_CATEGORIES, Cells
+from trainer.data.tables.dates import parse_date
+from trainer.data.tables.numerals import parse_number
 from trainer.data.tables.rows import is_missing
 from trainer.doctor.leaks import GROUP
 from trainer.report.findings import Report
@@ -18,6 +23,11 @@ ONE_VALUE = 0.995  # of a column's rows that have the same value
 SMALLEST_SPREAD = 1e-9  # standard deviation / mean: below it, the deviation is rounding error
 PLACEHOLDERS = frozenset(sign * value for value in (9, 99, 999, 9999, 99999, 999999) for sign in (1, -1))
 FAR = 10_000  # interquartile ranges from the median
+FEWEST_GROUPS = 5
+GROUP_NAME = re.compile(
+    r"(?i)(^|[^a-z])(patient|subject|person|people|user|customer|client|participant|player|animal|family|household|site|"
+    r"hospital|clinic|session|device|machine|speaker|author|writer|group|cluster|id|ids)s?([^a-z]|$)|_id$"
+)
 SAME_UNITS = 1 - 1e-9  # correlation of a column with itself in another unit
 MAX_CORRELATED = 1000  # columns whose correlations are computed
 
@@ -92,6 +102,29 @@ def counts_rows(column: ParsedColumn) -> bool:
         return False
     ordered = values_N.sort().values
     return bool((ordered.diff() == 1).all()) and bool(ordered[0] == ordered[0].floor())
+
+
+def check_groups(report: Report, columns: Iterable[Cells]) -> None:
+    """Report columns that look like the identifiers of people or things with several rows each.
+
+    Such a column is called so, or has more texts than a category; most of its values are in several rows.
+    """
+    for cells in columns:
+        counts = Counter(text for text in cells.texts if not is_missing(text))
+        rows = counts.total()
+        repeated = sum(count > 1 for count in counts.values())
+        if len(counts) < FEWEST_GROUPS or 2 * len(counts) > rows or 2 * repeated < len(counts):
+            continue
+        numbers = [parse_number(text) for text in counts]
+        coded = all(number is not None and math.isfinite(number) and number == int(number) for number in numbers)
+        texts = all(number is None for number in numbers) and not any(map(parse_date, counts))
+        if (GROUP_NAME.search(cells.name) and (coded or texts)) or (texts and len(counts) > MAX_CATEGORIES):
+            message = (
+                f"column {cells.name} has {len(counts):,} values in {rows:,} rows, like people or things with several "
+                "rows each, whose rows may be in two splits"
+            )
+            advice = f"keep the rows of each together: data.group={cells.name}"
+            report.add("groups", "warning", 1, message, advice)
 
 
 def check_repeated(report: Report, columns: dict[str, Cells], parsed: dict[str, ParsedColumn]) -> None:

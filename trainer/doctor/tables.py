@@ -10,11 +10,14 @@ import torch
 
 from trainer.config.keys import DataConfig
 from trainer.data.tables.columns import Cells, TargetColumn, parse_column, parse_target
+from trainer.data.tables.division import division_columns
 from trainer.data.tables.rows import is_missing
-from trainer.data.tables.table import bundled_path, chosen_columns, column_names, read
+from trainer.data.tables.table import bundled_path
+from trainer.data.tables.text_table import chosen_columns, column_names, read
 from trainer.doctor.columns import (
     ParsedColumn,
     check_far_values,
+    check_groups,
     check_nearly_constant,
     check_repeated,
     counts_rows,
@@ -24,7 +27,10 @@ from trainer.errors import UserError, first_few, show
 from trainer.report.findings import Report
 
 TARGETS = ("trainer.data.tables.table.csv_table", "trainer.data.tables.table.bundled_table")
-CHECKS = ("missing values", "constant columns", "unusable columns", "identifiers", "repeated columns", "scale", "leaks")
+CHECKS = (
+    *("missing values", "constant columns", "unusable columns", "identifiers", "groups", "repeated columns", "scale"),
+    "leaks",
+)
 MANY_MISSING = 0.3  # of a column
 FEW_LEFT = 0.5  # of the rows
 
@@ -41,13 +47,14 @@ def check_table(report: Report, config: DataConfig) -> frozenset[str]:
     try:
         table = read(bundled_path(bundled) if bundled else str(arguments.get("path")), arguments.get("separator"))
         used, dropped = (column_names(key, arguments.get(key)) for key in ("features", "drop"))
+        dividing = division_columns(*map(arguments.get, ("group", "order", "split")))
     except UserError as error:
         report.add_problems(error.problems, "unusable columns")
         return frozenset()
     target = show(arguments.get("target"))
     if target not in table.header:
         return frozenset()  # reported when the data is loaded
-    features = chosen_columns(table.header, target, used, dropped)
+    features = chosen_columns(table.header, target, used, dropped if used else [*dropped, *dividing.by_key.values()])
     columns = {name: table.cells(name) for name in features if name in table.header}
     report.fact("data", rows=len(table.rows), columns=len(features))
     _check_missing(report, columns, table.cells(target), arguments.get("missing"))
@@ -56,6 +63,8 @@ def check_table(report: Report, config: DataConfig) -> frozenset[str]:
     for name in sorted(identifiers):
         report.add("identifiers", "warning", 1, f"column {name} numbers the rows", f"leave it out: data.drop=[{name}]")
     check_repeated(report, columns, parsed)
+    if not dividing.by_key:
+        check_groups(report, [table.cells(name) for name in table.header if name != target])
     _check_target(report, parsed, table.cells(target), arguments.get("task"))
     return identifiers
 

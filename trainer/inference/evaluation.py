@@ -140,4 +140,8 @@ def _training_splits(settings: EvaluationSettings, source: Source) -> dict[str, 
     if config.debug.batches:
         samples = config.debug.batches * config.batch_size
         data.truncate(samples, overfit=config.debug.overfit, seed=config.data_seed)
+    if data.splits_digest != settings.checkpoint.metadata.splits:
+        reason = "the samples are divided otherwise than in training: training samples must not be tested on"
+        path = config.data.split_file
+        raise UserError(Problem("data.split_file", reason, given=path) if path else Problem("data", reason))
     return data.splits

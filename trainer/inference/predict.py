@@ -16,12 +16,12 @@ from typing import IO, Any
 import torch
 
 from trainer.data.images.pool import Progress
+from trainer.data.tables.formulas import escaped
 from trainer.data.tasks import Classification
 from trainer.errors import Problem, UserError, printable
 from trainer.files import replacing, resolve
 from trainer.inference.inputs import Sample, chunks
 from trainer.inference.predictor import NOT_FINITE, Predictor, finite, top
-from trainer.records.table import escaped
 
 FORMATS = (".csv", ".json")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from trainer.components.assemble import Components, assemble
 from trainer.config.job import Job
 from trainer.data.loader import DataCache
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, show
 from trainer.records.folder import RunFolder, new_folder
 from trainer.report.console import StatusBar
 from trainer.run.changes import refuse_other_configuration
@@ -83,7 +83,7 @@ def restore(components: Components, saved: Checkpoint) -> None:
     """Restore the state of newly built components from a checkpoint.
 
     Raises:
-        UserError: the run was trained on other data.
+        UserError: the run was trained on other data, or on other splits of it.
     """
     config = components.config
     if saved.metadata["fingerprint"] != components.data.fingerprint and not config.resume_force:
@@ -92,6 +92,10 @@ def restore(components: Components, saved: Checkpoint) -> None:
         path = config.data.arguments.get("path")
         key, place = ("data.path", path) if path else ("data.root", config.data.root)
         raise UserError(Problem(key, reason, given=str(place), advice=advice))
+    if saved.metadata["splits"] != components.data.splits_digest and not config.resume_force:
+        reason = "the samples are divided otherwise than when this run began"
+        advice = "Restore the file or column that divides them, or add resume_force=true."
+        raise UserError(Problem("data.split_file", reason, given=show(config.data.split_file), advice=advice))
     assert saved.run is not None
     components.state.load_state_dict(saved.run, schedule=not config.resume_force)
     if config.resume_force:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.schema import Config
+from trainer.data.tables.formulas import unescaped
 from trainer.files import open_regular
 from trainer.records.contents import exists
 from trainer.records.metrics import MetricsRow, moment
-from trainer.records.table import Table, unescaped
+from trainer.records.table import Table
 from trainer.training.watch import Watch
 
 FILE = "gradients.csv"

@@ -152,6 +152,8 @@ def _samples(images: ImageSet, listing: Listing, key: CacheKey) -> dict[str, Sam
                 splits[split] = CachedImages(images.rows, files, positions, targets, digest.digest())
             case _:
                 splits[split] = DecodedImages(images.rows, positions, targets, digest.digest())
+        splits[split].row_numbers = torch.from_numpy(positions)
+        splits[split].file_names = [readable(listed[n][0]) for n in usable]
     return splits
 
 

@@ -84,7 +84,10 @@ def _parse_categories(cells: Cells) -> tuple[Column, list[float]]:
             what, advice = hidden
             raise UserError(_unusable(cells, f"holds {what}", f"{advice}, or leave it out", "unusable columns"))
         reason = f"has {len(categories)} different texts in {count} rows, like names or identifiers"
-        raise UserError(_unusable(cells, reason, "Leave it out", "identifiers"))
+        advice = "Leave it out"
+        if 2 * len(categories) <= count:
+            advice = f"Keep the rows of each in one split with data.group={cells.name}, or leave it out"
+        raise UserError(_unusable(cells, reason, advice, "identifiers"))
     code = {text: float(i) for i, text in enumerate(categories)}
     return Column(cells.name, categories=tuple(categories)), [code.get(text, math.nan) for text in cells.texts]
 
