@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainer.api.run import TrainedRun
+    from trainer.api.sweep import TrainedSweep
+    from trainer.api.sweeping import sweep
     from trainer.api.training import train
     from trainer.errors import Problem, RunFailed, UserError
     from trainer.inference.predictor import Predictor, load
@@ -17,11 +19,24 @@ _HOMES = {  # imported on first access: they need torch, and `import trainer` do
     "Problem": "trainer.errors",
     "RunFailed": "trainer.errors",
     "TrainedRun": "trainer.api.run",
+    "TrainedSweep": "trainer.api.sweep",
     "UserError": "trainer.errors",
     "load": "trainer.inference.predictor",
+    "sweep": "trainer.api.sweeping",
     "train": "trainer.api.training",
 }
-__all__ = ["Predictor", "Problem", "RunFailed", "TrainedRun", "UserError", "__version__", "load", "train"]
+__all__ = [
+    "Predictor",
+    "Problem",
+    "RunFailed",
+    "TrainedRun",
+    "TrainedSweep",
+    "UserError",
+    "__version__",
+    "load",
+    "sweep",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -106,6 +106,11 @@ def test_a_sweep_is_not_a_run() -> None:
         trainer.train("optim.lr=1,2")
 
 
+def test_a_class_that_only_its_own_process_knows_is_named_as_such() -> None:
+    with pytest.raises(trainer.UserError, match=r"known to its own process alone. Move it .* mymodule\.Nowhere"):
+        trainer.train("data=iris", model={"_target_": "__main__.Nowhere"})
+
+
 def test_nothing_is_printed_if_quiet(capfd: pytest.CaptureFixture[str]) -> None:
     run = trainer.train(*WORDS, plots=False, quiet=True)
     assert capfd.readouterr() == ("", "")

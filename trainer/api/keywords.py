@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.errors import Problem
 
-PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")  # text that needs no quotes, unless it is one of these
+PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")  # text that needs no quotes, unless it is one of these
 VALUES = ("true", "false", "null", "inf", "nan")
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")  # of an override; other keys stand in a mapping
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./$%*@?|+-]*( +[A-Za-z0-9_./$%*@?|+-]+)*")  # of such a key, never in quotes

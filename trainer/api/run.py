@@ -113,6 +113,10 @@ class TrainedRun:
         from trainer.records.record import read
         from trainer.report.run_page import html
 
-        page = escape(html(read(self.folder)), quote=True)
-        style = f"width: 100%; height: {PAGE_HEIGHT}px; border: 0"
-        return f'<iframe sandbox srcdoc="{page}" style="{style}"></iframe>'
+        return framed(html(read(self.folder)))
+
+
+def framed(page: str, allowed: str = "") -> str:
+    """Return a page as an element of another one: its styles stay its own, and `allowed` says what it may do."""
+    style = f"width: 100%; height: {PAGE_HEIGHT}px; border: 0"
+    return f'<iframe sandbox="{allowed}" srcdoc="{escape(page, quote=True)}" style="{style}"></iframe>'

@@ -7,14 +7,11 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from trainer.config.words import split_words
 from trainer.errors import Problem, UserError
 from trainer.report.output import survive_loss
-
-if TYPE_CHECKING:
-    from trainer.sweeps.request import Request
 
 STARTED = time.perf_counter()
 
@@ -51,28 +48,18 @@ def run_train(words: list[str]) -> int:
 
     command = ["train", *words]
     request = read_request(overrides, problems, config_dir=flags.config_dir, multirun=flags.multirun)
+    if request.is_sweep and flags.cfg and request.folder is None:
+        from trainer.sweeps.grid import compose_jobs
+
+        return _print_yaml(*(job.stored for job in compose_jobs(request.composer, request.grid)))
     if request.is_sweep:
-        return _run_sweep(request, command, print_only=bool(flags.cfg))
+        from trainer.sweeps.start import start_sweep
+
+        return start_sweep(request, command).exit_code
     job, folder = read_job(request.composer, request.words, problems)
     if flags.cfg:
         return _print_yaml(job.stored)
     return run_job(job, folder, Command(command, STARTED)).exit_code
-
-
-def _run_sweep(request: Request, command: list[str], *, print_only: bool) -> int:
-    """Run or resume a sweep, or print the configurations of a new one; return the exit code."""
-    composer, grid, launcher = request.composer, request.grid, request.launcher
-    if request.folder is not None:
-        from trainer.sweeps.start import resumed_sweep
-
-        return resumed_sweep(composer, request.folder, grid, command, launcher)
-    if print_only:
-        from trainer.sweeps.grid import compose_jobs
-
-        return _print_yaml(*(job.stored for job in compose_jobs(composer, grid)))
-    from trainer.sweeps.start import new_sweep
-
-    return new_sweep(composer, grid, command, launcher)
 
 
 def _inform(flags: argparse.Namespace) -> int:

@@ -176,6 +176,9 @@ def resolve(name: Any, group: str, *, trusted: bool) -> Callable[..., Any]:
     factory = getattr(module, leaf, None)
     if not trusted and not _is_vouched_for(factory, leaf, module_name):
         raise UserError(untrusted)
+    if factory is None and module_name == "__main__":
+        reason = "what a script or a notebook defines is known to its own process alone"
+        raise UserError(Problem(key, reason, given=name, advice=f"Move it to a file of its own: mymodule.{leaf}."))
     if factory is None:
         advice = did_you_mean(leaf, vars(module), module_name + ".")
         raise UserError(Problem(key, f"{module_name} has no {leaf}", given=name, advice=advice))

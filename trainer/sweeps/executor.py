@@ -12,6 +12,7 @@ from trainer.errors import print_problems
 from trainer.records.leaderboard import grouped, winners
 from trainer.records.ledger import FINAL, Entry
 from trainer.records.results import results_or_failure
+from trainer.run.command import Ended
 from trainer.run.resume import complete
 from trainer.signals import Signals
 from trainer.sweeps import halving
@@ -25,8 +26,8 @@ from trainer.sweeps.sweep import Sweep
 from trainer.sweeps.worker import WorkItem
 
 
-def run_sweep(sweep: Sweep, signals: Signals, search: Search | None = None, launcher: Sequence[str] = ()) -> int:
-    """Train the unfinished jobs, test the winner and print the leaderboard; return the exit code.
+def run_sweep(sweep: Sweep, signals: Signals, search: Search | None = None, launcher: Sequence[str] = ()) -> Ended:
+    """Train the unfinished jobs, test the winner and print the leaderboard; return how the sweep ended.
 
     Args:
         sweep: the sweep, whose ledger is written to.
@@ -48,8 +49,9 @@ def run_sweep(sweep: Sweep, signals: Signals, search: Search | None = None, laun
         tested = _test_winner(sweep, recorder, signals)
     recorder.close(_closing_lines(sweep, stopped=signals.received is not None))
     if signals.received is not None:
-        return signals.exit_code
-    return 0 if tested and all(entry.state in ("done", "pruned") for entry in sweep.ledger.entries) else 1
+        return Ended(signals.exit_code, sweep.folder, signals.received)
+    succeeded = tested and all(entry.state in ("done", "pruned") for entry in sweep.ledger.entries)
+    return Ended(0 if succeeded else 1, sweep.folder)
 
 
 def _train(sweep: Sweep, plan: Plan, recorder: Recorder, signals: Signals, search: Search | None) -> None:

@@ -62,10 +62,10 @@ def read_request(
 
         check(launcher)
     grid = read_overrides(composer, words, problems)
-    return Request(composer, words, launcher, problems, grid, _sweep_folder(words), multirun)
+    return Request(composer, words, launcher, problems, grid, _sweep_folder(grid), multirun)
 
 
-def _sweep_folder(words: Iterable[str]) -> Path | None:
+def _sweep_folder(grid: SweepOverrides) -> Path | None:
     """Return the folder of the sweep that `resume=` names; None if it names none."""
-    names = [word.partition("=")[2] for word in words if word.startswith("resume=")]
-    return sweep_to_resume(names[0]) if names else None
+    names = [o.value() for o in grid.parsed if o.key_or_group == "resume" and not o.is_sweep_override()]
+    return sweep_to_resume(str(names[0])) if names else None

@@ -16,6 +16,7 @@ from trainer.errors import Problem, UserError, printable
 from trainer.records.compare import differing_keys, varying
 from trainer.records.folder import new_folder
 from trainer.records.ledger import FINAL, Ledger
+from trainer.run.command import Ended
 from trainer.signals import Signals
 from trainer.stack.checkpoint import restore_members
 from trainer.stack.choose import Stacks, choose, hint
@@ -23,6 +24,7 @@ from trainer.sweeps.estimate import show_plan
 from trainer.sweeps.executor import run_sweep
 from trainer.sweeps.grid import SweepOverrides, compose_jobs, not_a_job_key, read_overrides, stored_job
 from trainer.sweeps.plan import Plan, make_plan
+from trainer.sweeps.request import Request
 from trainer.sweeps.search import Search, examples
 from trainer.sweeps.settings import TypedOverrides, check, is_sampled, settings_of, typed_overrides, with_overrides
 from trainer.sweeps.sweep import Sweep, new_entries
@@ -30,8 +32,20 @@ from trainer.sweeps.validate import validate
 from trainer.sweeps.worker import wait_for
 
 
-def new_sweep(composer: Composer, overrides: SweepOverrides, command: list[str], launcher: Sequence[str] = ()) -> int:
-    """Compose, validate and run the jobs of these overrides; return the exit code.
+def start_sweep(request: Request, command: list[str]) -> Ended:
+    """Run the sweep of a request, new or resumed, and return how it ended.
+
+    Raises:
+        UserError: something is invalid; nothing was written.
+    """
+    composer, grid, launcher = request.composer, request.grid, request.launcher
+    if request.folder is not None:
+        return resumed_sweep(composer, request.folder, grid, command, launcher)
+    return new_sweep(composer, grid, command, launcher)
+
+
+def new_sweep(composer: Composer, overrides: SweepOverrides, command: list[str], launcher: Sequence[str] = ()) -> Ended:
+    """Compose, validate and run the jobs of these overrides; return how the sweep ended.
 
     Args:
         composer: composes the jobs.
@@ -50,7 +64,7 @@ def new_sweep(composer: Composer, overrides: SweepOverrides, command: list[str],
     plan = _plan(jobs, settings, trusted=True)
     jobs = plan.set_threads(jobs)
     if settings.dry_run:
-        return show_plan(jobs, settings, plan, trusted=True)
+        return Ended(show_plan(jobs, settings, plan, trusted=True), None)
     stacks = _stacks(jobs, range(len(jobs)), settings, plan, trusted=True)
     with Signals() as signals, closing(Ledger.create(new_folder("sweep"), overrides.words)) as ledger:
         ledger.add(new_entries(jobs, varying(jobs)))
@@ -61,8 +75,8 @@ def new_sweep(composer: Composer, overrides: SweepOverrides, command: list[str],
 
 def resumed_sweep(
     composer: Composer, folder: Path, overrides: SweepOverrides, command: list[str], launcher: Sequence[str] = ()
-) -> int:
-    """Run the unfinished jobs of a sweep, and the jobs that further overrides add; return the exit code.
+) -> Ended:
+    """Run the unfinished jobs of a sweep, and the jobs that further overrides add; return how it ended.
 
     Raises:
         UserError: something is invalid; nothing was changed.
@@ -84,7 +98,7 @@ def resumed_sweep(
         missing = [*_unfinished(ledger, jobs), *added]
         plan = _plan(missing, settings, trusted=typed.trust) if missing else None
         if settings.dry_run:
-            return show_plan(missing, settings, plan, trusted=typed.trust)
+            return Ended(show_plan(missing, settings, plan, trusted=typed.trust), None)
         if plan is None:
             print(
                 printable(
@@ -114,7 +128,7 @@ def _run_study(
     command: list[str],
     ledger: Ledger | None = None,
     jobs: Sequence[Job] = (),
-) -> int:
+) -> Ended:
     """Run a sweep whose jobs a sampler chooses one by one: its unfinished jobs, then the remaining trials.
 
     Args:
@@ -132,7 +146,7 @@ def _run_study(
     missing = [*unfinished, *trial_jobs[:1] * max((settings.trials or 0) - len(jobs), 0)]
     plan = _plan(missing, settings, trusted=typed.trust, also=trial_jobs) if missing else None
     if settings.dry_run:
-        return show_plan(missing, settings, plan, trusted=typed.trust)
+        return Ended(show_plan(missing, settings, plan, trusted=typed.trust), None)
     with Signals() as signals, closing(ledger or Ledger.create(new_folder("sweep"), overrides.words)) as ledger:
         folder = ledger.folder
         if plan is None:

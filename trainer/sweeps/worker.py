@@ -71,7 +71,7 @@ def work(item: WorkItem, device: str | None, command: list[str], shared: DataCac
     started = time.perf_counter()
     os.setpgid(0, 0)  # Ctrl-C reaches the sweep alone, which then terminates its workers
     restore_defaults()
-    _exit_with(parent or os.getppid())  # the sweep may already be gone when this line is reached
+    exit_with(parent or os.getppid())  # the sweep may already be gone when this line is reached
     try:
         redirect(item.folder / "train.log")
     except (UserError, RunFailed) as error:
@@ -111,7 +111,7 @@ def _configured(job: Job, device: str | None, *, test: bool) -> Job:
     return replace(job, config=replace(job.config, device=device, test=test_key, plots=plots))
 
 
-def _exit_with(parent: int) -> None:
+def exit_with(parent: int) -> None:
     """Terminate this process gracefully once the sweep's process is gone, even after SIGKILL."""
 
     def poll() -> None:
