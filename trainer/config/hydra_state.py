@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
@@ -16,10 +17,12 @@ from omegaconf.basecontainer import BaseContainer
 def kept_hydra() -> Iterator[None]:
     """Restore Hydra's state on leaving: what it composes, its plugins, and the resolvers of OmegaConf."""
     plugins = Plugins.instance()
-    hydra, tables = GlobalHydra.instance(), (ConfigStore.instance().repo, SourcesRegistry.instance().types)
-    initialized, classes = hydra.hydra, plugins.class_name_to_class
-    before = [(table, dict(table)) for table in (*tables, classes, BaseContainer._resolvers)]
-    kinds = [(those, list(those)) for those in plugins.plugin_type_to_subclass_list.values()]
+    hydra = GlobalHydra.instance()
+    tables: list[dict[Any, Any]] = [ConfigStore.instance().repo, SourcesRegistry.instance().types]
+    initialized, kinds = hydra.hydra, plugins.plugin_type_to_subclass_list
+    tables += [plugins.class_name_to_class, kinds, BaseContainer._resolvers]
+    before = [(table, dict(table)) for table in tables]
+    subclasses = [(those, list(those)) for those in kinds.values()]
     try:
         yield
     finally:
@@ -27,5 +30,5 @@ def kept_hydra() -> Iterator[None]:
         for table, content in before:
             table.clear()
             table.update(content)
-        for those, classes_of_kind in kinds:
-            those[:] = classes_of_kind
+        for those, of_kind in subclasses:
+            those[:] = of_kind
