@@ -95,6 +95,7 @@ def state() -> dict[str, Any]:
         sorted(ConfigStore.instance().repo),
         hydra.compose("config"),
     )
+    drawing = {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != "backend"}  # reading it sets it
     settings = (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
     return {
         "streams": (torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()),
@@ -107,7 +108,7 @@ def state() -> dict[str, Any]:
         "streams of text": (sys.stdout, sys.stderr, sys.stdin),
         "hydra": hydra_state,
         "logging": (logging.root.level, list(logging.root.handlers), logging.root.manager.disable),
-        "matplotlib": (matplotlib.get_backend(auto_select=False), dict(matplotlib.rcParams)),
+        "matplotlib": (matplotlib.get_backend(auto_select=False), drawing),
         "warnings": list(warnings.filters),
         "numpy": (np.geterr(), np.get_printoptions()),
         "threads": threading.active_count(),
