@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 import signal
@@ -15,6 +14,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from helpers.outcome import run_outcome
 from helpers.trees import same_tree
 from trainer.data import streams
 from trainer.data.batches import Batch
@@ -22,7 +22,7 @@ from trainer.data.loader import DataCache
 from trainer.data.map_dataset import MapDataset
 from trainer.errors import UserError
 from trainer.stack.trial import verify_stacked_step
-from trainer.training import checkpoint, loop
+from trainer.training import loop
 from trainer.training.population import Population
 from trainer.training.state import RunState
 from trainer.training.step import train_step as loop_step
@@ -93,18 +93,6 @@ def interrupted_at(step: int) -> Callable[..., Any]:
     return train_step
 
 
-def essence(run: Path) -> dict[str, Any]:
-    """Return everything that two runs have in common if they computed the same."""
-    last = checkpoint.load(run / "checkpoints" / "last.pt")["run"]
-    with open(run / "metrics.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        del row["seconds"], row["samples_per_second"]
-    results = json.loads((run / "results.json").read_text())
-    parts = {name: last[name] for name in ("model", "optimizer", "sums", "step")}
-    return {**parts, "rows": rows, "test": results["test"], "fingerprint": results["data_fingerprint"]}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
@@ -131,8 +119,8 @@ def test_repeated_or_resumed_the_run_is_the_same(
         patch.setattr(loop, "train_step", interrupted_at(4))  # in the middle of an epoch
         stopped = run(*WORDS, *words, "data.workers=2", code=130)
     resumed = run(f"resume={stopped}", "data.workers=0", "trust=true")
-    assert same_tree(essence(repeated), essence(whole))
-    assert same_tree(essence(resumed), essence(whole))
+    assert same_tree(run_outcome(repeated), run_outcome(whole))
+    assert same_tree(run_outcome(resumed), run_outcome(whole))
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def kill_by_clock(arena: Arena, chance: random.Random) -> None:
         place.finish([by_clock(chance, arena.whole(setting)) for _ in range(chance.randint(1, 4))])
 
 
-@kind("kill-moment", 1, thin=2, full=60)
+@kind("kill-moment", 1, thin=4, full=60)
 def kill_at_a_moment(arena: Arena, chance: random.Random) -> None:
     setting = chance.choice(RUNS)
     _killed(arena, chance, setting, list(range(len(arena.whole(setting).moments))))

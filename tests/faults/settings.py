@@ -82,10 +82,19 @@ SWEEP = ("-m", "data=iris", "model=mlp", "patience=null", "checkpoint.every=1ep"
 
 SETTINGS = (
     Setting("plain", ("model=mlp", "epochs=2", "checkpoint.every=1ep", "plots=true")),
-    Setting("dropout", ("model=ann", "epochs=2", "clip_norm=1.0", "validate_every=9st", "checkpoint.every=4st", *FAST)),
+    Setting(
+        "dropout",
+        (
+            *("model=ann", "augment=light", "epochs=2", "clip_norm=1.0"),
+            *("validate_every=9st", "checkpoint.every=4st", *FAST),
+        ),
+    ),
     Setting(
         "average",
-        ("model=mnist_classifier", "epochs=3", "accumulate=3", "ema.decay=0.9", "checkpoint.every=1ep", *FAST),
+        (
+            *("model=mnist_classifier", "schedule=one_cycle", "epochs=3", "accumulate=3", "ema.decay=0.9"),
+            *("checkpoint.every=1ep", *FAST),
+        ),
     ),
     Setting(
         "warm-up",

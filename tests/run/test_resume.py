@@ -1,14 +1,9 @@
-"""A run that is killed and resumed ends bit for bit where an uninterrupted one does."""
+"""What may change when a run is resumed, what is refused, and what is left over; for kills see `tests/faults`."""
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-import random
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,97 +11,12 @@ import torch
 
 from helpers.datasets import write_images, write_table
 from helpers.fork_server import ForkServer
+from helpers.outcome import run_outcome
 from helpers.processes import NO_PROC, states, wait_for_end, wait_until
 from helpers.trees import same_tree
 from trainer.records import folder
 from trainer.records.contents import remove_torn
 from trainer.records.metrics import read_metrics
-from trainer.training import checkpoint
-
-# Dropout, BatchNorm-free and with it, augmentation, momentum, a schedule per step, validation inside epochs.
-SETTINGS = {
-    "lenet5": [
-        "model=lenet5",
-        "augment=light",
-        "schedule=cosine",
-        "epochs=3",
-        "validate_every=7st",
-        "checkpoint.every=2st",
-    ],
-    "ann": ["model=ann", "optim=sgd", "schedule=plateau", "epochs=12", "checkpoint.every=1ep", "batch_size=32"],
-    "mnist_classifier": [
-        "model=mnist_classifier",
-        "schedule=one_cycle",
-        "epochs=12",
-        "checkpoint.every=auto",
-        "accumulate=3",
-    ],
-}
-KILLS = {"lenet5": 10, "ann": 8, "mnist_classifier": 6}
-
-
-def run(server: ForkServer, words: list[str], kill_after: float | None = None, number: int = signal.SIGKILL) -> int:
-    """Return the exit code of a run, negative where a signal ended it."""
-    command = server.start(*words, "threads=1", "plots=false")
-    if kill_after is None:
-        return command.end().code
-    time.sleep(kill_after)
-    return command.kill(number).code
-
-
-def newest() -> Path | None:
-    link = Path("outputs/latest")
-    return link.resolve() if link.exists() else None
-
-
-def essence(path: Path) -> dict:
-    """Everything of a run that must be the same, timings left out."""
-    last = checkpoint.load(path / "checkpoints" / "last.pt")["run"]
-    best = checkpoint.load(path / "checkpoints" / "best.pt")
-    with open(path / "metrics.csv", newline="") as file:
-        rows = [untimed(row) for row in csv.DictReader(file)]
-    results = json.loads((path / "results.json").read_text())
-    kept = ("status", "test", "valid", "train", "best_epoch", "epochs", "steps")
-    last["history"] = [untimed(row) for row in last["history"]]
-    last["best"]["row"] = untimed(last["best"]["row"])
-    last.pop("seconds")
-    return {"last": last, "best": best["model"], "rows": rows, "results": {k: results[k] for k in kept}}
-
-
-def untimed(row: dict) -> dict:
-    return {name: value for name, value in row.items() if name not in ("seconds", "samples_per_second")}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "ann",
-        pytest.param("lenet5", marks=pytest.mark.exhaustive),
-        pytest.param("mnist_classifier", marks=pytest.mark.exhaustive),
-    ],
-)
-def test_killed_runs_end_like_uninterrupted_ones(name: str, server: ForkServer) -> None:
-    words = SETTINGS[name]
-    begin = time.perf_counter()
-    assert run(server, words) == 0
-    length = time.perf_counter() - begin
-    whole = newest()
-    expected = essence(whole)
-    chance = random.Random(name)
-    kills = 0
-    while kills < KILLS[name]:
-        assert newest() is not None
-        os.unlink("outputs/latest")
-        code = run(server, words, chance.uniform(0.05, length))
-        while code == -signal.SIGKILL:
-            kills += 1
-            path = newest()
-            started = path is not None and (path / "config.yaml").exists()
-            after = chance.uniform(0.05, length) if kills < KILLS[name] else None
-            code = run(server, [f"resume={path}"] if started else words, after)
-        assert code == 0
-        assert newest() != whole
-        assert same_tree(essence(newest()), expected)
 
 
 def test_a_run_with_data_workers_can_be_resumed_at_once_after_a_kill(server: ForkServer) -> None:
@@ -114,7 +24,7 @@ def test_a_run_with_data_workers_can_be_resumed_at_once_after_a_kill(server: For
     words = ("model=mlp", "model.dropout=0.2", "data.resident=false", "data.workers=2", "max_steps=40", "test=false")
     words = (*words, "threads=1", "plots=false", "checkpoint.every=1st", "validate_every=15st")
     words = (*words, "batch_size=8")  # so that every worker has delivered a batch by the first validation
-    expected = essence(server.start(*words).end().folder)
+    expected = run_outcome(server.start(*words).end().folder)
     running = server.start(*words)
     running.until(lambda path: (path / "metrics.csv").exists() and read_metrics(path / "metrics.csv"))
     workers = running.workers()
@@ -124,29 +34,8 @@ def test_a_run_with_data_workers_can_be_resumed_at_once_after_a_kill(server: For
     done = server.start(f"resume={path}").end()
     assert done.code == 0, done.err
     assert "resumed    after" in done.out
-    assert same_tree(essence(path), expected)
+    assert same_tree(run_outcome(path), expected)
     wait_for_end(workers)
-
-
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.exhaustive)]
-)
-def test_signals_save_at_once_and_lose_nothing(number: int, code: int, server: ForkServer) -> None:
-    words = [*SETTINGS["lenet5"][:-1], "checkpoint.every=100ep", "epochs=4"]
-    assert run(server, words) == 0
-    expected = essence(newest())
-    path, wait = None, 0.2
-    while path is None or not (path / "checkpoints" / "last.pt").exists():  # until the signal met a step
-        os.unlink("outputs/latest")
-        assert run(server, words, wait, number) in (code, -number)
-        path, wait = newest(), wait * 1.3
-        if path is None:
-            os.symlink("nowhere", "outputs/latest")
-    assert json.loads((path / "results.json").read_text())["status"] == "interrupted"
-    saved = checkpoint.load(path / "checkpoints" / "last.pt")["run"]["step"]
-    assert 0 < saved < expected["results"]["steps"]
-    assert run(server, [f"resume={path}"]) == 0
-    assert same_tree(essence(path), expected)
 
 
 @pytest.fixture
@@ -168,7 +57,7 @@ def test_more_epochs_are_free_where_the_schedule_has_no_length(stopped: Path, tr
 def test_more_epochs_equal_a_run_of_that_length(stopped: Path, train) -> None:
     assert train(f"resume={stopped}", "epochs=4").code == 0
     whole = train("model=ann", "epochs=4", "checkpoint.every=1ep", "test=false")
-    assert same_tree(essence(stopped), essence(whole.folder))
+    assert same_tree(run_outcome(stopped), run_outcome(whole.folder))
 
 
 def test_changed_keys_that_matter_are_refused_all_at_once(stopped: Path, train) -> None:
@@ -220,7 +109,7 @@ def test_a_flipped_bit_is_found_and_the_checkpoint_before_it_used(stopped: Path,
     assert done.code == 0
     assert "last.pt is damaged" in done.err
     whole = train("model=ann", "epochs=4", "checkpoint.every=1ep", "test=false")
-    assert same_tree(essence(stopped), essence(whole.folder))
+    assert same_tree(run_outcome(stopped), run_outcome(whole.folder))
 
 
 def test_only_damaged_checkpoints_end_with_one(stopped: Path, train) -> None:
@@ -325,7 +214,7 @@ def test_time_slices_add_up_to_the_whole_run(train) -> None:
     sliced = train(*words, "max_minutes=0.0001")
     assert sliced.results["epochs"] == 0
     assert train(f"resume={sliced.folder}", "max_minutes=null").code == 0
-    a, b = essence(whole.folder), essence(sliced.folder)
+    a, b = run_outcome(whole.folder), run_outcome(sliced.folder)
     assert same_tree(a["last"]["model"], b["last"]["model"])
     assert a["results"]["test"] == b["results"]["test"]
 
