@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import shutil
 import signal
@@ -16,7 +15,7 @@ from typing import Any
 from faults.outcome import Lost, compare
 from faults.settings import Setting, write_data
 from helpers.fork_server import ForkServer, RunningCommand
-from helpers.processes import wait_for_end
+from helpers.processes import processes_in, wait_for_end
 from helpers.runs import CompletedCommand
 from helpers.sweeps import places
 from trainer.training import checkpoint
@@ -210,16 +209,6 @@ def kill(at: int, how: str = "kill") -> dict[str, Any]:
 def by_clock(chance: random.Random, whole: Whole) -> dict[str, Any]:
     """Return a plan that kills the command after a processor time, anywhere between two moments."""
     return {"seconds": chance.uniform(0.001, max(0.01, whole.seconds))}
-
-
-def processes_in(folder: Path) -> list[int]:
-    """Return the processes whose current folder this is, such as workers of a killed sweep."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cwd"):
-        with contextlib.suppress(OSError):
-            if os.readlink(path) == str(folder):
-                found.append(int(path.parent.name))
-    return [pid for pid in found if pid != os.getpid()]
 
 
 def told_in_a_sentence(done: CompletedCommand, *codes: int) -> None:

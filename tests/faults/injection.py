@@ -5,12 +5,14 @@ A plan is a dictionary (it travels as JSON):
     root     folder below which changes of files are moments
     log      file that gets a line for each moment, and at last the processor time
     saved    file that gets a line for each save that the program believes to be complete
-    faults   list of {"at": moment, "do": ..., ...}; a moment is a number, counted from 0
+    faults   list of {"at": moment, "do": ..., ...}; a moment is a number, counted from 0. With "of" in it, only moments
+             that match this expression count, such as "poll fit" (a step of training) or "write .*/train.log"
     seconds  processor time after which the process is killed, wherever it is
     closed   descriptors that are closed before the command starts
     ignored  numbers of signals that are ignored from the start
 
-What a fault does: `kill` the process that reaches the moment, `kill-main` the one that was started, or `kill-all`;
+What a fault does: `kill` the process that reaches the moment (`kill-child`: unless it is the one that was started),
+`kill-main` the one that was started, or `kill-all`;
 `tear` (write the half, then kill), `power` (kill, and lose what was not flushed), `signal` (with "number"), `fail`
 (every later change of a file raises "error"), `orphan` (kill the child processes), `limit` (with "resource" and
 "value"; an address space is counted from its present size), `link` (put a link "to" elsewhere at the path).
@@ -52,17 +54,23 @@ FAILING = {
 HIDDEN_PID = re.compile(r"\.\d+(\.tmp)?$")
 
 
+def plan(do: str, at: int, of: str | None = None, **more: Any) -> dict[str, Any]:
+    """Return a plan with one fault, for a command in the current folder."""
+    fault = {"at": at, "do": do, **({} if of is None else {"of": of}), **more}
+    return {"root": os.getcwd(), "faults": [fault]}
+
+
 class Injection:
     """The faults of a plan, done at their moments."""
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
-        self.faults = list(plan.get("faults", ()))
+        self.faults = [(fault, Counter()) for fault in plan.get("faults", ())]
         self.log = self._append(plan.get("log"))
         self.saved = self._append(plan.get("saved"))
         self.count, self.broken = Counter(), 0
         self.torn = self.busy = False
         self.root = Path(plan["root"])
-        needs_disk = any(fault["do"] == "power" for fault in self.faults)
+        needs_disk = any(fault["do"] == "power" for fault, _ in self.faults)
         watch(self.root, self.moment, self.tears)
         self.disk = Disk(self.root) if needs_disk else None  # after `watch`: it is asked first
         watch_saves(lambda folder, step: self._note(self.saved, f"{folder} {step}"))
@@ -96,9 +104,14 @@ class Injection:
         if self.disk is not None and what in ("write", "open"):
             self.disk.writes(path)
         number = self.count.next()
-        self._note(self.log, f"{what} {HIDDEN_PID.sub('', path)} {time.process_time():.4f}")
-        for fault in self.faults:
-            if fault["at"] == number:
+        text = f"{what} {HIDDEN_PID.sub('', path)}"
+        self._note(self.log, f"{text} {time.process_time():.4f}")
+        for fault, counter in self.faults:
+            if "of" not in fault:
+                due = fault["at"] == number
+            else:
+                due = bool(re.search(fault["of"], text)) and fault["at"] == counter.next()
+            if due:
                 self.busy = True
                 self._do(fault, what, path)
                 self.busy = False
@@ -120,6 +133,9 @@ class Injection:
         match fault["do"]:
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "kill-child":
+                if os.getpid() != self.main:
+                    os.kill(os.getpid(), signal.SIGKILL)
             case "kill-main":
                 os.kill(self.main, signal.SIGKILL)
             case "kill-all":

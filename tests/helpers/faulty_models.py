@@ -36,6 +36,11 @@ class Faulty(nn.Module):
         time.sleep(self.delay)
         return outputs
 
+    def waits(self, outputs):
+        while not pathlib.Path("go").exists():
+            time.sleep(0.01)
+        return outputs
+
     def raises(self, outputs):
         raise ValueError("no good")
 
@@ -66,24 +71,6 @@ def write_faulty() -> tuple[str, ...]:
     write("faulty.py", FAULTY)
     write("conf/model/faulty.yaml", "# Ours\n_target_: faulty.Faulty\nfault: none\nat: 3\n")
     return ("data=iris", "model=faulty", "threads=1", "plots=false")
-
-
-SLOW = """
-import time
-from torch import nn
-
-class Net(nn.Linear):
-    def __init__(self, in_features, num_outputs):
-        super().__init__(in_features, num_outputs)
-        time.sleep(0.4)
-"""
-
-
-def write_slow() -> tuple[str, ...]:
-    """Write a model that is slow to build, and return the overrides of a sweep."""
-    write("slow_net.py", SLOW)
-    write("conf/model/slow.yaml", "# Ours\n_target_: slow_net.Net\n")
-    return ("data=iris", "model=slow", "threads=1", "plots=false")
 
 
 # A model with global side effects, and a model that reports those of other jobs.
@@ -138,17 +125,16 @@ from torch import nn
 from torch.nn import functional as F
 
 class Patient(nn.Module):
-    def __init__(self, in_features, num_outputs, fault="none", at=20, delay=0.0, width=6, dropout=0.2):
+    def __init__(self, in_features, num_outputs, fault="none", at=20, width=6, dropout=0.2):
         super().__init__()
         self.inner, self.outer = nn.Linear(in_features, width), nn.Linear(width, num_outputs)
         self.norm, self.drop = nn.BatchNorm1d(width), nn.Dropout(dropout)
         self.register_buffer("seen", torch.tensor(0.0))
-        self.fault, self.at, self.delay, self.count = fault, at, delay, 0
+        self.fault, self.at, self.count = fault, at, 0
 
     def forward(self, x):
         hidden = self.drop(self.norm(self.inner(x)).relu())
         if self.training:
-            time.sleep(self.delay)
             self.count += 1
             if self.count >= self.at and not pathlib.Path("cured").exists():
                 hidden = getattr(self, self.fault)(hidden)
@@ -165,6 +151,10 @@ class Patient(nn.Module):
 
     def ends(self, hidden):
         os._exit(3)
+
+    def waits(self, hidden):
+        pathlib.Path("waiting").touch()
+        time.sleep(3600)
 
     def draws(self, hidden):
         return F.dropout(hidden, 0.5)

@@ -69,6 +69,16 @@ def children(pid: int) -> list[int]:
     return [child for child, (parent, state) in states().items() if parent == pid and state != "Z"]
 
 
+def processes_in(folder: Path) -> list[int]:
+    """Return the other processes whose current folder this is, such as workers of a killed sweep."""
+    inside = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(path) == str(folder):
+                inside.append(int(path.parent.name))
+    return [pid for pid in inside if pid != os.getpid()]
+
+
 def alive(pids: Sequence[int]) -> list[int]:
     """Return those of these processes that have not ended."""
     now = states()

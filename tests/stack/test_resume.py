@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from faults.injection import plan
 from helpers.faulty_models import write_patient
-from helpers.fork_server import ForkServer, RunningCommand
-from helpers.processes import NO_PROC, wait_for_end, wait_until
+from helpers.fork_server import ForkServer
+from helpers.processes import NO_PROC, processes_in, wait_for_end, wait_until
+from helpers.runs import CompletedCommand
 from helpers.stacks import DOUBLE, STACK, close, end_of, ends, last, lines, owned, same_sweeps, stacks
 from helpers.sweeps import contents, ledger, places, results, rows, states, table
 from trainer.training import checkpoint
@@ -23,84 +23,73 @@ from trainer.training.archive import sealed
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(NO_PROC, reason="processes are found in /proc")]
 IRIS = ("-m", *DOUBLE, "data=iris", "model=mlp", "model.hidden=[8]", "test=false", "patience=null")
-# One diverges, some stop early, none has the epochs of the others; each step takes its time.
+# One diverges, some stop early, none has the epochs of the others.
 PATIENT = (
     *("optim=sgd", "optim.lr=0.05,0.5,1e30", "patience=2,50", "epochs=9,12", "seed=1", "test=false"),
-    *("checkpoint.every=1st", "model.delay=0.03", STACK),
+    *("checkpoint.every=1st", STACK),
 )
+STEP, STEPS = "poll fit", 24
 
 
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[ForkServer]:
-    """Its stacks are saved every twentieth of a second, so that kills find them at all stages."""
-    server = ForkServer({"trainer.stack.checkpoint.SECONDS": 0.05})
+    """Its stacks are saved whenever they may be, so that kills find them at all stages."""
+    server = ForkServer({"trainer.stack.checkpoint.SECONDS": 0.0})
     yield server
     server.close()
 
 
 @pytest.fixture(scope="module")
-def whole(hasty: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """An uninterrupted sweep, and its seconds."""
+def whole(hasty: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted sweep."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("whole"))
-        begin = time.perf_counter()
-        done = hasty.start("-m", *write_patient(), *PATIENT).end()
+        done = begin(hasty)
         assert done.folder is not None, done.err
         assert set(states(done.folder).values()) == {"done", "diverged"}
         assert len({results(place)["epochs"] for place in places(done.folder)}) > 2
-        return done.folder.resolve(), time.perf_counter() - begin
+        return done.folder.resolve()
 
 
-def again(server: ForkServer, running: RunningCommand) -> RunningCommand:
-    """The sweep once more: resumed, or begun where nothing had been written yet."""
-    folder = running.folder
-    return server.start(f"resume={folder}", "trust=true") if folder and places(folder) else begin(server)
+def begin(server: ForkServer, faults: dict[str, Any] | None = None) -> CompletedCommand:
+    done = server.start("-m", *write_patient(), *PATIENT, faults=faults).end()
+    wait_for_end(processes_in(Path.cwd()))
+    return done
 
 
-def begin(server: ForkServer) -> RunningCommand:
-    return server.start("-m", *write_patient(), *PATIENT)
-
-
-def training(folder: Path) -> bool:
-    return any(rows(place / "metrics.csv") for place in folder.glob("stack-*"))
+def again(server: ForkServer, folder: Path | None, faults: dict[str, Any] | None = None) -> CompletedCommand:
+    """Resume the sweep, or begin it if nothing has been written yet; return when all its processes have ended."""
+    if not folder or not places(folder):
+        return begin(server, faults)
+    done = server.start(f"resume={folder}", "trust=true", faults=faults).end()
+    wait_for_end(processes_in(Path.cwd()))
+    return done
 
 
 def saved(folder: Path) -> list[Path]:
-    """A stack's checkpoints, once there are both."""
-    found = sorted(folder.glob("stack-*/*.pt"))
-    return found if len(found) == 2 else []
+    """Return the checkpoints of a stack if there are both."""
+    checkpoints = sorted(folder.glob("stack-*/*.pt"))
+    return checkpoints if len(checkpoints) == 2 else []
 
 
-def kill_workers(running: RunningCommand) -> None:
-    for pid in running.workers():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-@pytest.mark.parametrize("victim", ["sweep", pytest.param("worker", marks=pytest.mark.exhaustive)])
-def test_killed_stacks_end_like_uninterrupted_ones(victim: str, whole, hasty: ForkServer) -> None:
-    expected, length = whole
-    chance, kills, left = random.Random(victim), 0, 0
-    while kills < 4:
-        running, going = begin(hasty), True
-        while going:
-            time.sleep(chance.uniform(0.3, 0.8) * length if kills < 4 else 0)
-            workers = running.workers()
-            if kills < 4 and victim == "worker":
-                kill_workers(running)
-            done = running.kill() if kills < 4 and victim == "sweep" else running.end()
-            wait_for_end(workers)
-            unfinished = running.folder is None or set(states(running.folder).values()) != {"done", "diverged"}
-            going = unfinished or done.code == -signal.SIGKILL  # maybe before the table was written
-            kills += going
-            if going and victim == "worker" and running.folder:
-                failed = [number for number, state in states(running.folder).items() if state == "failed"]
-                assert done.err.count("killed by SIGKILL") == len(failed)
-            if going:
-                left += bool(running.folder and saved(running.folder))
-                running = again(hasty, running)
-        assert same_sweeps(running.folder, expected, 1e-10)
-    assert left > 1 or victim == "sweep"  # whose worker saves its members itself
+@pytest.mark.parametrize("victim", ["kill-main", pytest.param("kill-child", marks=pytest.mark.exhaustive)])
+def test_killed_stacks_end_like_uninterrupted_ones(victim: str, whole: Path, hasty: ForkServer) -> None:
+    chance, kills, left, folder = random.Random(victim), 0, 0, None
+    while kills < 4 or folder:
+        fault = plan(victim, chance.randrange(STEPS), STEP) if kills < 4 else None
+        done = again(hasty, folder, fault)
+        folder = done.folder
+        finished = folder is not None and set(states(folder).values()) == {"done", "diverged"}
+        if finished and done.code != -signal.SIGKILL:  # else maybe before the table was written
+            assert same_sweeps(folder, whole, 1e-10)
+            folder = None
+            continue
+        kills += 1
+        left += bool(folder and saved(folder))
+        if victim == "kill-child":
+            failed = [number for number, state in states(folder).items() if state == "failed"]
+            assert done.err.count("killed by SIGKILL") == len(failed)
+    assert left > 1 or victim == "kill-main"  # whose worker saves its members itself
 
 
 @pytest.mark.parametrize(
@@ -111,24 +100,22 @@ def test_killed_stacks_end_like_uninterrupted_ones(victim: str, whole, hasty: Fo
         pytest.param(signal.SIGHUP, 129, marks=pytest.mark.exhaustive),
     ],
 )
-def test_a_signal_lets_all_members_save(number: int, code: int, whole, hasty: ForkServer) -> None:
-    running = begin(hasty)
-    running.until(training)
-    done = running.kill(number)
+def test_a_signal_lets_all_members_save(number: int, code: int, whole: Path, hasty: ForkServer) -> None:
+    done = begin(hasty, plan("signal-main", 9, STEP, number=int(number)))
     assert done.code == code
     assert all(" diverged: " in line for line in done.err.splitlines())
-    found = [results(place)["status"] for place in places(done.folder)]
-    assert "interrupted" in found
+    statuses = [results(place)["status"] for place in places(done.folder)]
+    assert "interrupted" in statuses
     assert "stack" not in "".join(path.name for path in done.folder.rglob("*.pt"))
     assert all(last(place)["run"]["step"] for place in places(done.folder) if results(place)["status"] == "interrupted")
-    done = again(hasty, running).end()
-    assert same_sweeps(done.folder, whole[0], 1e-10)
+    done = again(hasty, done.folder)
+    assert same_sweeps(done.folder, whole, 1e-10)
 
 
 def test_ctrl_c_while_it_is_measured_leaves_nothing(server: ForkServer) -> None:
-    running = server.start(*IRIS, "seed=range(30)", "data.seed=0", "sweep.stack=auto")
-    wait_until(running.workers)
-    time.sleep(0.3)
+    words = (*write_patient(), "model.fault=waits", "model.at=1", "seed=range(30)", "data.seed=0")
+    running = server.start("-m", *words, "sweep.stack=auto")
+    wait_until(Path("waiting").exists)
     measuring = running.workers()
     for pid in (running.pid, *measuring):
         os.kill(pid, signal.SIGINT)
@@ -139,13 +126,12 @@ def test_ctrl_c_while_it_is_measured_leaves_nothing(server: ForkServer) -> None:
 
 
 def half_done(server: ForkServer) -> Path:
-    """A sweep whose stack was killed when it had saved twice."""
-    running = begin(server)
-    running.until(lambda folder: saved(folder) and any(len(rows(path)) > 3 for path in folder.glob("stack-*/*.csv")))
-    kill_workers(running)
-    assert running.end().code == 1
-    assert set(states(running.folder).values()) == {"failed"}
-    return running.folder
+    """Return a sweep whose stack was killed when it had saved several times."""
+    done = begin(server, plan("kill-child", 9, STEP))
+    assert done.code == 1
+    assert len(saved(done.folder)) == 2
+    assert set(states(done.folder).values()) == {"failed"}
+    return done.folder
 
 
 def test_of_a_damaged_file_the_one_before_is_taken(whole, hasty: ForkServer) -> None:
@@ -160,23 +146,21 @@ def test_of_a_damaged_file_the_one_before_is_taken(whole, hasty: ForkServer) -> 
         log = (place / "train.log").read_text().splitlines()
         assert [line for line in log if line.startswith("resumed ")]
         assert len([line for line in log if line[:6].strip().isdecimal()]) == len(rows(place / "metrics.csv"))
-    assert same_sweeps(folder, whole[0], 1e-10)
+    assert same_sweeps(folder, whole, 1e-10)
     files = [path for place in places(folder) for path in place.glob("checkpoints/*.pt")]
     assert "previous.pt" in {path.name for path in files}  # what was dealt out
     assert all(owned(checkpoint.load(path)) for path in files)
 
 
-def test_a_member_that_cannot_go_on_leaves_the_others_their_stack(whole, hasty: ForkServer) -> None:
-    running = begin(hasty)
-    running.until(training)
-    done = running.kill(signal.SIGTERM)
+def test_a_member_that_cannot_go_on_leaves_the_others_their_stack(whole: Path, hasty: ForkServer) -> None:
+    done = begin(hasty, plan("signal-main", 9, STEP, number=int(signal.SIGTERM)))
     spoilt, other = [place for place in places(done.folder) if results(place)["status"] == "interrupted"][:2]
     for path in spoilt.glob("checkpoints/[lp]*.pt"):
         path.write_bytes(b"")
     others = [place for place in places(done.folder) if place != spoilt]
     torn = other / "checkpoints" / ".last.pt.1234.tmp"
     torn.write_bytes(b"half of it")
-    done = again(hasty, running).end()
+    done = again(hasty, done.folder)
     assert done.code == 1
     assert [line for line in done.err.splitlines() if "start the run again" in line]
     assert results(spoilt)["status"] == "failed"
@@ -213,7 +197,7 @@ def test_a_stack_whose_files_are_all_damaged_costs_what_its_runs_had_not_saved(
             path.write_bytes(path.read_bytes()[:-100])
     done = hasty.start(f"resume={folder}", "trust=true").end()
     assert "no good checkpoint is left; its runs continue from their own checkpoints" in done.out
-    assert same_sweeps(folder, whole[0], 1e-10)
+    assert same_sweeps(folder, whole, 1e-10)
 
 
 def test_a_file_cannot_touch_a_job_that_is_done(hasty: ForkServer) -> None:
@@ -253,11 +237,9 @@ def test_what_ends_a_stack_ends_its_members_and_no_others(fault: str, sweep) -> 
 
 def test_members_that_had_ended_are_not_lost_with_their_stack(server: ForkServer) -> None:
     words = (*write_patient(), "seed=range(24)", "data.seed=0", "epochs=1", "test=true", STACK)
-    running = server.start("-m", *words)
-    running.until(lambda folder: [place for place in places(folder) if (place / "results.json").exists()])
-    ended = [place for place in places(running.folder) if (place / "results.json").exists()]
-    kill_workers(running)
-    done = running.end()
+    done = server.start("-m", *words, faults=plan("kill-child", 3, "write .*/.results.json")).end()
+    ended = [place for place in places(done.folder) if results(place)["status"] == "completed"]
+    assert len(ended) == 3
     found = states(done.folder)
     assert set(found.values()) == {"done", "failed"}
     assert {number for number, place in enumerate(places(done.folder)) if place in ended} <= {
@@ -298,33 +280,28 @@ def sorted_like(folder: Path, other: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("before", "after"), [("true", "false"), ("false", "true"), ("false", "auto")])
 def test_stacks_may_be_chosen_when_a_sweep_goes_on(before: str, after: str, hasty: ForkServer) -> None:
     words = ("-m", *write_patient(), "optim=sgd", "optim.lr=0.05,0.5", "seed=0,1", "epochs=8", "test=false")
-    running = hasty.start(*words, f"sweep.stack={before}", "model.delay=0.05", "checkpoint.every=1st")
-    running.until(saved if before == "true" else lambda folder: list(folder.glob("*/checkpoints/last.pt")))
-    running.kill(signal.SIGTERM)
-    done = hasty.start(f"resume={running.folder}", "trust=true", f"sweep.stack={after}").end()
+    fault = plan("signal-main", 5, STEP, number=int(signal.SIGTERM))
+    stopped = hasty.start(*words, f"sweep.stack={before}", "checkpoint.every=1st", faults=fault).end()
+    assert stopped.code == 143, stopped.err
+    done = hasty.start(f"resume={stopped.folder}", "trust=true", f"sweep.stack={after}").end()
     assert (done.code, done.err) == (0, "")
     assert len(lines(done.out)) == (after != "false")
     assert after != "true" or len(stacks(done.folder)) == 1
     assert [line for line in ledger(done.folder) if "why" in line]
-    whole = hasty.start(*words, "model.delay=0").end()
+    whole = hasty.start(*words).end()
     assert close(table(whole.folder), table(done.folder), 1e-10)
     for one, other in zip(ends(whole.folder), ends(done.folder), strict=True):
         assert close(one, other, 1e-10)
 
 
 def test_a_job_whose_state_its_stack_still_holds_does_not_begin_anew(hasty: ForkServer, sweep) -> None:
-    running = begin(hasty)
-    running.until(saved)
-    workers = running.workers()
-    kill_workers(running)  # before they give each run what is its own
-    running.kill()
-    wait_for_end(workers)
-    place = next(path for path in places(running.folder) if (path / "config.yaml").exists())
+    folder = begin(hasty, plan("kill-all", 9, STEP)).folder  # before its worker gives each run what is its own
+    place = next(path for path in places(folder) if (path / "config.yaml").exists())
     before = contents(place)
     done = sweep(f"resume={place}", "trust=true")
     assert done.code == 2
-    assert f"train resume={running.folder.resolve()} " in done.err
+    assert f"train resume={folder.resolve()} " in done.err
     assert contents(place) == before
-    assert sweep(f"resume={running.folder}", "trust=true").code == 1  # one diverges
+    assert sweep(f"resume={folder}", "trust=true").code == 1  # one diverges
     done = sweep(f"resume={place}", "trust=true")
     assert "one pass" not in done.err

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
+from pathlib import Path
 
-from helpers.faulty_models import write_faulty
+from faults.injection import plan
 from helpers.fork_server import ForkServer
-from helpers.processes import wait_for_end
+from helpers.processes import processes_in, wait_for_end
 from helpers.sweeps import TINY, contents, places, rows, states, table
 
 
@@ -55,13 +55,10 @@ def test_mistakes_on_resume_change_nothing(sweep) -> None:
 
 
 def test_latest_is_the_sweep_that_was_killed(server: ForkServer) -> None:
-    words = (*write_faulty(), "model.fault=slow", "epochs=12", "checkpoint.every=1ep", "test=false")
-    running = server.start("-m", *words, "seed=0,1,2,3", "sweep.workers=2")
-    running.until(lambda folder: "done" in states(folder).values())
-    time.sleep(0.3)
-    workers = running.workers()
-    running.kill()
-    wait_for_end(workers)
-    done = server.start("resume=latest", "trust=true").end()
+    words = ("-m", *TINY, "epochs=4", "checkpoint.every=1ep", "test=false", "seed=0,1,2,3", "sweep.workers=2")
+    killed = server.start(*words, faults=plan("kill-main", 0, "002-seed=2/checkpoints/.last.pt")).end()
+    wait_for_end(processes_in(Path.cwd()))
+    assert "done" in states(killed.folder).values()
+    done = server.start("resume=latest").end()
     assert done.code == 0, done.err
-    assert set(states(running.folder).values()) == {"done"}
+    assert set(states(killed.folder).values()) == {"done"}

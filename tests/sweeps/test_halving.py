@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
-from helpers.faulty_models import FAULTY, write, write_faulty
+from faults.injection import plan
+from helpers.faulty_models import write, write_faulty
 from helpers.metrics import metrics_row, write_metrics
-from helpers.processes import NO_PROC, wait_for_end
-from helpers.sweeps import TINY, all_weights, places, results, rows, states, table, weights
+from helpers.processes import NO_PROC, processes_in, wait_for_end
+from helpers.sweeps import TINY, all_weights, ledger, places, results, rows, states, table, weights
 from helpers.trees import same_tree
 from trainer.config.keys import HalvingConfig
 from trainer.records.ledger import Entry
@@ -160,35 +161,24 @@ def test_jobs_that_cannot_be_compared_are_refused(sweep) -> None:
     assert "monitor" in done.err
 
 
-MOMENTS = {
-    "in the first rung": lambda current, lengths: "running" in current,
-    "in the second": lambda current, lengths: current.count("pruned") == 2 and "running" in current,
-    "between two epochs of the second": lambda current, lengths: "running" in current and 2 in lengths,
-    "at the end": lambda current, lengths: current.count("pruned") == 3 and "running" in current,
-}
-
-
 @pytest.mark.skipif(NO_PROC, reason="processes are found in /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
-def test_a_killed_sweep_keeps_the_same_survivors(number: int, server, sweep) -> None:
-    words = (*write_faulty(), "epochs=6", "batch_size=24", "optim.lr=1e-4,1e-3,1e-2,1e-1")
-    every = "checkpoint.every=1st" if number == signal.SIGKILL else "checkpoint.every=auto"
-    words = (*words, every, "sweep.halving.factor=2", "sweep.halving.min_epochs=2")
-    whole = sweep("-m", *words)
-    running = server.start("-m", *words, "model.fault=slow", "model.delay=0.03", "model.at=1")
-    for reached in MOMENTS.values():
-
-        def now(folder: Path, reached=reached) -> bool:
-            lengths = [len(rows(place / "metrics.csv")) for place in places(folder)]
-            return reached(list(states(folder).values()), lengths)
-
-        running.until(now)
-        time.sleep(0.08)  # two steps further
-        workers = running.workers()
-        assert running.kill(number).code in (-number, 128 + number)
-        wait_for_end(workers)
-        running = server.start(f"resume={running.folder}", "trust=true")
-    done = running.end()
+@pytest.mark.parametrize(
+    ("do", "code"),
+    [("kill-all", -signal.SIGKILL), pytest.param("signal-main", 143, marks=pytest.mark.exhaustive)],
+)
+def test_a_killed_sweep_keeps_the_same_survivors(do: str, code: int, server, sweep) -> None:
+    """Of 32 steps of the first rung, 16 of the second and 8 of the third, some are trained between two kills."""
+    words = (*write_faulty(), "epochs=6", "batch_size=24", "optim.lr=1e-4,1e-3,1e-2,1e-1", "sweep.workers=1")
+    every = "checkpoint.every=1st" if do == "kill-all" else "checkpoint.every=auto"
+    words = ("-m", *words, every, "sweep.halving.factor=2", "sweep.halving.min_epochs=2")
+    whole, begin = sweep(*words), words
+    for steps, pruned in ((14, 0), (24, 2), (5, 2), (8, 3)):
+        done = server.start(*begin, faults=plan(do, steps, "poll fit", number=int(signal.SIGTERM))).end()
+        wait_for_end(processes_in(Path.cwd()))
+        assert done.code == code, done.err
+        assert list(states(done.folder).values()).count("pruned") == pruned
+        begin = (f"resume={done.folder}", "trust=true")
+    done = sweep(*begin)
     assert done.code == 0, done.err
     assert states(done.folder) == states(whole.folder)
     assert table(done.folder) == table(whole.folder)
@@ -201,21 +191,21 @@ def test_a_killed_sweep_keeps_the_same_survivors(number: int, server, sweep) -> 
 def test_a_job_that_diverged_late_still_counts_after_a_resume(server, sweep) -> None:
     """Of eight jobs four go on; two of these diverge, and one of the other two goes on, interrupted or not."""
     words = write_faulty()
-    late = "def infinite(self, outputs):"
-    write("faulty.py", FAULTY.replace(late, late + "\n        time.sleep(0.05)"))
-    for n, (fault, lr) in enumerate([("infinite", 0.05)] * 2 + [("slow", 0.02)] * 2 + [("slow", 1e-5)] * 4):
+    for n, (fault, lr) in enumerate([("infinite", 0.05)] * 2 + [("none", 0.02)] * 2 + [("none", 1e-5)] * 4):
         text = f"# @package _global_\nmodel:\n  fault: {fault}\noptim:\n  lr: {lr}\nseed: {n}\n"
         write(f"conf/experiment/ours_{n}.yaml", text)
     named = ",".join(f"ours_{n}" for n in range(8))
-    words = (*words, f"experiment={named}", "epochs=6", "model.at=3", "sweep.halving.factor=2", "model.delay=0.05")
-    whole = sweep("-m", *words)
-    running = server.start("-m", *words)
-    running.until(lambda folder: list(states(folder).values()).count("diverged") == 2)
-    running.until(lambda folder: list(states(folder).values()).count("running") > 0)
-    workers = running.workers()
-    running.kill()
-    wait_for_end(workers)
-    done = sweep(f"resume={running.folder}", "trust=true")
+    words = ("-m", *words, f"experiment={named}", "epochs=6", "model.at=3", "sweep.halving.factor=2", "sweep.workers=1")
+    whole = server.start(*words, faults={"root": str(Path.cwd()), "log": "moments"}).end()
+    lines = [line.get("state") for line in ledger(whole.folder)]
+    second = [number for number, state in enumerate(lines) if state == "diverged"][1]
+    following = len(lines) - lines.index("running", second)  # what is written from the next start of a job on
+    writes = len(re.findall("^write .*/sweep.jsonl", Path("moments").read_text(), re.MULTILINE))
+    killed = server.start(*words, faults=plan("kill-main", writes - following + 1, "write .*/sweep.jsonl")).end()
+    wait_for_end(processes_in(Path.cwd()))
+    assert list(states(killed.folder).values()).count("diverged") == 2
+    assert "running" in states(killed.folder).values()
+    done = sweep(f"resume={killed.folder}", "trust=true")
     assert done.code == whole.code == 1
     assert states(done.folder) == states(whole.folder)
     assert table(done.folder) == table(whole.folder)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from helpers.faulty_models import PROBE, RUDE, write, write_faulty, write_slow
+from faults.injection import plan
+from helpers.faulty_models import PROBE, RUDE, write, write_faulty
 from helpers.processes import HANG_SECONDS, alive
 from helpers.sweeps import TINY, all_weights, ledger, places, results, states, table, weights
 from helpers.trees import same_tree
@@ -124,12 +124,10 @@ def test_a_failed_test_of_the_winner_is_a_failure(sweep) -> None:
     assert {row["test"] for row in table(done.folder)} == {""}
 
 
-@pytest.mark.parametrize("wait", [0.02, 0.3, 0.6])
-def test_a_signal_before_the_first_step_is_no_failure(wait: float, server) -> None:
-    running = server.start("-m", *write_slow(), "seed=range(3)", "epochs=1", "sweep.workers=2")
-    running.until(lambda folder: "running" in states(folder).values())
-    time.sleep(wait)
-    done = running.kill(signal.SIGTERM)
+@pytest.mark.parametrize("file", ["train.log", "run.lock", ".config.yaml", "metrics.csv"])
+def test_a_signal_before_the_first_step_is_no_failure(file: str, server) -> None:
+    fault = plan("signal-main", 0, f"open .*/000-seed=0/{file}$", number=int(signal.SIGTERM))
+    done = server.start("-m", *TINY, "seed=range(3)", "epochs=1", "sweep.workers=2", faults=fault).end()
     assert done.code == 143
     assert done.err == ""
     assert set(states(done.folder).values()) <= {"pending", "interrupted", "done"}
@@ -176,8 +174,10 @@ def test_threads_are_divided_before_the_jobs_start_and_stored(sweep) -> None:
 
 
 def test_no_worker_is_idle_while_jobs_wait(server) -> None:
-    words = (*write_faulty(), "model.fault=slow", "model.at=1", "epochs=2", "test=false")
-    running = server.start("-m", *words, "model.delay=0.7,0.01,0.02,0.03", "sweep.workers=2")
+    words = (*write_faulty(), "model.fault=waits", "epochs=2", "test=false")
+    running = server.start("-m", *words, "model.at=1,100,101,102", "sweep.workers=2")  # only the first job waits
+    running.until(lambda folder: list(states(folder).values()).count("done") == 3)
+    Path("go").touch()
     assert running.end().code == 0
     order = [(line["job"], line["state"]) for line in ledger(running.folder)[1:] if line["state"] != "pending"]
     assert order.index((0, "done")) > order.index((3, "done"))

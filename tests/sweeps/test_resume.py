@@ -2,106 +2,86 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.faulty_models import write_faulty, write_slow
-from helpers.fork_server import ForkServer, RunningCommand
-from helpers.processes import NO_PROC, alive, wait_for_end
+from faults.injection import plan
+from helpers.faulty_models import write_faulty
+from helpers.fork_server import ForkServer
+from helpers.outcome import sweep_outcome
+from helpers.processes import NO_PROC, alive, processes_in, wait_for_end
+from helpers.runs import CompletedCommand
 from helpers.sweeps import TINY, all_weights, contents, places, results, rows, states, table
 from helpers.trees import same_tree
 
 pytestmark = pytest.mark.skipif(NO_PROC, reason="processes are found in /proc")
-WORDS = ("-m", *TINY, "optim.lr=1e-3,1e-1", "seed=0,1", "epochs=15", "patience=null", "checkpoint.every=1ep")
-
-
-def essence(folder: Path) -> dict[str, Any]:
-    """All of a sweep that must be the same, timings left out."""
-    kept = ("status", "test", "valid", "train", "best_epoch", "epochs", "steps", "error")
-    return {
-        "table": table(folder),
-        "groups": rows(folder / "leaderboard_groups.csv"),
-        "weights": all_weights(folder),
-        "metrics": [rows(place / "metrics.csv") for place in places(folder)],
-        "results": [{name: results(place)[name] for name in kept} for place in places(folder)],
-    }
+WORDS = ("-m", *TINY, "optim.lr=1e-3,1e-1", "seed=0,1", "epochs=6", "patience=null", "checkpoint.every=1ep")
 
 
 @pytest.fixture(scope="module")
-def whole(server, tmp_path_factory) -> tuple[dict[str, Any], float]:
-    """Return the outcome of an uninterrupted sweep, and its seconds."""
+def whole(server, tmp_path_factory) -> tuple[dict[str, Any], int]:
+    """Return the outcome of an uninterrupted sweep, and how many moments it has."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("whole"))
-        begin = time.perf_counter()
-        done = server.start(*WORDS).end()
-        seconds = time.perf_counter() - begin
+        folder = tmp_path_factory.mktemp("whole")
+        patch.chdir(folder)
+        done = server.start(*WORDS, faults={"root": str(folder), "log": "moments"}).end()
         assert done.code == 0, done.err
-        return essence(done.folder.resolve()), seconds
+        return sweep_outcome(done.folder.resolve()), len(Path("moments").read_text().splitlines())
 
 
-def again(server: ForkServer, running: RunningCommand) -> RunningCommand:
-    """The sweep once more: resumed, or begun where nothing had been written yet."""
-    folder = running.folder
-    return server.start(f"resume={folder}") if folder and places(folder) else server.start(*WORDS)
+def again(server: ForkServer, folder: Path | None, *words: str, **options: Any) -> CompletedCommand:
+    """Resume a sweep, or begin it if nothing has been written yet; return when all its processes have ended."""
+    begun = folder and places(folder)
+    done = server.start(*((f"resume={folder}",) if begun else words), **options).end()
+    wait_for_end(processes_in(Path.cwd()))  # they end by themselves
+    return done
 
 
 def test_killed_sweeps_end_like_uninterrupted_ones(whole, server: ForkServer) -> None:
-    expected, length = whole
-    chance, kills = random.Random(1), 0
+    expected, moments = whole
+    chance, kills, folder = random.Random(1), 0, None
     finished: dict[Path, Any] = {}
-    while kills < 6:
-        running, going = server.start(*WORDS), True
-        while going:
-            time.sleep(chance.uniform(0.2, 0.7 * length))
-            workers = running.workers()
-            done = running.kill() if kills < 6 else running.end()
-            going = done.code == -signal.SIGKILL
-            kills += going
-            wait_for_end(workers)  # they end by themselves
-            if going and running.folder:
-                jobs = zip(places(running.folder), states(running.folder).values(), strict=True)
-                finished |= {place: contents(place) for place, state in jobs if state == "done"}
-            if going:
-                running = again(server, running)
+    while kills < 6 or folder:
+        fault = plan("kill-main", chance.randrange(moments)) if kills < 6 else None
+        done = again(server, folder, *WORDS, faults=fault)
+        folder = done.folder
+        if done.code == -signal.SIGKILL:
+            kills += 1
+            jobs = zip(places(folder), states(folder).values(), strict=True) if folder else ()
+            finished |= {place: contents(place) for place, state in jobs if state == "done"}
+            continue
         assert done.code == 0, done.err
-        assert same_tree(essence(done.folder), expected)
-        tested = {done.folder / row["job"] for row in table(done.folder) if row["test"]}
+        assert same_tree(sweep_outcome(folder), expected)
+        tested = {folder / row["job"] for row in table(folder) if row["test"]}
         assert len(tested) == 2  # the winner's seeds
         for place, before in finished.items():
             assert place in tested or contents(place) == before
-        finished.clear()
+        folder, finished = None, {}
 
 
-def test_killed_workers_are_reported_and_their_jobs_can_be_resumed(server: ForkServer) -> None:
+def test_killed_workers_are_reported_and_their_jobs_can_be_resumed(whole, server: ForkServer) -> None:
     words = (*WORDS, "test=false")
-    expected = essence(server.start(*words).end().folder)
-    chance, kills = random.Random(2), 0
-    while kills < 5:
-        running, code = server.start(*words), 1
-        while code:
-            workers = running.until(lambda folder, running=running: running.workers())
-            time.sleep(chance.uniform(0, 0.3))
-            with contextlib.suppress(ProcessLookupError):  # it was faster
-                os.kill(chance.choice(workers), signal.SIGKILL)
-            done = running.end()
-            failed = [number for number, state in states(done.folder).items() if state == "failed"]
-            code = 1 if failed else 0
-            assert done.code == code
-            assert done.err.count("killed by SIGKILL") == len(done.err.splitlines()) == len(failed)
-            for number in failed:
-                assert f"job {number} (" in done.err
-                assert results(places(done.folder)[number])["status"] == "failed"
-            kills += len(failed)
-            running = server.start(f"resume={done.folder}") if code else running
-            code = running.end().code if kills >= 5 and code else code
-        assert same_tree(essence(done.folder), expected)
+    expected = sweep_outcome(server.start(*words).end().folder)
+    chance, kills, folder = random.Random(2), 0, None
+    while kills < 5 or folder:
+        fault = plan("kill-child", chance.randrange(whole[1])) if kills < 5 else None
+        done = again(server, folder, *words, faults=fault)
+        folder = done.folder
+        failed = [number for number, state in states(folder).items() if state == "failed"]
+        assert done.code == bool(failed)
+        assert done.err.count("killed by SIGKILL") == len(done.err.splitlines()) == len(failed)
+        for number in failed:
+            assert f"job {number} (" in done.err
+            assert results(places(folder)[number])["status"] == "failed"
+        kills += len(failed)
+        if not failed:
+            assert same_tree(sweep_outcome(folder), expected)
+            folder = None
 
 
 def test_only_the_winner_is_tested_also_after_a_resume(sweep) -> None:
@@ -113,6 +93,10 @@ def test_only_the_winner_is_tested_also_after_a_resume(sweep) -> None:
     assert [bool(row["test"]) for row in table(done.folder)] == [True, False, False, False]
 
 
+def validations(folder: Path) -> int:
+    return sum(len(rows(place / "metrics.csv")) for place in places(folder))
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
     [
@@ -122,13 +106,13 @@ def test_only_the_winner_is_tested_also_after_a_resume(sweep) -> None:
     ],
 )
 def test_a_signal_lets_all_workers_save(number: int, code: int, whole, server: ForkServer) -> None:
-    expected, length = whole
+    expected, _ = whole
     chance, signals = random.Random(number), 0
     while signals < 2:
         running, going = server.start(*WORDS), True
         while going:
-            running.until(lambda folder, running=running: running.workers() or set(states(folder).values()) == {"done"})
-            time.sleep(chance.uniform(0, length / 4))
+            least = chance.randrange(24)  # of the rows that it writes
+            running.until(lambda folder, least=least: validations(folder) >= least)
             workers = running.workers()
             assert all(os.getpgid(pid) != os.getpgid(running.pid) for pid in workers)  # Ctrl-C does not reach them
             # Without workers it may be so early that the signal would come before anybody listens.
@@ -143,7 +127,7 @@ def test_a_signal_lets_all_workers_save(number: int, code: int, whole, server: F
                 assert "next       train resume=" in done.out
                 assert len(table(done.folder)) == 4
                 running = server.start(f"resume={done.folder}")
-        assert same_tree(essence(done.folder), expected)
+        assert same_tree(sweep_outcome(done.folder), expected)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -192,8 +176,6 @@ def test_a_sweep_can_be_resumed_while_its_killed_workers_still_save(server: Fork
 
 
 def test_workers_of_a_killed_sweep_end_even_before_they_train(server: ForkServer) -> None:
-    running = server.start("-m", *write_slow(), "seed=range(4)")
-    workers = running.until(lambda folder: running.workers())
-    running.kill()
-    wait_for_end(workers)
-    assert set(states(running.folder).values()) <= {"pending", "running"}
+    done = server.start("-m", *TINY, "seed=range(4)", faults=plan("kill-main", 0, "open .*/run.lock$")).end()
+    wait_for_end(processes_in(Path.cwd()))
+    assert set(states(done.folder).values()) <= {"pending", "running"}
