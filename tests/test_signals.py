@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.faulty_models import write
+from helpers.faulty_models import write, write_counting
 from trainer import signals
 from trainer.config.compose import Composer
 from trainer.data.loader import DataCache
@@ -77,27 +77,14 @@ def test_a_hangup_that_is_ignored_at_the_start_stays_ignored() -> None:
 
 
 HANGING_UP = """
-import pathlib, signal, sys
-from torch import nn
-
-class Net(nn.Linear):
-    def __init__(self, in_features, num_outputs):
-        super().__init__(in_features, num_outputs)
-        self.calls = 0
-
-    def forward(self, x):
-        self.calls += self.training
-        if self.calls == 7 and not pathlib.Path("connected").exists():
-            signal.raise_signal(signal.SIGHUP)
-            signal.raise_signal(signal.SIGHUP)
-        return super().forward(x)
+if self.steps == 7 and not pathlib.Path("connected").exists():
+    signal.raise_signal(signal.SIGHUP)
+    signal.raise_signal(signal.SIGHUP)
 """
 
 
 def test_a_run_saves_when_its_terminal_is_closed(train) -> None:
-    write("hanging_up.py", HANGING_UP)
-    words = ("data=iris", "model._target_=hanging_up.Net", "threads=1", "epochs=9", "batch_size=32", "test=false")
-    done = train(*words)
+    done = train(*write_counting(HANGING_UP), "epochs=9", "batch_size=32", "test=false")
     assert done.code == 129
     assert done.results["status"] == "interrupted"
     assert done.results["steps"] == 7

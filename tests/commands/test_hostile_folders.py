@@ -6,8 +6,9 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -94,6 +95,13 @@ def test_every_file_of_a_run_is_tried(whole: Path) -> None:
     assert sorted(str(path.relative_to(whole)) for path in whole.rglob("*")) == sorted(names())
 
 
+def thinned(cases: Iterable[tuple[str, ...]], thin: set[tuple[str, ...]]) -> list[Any]:
+    """Return the cases as parameters of a test; only those in `thin` are in the default suite."""
+    return [
+        pytest.param(case, id="-".join(case), marks=[] if case in thin else pytest.mark.exhaustive) for case in cases
+    ]
+
+
 THIN = {
     ("train.log", "link", "resume"),
     ("train.log", "hard link", "resume"),
@@ -110,13 +118,7 @@ THIN = {
 }
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id="-".join(case), marks=[] if case in THIN else pytest.mark.exhaustive)
-        for case in itertools.product(names(), REPLACEMENTS, COMMANDS)
-    ],
-)
+@pytest.mark.parametrize("case", thinned(itertools.product(names(), REPLACEMENTS, COMMANDS), THIN))
 def test_nothing_outside_a_run_folder_changes(case: tuple[str, str, str], whole: Path) -> None:
     attempt(whole, *case)
 
@@ -141,13 +143,7 @@ def whole_sweep(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) ->
         return done.folder.resolve()
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id="-".join(case), marks=[] if case in THIN_SWEEP else pytest.mark.exhaustive)
-        for case in itertools.product(IN_SWEEP, REPLACEMENTS)
-    ],
-)
+@pytest.mark.parametrize("case", thinned(itertools.product(IN_SWEEP, REPLACEMENTS), THIN_SWEEP))
 def test_nothing_outside_a_sweep_folder_changes(case: tuple[str, str], whole_sweep: Path, server: ForkServer) -> None:
     name, by = case
     folder, outside = Path("outputs/2026-01-01/10-00-00-sweep").absolute(), Path("outside")

@@ -75,14 +75,9 @@ def signal_a_sweep(arena: Arena, chance: random.Random) -> None:
     """A signal to a sweep reaches its processes, which save."""
     setting = chance.choice(SWEEPS)
     number = int(chance.choice(NUMBERS))
-    plan = {"faults": [{"at": moment(chance, arena.whole(setting)), "do": "signal-main", "number": number}]}
+    fault = {"at": moment(chance, arena.whole(setting)), "do": "signal-main", "number": number}
     with arena.place(setting) as place:
-        done = place.start(plan)
-        told = done.code in (0, 128 + number)
-        assert told, f"{setting.name}: exit code {done.code} after signal {number}: {done.err[-800:]}"
-        arena.faults += done.code != 0
-        place.check_saved()
-        place.finish([])
+        place.recover(fault, 128 + number)
 
 
 @kind("nohup", 4, full=6)

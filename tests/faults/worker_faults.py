@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from faults.arena import Arena, moment, told_in_a_sentence
+from faults.arena import Arena, moment
 from faults.kinds import kind
 from faults.settings import BY_NAME, FORGIVING
 
@@ -14,11 +14,7 @@ def kill_data_workers(arena: Arena, chance: random.Random) -> None:
     """A run whose data workers are killed ends with a sentence; its checkpoints stay, and it can be resumed."""
     setting = BY_NAME["streamed"]
     with arena.place(setting) as place:
-        done = place.start({"faults": [{"at": moment(chance, arena.whole(setting)), "do": "orphan"}]})
-        told_in_a_sentence(done, 0, 1)
-        arena.faults += done.code != 0
-        place.check_saved()
-        place.finish([])
+        place.recover({"at": moment(chance, arena.whole(setting)), "do": "orphan"}, 1)
 
 
 @kind("memory", 21, full=15)
@@ -28,8 +24,4 @@ def limit_the_memory(arena: Arena, chance: random.Random) -> None:
     value = chance.choice([0, 1, 5, 20, 60]) * 2**20
     fault = {"at": moment(chance, arena.whole(setting)), "do": "limit", "resource": "RLIMIT_AS", "value": value}
     with arena.place(setting) as place:
-        done = place.start({"faults": [fault]})
-        told_in_a_sentence(done, 0, 1)
-        arena.faults += done.code != 0
-        place.check_saved()
-        place.finish([])
+        place.recover(fault, 1)

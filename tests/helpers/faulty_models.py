@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 # A model that fails at training step `at`, counted in a buffer, so that the count survives a resume.
@@ -173,3 +174,26 @@ def write_patient() -> tuple[str, ...]:
     write("patient.py", PATIENT)
     write("conf/model/patient.yaml", "# Ours\n_target_: patient.Patient\nfault: none\nat: 20\n")
     return ("data=iris", "model=patient", "threads=1", "plots=false", "precision=float64", "sweep.workers=1")
+
+
+# A model that counts its training steps.
+COUNTING = """
+import pathlib, resource, signal, time
+from torch import nn
+
+class Net(nn.Linear):
+    def __init__(self, in_features, num_outputs):
+        super().__init__(in_features, num_outputs)
+        self.steps = 0
+
+    def forward(self, x):
+        self.steps += self.training
+{lines}
+        return super().forward(x)
+"""
+
+
+def write_counting(lines: str) -> tuple[str, ...]:
+    """Write a linear model that runs these lines in each pass, and return the overrides of a run with it."""
+    write("counting.py", COUNTING.replace("{lines}", textwrap.indent(textwrap.dedent(lines).strip(), " " * 8)))
+    return ("data=iris", "model._target_=counting.Net", "threads=1", "plots=false")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.faulty_models import write
+from helpers.faulty_models import write_counting
 from helpers.fork_server import BROKEN_PIPE, ForkServer
 from helpers.stacks import STACK
 from helpers.sweeps import TINY, all_weights, places, results, states, weights
@@ -103,20 +103,9 @@ def test_a_run_goes_on_without_its_output(way: str, expected: dict, server: Fork
 
 
 WAITING = """
-import pathlib, time
-from torch import nn
-
-class Net(nn.Linear):
-    def __init__(self, in_features, num_outputs):
-        super().__init__(in_features, num_outputs)
-        self.calls = 0
-
-    def forward(self, x):
-        self.calls += 1
-        while self.calls == 40 and not pathlib.Path("gone").exists():
-            pathlib.Path("waiting").touch()
-            time.sleep(0.01)
-        return super().forward(x)
+while self.steps == 20 and not pathlib.Path("gone").exists():
+    pathlib.Path("waiting").touch()
+    time.sleep(0.01)
 """
 
 
@@ -124,9 +113,8 @@ class Net(nn.Linear):
 def test_a_terminal_that_is_lost_without_a_signal_does_not_end_training(
     sweep: tuple[str, ...], server: ForkServer
 ) -> None:
-    write("waiting.py", WAITING)
     keyboard, terminal = pty.openpty()
-    words = (*sweep, "data=iris", "model._target_=waiting.Net", "threads=1", "plots=false", "epochs=20")
+    words = (*sweep, *write_counting(WAITING), "epochs=20")
     running = server.start(*words, terminal=os.ttyname(terminal))
     running.until(lambda folder: Path("waiting").exists())
     os.close(keyboard)
@@ -151,29 +139,17 @@ def test_a_sweep_goes_on_without_its_output(way: str, stack: str, server: ForkSe
 
 # No byte fits into train.log for some steps; the other files are smaller, or are written later.
 FULL = """
-import pathlib, resource
-from torch import nn
-
-class Net(nn.Linear):
-    def __init__(self, in_features, num_outputs):
-        super().__init__(in_features, num_outputs)
-        self.calls = 0
-
-    def forward(self, x):
-        self.calls += self.training
-        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        logs = sorted(pathlib.Path("outputs").rglob("train.log"), key=lambda path: path.stat().st_mtime_ns)
-        limit = logs[-1].stat().st_size if self.calls in (3, 4) and logs else hard
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-        return super().forward(x)
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+logs = sorted(pathlib.Path("outputs").rglob("train.log"), key=lambda path: path.stat().st_mtime_ns)
+limit = logs[-1].stat().st_size if self.steps in (3, 4) and logs else hard
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
 """
 
 
 @pytest.mark.parametrize("sweep", [(), ("-m", "seed=0,1", "sweep.workers=1")])
 def test_a_full_disk_below_the_log_does_not_end_a_run(sweep: tuple[str, ...], server: ForkServer) -> None:
-    write("full.py", FULL)
-    words = ("data=iris", "model._target_=full.Net", "validate_every=1st", "checkpoint.every=100ep", "epochs=8")
-    done = server.start(*sweep, *words, "threads=1", "plots=false", terminal="/dev/null").end()
+    words = (*write_counting(FULL), "validate_every=1st", "checkpoint.every=100ep", "epochs=8")
+    done = server.start(*sweep, *words, terminal="/dev/null").end()
     assert done.code == 0, done.err
     assert done.err == ("" if sweep else f"train.log {LOST} (File too large); the program continues without it\n")
     for place in places(done.folder) or [done.folder]:
