@@ -62,7 +62,7 @@ def test_convolutions_count_their_window_as_fan_in() -> None:
 def test_norms_and_the_default_are_left_alone(job) -> None:
     layers = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
     before = [p.clone() for p in layers.parameters()]
-    initialise(layers, "default")
+    initialise(layers, None)
     assert all(map(torch.equal, before, layers.parameters()))
     initialise(layers, "xavier_normal")
     assert torch.equal(layers[1].weight, before[2])

@@ -19,6 +19,7 @@ from scipy import stats
 from helpers.processes import HANG_SECONDS
 from helpers.runs import CompletedCommand
 from helpers.sweeps import TINY, rows, table
+from trainer.data.metrics import SplitReport
 from trainer.records import leaderboard
 from trainer.records.leaderboard import Group, Row, group_table, grouped, ranked, winners
 from trainer.records.ledger import Entry
@@ -29,7 +30,7 @@ def row(number: int, value: float | None, state: str = "done", monitor: str = "v
     entry = Entry(number, f"id{number}", f"{number:03}-x", varies, {"monitor": monitor, "epochs": 3}, {}, [], state)
     part, _, name = monitor.partition("_")
     results = Results("completed", epochs=3, best_epoch=2, seconds={"total": 0.5})
-    return Row(entry, monitor, None if value is None else replace(results, **{part: {name: value}}))
+    return Row(entry, None if value is None else replace(results, **{part: {name: value}}))
 
 
 def order(rows: list[Row]) -> list[int]:
@@ -259,3 +260,13 @@ def test_on_a_terminal_there_is_a_bar_and_a_line_for_each_worker(server) -> None
     assert more.code == 0
     assert "4/7" in text  # what is finished counts from the start
     assert "0/7" not in text
+
+
+@pytest.mark.parametrize(("test", "shown"), [("auto", [0.25, None]), (True, [0.25, 0.75]), (False, [0.25, 0.75])])
+def test_only_winners_show_a_test_that_was_chosen_by_the_program(test: object, shown: list[float | None]) -> None:
+    both = [row(0, 0.1), row(1, 0.2)]
+    for each, loss in zip(both, (0.25, 0.75), strict=True):
+        each.entry.stored["test"] = test
+        each.results = replace(each.results or Results(""), test=SplitReport({"accuracy": loss}))
+    header, cells = leaderboard.table(both, [])
+    assert [line[header.index("test")] for line in cells] == shown

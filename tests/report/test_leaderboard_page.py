@@ -37,7 +37,7 @@ def made(number: int, value: float | None, state: str = "done", name: str = "", 
         rows = [(n, {"train_loss": 1 / n, "valid_loss": 0.5 / n, "valid_accuracy": value * n / 3}) for n in (1, 2, 3)]
         write_metrics(Path(f"{number:03}-x"), [metrics_row(n, **values) for n, values in rows])
     results = None if value is None else Results("completed", valid={"accuracy": value}, epochs=3, best_epoch=3)
-    return Row(Entry(number, f"id{number}", name, varies, stored, {}, [], state), "valid_accuracy", results)
+    return Row(Entry(number, f"id{number}", name, varies, stored, {}, [], state), results)
 
 
 def count(text: str, tag: str, within: str) -> int:
@@ -204,4 +204,4 @@ def test_long_curves_are_thinned() -> None:
 def made_again() -> Row:
     """The job whose folder is there already."""
     entry = Entry(0, "id0", "000-x", {"lr": 1}, {"monitor": "valid_accuracy", "epochs": 3}, {}, [], "done")
-    return Row(entry, "valid_accuracy", Results("completed", valid={"accuracy": 0.5}))
+    return Row(entry, Results("completed", valid={"accuracy": 0.5}))

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 GAINS = {"none": "linear", "elu": "relu", "silu": "relu", "gelu": "relu"}
 
 
-def initialise(model: nn.Module, name: str, activation: str = "relu", bound: float = 0.05) -> None:
+def initialise(model: nn.Module, name: str | None, activation: str = "relu", bound: float = 0.05) -> None:
     """Draw the weights of all linear and convolutional layers from torch's global stream; set their biases to 0.
 
-    The scheme `default` keeps the initialisation of the layers. `activation` follows the layers and decides the gain.
+    None keeps the initialisation of the layers. `activation` follows the layers and decides the gain.
     """
-    if name == "default":
+    if name is None:
         return
     fill = _filler(name, GAINS.get(activation, activation), bound)
     for module in model.modules():

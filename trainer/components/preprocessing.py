@@ -46,9 +46,9 @@ def _of_weights(weights: str | None, target: Target) -> Preprocessing:
         preset = entry.transforms()
         mean, std = (tuple(255 * value for value in values) for values in (preset.mean, preset.std))
         return Preprocessing(preset.crop_size[0], preset.resize_size[0], mean, std, published=True)
-    if path is None and weights == "default":
-        return _of_timm(str(target.arguments["name"]))
-    return Preprocessing() if path is None else _of_file(path)
+    if path is not None:
+        return _of_file(path)
+    return Preprocessing() if weights is None else _of_timm(str(target.arguments["name"]))
 
 
 def _of_file(path: Path) -> Preprocessing:

@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from trainer.components.target import Target
-from trainer.components.weights import download, read_weights, state_dict_of, timm_weights, weights_file
+from trainer.components.weights import DEFAULT, download, read_weights, state_dict_of, timm_weights, weights_file
 from trainer.errors import Problem, UserError, first_few, suggestions
 from trainer.models import vision
 
@@ -26,7 +26,7 @@ def published_by(weights: str | None, target: Target) -> Any:
     """
     if weights is None or weights_file(weights):
         return None
-    if target.factory is vision.timm_model and weights == "default":
+    if target.factory is vision.timm_model and weights == DEFAULT:
         return None
     if target.factory is not vision.torchvision_model:
         reason = "no such file or run folder, and only torchvision's models have published ones"
@@ -37,11 +37,11 @@ def published_by(weights: str | None, target: Target) -> Any:
     except ValueError as error:
         raise UserError(Problem("model.name", str(error), given=name)) from error
     entries = torchvision.models.get_model_weights(name)
-    if weights == "default":
+    if weights == DEFAULT:
         return entries.DEFAULT
     names = [entry.name for entry in entries]
     if weights not in names:
-        advice = suggestions(str(weights), [*names, "default", "none"])
+        advice = suggestions(str(weights), [*names, DEFAULT, "none"])
         raise UserError(Problem("model.weights", "no such file", given=weights, advice=advice))
     return entries[weights]
 

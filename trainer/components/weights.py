@@ -19,6 +19,7 @@ from trainer.models import vision
 from trainer.records.contents import exists
 from trainer.training import archive
 
+DEFAULT = "default"  # names the published weights that the library recommends
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 INSTEAD = "name a file with model.weights=PATH, or start from random weights with model.weights=none."
 
@@ -29,7 +30,7 @@ def weights_file(weights: str | None) -> Path | None:
     Raises:
         UserError: the path does not exist, or is a folder without a checkpoint.
     """
-    if weights in (None, "default"):
+    if weights in (None, DEFAULT):
         return None
     path = Path(str(weights)).expanduser()
     if os.path.isdir(path):
@@ -108,7 +109,7 @@ def timm_weights(target: Target) -> dict[str, Tensor]:
         return vision.timm_model(name, image_size=target.arguments.get("image_size"), fetch=True).state_dict()
     except Exception as error:  # the hub's own errors are not public types
         reason = f"timm could not get the weights of {name} ({_first_line(error)})"
-        raise _error("default", reason, INSTEAD[0].upper() + INSTEAD[1:]) from error
+        raise _error(DEFAULT, reason, INSTEAD[0].upper() + INSTEAD[1:]) from error
 
 
 def _error(weights: str | Path, reason: str, advice: str = "") -> UserError:

@@ -140,9 +140,10 @@ class AugmentConfig(ComponentConfig):
 class InitConfig:
     """The initialisation of the weights."""
 
-    name: str = key(
-        "default",
+    name: str | None = key(
+        None,
         "initialisation of all linear and convolutional layers",
+        word="default",
         choices=(
             "default",
             "xavier_uniform",

@@ -180,6 +180,12 @@ def as_typed(declared: dataclasses.Field, value: Any) -> Any:
     return str(value) if isinstance(value, Duration) else value
 
 
+def stored_value(tree: dict[str, Any], name: str) -> Any:
+    """Return the typed value of a key of the loop in a stored tree; the default if it is missing or invalid."""
+    config, _ = parse({name: tree[name]} if name in tree else {})
+    return getattr(config, name)
+
+
 def documented_keys(cls: type = Config, prefix: str = "") -> Iterable[tuple[str, dataclasses.Field]]:
     """Yield (dotted key, field) of all keys that a user may set, in the order of declaration."""
     hints = typing.get_type_hints(cls)

@@ -30,7 +30,7 @@ def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
     """
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     word = limits.get("word")
-    if types.NoneType in options and (value == word or (value is None and word != "auto")):
+    if types.NoneType in options and (value == word or (value is None and word in (None, "none"))):
         return None
     kind = typing.get_origin(options[0]) or options[0]
     if kind is Any:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from trainer.config.schema import stored_value
 from trainer.config.stored import StoredConfig
 from trainer.errors import Problem, UserError, did_you_mean
 from trainer.files import resolve
@@ -57,7 +58,7 @@ def _is_unfinished(path: Path, skip: Skip) -> bool:
     if results.status != "completed":
         return False
     # A time limit ends a run before its epochs are done.
-    return stored.get("max_steps") is None and results.epochs < stored.get("epochs", 0)
+    return stored_value(stored, "max_steps") is None and results.epochs < stored_value(stored, "epochs")
 
 
 def sweep_to_resume(name: str, outputs: Path = OUTPUTS) -> Path | None:

@@ -7,11 +7,13 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from trainer.config.effects import keys_where
 from trainer.config.overrides import value_at
+from trainer.config.schema import stored_value
 from trainer.data.metrics import DIRECTIONS
 from trainer.records.ledger import FINAL, Entry
 from trainer.records.results import Results, results_or_failure
@@ -27,8 +29,12 @@ class Row:
     """A job and its results, which are None until the job has any."""
 
     entry: Entry
-    monitor: str
     results: Results | None = None
+
+    @cached_property
+    def monitor(self) -> str:
+        """The column that ranks the job."""
+        return stored_value(self.entry.stored, "monitor")
 
     @property
     def value(self) -> float | None:
@@ -115,8 +121,7 @@ def read_rows(folder: Path, entries: Iterable[Entry], cache: dict[int, Row]) -> 
     for entry in entries:
         row = cache.get(entry.number)
         if row is None:
-            monitor = str(entry.stored.get("monitor", "valid_loss"))
-            row = Row(entry, monitor, results_or_failure(folder / entry.name))
+            row = Row(entry, results_or_failure(folder / entry.name))
             if entry.state in FINAL:
                 cache[entry.number] = row
         rows.append(row)
@@ -136,7 +141,7 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
     monitors = list(dict.fromkeys(row.monitor for row in rows))
 
     def place(row: Row) -> tuple[Any, ...]:
-        sign = 1 if DIRECTIONS.get(row.monitor, "min") == "min" else -1
+        sign = 1 if DIRECTIONS[row.monitor] == "min" else -1
         value = row.value
         is_done = row.entry.state == "done"
         return (value is None, not is_done, monitors.index(row.monitor), sign * (value or 0.0), row.entry.number)
@@ -157,7 +162,7 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
         groups.setdefault(repr(varies), Group(varies)).rows.append(row)
     if len({row.monitor for row in rows}) != 1 or not any(len(group.rows) > 1 for group in groups.values()):
         return []
-    sign = 1 if DIRECTIONS.get(rows[0].monitor, "min") == "min" else -1
+    sign = 1 if DIRECTIONS[rows[0].monitor] == "min" else -1
     order = sorted(groups.values(), key=lambda g: (g.mean is None, g.missing > 0, sign * (g.mean or 0.0)))
     if order[0].mean is not None:
         order[0].standing = "best"
@@ -214,7 +219,7 @@ def group_table(groups: Sequence[Group], monitor: str) -> tuple[list[str], list[
 
 def _is_shown(row: Row, won: bool) -> bool:
     """Return whether to show a job's test: with `test=auto` only while the job is a winner, as winners may change."""
-    return won or row.entry.stored.get("test") != "auto"
+    return won or stored_value(row.entry.stored, "test") is not None
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:

@@ -103,7 +103,7 @@ class Advice:
         self.steps_per_epoch = steps_per_epoch
         rate = config.optim.arguments.get("lr")
         self.lower_rate = "a lower optim.lr" if rate is None else f"a lower optim.lr than {rate:g}"
-        self.other_init = "init=orthogonal" if config.init.name.startswith("kaiming") else "init=kaiming_normal"
+        self.other_init = "init=orthogonal" if (config.init.name or "").startswith("kaiming") else "init=kaiming_normal"
         self.clip = "clip_norm=1" if config.clip_norm is None else ""
         self.model = config.model.arguments
 

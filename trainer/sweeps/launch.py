@@ -92,4 +92,4 @@ def run_job(config: DictConfig) -> float | None:
     make_folder(run_folder)
     item = WorkItem((SweepJob(config.job, job, run_folder),), run_folder, trusted=True)
     run_item(item, job.config.device, Command(list(config.command), time.perf_counter()), DataCache())
-    return Row(entry, str(entry.stored["monitor"]), results_or_failure(run_folder)).value
+    return Row(entry, results_or_failure(run_folder)).value

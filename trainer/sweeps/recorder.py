@@ -70,7 +70,7 @@ class Recorder:
             reason = describe_exit(code) + (", and no results" if code >= 0 else "")
             if results is None:
                 write_results(job.folder, Results.failed(reason))
-        row = Row(entry, str(entry.stored["monitor"]), results)
+        row = Row(entry, results)
         self.ledger.change(entry, state, reason, value=row.value, best_epoch=results and results.best_epoch)
         self.view.ended(job.number, entry, row.value)
         if state in ("failed", "diverged"):
