@@ -20,8 +20,6 @@ from trainer.training import checkpoint
 from trainer.training.interfaces import TrainingData
 from trainer.training.loop import fit
 
-pytestmark = pytest.mark.slow
-
 FEW = ["freeze=backbone", "epochs=2", "batch_size=16", "debug.batches=3"]
 SHUFFLENET = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.image_size=32", "model.weights=none"]
 
@@ -84,6 +82,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.slow
 def test_results_are_the_same_to_the_fifth_digit(option: str, backbone: list[str], job) -> None:
     assert_the_same_with_and_without(job(*backbone, *FEW, *OPTIONS[option]).config)
 
@@ -91,8 +90,8 @@ def test_results_are_the_same_to_the_fifth_digit(option: str, backbone: list[str
 @pytest.mark.parametrize(
     "words",
     [
-        ["model=resnet18", "model.weights=none", "model.image_size=32"],
-        ["model=alexnet", "model.weights=none", "model.image_size=64"],
+        pytest.param(["model=resnet18", "model.weights=none", "model.image_size=32"], marks=pytest.mark.slow),
+        pytest.param(["model=alexnet", "model.weights=none", "model.image_size=64"], marks=pytest.mark.slow),
         ["model=lenet5"],
         ["data=iris", "model=mlp"],
     ],
@@ -102,12 +101,14 @@ def test_any_model_may_keep_its_features(words: list[str], job) -> None:
     assert_the_same_with_and_without(job(*words, *FEW, "optim=sgd", "optim.lr=0.1").config)
 
 
+@pytest.mark.slow
 def test_photos_that_are_decoded_by_workers(backbone: list[str], job) -> None:
     write_images(Path("photos"), dict.fromkeys(CLASSES, 20), size=32)
     words = ["data=image_folder", "data.root=photos", "data.resident=false", "data.workers=1"]
     assert_the_same_with_and_without(job(*words, *backbone, *FEW).config)
 
 
+@pytest.mark.slow
 def test_a_whole_run_is_tested_alike_and_says_what_it_keeps(backbone: list[str], train) -> None:
     words = [*backbone, *FEW, "optim.lr=0.01"]
     kept, usual = train(*words), train(*words, "model.cache_features=false")
@@ -120,6 +121,7 @@ def test_a_whole_run_is_tested_alike_and_says_what_it_keeps(backbone: list[str],
     assert kept.results["valid"] == pytest.approx(usual.results["valid"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_resume_is_exact(backbone: list[str], train) -> None:
     words = [*backbone, *FEW, "model.head=mlp", "model.hidden=8", "model.dropout=0.5", "test=false"]
     expected = checkpoint.load(train(*words).folder / "checkpoints" / "last.pt")["run"]
@@ -147,10 +149,12 @@ def test_resume_is_exact(backbone: list[str], train) -> None:
     ],
     ids=" ".join,
 )
+@pytest.mark.slow
 def test_features_are_not_kept_where_they_vary(words: list[str], job) -> None:
     assert not assemble(job(*SHUFFLENET, *FEW, *words).config).features
 
 
+@pytest.mark.slow
 def test_samples_that_change_keep_nothing(train) -> None:
     Path("own_noise.py").write_text(
         "import torch\n"
@@ -163,6 +167,7 @@ def test_samples_that_change_keep_nothing(train) -> None:
     assert "computed once" not in done.out
 
 
+@pytest.mark.slow
 def test_features_that_do_not_fit_into_memory_are_not_kept(backbone: list[str], job, monkeypatch) -> None:
     config = job(*backbone, "data=digits", *FEW).config
     needed = 1024 * 4 * 3 * 48  # numbers before the head, bytes, parts, samples
@@ -176,6 +181,7 @@ def test_features_that_do_not_fit_into_memory_are_not_kept(backbone: list[str], 
         assert len(feature_notes) == (not kept)
 
 
+@pytest.mark.slow
 def test_filling_tells_how_far_it_is(backbone: list[str], job) -> None:
     parts, calls = assemble(job(*backbone, "data=digits", *FEW).config), []
     parts.cache_features(("train", "valid"), lambda *how_far: calls.append(how_far))

@@ -21,8 +21,6 @@ from trainer.errors import UserError
 from trainer.models.lenet import LeNet5
 from trainer.models.mlp import ANN
 
-pytestmark = pytest.mark.slow
-
 LENET = ["model=lenet5", "batch_size=32", "debug.batches=4", "epochs=1", "test=false"]
 
 
@@ -65,6 +63,7 @@ def put(path: Path, state: dict, *, legacy: bool = False) -> Path:
 
 @pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet")
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v3_small", "googlenet"])
+@pytest.mark.slow
 def test_published_weights_are_torchvisions(name: str, hub: Path, job) -> None:
     given = published(name)
     path = put(hub / entry(name).url.rpartition("/")[2], given, legacy=name == "mobilenet_v3_small")
@@ -96,6 +95,7 @@ SIZES = [(224, 224), (300, 240), (200, 500), (100, 90)]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.slow
 def test_published_weights_bring_their_preprocessing(size: tuple[int, int], hub: Path, job) -> None:
     put(hub / entry("mobilenet_v3_small").url.rpartition("/")[2], published("mobilenet_v3_small"))
     rng = np.random.default_rng(0)
@@ -111,6 +111,7 @@ def test_published_weights_bring_their_preprocessing(size: tuple[int, int], hub:
         assert min((image - other).abs().max() for other in expected) < 1e-2
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_had_are_one_sentence(hub: Path, train) -> None:
     done = train("model=resnet18")
     assert done.code == 2
@@ -121,6 +122,7 @@ def test_weights_that_cannot_be_had_are_one_sentence(hub: Path, train) -> None:
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "flipped"])
+@pytest.mark.slow
 def test_damaged_weights_in_the_cache_are_one_sentence(damage: str, hub: Path, train) -> None:
     path = put(hub / entry("mobilenet_v3_small").url.rpartition("/")[2], published("mobilenet_v3_small"))
     data = bytearray(path.read_bytes())
@@ -147,6 +149,7 @@ def test_damaged_weights_in_the_cache_are_one_sentence(damage: str, hub: Path, t
         (["model=timm", "model.name=resnet10", "model.weights=none"], "timm has no classifier resnet10"),
     ],
 )
+@pytest.mark.slow
 def test_a_model_or_weights_that_do_not_exist_are_refused(words: list[str], sentence: str, train) -> None:
     if "model=timm" in words:
         pytest.importorskip("timm")
@@ -195,6 +198,7 @@ def test_a_file_of_any_layout_is_loaded(layout: str, legacy: bool, config: Confi
     assert same_tree(dict(model.state_dict()), dict(state))
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_told_by_name_and_shape(train) -> None:
     state = LeNet5(num_outputs=7).state_dict()
     del state["conv1.bias"]
@@ -241,6 +245,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.slow
 def test_a_file_that_is_no_use_is_one_sentence(fault: str, config: Config) -> None:
     FAULTS[fault][0](Path("weights.pt"))
     with pytest.raises(UserError) as caught:
@@ -252,6 +257,7 @@ def test_a_file_that_is_no_use_is_one_sentence(fault: str, config: Config) -> No
     assert not Path("canary").exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind_where_weights_are_no_use(train) -> None:
     FAULTS["code"][0](Path("weights.pt"))
     done = train(*LENET, "model.weights=weights.pt")
@@ -261,6 +267,7 @@ def test_nothing_is_left_behind_where_weights_are_no_use(train) -> None:
     assert not Path("canary").exists()
 
 
+@pytest.mark.slow
 def test_a_count_of_batches_is_not_missed(job) -> None:
     words = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.weights=weights.pt"]
     config = job(*words).config
@@ -274,6 +281,7 @@ def test_a_count_of_batches_is_not_missed(job) -> None:
 
 
 @pytest.mark.parametrize("name", ["inception_v3", "resnet18"])
+@pytest.mark.slow
 def test_a_published_file_elsewhere_brings_its_preprocessing(name: str, job) -> None:
     entry = torchvision.models.get_model_weights(name).DEFAULT
     path = Path(entry.url.rpartition("/")[2]).resolve()
@@ -285,6 +293,7 @@ def test_a_published_file_elsewhere_brings_its_preprocessing(name: str, job) -> 
     assert preprocessing_of(job(f"model={name}", f"model.weights={other}").config).mean is None
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_invalid_preprocessing_is_refused(job) -> None:
     content = {"model": {"nothing": torch.zeros(1)}, "epoch": 1, "step": 1, "row": {}, "config": "", "fingerprint": ""}
     task = {"task": "multiclass", "classes": ["a", "b"], "output": "logits"}
@@ -294,11 +303,13 @@ def test_a_checkpoint_with_invalid_preprocessing_is_refused(job) -> None:
 
 
 @pytest.mark.parametrize("words", [["model=resnet18"], ["model=vit_b_16"]])
+@pytest.mark.slow
 def test_a_size_that_is_said_is_kept(words: list[str], job) -> None:
     square = job(*words, "model.weights=none", "+model.image_size=[64,64]").config
     assert preprocessing_of(square).size == 64
 
 
+@pytest.mark.slow
 def test_images_that_are_not_square(job) -> None:
     words = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.weights=none", "+model.image_size=[32,48]"]
     parts = assemble(job(*words, "data=digits").config)
@@ -306,6 +317,7 @@ def test_images_that_are_not_square(job) -> None:
     assert next(iter(parts.train.epoch(1)))[0].shape[2:] == (32, 48)
 
 
+@pytest.mark.slow
 def test_timm_by_tag_and_by_size(job) -> None:
     timm = pytest.importorskip("timm")
     words = ["model=timm", "model.weights=none", "data=digits"]

@@ -17,8 +17,6 @@ from helpers.datasets import CLASSES, write_images, write_table
 from helpers.runs import own_test
 from helpers.words import photo_words, table_words
 
-pytestmark = pytest.mark.slow
-
 DIGITS = ("epochs=3",)
 WEIGHED = ("loss.weight=[9,1,1,1,1,1,1,1,1,1]",)
 DIABETES = ("data=diabetes", "model=mlp", "epochs=40", "optim.lr=1e-2")
@@ -53,6 +51,7 @@ def own(run: Path) -> dict:
     ],
     ids=str,
 )  # fmt: skip
+@pytest.mark.slow
 def test_it_is_the_runs_own_test(
     trained: Callable[..., Path], fine_tuned: Path, verb, photos: Path, table: Path, words
 ) -> None:
@@ -78,6 +77,7 @@ def test_a_lone_checkpoint(trained: Callable[..., Path], verb) -> None:
     assert written(Path("alone"))["test"] == own(run)
 
 
+@pytest.mark.slow
 def test_calibration_figures(trained: Callable[..., Path], verb) -> None:
     """Against torchmetrics and scikit-learn."""
     from torchmetrics.functional.classification import multiclass_calibration_error
@@ -93,6 +93,7 @@ def test_calibration_figures(trained: Callable[..., Path], verb) -> None:
     assert written(run)["calibration"]["calibrated"] is None
 
 
+@pytest.mark.slow
 def test_calibrating(trained: Callable[..., Path], verb) -> None:
     run = copied(trained(*DIGITS))
     assert verb("evaluate", run, "--part", "valid").code == 0
@@ -131,6 +132,7 @@ def test_calibrating(trained: Callable[..., Path], verb) -> None:
         ("x" * 100_000, "not readable as a calibration"),
     ],
 )
+@pytest.mark.slow
 def test_a_calibration_that_cannot_be_used_is_refused(trained: Callable[..., Path], verb, change, sentence) -> None:
     run = copied(trained(*DIGITS))
     content = {"format": 1, "temperature": 2.0, "weights": "", "samples": 3, "before": {}, "after": {}}
@@ -142,6 +144,7 @@ def test_a_calibration_that_cannot_be_used_is_refused(trained: Callable[..., Pat
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_other_photographs(trained: Callable[..., Path], verb, photos: Path) -> None:
     """Prepared as the run's own were; all of them where there is no test part; classes by name, not by order."""
     run = copied(trained(*photo_words(photos)))
@@ -166,6 +169,7 @@ def test_other_photographs(trained: Callable[..., Path], verb, photos: Path) -> 
     assert written(run, 3)["test"] == own(run)
 
 
+@pytest.mark.slow
 def test_another_table(trained: Callable[..., Path], verb, table: Path) -> None:
     """One class only, one colour less, a constant column: what training would refuse or code otherwise."""
     run = copied(trained(*table_words(table)))
@@ -184,6 +188,7 @@ def test_another_table(trained: Callable[..., Path], verb, table: Path) -> None:
     assert found["test"]["auroc"] is None
 
 
+@pytest.mark.slow
 def test_several_runs_and_their_ensemble(trained: Callable[..., Path], verb) -> None:
     runs = [copied(trained(*DIGITS, *WEIGHED), "a"), copied(trained("model=mlp", "epochs=2"), "b")]
     done = verb("evaluate", *runs, "--ensemble")
@@ -213,6 +218,7 @@ def test_several_runs_and_their_ensemble(trained: Callable[..., Path], verb) -> 
     assert "the test split of c is not that of a" in done.err
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_regressions(trained: Callable[..., Path], verb) -> None:
     runs = [copied(trained(*DIABETES), "a"), copied(trained(*DIABETES, "seed=1", "data.seed=0"), "b")]
     assert verb("evaluate", *runs, "--ensemble").code == 0
@@ -253,6 +259,7 @@ def test_an_ensemble_of_regressions(trained: Callable[..., Path], verb) -> None:
         (("RUN", "--calibrated"), "there is no such file. Fit it: trainer evaluate"),
     ],
 )
+@pytest.mark.slow
 def test_wrong_usage_is_a_sentence(
     trained: Callable[..., Path], verb, words, sentence: str, photos: Path, table: Path
 ) -> None:
@@ -265,6 +272,7 @@ def test_wrong_usage_is_a_sentence(
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_table_of_other_classes_or_columns(trained: Callable[..., Path], verb, table: Path) -> None:
     run = trained(*table_words(table))
     Path("a.csv").write_text("height,colour,weight,kind\n170,red,70,huge\n160,red,60,big\n")
@@ -304,6 +312,7 @@ def test_temperatures_of_every_kind_of_output() -> None:
     assert torch.equal(zero.exp(), torch.tensor([[0.0, 1.0]], dtype=torch.float64))
 
 
+@pytest.mark.slow
 def test_a_data_set_of_ones_own_is_typed(trained: Callable[..., Path], verb) -> None:
     """What is typed is trusted; the checkpoint's own targets still are not."""
     run = copied(trained(*DIGITS))

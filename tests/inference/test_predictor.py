@@ -143,6 +143,7 @@ def test_a_models_own_size_and_normalisation_come_along(fine_tuned: Path, photos
     assert model.checkpoint.decode_spec.size == 32
 
 
+@pytest.mark.slow
 def test_images_that_are_higher_than_wide(trained: Callable[..., Path], photos: Path) -> None:
     """A model with its own height and width; image files are squashed to a square before."""
     model = ("model=torchvision", "model.name=shufflenet_v2_x0_5", "model.weights=none", "model.image_size=[48,32]")

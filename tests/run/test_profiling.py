@@ -11,8 +11,6 @@ from helpers.runs import CompletedCommand
 from helpers.trees import same_tree
 from trainer.training.checkpoint import load
 
-pytestmark = pytest.mark.slow
-
 SLOW = """
 import time
 
@@ -68,6 +66,7 @@ def test_shares_add_up_to_one(profiled: CompletedCommand) -> None:
     assert summary["not_model_share"] > 0
 
 
+@pytest.mark.slow
 def test_shares_are_those_of_the_trace(profiled: CompletedCommand) -> None:
     summary = summary_of(profiled)
     events = json.loads((profiled.folder / "trace.json").read_text())["traceEvents"]
@@ -78,6 +77,7 @@ def test_shares_are_those_of_the_trace(profiled: CompletedCommand) -> None:
     assert summary["shares"]["backward"] * seconds == pytest.approx(backward / 1e6, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_ten_operators_are_listed_the_costliest_first(profiled: CompletedCommand) -> None:
     operators = summary_of(profiled)["operators"]
     assert len(operators) == 10
@@ -90,6 +90,7 @@ def test_ten_operators_are_listed_the_costliest_first(profiled: CompletedCommand
     assert all(op["name"][:36] in text for op in operators if not op["name"].startswith("autograd::"))
 
 
+@pytest.mark.slow
 def test_it_stops_tests_nothing_and_changes_nothing(profiled: CompletedCommand, train) -> None:
     assert profiled.results["status"] == "completed"
     assert profiled.results["steps"] == 22
@@ -101,6 +102,7 @@ def test_it_stops_tests_nothing_and_changes_nothing(profiled: CompletedCommand, 
     assert same_tree(*weights)
 
 
+@pytest.mark.slow
 def test_a_slow_data_set_shows(train) -> None:
     Path("slow.py").write_text(SLOW)
     words = ["data=custom", "data._target_=slow.Slow", "model=ann", "batch_size=16", "drop_last=true", "max_steps=18"]
@@ -109,6 +111,7 @@ def test_a_slow_data_set_shows(train) -> None:
     assert summary["not_model_share"] >= summary["shares"]["data"]
 
 
+@pytest.mark.slow
 def test_validations_and_saves_have_shares_of_their_own(train) -> None:
     done = train(
         "debug=profile", "model=ann", "max_steps=20", "validate_every=4st", "checkpoint.every=6st", "accumulate=2"
@@ -121,6 +124,7 @@ def test_validations_and_saves_have_shares_of_their_own(train) -> None:
 
 
 @pytest.mark.parametrize("word", ["max_steps=null", "max_steps=10", "max_steps=5000"])
+@pytest.mark.slow
 def test_max_steps_is_needed_and_limited(word: str, train) -> None:
     done = train("debug=profile", word)
     assert done.code == 2
@@ -128,6 +132,7 @@ def test_max_steps_is_needed_and_limited(word: str, train) -> None:
     assert done.folder is None
 
 
+@pytest.mark.slow
 def test_a_run_too_short_for_its_warm_up_says_so(train) -> None:
     done = train("debug=profile", "model=ann", "debug.batches=2", "epochs=3")
     assert done.code == 0, done.err
@@ -135,6 +140,7 @@ def test_a_run_too_short_for_its_warm_up_says_so(train) -> None:
     assert not (done.folder / "profile.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_while_it_is_recorded_shows_what_there_is(train) -> None:
     done = train("debug=profile", "model=ann", "debug.batches=2", "epochs=8")
     assert summary_of(done)["steps"] == 6

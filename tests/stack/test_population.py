@@ -260,6 +260,7 @@ def test_a_run_that_is_not_finite_leaves_before_the_step_that_the_others_take(jo
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_single_precision_stays_within_a_thousandth_for_fifty_steps(job: Make) -> None:
     """The order of additions differs, so float32 drifts apart as two thread counts do; this is how far."""
     words = ("model=mlp", "model.norm=layer", "data=digits", "data.seed=0", "precision=float32", "optim=sgd")

@@ -19,8 +19,6 @@ from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint
 from trainer.training.freeze import freeze
 
-pytestmark = pytest.mark.slow
-
 SHUFFLENET = ["model=torchvision", "model.name=shufflenet_v2_x0_5", "model.weights=none", "model.image_size=32"]
 FEW = ["batch_size=16", "debug.batches=3", "test=false"]  # three steps an epoch
 
@@ -40,6 +38,7 @@ def split_at_head(weights: dict, head: str) -> tuple[dict, dict]:
 
 
 @pytest.mark.parametrize("cache", ["auto", "false"])
+@pytest.mark.slow
 def test_a_frozen_backbone_does_not_move_by_a_bit(cache: str, train, job) -> None:
     words = [
         *calibrated_words("mobilenet_v3_small"),
@@ -66,6 +65,7 @@ def test_a_frozen_backbone_does_not_move_by_a_bit(cache: str, train, job) -> Non
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "googlenet", "ann"])
 @pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet")
+@pytest.mark.slow
 def test_dropout_of_the_frozen_part_is_off(name: str, job) -> None:
     words = ["model=ann", "model.dropout=0.5"] if name == "ann" else calibrated_words(name)
     parts = assemble(job(*words, "freeze=backbone", "model.cache_features=false", *FEW).config)
@@ -79,6 +79,7 @@ def test_dropout_of_the_frozen_part_is_off(name: str, job) -> None:
     torch.testing.assert_close(population.outputs(inputs), outputs[0])
 
 
+@pytest.mark.slow
 def test_dropout_of_the_head_is_on(job) -> None:
     words = [*calibrated_words("mobilenet_v3_small"), "model.head=mlp", "model.dropout=0.5", "freeze=backbone", *FEW]
     parts = assemble(job(*words, "model.cache_features=false").config)
@@ -98,6 +99,7 @@ PATTERNS = {
 
 
 @pytest.mark.parametrize("patterns", PATTERNS)
+@pytest.mark.slow
 def test_patterns_hold_what_they_match(patterns: str) -> None:
     model = LeNet5()
     frozen = freeze(model, patterns.split())
@@ -109,6 +111,7 @@ def test_patterns_hold_what_they_match(patterns: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["conv1.*", "none"])
+@pytest.mark.slow
 def test_what_matches_stays_and_all_else_moves(pattern: str, train, job) -> None:
     words = ["model=lenet5", f"freeze={pattern}", *FEW, "epochs=1"]
     before = assemble(job(*words).config).state.model.state_dict()
@@ -128,6 +131,7 @@ def test_what_matches_stays_and_all_else_moves(pattern: str, train, job) -> None
         (["backbone", "fc3.*"], "nothing is left to train"),
     ],
 )
+@pytest.mark.slow
 def test_patterns_that_make_no_sense_are_refused(patterns: list[str], sentence: str) -> None:
     with pytest.raises(UserError) as caught:
         freeze(LeNet5(), patterns)
@@ -144,6 +148,7 @@ def test_patterns_that_make_no_sense_are_refused(patterns: list[str], sentence: 
         (["optim.backbone_lr=0.1", "~optim.lr"], "optim.lr: a value is needed"),
     ],
 )
+@pytest.mark.slow
 def test_a_run_that_makes_no_sense_is_refused(words: list[str], sentence: str, train) -> None:
     done = train("model=lenet5", *words)
     assert done.code == 2
@@ -160,6 +165,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.slow
 def test_the_head_moves_first_then_all_and_resume_is_exact_around_it(name: str, train, job) -> None:
     words = ["model=mnist_classifier", "freeze=backbone", "unfreeze_at=1", *OPTIONS[name], *FEW, "epochs=2"]
     start = assemble(job(*words).config).state.model.state_dict()
@@ -214,6 +220,7 @@ def test_each_layer_has_its_learning_rate(words: list[str], by_hand: dict, job) 
         assert decay == (0.0 if "optim.decay_all=false" in words and name.endswith("bias") else 0.01)
 
 
+@pytest.mark.slow
 def test_layers_are_the_blocks_of_a_residual_network(job) -> None:
     blocks = ["conv1", "bn1", *(f"layer{i}.{j}" for i in (1, 2, 3, 4) for j in (0, 1)), "fc"]
     with torch.device("meta"):
@@ -223,6 +230,7 @@ def test_layers_are_the_blocks_of_a_residual_network(job) -> None:
         assert lr == pytest.approx(0.1 * 0.5**place)
 
 
+@pytest.mark.slow
 def test_layers_are_the_blocks_of_a_transformer(job) -> None:
     blocks = ["conv_proj", *(f"encoder.layers.encoder_layer_{i}" for i in range(12)), "encoder.ln", "heads"]
     with torch.device("meta"):
@@ -233,6 +241,7 @@ def test_layers_are_the_blocks_of_a_transformer(job) -> None:
         assert lr == pytest.approx(0.1 * 0.5 ** (len(blocks) - 1 if lowest else above[0])), name
 
 
+@pytest.mark.slow
 def test_branches_side_by_side_are_one_layer(job) -> None:
     with torch.device("meta"):
         found = rates(job, torchvision_model("googlenet", 10, aux_logits=False), "optim.layer_decay=0.5")
@@ -241,6 +250,7 @@ def test_branches_side_by_side_are_one_layer(job) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
+@pytest.mark.slow
 def test_the_schedule_scales_all_rates_and_the_table_tells_the_heads(schedule: str, train) -> None:
     words = ["model=lenet5", "optim=adamw", "optim.lr=1e-2", "optim.backbone_lr=1e-3", "optim.layer_decay=0.5"]
     done = train(*words, f"schedule={schedule}", *FEW, "epochs=4")

@@ -83,7 +83,7 @@ def test_clipping_is_torchs(norm: float | None, value: float | None, job) -> Non
     assert same_weights(parts.state.model, hand)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [float("nan"), pytest.param(float("inf"), marks=pytest.mark.slow)])
 def test_a_loss_that_is_not_finite_updates_nothing(bad: float, job) -> None:
     parts = assemble(job("model=ann").config)
     good, spoilt = first_batches(parts, 2)

@@ -23,8 +23,6 @@ from trainer.training.checkpoint import load
 from trainer.training.step import train_step
 from trainer.training.watch import Watch
 
-pytestmark = pytest.mark.slow
-
 UNSCALED = GradScaler("cpu", enabled=False)
 DEEP = "model.hidden=[64,64,64,64,64,64,64,64]"
 
@@ -89,6 +87,7 @@ def test_figures_are_those_of_torch_by_hand(parts: int) -> None:
     assert watch.rows() == []  # all sums begin anew
 
 
+@pytest.mark.slow
 def test_the_program_counts_before_clipping_and_with_functions_as_activations(job) -> None:
     words = ("model=lenet5", "clip_norm=1e-3", "accumulate=2", "precision=float64", "debug.gradients=true")
     parts = assemble(job(*words).config)
@@ -108,6 +107,7 @@ def test_the_program_counts_before_clipping_and_with_functions_as_activations(jo
     assert judged == {"conv1": relu, "conv2": relu, "fc1": tanh, "fc2": tanh, "fc3": nothing}
 
 
+@pytest.mark.slow
 def test_dead_units_of_convolutions_are_channels_and_validation_does_not_count() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(4 * 36, 2))
     with torch.no_grad():
@@ -122,6 +122,7 @@ def test_dead_units_of_convolutions_are_channels_and_validation_does_not_count()
     assert [row["dead_share"] for row in watch.rows()] == [0.75, None]
 
 
+@pytest.mark.slow
 def test_what_is_frozen_has_no_gradient_and_what_is_out_of_order_is_told_as_called() -> None:
     class Backwards(nn.Module):
         def __init__(self) -> None:
@@ -144,6 +145,7 @@ def test_what_is_frozen_has_no_gradient_and_what_is_out_of_order_is_told_as_call
 
 
 @pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.slow
 def test_the_scale_of_the_loss_and_the_steps_it_leaves_out_do_not_count(fused: bool) -> None:
     model = nn.Linear(3, 1, bias=False)
     optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused), GradScaler("cpu", init_scale=1024)
@@ -162,6 +164,7 @@ def test_the_scale_of_the_loss_and_the_steps_it_leaves_out_do_not_count(fused: b
     assert row["largest_gradient_norm"] == pytest.approx(7)
 
 
+@pytest.mark.slow
 def test_a_forward_pass_that_fails_leaves_nothing_switched_on() -> None:
     class Failing(nn.Linear):
         def forward(self, inputs: Tensor) -> Tensor:
@@ -174,6 +177,7 @@ def test_a_forward_pass_that_fails_leaves_nothing_switched_on() -> None:
     assert torch.overrides._get_current_function_mode() is None
 
 
+@pytest.mark.slow
 def test_without_the_option_there_is_no_hook(job) -> None:
     state = assemble(job("model=lenet5").config).state
     assert state.watch is None
@@ -194,6 +198,7 @@ def test_without_the_option_there_is_no_hook(job) -> None:
     ],
     ids=lambda words: words[0],
 )
+@pytest.mark.slow
 def test_training_is_the_same_bit_for_bit(words: list[str], train) -> None:
     runs = [train(*words, f"debug.gradients={on}", "epochs=1", "test=false").folder for on in ("true", "false")]
     watched, plain = (load(run / "checkpoints" / "last.pt")["run"] for run in runs)
@@ -203,6 +208,7 @@ def test_training_is_the_same_bit_for_bit(words: list[str], train) -> None:
         assert same_tree(watched[part], plain[part]), part
 
 
+@pytest.mark.slow
 def test_a_resumed_run_leaves_the_same_file(train) -> None:
     words = ["model=lenet5", "debug=gradients", "epochs=3", "checkpoint.every=25st", "test=false"]  # 18 steps an epoch
     done = train(*words)
@@ -214,6 +220,7 @@ def test_a_resumed_run_leaves_the_same_file(train) -> None:
     assert (done.folder / "gradients.csv").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_it_can_be_switched_on_when_a_run_is_resumed(train) -> None:
     stopped = train("model=ann", "epochs=1", "test=false").folder
     done = train(f"resume={stopped}", "epochs=2", "debug.gradients=true")
@@ -222,6 +229,7 @@ def test_it_can_be_switched_on_when_a_run_is_resumed(train) -> None:
     assert [(row["epoch"], row["layer"]) for row in rows] == [(2, "hidden"), (2, "output")]
 
 
+@pytest.mark.slow
 def test_the_file_has_a_row_per_layer_and_validation(train) -> None:
     done = train("model=ann", "debug=gradients", "epochs=2", "validate_every=9st", "baseline=true", "test=false")
     header = (done.folder / "gradients.csv").read_text().splitlines()[0]
@@ -231,12 +239,14 @@ def test_the_file_has_a_row_per_layer_and_validation(train) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_compile_is_refused(train) -> None:
     done = train("debug=gradients", "compile=true")
     assert done.code == 2
     assert "compile=false" in done.err
 
 
+@pytest.mark.slow
 def test_deep_sigmoids_vanish_and_what_is_advised_helps(train) -> None:
     words = ["model=mlp", DEEP, "debug=gradients", "epochs=1", "test=false"]
     (warning,) = warnings_of(train(*words, "model.activation=sigmoid"))
@@ -248,6 +258,7 @@ def test_deep_sigmoids_vanish_and_what_is_advised_helps(train) -> None:
     assert not warnings_of(train(*words, "model.activation=sigmoid", "model.norm=batch"))
 
 
+@pytest.mark.slow
 def test_large_weights_explode(train) -> None:
     words = ["model=mlp", DEEP, "debug=gradients", "epochs=2", "test=false"]
     (warning,) = warnings_of(train(*words, "init=uniform", "init.bound=1"))
@@ -255,6 +266,7 @@ def test_large_weights_explode(train) -> None:
     assert "clip_norm=1, a lower optim.lr than 0.001, or init=kaiming_normal" in warning
 
 
+@pytest.mark.slow
 def test_a_rate_too_large_explodes_although_no_validation_is_reached(train) -> None:
     done = train("data=diabetes", "model=mlp", "optim=sgd", "optim.lr=10", "debug=gradients", "plots=true")
     assert done.results["status"] == "diverged"
@@ -264,6 +276,7 @@ def test_a_rate_too_large_explodes_although_no_validation_is_reached(train) -> N
     pixels(done.folder / "gradients.png")
 
 
+@pytest.mark.slow
 def test_dead_units_are_told(train) -> None:
     Path("dying.py").write_text(
         "from trainer.models.mlp import ANN\n\n\nclass Dying(ANN):\n"
@@ -279,6 +292,7 @@ def test_dead_units_are_told(train) -> None:
 
 
 @pytest.mark.parametrize("words", [["model=lenet5"], ["model=mlp", "data=iris"], ["model=mlp", "data=diabetes"]])
+@pytest.mark.slow
 def test_a_healthy_run_says_nothing(words: list[str], train) -> None:
     assert not warnings_of(train(*words, "debug=gradients", "epochs=2", "test=false"))
 
@@ -316,6 +330,7 @@ def test_thresholds() -> None:
 
 
 @pytest.mark.parametrize(("layers", "epochs"), [(1, 1), (5, 3), (60, 12)])
+@pytest.mark.slow
 def test_the_picture(layers: int, epochs: int) -> None:
     rows = [
         {
@@ -335,13 +350,14 @@ def test_the_picture(layers: int, epochs: int) -> None:
     assert drawn.shape[0] > 14 * layers  # room for a line of text each
 
 
-@pytest.mark.parametrize("value", [0.0, math.nan, None])
+@pytest.mark.parametrize("value", [0.0, pytest.param(math.nan, marks=pytest.mark.slow), None])
 def test_the_picture_of_norms_that_no_logarithm_takes(value: float | None) -> None:
     row = {"epoch": 1, "step": 1, "layer": "a", "dead_share": None, "saturated_share": None}
     picture(Path("gradients.png"), [{**row, "gradient_norm": value}, {**row, "layer": "b", "gradient_norm": value}])
     pixels(Path("gradients.png"))
 
 
+@pytest.mark.slow
 def test_the_logged_gradients_are_drawn_at_the_end(train) -> None:
     done = train("model=ann", "debug=gradients", "epochs=1", "test=false", "plots=auto")
     pixels(done.folder / "gradients.png")
