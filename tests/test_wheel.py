@@ -30,6 +30,8 @@ RUN_FILES = {
     "confusion_matrix.png",
     "mistakes.png",
     "train.log",
+    "split.csv",
+    "predictions.csv",
 }
 
 

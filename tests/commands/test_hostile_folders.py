@@ -71,6 +71,8 @@ def names() -> Iterator[str]:
         "config.yaml",
         "results.json",
         "details.json",
+        "split.csv",
+        "predictions.csv",
     )
     yield from ("metrics.csv", "gradients.csv", "gradients.png", "train.log", "run.lock", "report.html", "curves.png")
     yield from ("confusion_matrix.png", "mistakes.png", "evaluation-1.json", "evaluation-1.png", "calibration.json")
@@ -112,6 +114,8 @@ THIN = {
     ("checkpoints", "link", "predict"),
     ("metrics.csv", "hard link", "resume"),
     ("results.json", "pipe", "list"),
+    ("split.csv", "link to nothing", "resume"),
+    ("predictions.csv", "link", "resume"),
     ("report.html", "link", "report"),
     ("calibration.json", "link", "evaluate"),
     ("evaluation-1.json", "pipe", "report"),
@@ -128,7 +132,7 @@ JOB = "001-seed=1"
 PLANTED = "002-seed=2"  # the folder of the job that the resumed sweep adds
 IN_SWEEP = [
     *("sweep.jsonl", "sweep.lock", "leaderboard.csv", "leaderboard.html", JOB, f"{JOB}/results.json"),
-    *(f"{JOB}/metrics.csv", f"{JOB}/checkpoints", f"{JOB}/config.yaml", PLANTED),
+    *(f"{JOB}/metrics.csv", f"{JOB}/checkpoints", f"{JOB}/config.yaml", f"{JOB}/split.csv", PLANTED),
     *(f"{PLANTED}/{name}" for name in ("train.log", "run.lock", "checkpoints", "metrics.csv", "results.json")),
 ]
 THIN_SWEEP = {(f"{PLANTED}/train.log", "link"), (PLANTED, "link"), ("sweep.jsonl", "hard link"), ("sweep.lock", "pipe")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -29,17 +30,34 @@ MAX_TARGET = 1e100  # squared errors are finite even if the model is off by 1e38
 
 @dataclass
 class Split:
-    """Training, validation or test samples: those of a source at `indices`, int64 [N]."""
+    """Training, validation or test samples: those of a source at `indices`, int64 [N].
+
+    Attributes:
+        first: samples in the source's splits before these.
+    """
 
     samples: Samples
     indices: Tensor
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def select(self, positions: Tensor) -> Split:
         """Return the samples at these positions, an index or a mask."""
-        return Split(self.samples, self.indices[positions])
+        return replace(self, indices=self.indices[positions])
+
+    @property
+    def rows(self) -> Tensor:
+        """Places in the user's data, int64 [N], counted from 0."""
+        numbers = self.samples.row_numbers
+        return self.first + self.indices if numbers is None else numbers[self.indices]
+
+    @property
+    def files(self) -> list[str] | None:
+        """The names of the samples' files; None if they are not files."""
+        names = self.samples.file_names
+        return None if names is None else [names[i] for i in self.indices.tolist()]
 
     @property
     def targets(self) -> Tensor:
@@ -155,7 +173,11 @@ def load(
         _check_numbers(samples)
     splitting = Splitting(valid_fraction, test_fraction, seed, folds)
     parts, notes = divide(samples["train"].targets, samples.keys() - {"train"}, splitting, source.division)
-    splits = {name: Split(each, torch.arange(len(each))) for name, each in samples.items()}
+    starts = itertools.accumulate(map(len, samples.values()), initial=0)
+    splits = {
+        name: Split(each, torch.arange(len(each)), first)
+        for (name, each), first in zip(samples.items(), starts, strict=False)
+    }
     splits |= {name: splits["train"].select(indices) for name, indices in parts.items()}
     notes = [*source.notes, *notes]
     splits = {name: splits[name] for name in SPLITS}

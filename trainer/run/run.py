@@ -19,9 +19,10 @@ from trainer.data.metrics import SplitReport
 from trainer.errors import out_of_memory
 from trainer.records.contents import exists
 from trainer.records.folder import RunFolder
+from trainer.records.samples import SPLIT
 from trainer.report.console import Console, StatusBar
 from trainer.report.run_page import write_page
-from trainer.run import details, results
+from trainer.run import details, results, samples
 from trainer.run.closing import next_command, remarks
 from trainer.run.command import Command
 from trainer.run.gradients import FILE, Advice, GradientLog
@@ -106,6 +107,8 @@ class Run:
         self.console.header(results.header(self.job, self.components, self.folder.path))
         if self.resumed:
             self.console.say(f"resumed    after {self.state.epoch} epochs and {self.state.step} steps")
+        if self.job.config.resume_force or not exists(self.folder.path / SPLIT):
+            samples.write_split(self.folder.path, self.components.data)
         self.folder.start_metrics(self.components.data.task.columns, self.state.history)
         logger, path, step = self.config.logger, self.folder.path, self.state.step
         leaves = list(leaves_of(self.job.stored))
@@ -210,6 +213,7 @@ class Run:
         outputs_NC = evaluation.outputs_NC.cpu()
         self.console.test(evaluation.report, self.state.best_moment)
         details.write(self.folder.path, data.task, data.splits["test"], outputs_NC)
+        samples.write_predictions(self.folder.path, data.task, data.splits["test"], outputs_NC)
         if self.config.plots is not False:
             results.draw(self.folder.path, components, evaluation.report, outputs_NC)
         return evaluation.report
