@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import NoReturn
 
@@ -17,23 +18,27 @@ EXIT_USAGE = 2
 
 def train() -> NoReturn:
     """Run the console script `train`."""
-    _run("train", run_train)
+    with _command("train") as code:
+        code.value = run_train(sys.argv[1:])
+    sys.exit(code.value)
 
 
 def trainer() -> NoReturn:
     """Run the console script `trainer`; `trainer train` is the same as `train`."""
-    _run("trainer", run_trainer)
+    with _command("trainer") as code:
+        code.value = run_trainer(sys.argv[1:])
+    sys.exit(code.value)
 
 
-def _run(program: str, command: Callable[[list[str]], int]) -> NoReturn:
-    """Run a command with this process's arguments and streams, and exit."""
+@contextmanager
+def _command(program: str) -> Iterator[ExitCode]:
+    """Run a command with this process's streams, and yield its exit code."""
     open_streams()
     with ExitCode(program) as code:
         _check_folder()
-        code.value = command(sys.argv[1:])
+        yield code
         sys.stdout.flush()
     survive_loss()  # nobody could handle what is lost from here on
-    sys.exit(code.value)
 
 
 def _check_folder() -> None:
