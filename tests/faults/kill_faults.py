@@ -6,7 +6,9 @@ import random
 
 from faults.arena import Arena, by_clock, kill, moment
 from faults.kinds import kind
+from faults.outcome import Lost
 from faults.settings import BY_NAME, FORGIVING, PAGED, RUNS, SETTINGS, SWEEPS, Setting
+from helpers.sweeps import places
 
 
 def _killed(arena: Arena, chance: random.Random, setting: Setting, moments: list[int], how: str = "kill") -> None:
@@ -85,9 +87,17 @@ def kill_a_sweep(arena: Arena, chance: random.Random) -> None:
 def kill_a_stack(arena: Arena, chance: random.Random) -> None:
     """Kill a sweep whose jobs train in one pass, with the process that trains them."""
     setting = BY_NAME["stack"]
-    moments = [n for n in arena.whole(setting).at("stack-") if "last.pt" in arena.whole(setting).moments[n]]
+    whole = arena.whole(setting)
+    moments = [n for n in whole.at("stack-") if "last.pt" in whole.moments[n]]
+    saves = [n for n in moments if whole.moments[n].startswith("replace")]
+    at = chance.choice(moments)
     with arena.place(setting) as place:
-        place.finish([kill(chance.choice(moments), "kill-all")])
+        place.finish([kill(at, "kill-all")])
+        assert place.run is not None
+        if saves[0] < at <= saves[-1]:
+            anew = [job.name for job in places(place.run) if "resumed " not in (job / "train.log").read_text()]
+            if anew:
+                raise Lost(f"{', '.join(anew)} began anew although the stack was saved, in {place.run}")
 
 
 @kind("kill-ledger", 26, full=20)
