@@ -459,6 +459,7 @@ def _timed(run: Callable[[], Tensor]) -> Callable[[], float]:
 
 IMPORTS = "import torch, torchvision, torchmetrics"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # the modules of an installed program are compiled, as torch's are
 
 
 def startup(arguments: argparse.Namespace) -> None:
