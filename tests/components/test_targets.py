@@ -41,6 +41,7 @@ OURS = {
         "trainer.data.sources.digits",
         "trainer.data.sources.torchvision_dataset",
         "trainer.data.tables.table.bundled_table",
+        "trainer.data.images.table.image_table",
         "trainer.data.tables.table.csv_table",
     },
     "augment": {

@@ -133,7 +133,7 @@ def test_sound_values_get_the_type_of_their_key(key: str, given: Any, becomes: A
         ("freeze", [1]),
         ("data.relabel", ["a"]),
         ("schedule.interval", "batch"),
-        ("data.root", None),
+        ("data.root", ["a"]),
     ],
 )
 def test_other_values_are_one_problem_and_the_default_stands_in(key: str, given: Any) -> None:

@@ -77,6 +77,8 @@ class DataReader:
 
     def _source(self, schema: TableSchema | None) -> Source:
         target = self.target
+        if self.config.root is None and "root" in target.parameters and target.parameters["root"].default is not None:
+            raise UserError(Problem("data.root", "expected the folder of the data", given="null"))
         if not inspect.isclass(target.factory):
             defaults: dict[str, Any] = {"root": self.config.root, "progress": self.progress, "schema": schema}
             if "resize" in target.parameters and self.preprocessing.size:

@@ -39,7 +39,7 @@ STORED_OURS = {
     },
     "data": {
         *("trainer.data.arrays.source.array_file", "trainer.data.images.folder.image_folder"),
-        "trainer.data.sources.digits",
+        *("trainer.data.images.table.image_table", "trainer.data.sources.digits"),
         *("trainer.data.sources.torchvision_dataset", "trainer.data.tables.table.bundled_table"),
         "trainer.data.tables.table.csv_table",
     },

@@ -78,7 +78,8 @@ def finish(
     except OmegaConfBaseException as error:
         raise UserError(Problem("", gist(error))) from error
     parsed, invalid = schema.parse(resolved)
-    root = os.path.abspath(os.path.expanduser(parsed.data.root))
+    root = parsed.data.root
+    root = None if root is None else os.path.abspath(os.path.expanduser(root))
     parsed = replace(parsed, data=replace(parsed.data, root=root))
     if value_at(raw, "data.root") == DEFAULT_ROOT:  # $TRAINER_DATA is the user's folder, not a secret of theirs
         raw["data"]["root"] = resolved["data"]["root"]

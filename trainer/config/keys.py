@@ -43,9 +43,9 @@ class ModelConfig(ComponentConfig):
 class DataConfig(ComponentConfig):
     """The data: its source, splits and labels, and its transfer to the device."""
 
-    root: str = key(
+    root: str | None = key(
         "${oc.env:TRAINER_DATA,data}",
-        "folder of the data; default: $TRAINER_DATA, else ./data",
+        "folder of the data; default: $TRAINER_DATA, else ./data; of an image table: its own folder",
         **FREE,
         stackable=False,
     )

@@ -19,6 +19,7 @@ from trainer.data.images.options import FOLDER, TABLE
 from trainer.data.images.pool import Progress
 from trainer.data.loader import DataCache
 from trainer.doctor import folders, rates, tables, training
+from trainer.doctor.image_tables import check_image_table
 from trainer.doctor.machine import check_machine
 from trainer.doctor.samples import check_samples
 from trainer.errors import UserError
@@ -102,6 +103,10 @@ def _check_data(report: Report, config: Config, original: DataConfig, cache: Dat
     """Return whether the data can be loaded; `original` is its configuration as the user wrote it."""
     earlier = len(report.findings)
     if original.target == FOLDER and not folders.check_folder(report, original, progress):
+        return False
+    if original.target == TABLE and not check_image_table(report, original):
+        return False
+    if original.target == TABLE and not check_image_table(report, original):
         return False
     identifiers = tables.check_table(report, original) if original.target in tables.TARGETS else frozenset()
     report.checks.append("label range")

@@ -28,7 +28,7 @@ def check_folder(report: Report, config: DataConfig, progress: Progress) -> bool
     """
     report.checks += ["class lists", "hidden folders", "images left out", "empty classes", "unreadable images"]
     try:
-        folder = survey(config.root, follow_links=config.arguments.get("follow_links") is True)
+        folder = survey(str(config.root), follow_links=config.arguments.get("follow_links") is True)
     except UserError as error:
         report.add_problems(error.problems, "class lists")
         return False

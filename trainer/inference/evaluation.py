@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainer.components.data import DataReader, split
 from trainer.data.dataset import Split
+from trainer.data.images.options import TABLE
 from trainer.data.images.pool import Progress
 from trainer.data.labels import relabel
 from trainer.data.samples import Samples
@@ -101,14 +102,15 @@ def read_data(settings: EvaluationSettings, progress: Progress | None = None) ->
         UserError: the data cannot be read, or does not match the run's data.
     """
     config, metadata = settings.config, settings.checkpoint.metadata
-    if str(config.data.target).endswith(".torchvision_dataset") and not os.path.isdir(config.data.root):
+    if str(config.data.target).endswith(".torchvision_dataset") and not os.path.isdir(str(config.data.root)):
         # Nothing is downloaded to a path that was stored on another machine.
         reason = "there is no such folder"
         advice = "Set the folder of the data"
         raise UserError(Problem("data.root", reason, given=config.data.root, advice=advice, command="data.root=DIR"))
     schema = None
-    if isinstance(metadata.prepare, TablePrepare):
-        schema = TableSchema(metadata.prepare.columns, None if config.data.relabel else metadata.classes)
+    columns = metadata.prepare.columns if isinstance(metadata.prepare, TablePrepare) else ()
+    if columns or config.data.target == TABLE:
+        schema = TableSchema(columns, None if config.data.relabel else metadata.classes)
     reader = DataReader(config.data, settings.targets.data, metadata.preprocessing, progress=progress)
     source = reader.source(schema)
     classes, samples = relabel(source, config.data.relabel)

@@ -112,7 +112,7 @@ def _override(tree: DictConfig, words: Sequence[str]) -> frozenset[str]:
 
 
 def _ineffective(
-    overridden: frozenset[str], data: Target, root: str, checkpoint: LoadedCheckpoint
+    overridden: frozenset[str], data: Target, root: str | None, checkpoint: LoadedCheckpoint
 ) -> Iterator[Problem]:
     """Yield a problem for each override that would have no effect."""
     table = isinstance(checkpoint.metadata.prepare, TablePrepare)

@@ -249,6 +249,11 @@ def test_a_folder_that_is_none(root: str, sentence: str) -> None:
         image_folder(root)
 
 
+def test_a_folder_is_needed(train) -> None:
+    refused = train("data=image_folder", "data.root=null")
+    assert (refused.code, refused.err) == (2, "train: error: data.root=null: expected the folder of the data.\n")
+
+
 @pytest.fixture
 def unprivileged() -> Iterator[Path]:
     """A folder, and rights that end at permissions even where the tests run as root."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.data.images.class_folders import list_images
-from trainer.data.images.options import ImageOptions
+from trainer.data.images.options import ImageOptions, check_switch
 from trainer.data.images.pool import Progress
 from trainer.data.images.source import load_images
 from trainer.data.source import Source
@@ -49,16 +49,6 @@ def image_folder(
     check_switch("follow_links", follow_links)
     selected = None if classes is None else _selection(classes)
     return load_images(list_images(root, selected, follow_links=follow_links), options, progress)
-
-
-def check_switch(name: str, value: Any) -> None:
-    """Refuse a value of `data.<name>` that is neither true nor false.
-
-    Raises:
-        UserError: it is something else.
-    """
-    if not isinstance(value, bool):
-        raise UserError(Problem(f"data.{name}", "expected true or false", given=show(value)))
 
 
 def _selection(classes: Any) -> tuple[str, ...]:

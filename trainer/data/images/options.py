@@ -91,6 +91,16 @@ def _is_value(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
+def check_switch(name: str, value: Any) -> None:
+    """Refuse a value of `data.<name>` that is neither true nor false.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise UserError(Problem(f"data.{name}", "expected true or false", given=show(value)))
+
+
 def cache_of(value: Any) -> bool | Path | None:
     """Return the value of `data.cache`: None for `auto`, true, false, or the path of a folder.
 

@@ -160,7 +160,7 @@ def _load_with_schema(table: TextTable, schema: TableSchema, options: TableOptio
             raise UserError(Problem(f"row {line}", str(error), source=table.path)) from error
     cells = table.cells(options.target)
     if schema.classes:
-        kind, classes, targets = "classification", schema.classes, _labels(cells, schema.classes)
+        kind, classes, targets = "classification", schema.classes, labels_of(cells, schema.classes)
     else:
         parsed = parse_target(cells, "regression" if schema.classes is not None else options.task)
         kind, classes, targets = parsed.task, parsed.classes, parsed.values
@@ -168,7 +168,7 @@ def _load_with_schema(table: TextTable, schema: TableSchema, options: TableOptio
     return Source(samples, classes, kind, schema.columns, options.missing, division=options.read_division(table))
 
 
-def _labels(cells: Cells, classes: tuple[str, ...]) -> torch.Tensor:
+def labels_of(cells: Cells, classes: tuple[str, ...]) -> torch.Tensor:
     """Return the label int64 [N] of each cell."""
     code = {text: i for i, text in enumerate(classes)}
     for text, line in zip(cells.texts, cells.lines, strict=True):
