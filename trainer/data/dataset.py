@@ -75,10 +75,11 @@ class Data:
     """The data of a run.
 
     Attributes:
-        splits: `train`, `valid` and `test`, without overlap.
+        splits: `train`, `valid` and, unless its samples are unlabelled, `test`, without overlap.
         fingerprint: changes when samples, labels or their order do.
         notes: sentences for the header.
         skipped: path, class and reason of files that cannot be used and are left out.
+        unlabelled: see `Source`.
     """
 
     task: Task
@@ -87,6 +88,7 @@ class Data:
     fingerprint: str
     notes: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
+    unlabelled: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -172,7 +174,8 @@ def load(
     if source.task == "regression":
         _check_numbers(samples)
     splitting = Splitting(valid_fraction, test_fraction, seed, folds)
-    parts, notes = divide(samples["train"].targets, samples.keys() - {"train"}, splitting, source.division)
+    own = samples.keys() - {"train"} | ({"test"} if source.unlabelled else set())
+    parts, notes = divide(samples["train"].targets, own, splitting, source.division)
     starts = itertools.accumulate(map(len, samples.values()), initial=0)
     splits = {
         name: Split(each, torch.arange(len(each)), first)
@@ -180,7 +183,7 @@ def load(
     }
     splits |= {name: splits["train"].select(indices) for name, indices in parts.items()}
     notes = [*source.notes, *notes]
-    splits = {name: splits[name] for name in SPLITS}
+    splits = {name: splits[name] for name in SPLITS if name in splits}
     if not all(each.repeatable for each in samples.values()):
         notes.append("samples change from one reading to the next, and not by the seed: streamed, without workers")
     elif not all(each.fixed for each in samples.values()):
@@ -189,7 +192,7 @@ def load(
     prepare = _fit_prepare(splits["train"], source)
     if source.columns and (note := prepare.describe()):
         notes.append(note)
-    return Data(task, splits, prepare, source.fingerprint, notes, source.skipped)
+    return Data(task, splits, prepare, source.fingerprint, notes, source.skipped, source.unlabelled)
 
 
 def _check_numbers(splits: Mapping[str, Samples]) -> None:

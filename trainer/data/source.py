@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 
@@ -43,6 +43,11 @@ class Division:
     order: SplitKey | None = None
     split: SplitKey | None = None
 
+    def select(self, positions: Tensor) -> Division:
+        """Return the division of the training samples at these positions."""
+        keys = {name: key and replace(key, values=key.values[positions]) for name, key in vars(self).items()}
+        return Division(**keys)
+
 
 @dataclass
 class Source:
@@ -55,6 +60,7 @@ class Source:
         columns: the columns of a table.
         missing: how missing values of a table are filled: `mean`, `median` or None.
         notes: sentences for the header.
+        unlabelled: the folder of test samples without targets, relative to `data.root`; nothing is held out for a test.
         skipped: path in the folder, class and reason of files that cannot be used and are left out.
         standardise: scale images of floats like those of bytes, each channel to mean 0 and standard deviation 1.
         division: what decides how the samples of `train` are divided.
@@ -67,6 +73,7 @@ class Source:
     missing: str | None = None
     notes: list[str] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
+    unlabelled: str = ""
     standardise: bool = False
     division: Division = Division()
 

@@ -61,7 +61,8 @@ class EvaluationData:
             UserError: there is no such split, or its samples are of another shape or type.
         """
         if name not in self.splits:
-            reason = "this data is not the run's own, and it has no such split"
+            whose = "the run's data" if self.own else "this data is not the run's own, and it"
+            reason = f"{whose} has no such split"
             raise UserError(Problem(f"--part {name}", f"{reason}; it has {', '.join(self.splits)}"))
         split, metadata = self.splits[name], self.settings.checkpoint.metadata
         raw = split.samples.take(split.indices[:1])
@@ -85,12 +86,13 @@ class EvaluationData:
         return digest.hexdigest()
 
     def spread_samples(self, count: int) -> Tensor:
-        """Return at most `count` raw samples [N, ...], spread over the default split.
+        """Return at most `count` raw samples [N, ...], spread over the test, validation or only split.
 
         Raises:
-            UserError: there is no default split, or its samples are of another shape or type.
+            UserError: its samples are of another shape or type.
         """
-        split = self.split(self.default_split)
+        held_out = [name for name in ("test", "valid") if name in self.splits]
+        split = self.split(held_out[0] if held_out else self.default_split)
         spread = torch.linspace(0, len(split) - 1, min(count, len(split))).long()
         return split.samples.take(split.indices[spread])
 

@@ -38,6 +38,7 @@ class Results:
         command: the command line as typed, which may have started a whole sweep.
         overrides: the overrides of this run alone.
         skipped_images: path and reason of images that could not be decoded.
+        unlabelled: whether the test samples have no targets, so that nothing can be tested.
         error: the reason of a run that failed or diverged.
     """
 
@@ -66,7 +67,13 @@ class Results:
     git_commit: str | None = None
     data_fingerprint: str | None = None
     skipped_images: list[dict[str, str]] = field(default_factory=list)
+    unlabelled: bool = False
     error: str | None = None
+
+    @property
+    def tested(self) -> bool:
+        """Whether the run was tested, or cannot be."""
+        return self.test is not None or self.unlabelled
 
     @classmethod
     def failed(cls, reason: str) -> Results:

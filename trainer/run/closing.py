@@ -28,11 +28,11 @@ STANDARD_ERRORS = 3  # by which an accuracy above that of a constant answer is n
 SMALLEST = 1e-12  # share of a class without samples, whose logarithm would be infinite
 
 
-def remarks(job: Job, components: Components, outcome: Outcome) -> list[tuple[str, str]]:
-    """Return name and text of a line for each of these that is true of a finished run, at most three.
+def remarks(job: Job, components: Components, outcome: Outcome, path: Path) -> list[tuple[str, str]]:
+    """Return name and text of a line for each of these that is true of the finished run in `path`, at most four.
 
     The schedule was cut short; no validation was better than a constant answer; the last validation was the best, and
-    not because a schedule over all epochs ended there.
+    not because a schedule over all epochs ended there; the test samples have no targets, but can be predicted.
     """
     config, state = components.config, components.state
     if outcome.status not in ENDED or config.debug.batches or config.debug.overfit or config.debug.profile:
@@ -45,6 +45,8 @@ def remarks(job: Job, components: Components, outcome: Outcome) -> list[tuple[st
     improves = _improves(state) and not depends_on_epochs(components.targets.schedule)
     last = f"the last validation was the best ({state.best_moment})" if improves else None
     lines = {"schedule": _cut_schedule(state), "chance": chance, "improving": last}
+    if unlabelled := components.data.unlabelled:
+        lines["predict"] = shlex.join(["trainer", "predict", str(path), f"{job.stored['data']['root']}/{unlabelled}"])
     return [(name, line) for name, line in lines.items() if line]
 
 

@@ -118,6 +118,7 @@ def summary(
         git_commit=_git_commit(),
         data_fingerprint=components.data.fingerprint,
         skipped_images=components.data.skipped,
+        unlabelled="test" not in components.data.splits,
         error=outcome.reason if outcome.status in ("failed", "diverged") else None,
     )
 

@@ -103,7 +103,7 @@ def is_finished(path: Path, job: Job) -> bool:
     trained = results.status == "early_stopped" or (
         results.status == "completed" and results.epochs >= job.config.epochs
     )
-    return trained and (results.test is not None or job.config.test is False or job.config.debug.overfit)
+    return trained and (results.tested or job.config.test is False or job.config.debug.overfit)
 
 
 def complete(path: Path, job: Job) -> list[Path]:

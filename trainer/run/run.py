@@ -150,8 +150,8 @@ class Run:
         """Test the best weights, write results.json and the report page, and return the exit code."""
         self.console.end(outcome.reason)
         self._end_gradients(outcome)
-        test, begin = None, time.perf_counter()
-        has_test = self.config.test is not False and not self.config.debug.overfit
+        test, begin, splits = None, time.perf_counter(), self.components.data.splits
+        has_test = self.config.test is not False and not self.config.debug.overfit and "test" in splits
         if has_test and outcome.status in ("completed", "early_stopped"):
             try:
                 test = self._test(signals)
@@ -164,7 +164,7 @@ class Run:
         has_weights = exists(self.folder.checkpoints / "best.pt")
         command = None
         if not self.in_sweep:
-            for name, line in remarks(self.job, self.components, outcome):
+            for name, line in remarks(self.job, self.components, outcome, self.folder.path):
                 self.console.say(f"{name:<10} {line}")
             command = next_command(self.job, self.components, outcome, self.folder.path, resumed=self.resumed)
         self.console.next(self.folder.path, has_weights, command)

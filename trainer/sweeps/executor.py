@@ -128,9 +128,9 @@ def _test_winner(sweep: Sweep, recorder: Recorder, signals: Signals) -> bool:
     rows = recorder.rows()
     won = [row for row in winners(rows, grouped(rows)) if sweep.jobs[row.entry.number].config.test is None]
     for row in won:
-        if row.results and row.results.test:  # its test may have been killed before it wrote the page
+        if row.results and row.results.tested:  # its test may have been killed before it wrote the page
             complete(sweep.folder / row.entry.name, sweep.jobs[row.entry.number])
-    entries = [row.entry for row in won if not (row.results and row.results.test)]
+    entries = [row.entry for row in won if not (row.results and row.results.tested)]
     if not entries:
         return True
     others = f" and {len(entries) - 1} more of its setting" if len(entries) > 1 else ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import shlex
 import struct
 import subprocess
 import sys
@@ -236,6 +238,32 @@ def test_parts_with_other_classes_are_refused() -> None:
     parts(Path("parts"), train="ant bee", test="ant cat")  # as many, so that the labels alone would not tell
     with pytest.raises(UserError, match=r"parts/test: its classes are not those of parts/train: bee, cat"):
         image_folder("parts")
+
+
+@pytest.mark.parametrize("place", ["test", "test/unknown"])
+def test_test_images_without_classes_are_predicted_on_request(place: str, train, verb) -> None:
+    """Nothing is held out for a test; the closing line names the command that predicts them."""
+    parts(Path("parts"), train="ant bee")
+    whole = image_folder("parts", classes=["ant", "bee"]).splits["train"]
+    write_images(Path("parts"), {place: 3})
+    (Path("parts") / place / "notes.txt").write_text("no image")
+    run = train("data=image_folder", "data.root=parts", "model=ann", "epochs=1", "batch_size=4")
+    assert run.code == 0, run.err
+    assert "6 train, 2 valid; 2 classes" in run.out
+    assert "test holds 3 images without classes: nothing is held out or tested" in run.out
+    assert "left out" not in run.out
+    assert (run.results["test"], run.results["unlabelled"]) == (None, True)
+    assert image_folder("parts").splits["train"].fingerprint() == whole.fingerprint()
+    [line] = [line for line in run.out.splitlines() if line.startswith("predict ")]
+    predicted = verb(*shlex.split(line)[2:])
+    assert (predicted.code, len(predicted.out.splitlines())) == (0, 3), predicted.err
+    again = train(f"resume={run.folder}")
+    assert "the run is finished, nothing is left to do" in again.out
+    assert "the run's data has no such split; it has train, valid" in verb("evaluate", run.folder, "--part", "test").err
+    assert verb("evaluate", run.folder, "--part", "valid").code == 0
+    assert "with torch on 2 test samples" in verb("export", run.folder, "--format", "pt2").out
+    checked = json.loads(verb("doctor", "--json", "--no-training", "data=image_folder", "data.root=parts").out)
+    assert not [f for f in checked["findings"] if f["check"] in ("class lists", "images left out")]
 
 
 @pytest.mark.parametrize(

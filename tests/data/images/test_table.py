@@ -15,6 +15,7 @@ from PIL import Image
 
 import trainer
 from helpers.datasets import write_images
+from trainer.data.dataset import load
 from trainer.data.images.folder import image_folder
 from trainer.data.images.table import image_table
 from trainer.data.source import Source
@@ -183,7 +184,7 @@ def test_a_file_has_one_target_and_one_split() -> None:
     write_rows(("file", "label", "part"), [*rows, ("ant/000", "bee", "train"), ("bee/001.png", "bee", "test")])
     assert refusal(split="part") == [
         "photos/labels.csv: row 14, column file: ant/000 has label bee, and ant in row 2.",
-        "photos/labels.csv: row 15, column file: bee/001.png is in the test split, and in train in row 9.",
+        "photos/labels.csv: row 15, column file: bee/001.png is in another split than in row 9.",
     ]
     write_rows(("file", "label", "part"), [*rows, *(("ant/000.png", "bee", "train") for _ in range(14))])
     assert refusal(split="part")[-1] == "photos/labels.csv: 4 more rows like these."
@@ -194,24 +195,38 @@ def test_a_column_says_the_splits(names: str) -> None:
     first, second, third = names.split()
     parts = [first, first, first, first, second, third] * 2
     write_rows(("file", "label", "part"), ((file, file[:3], part) for file, part in zip(FILES, parts, strict=True)))
-    source = table(split="part")
-    assert {name: len(samples) for name, samples in source.splits.items()} == {"train": 8, "valid": 2, "test": 2}
-    folder = image_folder("photos").splits["train"]
-    assert torch.equal(source.splits["test"].take(torch.arange(2)), folder.take(torch.tensor([5, 11])))
+    Path("photos/bee/002.png").write_bytes(b"")  # rows of the split column stay with their files
+    data = load(table(split="part", on_bad_image="skip"), valid_fraction=0.2, test_fraction=0.2, seed=0)
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 7, "valid": 2, "test": 2}
+    last = data.splits["test"]
+    folder = image_folder("photos", on_bad_image="skip").splits["train"]
+    assert torch.equal(last.samples.take(last.indices), folder.take(torch.tensor([5, 10])))
+    assert last.samples.row_numbers[last.indices].tolist() == [5, 11]
+
+
+def test_an_empty_split_leaves_a_row_out_and_groups_stay_together() -> None:
+    rows = [(file, file[:3], i // 2, "" if i == 0 else "train") for i, file in enumerate(FILES)]
+    write_rows(("file", "label", "shelf", "part"), rows)
+    data = load(table(split="part"), valid_fraction=0.2, test_fraction=0.2, seed=0)
+    assert sum(map(len, data.splits.values())) == 11
+    data = load(table(group="shelf"), valid_fraction=0.3, test_fraction=0.3, seed=0)
+    shelves = [{int(n) // 2 for n in split.indices} for split in data.splits.values()]
+    assert sum(map(len, shelves)) == len(set.union(*shelves)) == 6
 
 
 @pytest.mark.parametrize(
     ("part", "sentence"),
     [
-        (lambda file: "dev" if file == "bee/003.png" else "train", "row 11, column part: 'dev' is no split; expected"),
-        (lambda file: "" if file == "bee/003.png" else "train", "row 11, column part: the cell is empty; expected"),
-        (lambda file: "test", "data.split=part: no row is of the train split"),
+        (lambda file: "dev" if file == "bee/003.png" else "train", "data.split=part: row 11 is 'dev'; expected train"),
+        (lambda file: "test", "part assigns no sample to train"),
         (lambda file: "test" if "bee" in file else "train", "data.split=part: no image of the train split has the"),
     ],
 )
 def test_splits_that_make_no_sense_are_refused(part, sentence: str) -> None:
     write_rows(("file", "label", "part"), ((file, file[:3], part(file)) for file in FILES))
-    assert sentence in refusal(split="part")[0]
+    with pytest.raises(UserError) as raised:
+        load(table(split="part"), valid_fraction=0.2, test_fraction=0.2, seed=0)
+    assert sentence in str(raised.value)
 
 
 def test_numbers_are_a_regression(train) -> None:
@@ -235,9 +250,9 @@ def test_rows_without_a_file_or_target_are_refused_or_dropped() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ({"image": "name"}, r"data\.image=name: photos/labels\.csv has no such column\. There is: file, label"),
-        ({"target": "lable"}, r"data\.target=lable: .* Did you mean label\?"),
-        ({"split": "part"}, r"data\.split=part: .* no such column"),
+        ({"image": "name"}, r"data\.image: photos/labels\.csv has no column name\."),
+        ({"target": "lable"}, r"data\.target: .* has no column lable\. Did you mean label\?"),
+        ({"split": "part"}, r"data\.split: .* no column part"),
         ({"target": ["label", "file"]}, r"data\.target=.*: expected the name of one column"),
         ({"missing": "mean"}, r"data\.missing=mean: expected drop"),
         ({"task": "multi"}, r"data\.task=multi: expected binary, multiclass, regression"),

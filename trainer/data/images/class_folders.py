@@ -12,6 +12,8 @@ from trainer.data.images.walk import FolderWalk
 from trainer.data.split import SPLIT_NAMES, SPLITS
 from trainer.errors import Problem, UserError, check_names, suggestions
 
+NO_CLASS = {"all", "images", "test", "unknown", "unlabeled", "unlabelled"}  # names of folders of unlabelled images
+
 
 def list_images(root: str, selected: tuple[str, ...] | None = None, *, follow_links: bool = False) -> Listing:
     """List the image files below `root`, which has folders for splits, or class folders that are all `train`.
@@ -41,7 +43,10 @@ def list_images(root: str, selected: tuple[str, ...] | None = None, *, follow_li
             if not paths:
                 raise _nothing(walk, folders[name], "no images in this class folder")
             files[split] += [(path, label) for path in paths]
-    return Listing(walk.top, root, classes, files, selected, split_folders.notes + walk.notes())
+    listing = Listing(walk.top, root, classes, files, selected, split_folders.notes + walk.notes())
+    if split_folders.unlabelled:
+        listing.unlabelled = str(split_folders.unlabelled.relative_to(walk.top))
+    return listing
 
 
 def _nothing(walk: FolderWalk, folder: Path, reason: str, advice: str = "") -> UserError:
@@ -66,11 +71,16 @@ def open_walk(root: str, follow_links: bool = False) -> FolderWalk:
 
 @dataclass
 class SplitFolders:
-    """The folders of the splits, the other folders beside them, and sentences about both."""
+    """The folders of the splits, the other folders beside them, and sentences about both.
+
+    Attributes:
+        unlabelled: the test folder, if its images are not in folders of classes.
+    """
 
     folders: dict[str, Path]
     beside: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unlabelled: Path | None = None
 
 
 def find_splits(walk: FolderWalk) -> SplitFolders:
@@ -101,8 +111,23 @@ def find_splits(walk: FolderWalk) -> SplitFolders:
         raise UserError(Problem("data.root", reason, given=root))
     names = ", ".join(folder.name for folder in others[:10])
     notes = [f"ignored, because they are not splits: {names}"] if others else []
+    unlabelled = None
+    if "test" in splits and (count := _unlabelled(walk, splits)):
+        unlabelled = splits.pop("test")
+        notes.append(f"{unlabelled.name} holds {count:,} images without classes: nothing is held out or tested")
     ordered = dict(sorted(splits.items(), key=lambda item: SPLITS.index(item[0])))
-    return SplitFolders(ordered, others, notes)
+    return SplitFolders(ordered, others, notes, unlabelled)
+
+
+def _unlabelled(walk: FolderWalk, splits: dict[str, Path]) -> int:
+    """Return the number of images in a test folder without class folders; 0 if it has some."""
+    train, test = ({folder.name: folder for folder in walk.folders(splits[name])} for name in ("train", "test"))
+    if len(train) < 2 or len(test) > 1 or any(name in train or name.lower() not in NO_CLASS for name in test):
+        return 0
+    places = [splits["test"], *test.values()]
+    for place in places:
+        walk.folders(place)
+    return sum(walk.loose.pop(place, 0) for place in places)
 
 
 def _check_classes(walk: FolderWalk, splits: dict[str, Path], class_folders: dict[str, dict[str, Path]]) -> None:

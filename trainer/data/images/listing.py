@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from trainer.data.source import Division
 
 
 @dataclass
@@ -21,6 +24,9 @@ class Listing:
         task: see `Source`.
         table: the table that names the files; empty if folders do.
         lines: the line of each path in the table.
+        division: how the training files are divided.
+        places: of the files in the user's data, from 0; None if they are all of it, in order.
+        unlabelled: the folder of test images without classes, relative to the root; empty if there is none.
         missing: path, target and reason of files that the table names and that are not there.
     """
 
@@ -33,6 +39,9 @@ class Listing:
     task: str = "classification"
     table: str = ""
     lines: dict[str, int] = field(default_factory=dict)
+    division: Division = Division()
+    places: Sequence[int] | None = None
+    unlabelled: str = ""
     missing: list[tuple[str, float, str]] = field(default_factory=list)
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trainer.data.images.cache import default_folder, obtain
 from trainer.data.images.cache_key import CacheKey
@@ -62,7 +63,16 @@ def load_images(listing: Listing, options: ImageOptions, progress: Progress | No
     notes = listing.notes + images.notes
     if skipped:
         notes.append(f"left out: {_count(len(skipped))} that cannot be used; results.json names them")
-    return Source(_samples(images, listing, key), listing.classes, listing.task, notes=notes, skipped=skipped)
+    samples, train = _samples(images, listing, key)
+    return Source(
+        samples,
+        listing.classes,
+        listing.task,
+        notes=notes,
+        skipped=skipped,
+        unlabelled=listing.unlabelled,
+        division=listing.division.select(train),
+    )
 
 
 def _no_progress(activity: str, done: int, total: int) -> None:
@@ -125,8 +135,11 @@ def _skipped(result: DecodeResult, listing: Listing, *, skips: bool) -> list[dic
     return [{"path": readable(path), "class": listing.name(target), "reason": reason} for path, target, reason in bad]
 
 
-def _samples(images: ImageSet, listing: Listing, key: CacheKey) -> dict[str, Samples]:
-    """Return the usable images of each split; refuse a class that has lost all its images."""
+def _samples(images: ImageSet, listing: Listing, key: CacheKey) -> tuple[dict[str, Samples], Tensor]:
+    """Return the usable images of each split, and the places of those to train on in the listing.
+
+    A class that has lost all its images is refused.
+    """
     digests = np.frombuffer(images.result.digests, np.uint8).reshape(-1, DIGEST_BYTES)
     bad = {row for row, _ in images.result.problems}
     files = OriginalFiles(key, images.shape, images.result.digests)
@@ -152,9 +165,11 @@ def _samples(images: ImageSet, listing: Listing, key: CacheKey) -> dict[str, Sam
                 splits[split] = CachedImages(images.rows, files, positions, targets, digest.digest())
             case _:
                 splits[split] = DecodedImages(images.rows, positions, targets, digest.digest())
-        splits[split].row_numbers = torch.from_numpy(positions)
+        places = np.arange(first, dtype=np.int64) if listing.places is None else np.array(listing.places)
+        splits[split].row_numbers = torch.from_numpy(places[positions])
         splits[split].file_names = [readable(listed[n][0]) for n in usable]
-    return splits
+    usable_of_train = [row for row in range(len(listing.splits["train"])) if row not in bad]
+    return splits, torch.tensor(usable_of_train)
 
 
 def _count(number: int) -> str:

@@ -8,17 +8,20 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from trainer.data.images.finder import FileFinder, NotFound, Outside
 from trainer.data.images.listing import Listing
 from trainer.data.images.options import ImageOptions, check_switch
 from trainer.data.images.pool import Progress
 from trainer.data.images.source import MAX_NAMED, load_images
 from trainer.data.source import Source
-from trainer.data.split import SPLIT_NAMES, SPLITS
+from trainer.data.split import SPLITS
 from trainer.data.tables.columns import Cells, parse_target
-from trainer.data.tables.rows import is_missing
-from trainer.data.tables.table import TASKS, TableSchema, TextTable, handle_missing, labels_of, read
-from trainer.errors import Problem, UserError, check_names, did_you_mean, show, suggestions
+from trainer.data.tables.division import DivisionColumns, column_name, division_columns
+from trainer.data.tables.table import TASKS, TableSchema, labels_of
+from trainer.data.tables.text_table import TableOptions, TextTable, read, without_missing
+from trainer.errors import Problem, UserError, check_names, did_you_mean, show
 
 CHECK = "image files"  # of the doctor
 
@@ -27,11 +30,13 @@ def image_table(
     path: str,
     image: str,
     target: str,
-    split: str | None = None,
     root: str | None = None,
     task: str | None = None,
     separator: str | None = None,
     missing: str | None = None,
+    group: str | None = None,
+    order: str | None = None,
+    split: str | None = None,
     size: int | list[int] | None = None,
     resize: int | None = None,
     interpolation: str | None = None,
@@ -49,11 +54,11 @@ def image_table(
         path: the table, which has a header line.
         image: its column of image files: paths below `root`, with or without suffix.
         target: the column to predict.
-        split: the column that says train, valid or test.
         root: the folder of the images; default: that of the table.
         task: `binary`, `multiclass` or `regression`; default: inferred from the target's values.
         separator: default: the most frequent one in the header line.
         missing: `drop` leaves out rows without a file or a target; default: they are refused.
+        group, order, split: columns that divide the rows; see `csv_table`.
         size, resize, interpolation, channels, range, follow_links, on_bad_image, cache, progress: see `image_folder`.
         schema: the classes of a trained model.
 
@@ -62,7 +67,8 @@ def image_table(
     """
     options = ImageOptions(size, resize, interpolation, channels, range, on_bad_image, cache)
     options.spec()  # before the table is read
-    table = ImageTable(path, image, target, split, root, task, separator, missing, follow_links)
+    dividing = division_columns(group, order, split)
+    table = ImageTable(path, image, target, root, task, separator, missing, dividing, follow_links)
     return load_images(table.list(schema), options, progress)
 
 
@@ -73,17 +79,19 @@ class ImageTable:
     path: Any
     image: Any
     target: Any
-    split: Any = None
     root: str | None = None
     task: Any = None
     separator: str | None = None
     missing: Any = None
+    dividing: DivisionColumns = DivisionColumns()
     follow_links: Any = False
 
     @classmethod
     def of(cls, arguments: dict[str, Any], root: str | None) -> ImageTable:
         """Return the table of a configuration's arguments."""
-        return cls(**{f.name: arguments[f.name] for f in fields(cls) if f.name in arguments} | {"root": root})
+        own = {f.name: arguments[f.name] for f in fields(cls) if f.name in arguments}
+        dividing = division_columns(*map(arguments.get, ("group", "order", "split")))
+        return cls(**own | {"root": root, "dividing": dividing})
 
     @property
     def folder(self) -> str:
@@ -99,116 +107,91 @@ class ImageTable:
         check_switch("follow_links", self.follow_links)
         for key, value, choices in (("task", self.task, TASKS), ("missing", self.missing, ("drop",))):
             if value is not None and value not in choices:
-                advice = did_you_mean(value, choices)
-                raise UserError(
-                    Problem(f"data.{key}", f"expected {', '.join(choices)}", given=show(value), advice=advice)
-                )
+                reason, advice = f"expected {', '.join(choices)}", did_you_mean(value, choices)
+                raise UserError(Problem(f"data.{key}", reason, given=show(value), advice=advice))
         table = read(self.path, self.separator)
         check_names(f"data.path={self.path}", "column", table.header, check="unusable columns")
         if not os.path.isdir(self.folder or "."):
             raise UserError(Problem("data.root", "no such folder", given=self.folder))
-        image, target = (self._column(table, key) for key in ("image", "target"))
-        table = handle_missing(table, [image], target, self.missing)
-        return _Reader(self, table, table.cells(image)).listing(table.cells(target), schema)
-
-    def _column(self, table: TextTable, key: str) -> str:
-        """Return the name of the column `data.<key>`."""
-        name = getattr(self, key)
-        if isinstance(name, (dict, list, tuple)):
-            raise UserError(Problem(f"data.{key}", "expected the name of one column", given=show(name)))
-        name = show(name)
-        if name not in table.header:
-            advice = suggestions(name, table.header)
-            raise UserError(Problem(f"data.{key}", f"{self.path} has no such column", given=name, advice=advice))
-        return name
-
-    def splits(self, table: TextTable) -> Sequence[str]:
-        """Return the split of each row.
-
-        Raises:
-            UserError: a cell says none.
-        """
-        if self.split is None:
-            return ["train"] * len(table.rows)
-        cells = table.cells(self._column(table, "split"))
-        for text, line in zip(cells.texts, cells.lines, strict=True):
-            if text.lower() not in SPLIT_NAMES:
-                given = "the cell is empty" if is_missing(text) else f"{text!r} is no split"
-                reason = f"{given}; expected train, valid or test"
-                raise UserError(Problem(f"row {line}, column {cells.name}", reason, source=self.path, check=CHECK))
-        splits = [SPLIT_NAMES[text.lower()] for text in cells.texts]
-        if "train" not in splits:
-            raise UserError(Problem("data.split", "no row is of the train split", given=cells.name))
-        return splits
+        image, target = (column_name(key, getattr(self, key)) for key in ("image", "target"))
+        dividing = self.dividing if schema is None else self.dividing.among(table.header)
+        named = {"image": image, "target": target, **dividing.by_key}
+        table.check_columns({key: [name] for key, name in named.items()})
+        options = TableOptions(target, self.missing, self.task, dividing)
+        return _Reader(self, without_missing(table, [image], options), options).listing(image, schema)
 
 
 class _Reader:
     """Reader of the rows of one table."""
 
-    def __init__(self, source: ImageTable, table: TextTable, images: Cells) -> None:
-        self.source, self.table, self.images = source, table, images
-        self.splits = source.splits(table)
+    def __init__(self, source: ImageTable, table: TextTable, options: TableOptions) -> None:
+        self.source, self.table, self.options = source, table, options
+        self.division, self.targets = options.read_division(table), table.cells(options.target)
         self.problems: list[Problem] = []
         self.missing: list[tuple[int, str, str]] = []  # row, path and reason
         self.row_of: dict[str, int] = {}
         self.repeated = 0
 
-    def listing(self, targets: Cells, schema: TableSchema | None) -> Listing:
+    def listing(self, image: str, schema: TableSchema | None) -> Listing:
         """Return the files that exist, and those that do not."""
-        self._find(targets)
-        self._refuse()
+        self._find(self.table.cells(image))
+        self._refuse(image)
         rows = sorted([*self.row_of.values(), *(row for row, _, _ in self.missing)])
-        kept = Cells(targets.name, [targets.texts[r] for r in rows], [targets.lines[r] for r in rows], targets.path)
-        classes, values, task, notes = _parse(kept, self.source.task, schema)
+        classes, values, task, notes = self._parse(rows, schema)
+        value = dict(zip(rows, values, strict=True))
+        files = [(path, value[row]) for path, row in self.row_of.items()]
+        self._check_classes(classes, files)
         if self.repeated:
             rows_repeat = "row that repeats" if self.repeated == 1 else "rows that repeat"
             notes.append(f"left out: {self.repeated:,} {rows_repeat} another one")
-        value = dict(zip(rows, values, strict=True))
-        splits: dict[str, list[tuple[str, float]]] = {}
-        for name in SPLITS:
-            files = [(path, value[row]) for path, row in self.row_of.items() if self.splits[row] == name]
-            if files:
-                splits[name] = files
-        self._check_classes(classes, splits)
-        lines = {path: self.images.lines[row] for path, row in self.row_of.items()}
-        lines |= {path: self.images.lines[row] for row, path, _ in self.missing}
-        missing = [(path, value[row], reason) for row, path, reason in self.missing]
-        folder = self.source.folder
-        selection = (os.path.realpath(self.source.path),)
+        places, kept = self.table.places, list(self.row_of.values())
+        lines = {path: self.table.lines[row] for row, path, _ in self.missing}
+        lines |= {path: self.table.lines[row] for path, row in self.row_of.items()}
         return Listing(
-            Path(folder).resolve(), folder, classes, splits, selection, notes, task, self.source.path, lines, missing
+            root=Path(os.path.realpath(self.source.folder or ".")),
+            shown=self.source.folder,
+            classes=classes,
+            splits={"train": files},
+            selection=(os.path.realpath(self.source.path),),
+            notes=notes,
+            task=task,
+            table=self.source.path,
+            lines=lines,
+            division=self.division.select(torch.tensor(kept)),
+            places=[row if places is None else places[row] for row in kept],
+            missing=[(path, value[row], reason) for row, path, reason in self.missing],
         )
 
-    def _find(self, targets: Cells) -> None:
+    def _find(self, images: Cells) -> None:
         """Find the file of each row."""
         finder = FileFinder(self.source.folder, follow_links=self.source.follow_links)
-        for row, name in enumerate(self.images.texts):
+        for row, name in enumerate(images.texts):
             try:
                 path = finder.find(name)
             except Outside as error:
-                self._problem(row, f"{name!r} {error}")
+                self._problem(row, images.name, f"{name!r} {error}")
             except NotFound as error:
                 self.missing.append((row, name, str(error)))
             else:
                 first = self.row_of.setdefault(path, row)
                 if first != row:
-                    self._repeat(row, first, targets)
+                    self._compare(images, row, first)
 
-    def _repeat(self, row: int, first: int, targets: Cells) -> None:
-        """Note that a row names the file of an earlier one, which must agree with it."""
-        name, line = self.images.texts[row], self.images.lines[first]
-        here, there = targets.texts[row], targets.texts[first]
+    def _compare(self, images: Cells, row: int, first: int) -> None:
+        """Check that a row agrees with an earlier one that names the same file."""
+        name, line, split = images.texts[row], images.lines[first], self.division.split
+        here, there = self.targets.texts[row], self.targets.texts[first]
         if here != there:
-            self._problem(row, f"{name} has {targets.name} {here}, and {there} in row {line}")
-        elif self.splits[row] != self.splits[first]:
-            self._problem(row, f"{name} is in the {self.splits[row]} split, and in {self.splits[first]} in row {line}")
+            self._problem(row, images.name, f"{name} has {self.targets.name} {here}, and {there} in row {line}")
+        elif split is not None and split.values[row] != split.values[first]:
+            self._problem(row, images.name, f"{name} is in another split than in row {line}")
         self.repeated += 1
 
-    def _problem(self, row: int, reason: str) -> None:
-        key = f"row {self.images.lines[row]}, column {self.images.name}"
+    def _problem(self, row: int, column: str, reason: str) -> None:
+        key = f"row {self.table.lines[row]}, column {column}"
         self.problems.append(Problem(key, reason, source=self.source.path, check=CHECK))
 
-    def _refuse(self) -> None:
+    def _refuse(self, image: str) -> None:
         """Refuse problems of rows, and a column that names no file at all."""
         if self.problems:
             named, others = self.problems[:MAX_NAMED], len(self.problems) - MAX_NAMED
@@ -218,22 +201,24 @@ class _Reader:
             name, where = self.missing[0][1], self.source.folder or "."
             reason = f"none of the {len(self.missing):,} files that it names is in {where}; the first is {name!r}"
             advice = "Choose another column, or the folder that the paths start from with data.root=DIR."
-            raise UserError(Problem("data.image", reason, given=self.images.name, advice=advice, check=CHECK))
+            raise UserError(Problem("data.image", reason, given=image, advice=advice, check=CHECK))
 
-    def _check_classes(self, classes: tuple[str, ...], splits: dict[str, list[tuple[str, float]]]) -> None:
-        """Refuse a training split without files, or without one of the classes."""
-        present = {target for _, target in splits.get("train", ())}
-        absent = [name for label, name in enumerate(classes) if label not in present]
-        if not present or (absent and self.source.split is not None):
-            reason = f"no image of the train split has the class {absent[0]}" if absent else "the train split is empty"
-            raise UserError(Problem("data.split", reason, given=show(self.source.split), check=CHECK))
+    def _parse(
+        self, rows: Sequence[int], schema: TableSchema | None
+    ) -> tuple[tuple[str, ...], list[float], str, list[str]]:
+        """Return the classes, the targets of these rows, the task, and sentences for the header."""
+        cells, task = self.table.select(rows).cells(self.options.target), self.options.task
+        if schema is not None and schema.classes:
+            return schema.classes, labels_of(cells, schema.classes).tolist(), "classification", []
+        parsed = parse_target(cells, "regression" if schema is not None and schema.classes is not None else task)
+        return parsed.classes, parsed.values.tolist(), parsed.task, [parsed.note]
 
-
-def _parse(
-    cells: Cells, task: str | None, schema: TableSchema | None
-) -> tuple[tuple[str, ...], list[float], str, list[str]]:
-    """Return the classes, the target of each row, the task, and sentences for the header."""
-    if schema is not None and schema.classes:
-        return schema.classes, labels_of(cells, schema.classes).tolist(), "classification", []
-    parsed = parse_target(cells, "regression" if schema is not None and schema.classes is not None else task)
-    return parsed.classes, parsed.values.tolist(), parsed.task, [parsed.note]
+    def _check_classes(self, classes: tuple[str, ...], files: Sequence[tuple[str, float]]) -> None:
+        """Refuse a training split, if a column says it, that lacks one of the classes."""
+        if (split := self.division.split) is None:
+            return
+        assigned = split.values[list(self.row_of.values())].tolist()
+        present = {target for (_, target), code in zip(files, assigned, strict=True) if code == SPLITS.index("train")}
+        if present and (absent := [name for label, name in enumerate(classes) if label not in present]):
+            reason = f"no image of the train split has the class {absent[0]}"
+            raise UserError(Problem("data.split", reason, given=split.name, check=CHECK))
