@@ -86,11 +86,11 @@ class Page:
         most = max(min(MAX_POINTS, MAX_ALL_POINTS // max(len(rows) * len(columns), 1)), 2)
         axes = _axes([row for row in rows if row.monitor == monitors[0]])
         histories = [self._history(row) for row in rows]
-        across = (
-            "step"
-            if any(_across(row, history) == "step" for row, history in zip(rows, histories, strict=True))
-            else "epoch"
-        )
+        axes_used = {
+            x_axis([each.moment for each in history], row.results.steps_per_epoch if row.results else None)
+            for row, history in zip(rows, histories, strict=True)
+        }
+        across = "step" if "step" in axes_used else "epoch"
         jobs = []
         for row, history in zip(rows, histories, strict=True):
             curves = {name: curve for name in columns if (curve := points(history, name, across))}
@@ -124,10 +124,6 @@ class Page:
         if row.entry.state in FINAL:
             self._histories[row.entry.number] = history
         return history
-
-
-def _across(row: Row, history: Sequence[MetricsRow]) -> str:
-    return x_axis([each.moment for each in history], row.results.steps_per_epoch if row.results else None)
 
 
 def _best(winning: Sequence[Row], groups: Sequence[Group]) -> str:

@@ -52,7 +52,8 @@ def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: Sw
         RunFailed: the run could not continue.
     """
     trusted = job.config.trust or (sweep.trusted if sweep else resume is None)
-    _refuse_destination(job, trusted=trusted or (sweep is None and _names_logger(job)))
+    named = sweep is None and any(word.startswith("logger") for word in job.overrides)
+    _refuse_destination(job, trusted=trusted or named)
     with Signals(ends_process=not command.embedded) as signals, ExitStack() as stack:
         path = sweep.folder if sweep else resume
         folder = stack.enter_context(closing(RunFolder(path))) if path else None
@@ -100,10 +101,6 @@ def restore(components: Components, saved: Checkpoint) -> None:
     components.state.load_state_dict(saved.run, schedule=not config.resume_force)
     if config.resume_force:
         components.state.schedule.replay(components.state.step, components.state.epoch)
-
-
-def _names_logger(job: Job) -> bool:
-    return any(word.startswith("logger") for word in job.overrides)
 
 
 def _refuse_destination(job: Job, *, trusted: bool) -> None:
