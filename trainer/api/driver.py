@@ -5,6 +5,7 @@ It reads the sweep from stdin, as JSON, and writes how the sweep ended to a file
 """
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,8 @@ def main() -> None:
     """Run the sweep that stdin describes."""
     request = json.load(sys.stdin)
     sys.path[:] = request["path"]
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # Jupyter sets them, but the caller copies lines, not a terminal's
+        os.environ.pop(name, None)
     from trainer.errors import print_problems
     from trainer.report.output import open_streams, survive_loss
 

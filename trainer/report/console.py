@@ -12,15 +12,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from trainer.data.metrics import SplitReport, shown, text
 from trainer.errors import printable
 from trainer.records.contents import names
 from trainer.records.metrics import MetricsRow
+from trainer.report import epochs
+from trainer.report.notebook import NotebookTable
 from trainer.report.output import open_log
-from trainer.report.tables import text_table
+from trainer.report.tables import in_notebook, text_console, text_table
 from trainer.training.state import RunState
 
 REDRAW_SECONDS = 0.2
@@ -38,11 +40,12 @@ class Console:
     """
 
     def __init__(self, log: Path | None = None, live: bool | None = None, *, quiet: bool = False) -> None:
-        self.out = RichConsole(highlight=False, soft_wrap=True, quiet=quiet)
+        self.out = text_console(quiet=quiet)
         self.quiet = quiet
         self.live = not quiet and (self.out.is_terminal if live is None else live)
         self.log: IO[str] | None = open_log(log) if log else None
-        self.plain = RichConsole(file=self.log, width=110, highlight=False, color_system=None) if self.log else None
+        self.plain = text_console(file=self.log, width=110, color_system=None) if self.log else None
+        self.notebook = NotebookTable() if not quiet and in_notebook() else None
         self.progress: Progress | None = None
         self.drawn = self.row_shown = 0.0
         self.samples, self.since = 0, time.perf_counter()
@@ -66,7 +69,7 @@ class Console:
         if self.progress:
             self.progress.console.print(text, style="yellow", markup=False)
         elif not self.quiet:
-            RichConsole(stderr=True, highlight=False, soft_wrap=True).print(text, style="yellow", markup=False)
+            text_console(stderr=True).print(text, style="yellow", markup=False)
         self._log(text)
 
     def _log(self, text: str) -> None:
@@ -76,14 +79,14 @@ class Console:
     def header(self, lines: Iterable[tuple[str, str]]) -> None:
         """Print the header: a name and a text in each line."""
         for name, value in ((name, printable(value)) for name, value in lines):
-            self.out.print(f"[bold]{name:<10}[/] ", end="")
-            self.out.print(value, markup=False)
+            self.out.print(Text.assemble((f"{name:<10}", "bold"), f" {value}"))
             self._log(f"{name:<10} {value}")
         self.say()
 
     def begin(self, state: RunState, done: int, total: int) -> None:
         """Start the progress bar of training, with `done` of `total` batches finished."""
         self.samples, self.since = 0, time.perf_counter()
+        self.batches, self.total = done, total
         if self.live:
             self.progress = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
@@ -100,23 +103,30 @@ class Console:
 
     def advance(self, state: RunState, batches: int, samples: int) -> None:
         """Move the progress bar after a step; it is drawn at most five times a second."""
-        if self.progress is None:
+        if self.progress is None and self.notebook is None:
             return
-        self.samples += samples
-        self.progress.advance(self.task, batches)
+        self.samples, self.batches = self.samples + samples, self.batches + batches
         now = time.perf_counter()
-        if now - self.drawn >= REDRAW_SECONDS:
-            rate = f"{self.samples / (now - self.since):,.0f} samples/s"
-            self.progress.update(self.task, epoch=state.epoch + 1, rate=rate)
+        if now - self.drawn < REDRAW_SECONDS:
+            return
+        self.drawn = now
+        rate = f"{self.samples / (now - self.since):,.0f} samples/s"
+        if self.progress is not None:
+            self.progress.update(self.task, completed=self.batches, epoch=state.epoch + 1, rate=rate)
             self.progress.refresh()
-            self.drawn = now
+        if self.notebook is not None:
+            self.notebook.progress(self.batches, self.total, f"epoch {state.epoch + 1}, {rate}")
 
     def row(self, row: MetricsRow, best: bool) -> None:
         """Print a row of metrics.csv, the first one below the names of the columns."""
-        line = _row_text(row, best)
+        cells = epochs.cells(row)
+        line = epochs.line(cells, 1) + (" *" if best else "")
         if not self.has_header:
             self.has_header = True
-            self._print_row(_row_header(row))
+            self._print_row(epochs.line(cells, 0))
+        if self.notebook is not None:
+            names, texts, _ = zip(*cells, strict=True)
+            self.notebook.row(names, texts, best=best)
         now = time.perf_counter()
         if not self.live or now - self.row_shown >= ROW_SECONDS:
             self.row_shown = now
@@ -127,7 +137,7 @@ class Console:
     def _print_row(self, line: str, style: str | None = None) -> None:
         if self.live:
             self.out.print(line, style=style, markup=False)
-        elif not self.quiet:
+        elif not self.quiet and self.notebook is None:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
         self._log(line)
@@ -137,6 +147,8 @@ class Console:
         if self.progress:
             self.progress.stop()
             self.progress = None
+        if self.notebook is not None:
+            self.notebook.end()
 
     def end(self, reason: str) -> None:
         """Print why training ended."""
@@ -184,7 +196,7 @@ class StatusBar:
 
     def __init__(self, check: Callable[[], None], *, quiet: bool = False) -> None:
         self.check, self.what = check, ""
-        self.out = RichConsole(stderr=True, highlight=False, quiet=quiet)
+        self.out = text_console(stderr=not in_notebook(), quiet=quiet)
         self.since = self.drawn = time.perf_counter()
         self.begun = False
         self.bar: Progress | None = None
@@ -226,14 +238,3 @@ class StatusBar:
         if self.begun:
             self.out.print(f"{time.perf_counter() - self.since:.0f} s")
         self.bar, self.begun = None, False
-
-
-def _row_header(row: MetricsRow) -> str:
-    names = [("epoch", 6), ("step", 8), ("lr", 9), *((name, 14) for name in row.metrics), ("seconds", 8)]
-    return " ".join(f"{name:>{width}}" for name, width in names)
-
-
-def _row_text(row: MetricsRow, best: bool) -> str:
-    cells = [f"{row.epoch:>6}", f"{row.step:>8}", f"{row.lr:>9.3g}"]
-    cells += [f"{'' if value is None else text(name, value):>14}" for name, value in row.metrics.items()]
-    return " ".join([*cells, f"{row.seconds:>8.2f}"]) + (" *" if best else "")

@@ -14,6 +14,18 @@ from trainer.errors import printable
 WIDTH = 10_000  # off a terminal, where no line is broken
 
 
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    return Console().is_jupyter
+
+
+def text_console(**options: Any) -> Console:
+    """Return a console that writes text; in a notebook plain text, where rich would make an element of each line."""
+    if in_notebook():  # Jupyter sets FORCE_COLOR, by which rich takes it for a terminal
+        options = {"force_terminal": False, "color_system": None, **options}
+    return Console(highlight=False, soft_wrap=True, force_jupyter=False, **options)
+
+
 def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, named: bool = False) -> Table:
     """Return a table. None is left blank, and floats have four decimals; text may come from an untrusted file.
 
@@ -32,7 +44,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, named: b
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, named: bool = False) -> None:
     """Print a table; see `text_table`."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = text_console()
     if not console.is_terminal:
         console.width = WIDTH
     console.print(text_table(header, rows, named=named))
