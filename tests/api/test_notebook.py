@@ -26,7 +26,7 @@ class Net(torch.nn.Linear):
 
 stopped = trainer.train('data=iris', model={'_target_': '__main__.Net'}, batch_size=16, epochs=9)
 stopped.status, stopped.results['steps']""",
-    "continued": "trainer.train(resume=stopped.folder, trust=True, quiet=True).status",
+    "continued": "Net.calls = 100\ntrainer.train(resume=stopped.folder, trust=True, quiet=True).status",
     "mistake": "trainer.train(epoch=3)",
     "sweep": "trainer.sweep('data=iris', 'model=mlp', 'optim.lr=1e-3,1e-2', epochs=2)",
 }
