@@ -301,11 +301,11 @@ def test_paths_out_of_the_folder(content, refused, verb) -> None:
 def test_a_stored_cache_or_root_is_not_written_to(content, refused, trained, photos: Path, verb) -> None:
     changed(content, data___target_="trainer.data.sources.torchvision_dataset")
     tree = yaml.safe_load(content["config"])
-    tree["data"] |= {"_target_": "trainer.data.sources.torchvision_dataset", "dataset": "MNIST", "root": "victim"}
+    tree["data"] |= {"_target_": "trainer.data.sources.torchvision_dataset", "name": "MNIST", "root": "victim"}
     save(content | {"config": yaml.safe_dump(tree)})
     refused("there is no such folder", "evaluate", "export")
     tree["data"] |= {"_target_": "trainer.data.images.folder.image_folder", "root": str(photos), "cache": "victim"}
-    del tree["data"]["dataset"]
+    del tree["data"]["name"]
     save(content | {"config": yaml.safe_dump(tree)})
     assert verb("evaluate", "evil.pt").code == 2
     assert not Path("victim").exists()

@@ -1,16 +1,18 @@
-"""Data sets by name: the bundled digits and four of torchvision's."""
+"""Data sets by name: the bundled digits and torchvision's classification sets."""
 
 from __future__ import annotations
 
 from importlib.resources import files
-from urllib.error import URLError
 
 import numpy as np
 import torch
 
-from trainer.data.samples import Arrays, Samples
+from trainer.data import torchvision_sets
+from trainer.data.images.options import ImageOptions
+from trainer.data.images.pool import Progress
+from trainer.data.images.source import no_progress
+from trainer.data.samples import Arrays
 from trainer.data.source import Source
-from trainer.errors import Problem, UserError
 
 
 def digits() -> Source:
@@ -23,30 +25,25 @@ def digits() -> Source:
     return Source({"train": Arrays(images[:, None] * 15, targets)}, tuple("0123456789"))
 
 
-def torchvision_dataset(root: str, dataset: str) -> Source:
-    """Load MNIST, FashionMNIST, CIFAR10 or CIFAR100 from below `root`, where missing files are downloaded.
+def torchvision_dataset(
+    root: str,
+    name: str,
+    download: bool = False,
+    size: int | list[int] | None = None,
+    resize: int | list[int] | None = None,
+    progress: Progress | None = None,
+) -> Source:
+    """Load one of torchvision's classification sets from below `root`.
+
+    Args:
+        name: of the set, such as `SVHN`; see `trainer.data.torchvision_sets.SETS`.
+        download: fetch files that are missing; if not, no network is used.
+        size: of the images of a set of image files, one number or height and width; None keeps it, if they are equal.
+        resize: the shorter side is resized to this length first and the centre cropped; None squashes the image.
+        progress: called while images are decoded.
 
     Raises:
-        UserError: another data set, or files that are missing and cannot be downloaded.
+        UserError: another set, files that are missing, or images that cannot be used.
     """
-    from torchvision import datasets
-
-    supported = ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100")
-    if dataset not in supported:
-        raise UserError(Problem("data.dataset", f"expected one of {', '.join(supported)}", given=dataset))
-    splits: dict[str, Samples] = {}
-    for name in ("train", "test"):
-        try:
-            loaded = getattr(datasets, dataset)(root, train=name == "train", download=True)
-        except (URLError, RuntimeError, OSError) as error:
-            reason = f"{dataset} is not in this folder and could not be downloaded ({_reason(error)})"
-            advice = "Name the folder that holds it with data.root=DIR, or train offline with data=digits."
-            raise UserError(Problem("data.root", reason, given=root, advice=advice)) from error
-        images = torch.as_tensor(loaded.data)
-        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
-        splits[name] = Arrays(images, torch.as_tensor(loaded.targets))
-    return Source(splits, tuple(str(name).partition(" - ")[0] for name in loaded.classes))  # MNIST has "0 - zero"
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
+    spec = ImageOptions(size, resize).spec()
+    return torchvision_sets.read(root, name, spec, progress or no_progress, download=download)

@@ -80,6 +80,8 @@ def evaluation_settings(checkpoint: LoadedCheckpoint, words: Sequence[str] = ())
     if not may_name_folder and isinstance(cache_of(data.arguments.get("cache", "auto")), Path):
         # An untrusted file must not choose where something is written.
         data = replace(data, arguments=data.arguments | {"cache": "auto"})
+    if not trusts_data and "data.download" not in overridden and data.arguments.get("download"):
+        data = replace(data, arguments=data.arguments | {"download": False})  # nor that something is fetched
     return EvaluationSettings(checkpoint, config, Targets({**own.by_group, "data": data}), job.stored)
 
 

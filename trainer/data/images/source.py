@@ -58,7 +58,7 @@ def load_images(listing: Listing, options: ImageOptions, progress: Progress | No
     """
     cache, skips = cache_of(options.cache), options.skips()
     key = CacheKey.of(listing.root, [path for path, _ in listing.files], options.spec(), listing.selection)
-    images = _decode(key, cache, listing.shown, progress or _no_progress)
+    images = _decode(key, cache, listing.shown, progress or no_progress)
     skipped = _skipped(images.result, listing, skips=skips)
     notes = listing.notes + images.notes
     if skipped:
@@ -75,8 +75,8 @@ def load_images(listing: Listing, options: ImageOptions, progress: Progress | No
     )
 
 
-def _no_progress(activity: str, done: int, total: int) -> None:
-    pass
+def no_progress(activity: str, done: int, total: int) -> None:
+    """Report nothing."""
 
 
 def _decode(key: CacheKey, cache: bool | Path | None, root: str, progress: Progress) -> ImageSet:
