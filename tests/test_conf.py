@@ -28,6 +28,7 @@ DOWNLOADED = ["cifar10", "cifar100", "fashion_mnist", "mnist", "mnist_below_3"]
 # What an option needs beside it: values that only a user has, or data and models that fit it.
 LAYERS = "model.layers=[{Linear: [4, 8]}, Tanh, {Linear: [8, 3]}]"
 BESIDE = {
+    "data/torchvision": ["data.name=SVHN"],
     "data/arrays": ["data.path=arrays.npz", "model=mlp"],
     "data/csv": ["data.path=table.csv", "data.target=y", "model=mlp"],
     "experiment/random_search": ["trial=0"],
@@ -222,7 +223,7 @@ def test_an_experiment_trains(name: str, train, mnist_root: str) -> None:
 
 
 def test_every_data_set_is_tried_here() -> None:
-    tried = {"digits", "image_folder", "custom", *DOWNLOADED, *TABLES}
+    tried = {"digits", "image_folder", "custom", "torchvision", *DOWNLOADED, *TABLES}
     assert {name.partition("/")[2] for name in OPTIONS if name.startswith("data/")} == tried
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -73,6 +74,8 @@ def _open(root: str, name: str, arguments: Mapping[str, Any], *, download: bool)
     takes = inspect.signature(factory).parameters
     can_download = "download" in takes or ("kwargs" in takes and name != "ImageNet")
     try:
+        if not download and not os.path.isdir(root):  # some sets would create it
+            raise FileNotFoundError
         return factory(root, **arguments, **({"download": download} if can_download else {}))
     except ModuleNotFoundError as error:
         reason = f"{name} needs the library {error.name}"
@@ -105,8 +108,16 @@ def _in_memory(loaded: Any) -> Arrays:
 
 def _decoded(loaded: Any, name: str, spec: DecodeSpec, progress: Progress) -> Arrays:
     """Return the samples of a set of image files, all decoded."""
-    count = len(loaded)
-    first = from_image(loaded[0][0], spec)
+
+    def decode(index: int) -> tuple[np.ndarray, int]:
+        try:
+            image, target = loaded[index]
+            return from_image(image, spec), int(target)
+        except (BadImage, OSError, ValueError, SyntaxError) as error:  # Pillow's own errors are among them
+            reason = "cannot be read" if not isinstance(error, BadImage) else str(error)
+            raise UserError(Problem(f"image {index} of {name}", reason, check="unreadable images")) from error
+
+    count, (first, _) = len(loaded), decode(0)
     free = device.free_memory(torch.device("cpu"))
     if count * first.nbytes > MEMORY_SHARE * free:
         reason = f"{count:,} images of {first.shape[0]} x {first.shape[1]} pixels do not fit in memory"
@@ -115,11 +126,7 @@ def _decoded(loaded: Any, name: str, spec: DecodeSpec, progress: Progress) -> Ar
     images, targets = np.empty((count, *first.shape), np.uint8), np.empty(count, np.int64)
 
     def fill(index: int) -> None:
-        image, target = loaded[index]
-        try:
-            pixels = from_image(image, spec)
-        except BadImage as error:
-            raise UserError(Problem(f"image {index} of {name}", str(error), check="unreadable images")) from error
+        pixels, target = decode(index)
         if pixels.shape != first.shape:
             sizes = " and ".join(f"{height} x {width}" for height, width, _ in (first.shape, pixels.shape))
             reason = f"images differ in size: {sizes} pixels"
