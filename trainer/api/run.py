@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.api.objects import Objects
 from trainer.api.table import Table
 from trainer.records.contents import exists
 from trainer.records.metrics import FILE as METRICS
@@ -30,13 +31,14 @@ class TrainedRun:
 
     Args:
         folder: the run's folder.
+        objects: the model and the data that it was trained on, if they were objects.
 
     Attributes:
         folder: the run's folder, an absolute path.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
+    def __init__(self, folder: Path, objects: Objects | None = None) -> None:
+        self.folder, self._objects = folder.absolute(), objects or Objects()
 
     def __repr__(self) -> str:
         return f"TrainedRun({str(self.folder)!r}, status={self.status!r})"
@@ -75,7 +77,8 @@ class TrainedRun:
         from trainer.inference.predictor import Predictor
 
         checkpoint = open_run(self.folder, trusted=True)  # this process has trained it
-        return Predictor(checkpoint, device=checkpoint.tree.get("device") or "auto")
+        with self._objects.passed():
+            return Predictor(checkpoint, device=checkpoint.tree.get("device") or "auto")
 
     @property
     def model(self) -> nn.Module:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 from typing import Any
 
 from trainer.api.isolation import isolated, isolated_accelerators
 from trainer.api.keywords import words_of
+from trainer.api.objects import split_objects
 from trainer.api.run import TrainedRun
 from trainer.config.words import split_words
 from trainer.errors import Problem, UserError
@@ -27,7 +29,10 @@ def train(*words: str, config_dir: str | None = None, quiet: bool = False, **key
         words: overrides as typed in a terminal, such as `"model=lenet5"`.
         config_dir: a folder of your own YAML files, searched before `./conf`.
         quiet: print nothing; train.log in the run's folder has all lines.
-        keywords: the same as values: `epochs=5`, `optim={"lr": 1e-3}`, `resume=run.folder`.
+        keywords: the same as values: `epochs=5`, `optim={"lr": 1e-3}`, `resume=run.folder`. `model` may also be a
+            torch.nn.Module, which is copied, or its class; `data` may be `(X, y)` (arrays, tensors, lists, or a
+            DataFrame and a column), a torch Dataset, or a dict of these for train, valid and test. They are no part
+            of the stored configuration: pass them again to resume.
 
     Returns:
         The run, whose `status` says how it ended.
@@ -39,13 +44,15 @@ def train(*words: str, config_dir: str | None = None, quiet: bool = False, **key
     """
     started = time.perf_counter()
     overrides, problems = split_words(words)
-    more, refused = words_of(keywords)
+    objects, keywords = split_objects(keywords)
+    more, refused = words_of(objects.keywords(resumed="resume" in keywords) | keywords)
     overrides, problems = [*overrides, *more], [*problems, *refused]
-    with isolated():
+    with isolated(), objects.passed():
         request = read_request(overrides, problems, config_dir=config_dir)
         if request.is_sweep:
             raise UserError(*problems, Problem("", "these overrides make a sweep", command="trainer.sweep(...)"))
         job, folder = read_job(request.composer, request.words, problems)
+        job = replace(job, choices=job.choices | objects.shown)
         command = Command(["train", *overrides], started, embedded=True, quiet=quiet)
         with isolated_accelerators():
             ended = run_job(job, folder, command)
@@ -53,4 +60,4 @@ def train(*words: str, config_dir: str | None = None, quiet: bool = False, **key
         signal.raise_signal(ended.signal)  # the run is saved; what else it means is up to the caller
     if ended.folder is None:
         raise KeyboardInterrupt
-    return TrainedRun(ended.folder)
+    return TrainedRun(ended.folder, objects)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainer.components.init import initialise
 from trainer.components.metadata import Preprocessing
+from trainer.components.objects import Copies
 from trainer.components.target import Target
 from trainer.config.keys import InitConfig
 from trainer.data.dataset import Data
@@ -53,6 +54,9 @@ class ModelBuilder:
         Raises:
             UserError: it cannot take such samples, or does not return `num_outputs` numbers for each.
         """
+        if isinstance(self.target.factory, Copies):  # it may hold tensors that are not registered: tried as it is
+            model = self.build().cpu().float()
+            return self._tried(model)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # which are refused below
             try:
@@ -60,6 +64,9 @@ class ModelBuilder:
                     model = self.build()
             except NotImplementedError:  # some models compute with real numbers while they are built
                 model = self.build().to("meta")
+        return self._tried(model)
+
+    def _tried(self, model: nn.Module) -> nn.Module:
         _check_elements(model, self.target.name)
         _check_ending(model, self.output)
         _try_forward(model, self.target.name, self.shape, self.num_outputs)
@@ -134,9 +141,11 @@ def _check_ending(model: nn.Module, output: str) -> None:
 
 
 def _try_forward(model: nn.Module, name: str, shape: tuple[int, ...], num_outputs: int) -> None:
-    inputs = torch.empty((2, *shape), device="meta")
+    place = next((p.device for p in model.parameters()), torch.device("cpu"))
+    inputs = torch.zeros((2, *shape), device=place)
     try:
-        outputs = model.eval()(inputs)
+        with torch.no_grad():
+            outputs = model.eval()(inputs)
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
         takes = f"; its first convolution takes {first.in_channels} channels" if first is not None else ""
@@ -149,9 +158,9 @@ def _try_forward(model: nn.Module, name: str, shape: tuple[int, ...], num_output
             raise _shape_error(name, reason, "Use larger images, or model.aux_logits=false.") from error
     actual = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     if actual != (2, num_outputs):
-        raise _shape_error(
-            name, f"it returns {actual} for two samples of {list(shape)}; the task needs (2, {num_outputs})"
-        )
+        reason = f"it returns {actual} for two samples of {list(shape)}; the task needs (2, {num_outputs})"
+        advice: dict[object, str] = {((2, 2), 1): "Use loss=cross_entropy.", ((2, 1), 2): "Use loss=bce_with_logits."}
+        raise _shape_error(name, reason, advice.get((actual, num_outputs), ""))
 
 
 def _shape_error(name: str, reason: str, advice: str = "") -> UserError:

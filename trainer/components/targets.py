@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
+from trainer.components.objects import is_object, object_of
 from trainer.components.target import Target, Targets
 from trainer.config.keys import ComponentConfig
 from trainer.config.schema import Config
@@ -156,6 +157,8 @@ def resolve(name: Any, group: str, *, trusted: bool) -> Callable[..., Any]:
     Raises:
         UserError: it does not exist, does not fit, or is not trusted.
     """
+    if is_object(name):
+        return object_of(group, name)
     point, key = PLUG_POINTS[group], f"{group}._target_"
     if not isinstance(name, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", name):
         leaf = str(name).strip(".") if str(name).strip(".").isidentifier() else "Name"

@@ -138,6 +138,8 @@ def rows(value: Any, encoder: Encoder) -> Tensor:
     Raises:
         UserError: a column is missing, or a value cannot be used; with the number of the row, counted from 0.
     """
+    if hasattr(value, "iloc") and hasattr(value, "columns"):  # a DataFrame
+        value = [dict(zip(map(str, value.columns), row, strict=True)) for row in value.itertuples(index=False)]
     if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "iufb"):
         return _encoded_rows(torch.as_tensor(value).double(), encoder)
     if not isinstance(value, Iterable):
@@ -159,7 +161,7 @@ def _row(row: Any, where: str, encoder: Encoder) -> list[float]:
             raise _error(f"{len(row)} values; the model has {len(names)} columns: {', '.join(names)}", where)
         row = dict(zip(names, row, strict=True))
     try:
-        return encoder.row(row)
+        return encoder.row({str(name): cell for name, cell in row.items()})
     except BadRow as error:
         raise _error(str(error), where) from error
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.components.feed import evaluation_size
+from trainer.components.objects import Copies, calling_objects
 from trainer.config.schema import parse
 from trainer.data import raw
 from trainer.data.batches import Batches
@@ -34,7 +35,14 @@ from trainer.training.evaluate import evaluate
 NOT_FINITE = "the model's output for it is not finite"
 
 
-def load(run: str | Path, *, device: str = "auto", calibrated: bool = False, trust: bool = False) -> Predictor:
+def load(
+    run: str | Path,
+    *,
+    device: str = "auto",
+    calibrated: bool = False,
+    trust: bool = False,
+    model: nn.Module | type[nn.Module] | None = None,
+) -> Predictor:
     """Load a trained model, in eval mode, with its preprocessing and the names of its classes.
 
     Args:
@@ -43,11 +51,14 @@ def load(run: str | Path, *, device: str = "auto", calibrated: bool = False, tru
         calibrated: divide logits by the temperature that `trainer evaluate RUN --calibrate` stored beside the run.
         trust: whether the checkpoint may name code outside this program, torch and torchvision. Nothing else in it
             is executed.
+        model: the model or class that the run was trained on, if it was an object; it is copied.
 
     Raises:
         UserError: there is no such run, or it cannot be used.
     """
-    return Predictor(open_run(run, trusted=trust), device=device, calibrated=calibrated)
+    factory = Copies(model) if isinstance(model, nn.Module) else model
+    with calling_objects({} if factory is None else {"model": factory}):
+        return Predictor(open_run(run, trusted=trust), device=device, calibrated=calibrated)
 
 
 class Predictor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.components.assemble import Components, assemble
+from trainer.components.objects import is_object
 from trainer.config.job import Job
 from trainer.data.loader import DataCache
 from trainer.errors import Problem, UserError, show
@@ -90,6 +91,8 @@ def restore(components: Components, saved: Checkpoint) -> None:
     if saved.metadata["fingerprint"] != components.data.fingerprint and not config.resume_force:
         reason = "the data is not what this run was trained on"
         advice = "Restore it, or add resume_force=true."
+        if is_object(config.data.target):
+            raise UserError(Problem("data", reason, advice="Pass the same data, or add resume_force=true."))
         path = config.data.arguments.get("path")
         key, place = ("data.path", path) if path else ("data.root", config.data.root)
         raise UserError(Problem(key, reason, given=str(place), advice=advice))

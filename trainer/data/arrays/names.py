@@ -46,6 +46,16 @@ def pairs(arrays: Mapping[str, NamedArray], where: str, x: str | None, y: str | 
     if "train" not in inputs:
         raise UserError(Problem("data.path", f"there is no train split; {_contents(arrays)}", given=where))
     chosen = {split: Pair(inputs[split], targets[split]) for split in SPLITS if split in inputs}
+    check_pairs(chosen, where)
+    return chosen
+
+
+def check_pairs(chosen: Mapping[str, Pair], where: str = "") -> None:
+    """Check that there is a target for each sample, and that the samples of all splits have one shape.
+
+    Raises:
+        UserError: they do not fit.
+    """
     for split, pair in chosen.items():
         if len(pair.inputs) != len(pair.targets) or not len(pair.inputs):
             shapes = f"{pair.inputs.name} is {shape_of(pair.inputs)} and {pair.targets.name} {shape_of(pair.targets)}"
@@ -55,7 +65,6 @@ def pairs(arrays: Mapping[str, NamedArray], where: str, x: str | None, y: str | 
             reason = f"samples of the {split} split are {list(pair.inputs.shape[1:])}"
             shapes = f"{reason} and of the train split {list(chosen['train'].inputs.shape[1:])}"
             raise UserError(Problem("data.x", shapes, source=where, check="shapes"))
-    return chosen
 
 
 def _chosen(

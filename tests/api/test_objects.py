@@ -1,0 +1,152 @@
+"""`trainer.train(model=net, data=(X, y))`: the same run as from files and names, and a sentence for what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch.utils.data import TensorDataset
+
+import trainer
+from helpers.runs import exit_code
+from trainer.data.streams import seeded_streams
+from trainer.models.mlp import MLP
+from trainer.seeds import derive
+
+DIGITS = load_digits()
+X, Y = DIGITS.images[:300], DIGITS.target[:300]
+OPTIONS: dict[str, Any] = {"epochs": 2, "threads": 1, "plots": False, "quiet": True}
+
+
+def weights(run: trainer.TrainedRun) -> dict[str, torch.Tensor]:
+    return run.model.state_dict()
+
+
+def assert_same(one: trainer.TrainedRun, other: trainer.TrainedRun) -> None:
+    assert one.results["test"] == other.results["test"]
+    assert one.metrics["valid_loss"] == other.metrics["valid_loss"]
+    assert all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
+
+
+def refusal(**keywords: Any) -> str:
+    before = list(Path().glob("outputs/*/*"))
+    with pytest.raises(trainer.UserError) as error:
+        trainer.train(**OPTIONS | keywords)
+    assert list(Path().glob("outputs/*/*")) == before
+    return str(error.value)
+
+
+class Perceptron(torch.nn.Module):
+    def __init__(self, outputs: int = 10) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16), torch.nn.ReLU())
+        self.head = torch.nn.Linear(16, outputs)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers(inputs))
+
+
+def test_arrays_are_trained_on_as_from_a_file() -> None:
+    np.savez("digits.npz", x=X, y=Y)
+    from_file = trainer.train("data=arrays", "data.path=digits.npz", "model=mlp", **OPTIONS)
+    assert_same(trainer.train(model="mlp", data=(X, Y), **OPTIONS), from_file)
+    assert_same(trainer.train(model="mlp", data=(torch.from_numpy(X), Y.tolist()), **OPTIONS), from_file)
+
+
+def test_a_model_is_trained_as_the_one_of_the_same_weights_by_name() -> None:
+    with seeded_streams(derive(0, "init")):
+        net = MLP(64, 10)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    run = trainer.train(model=net, data=(X, Y), **OPTIONS)
+    assert_same(run, trainer.train(model="mlp", data=(X, Y), **OPTIONS))
+    assert_same(run, trainer.train(model=MLP, data=(X, Y), **OPTIONS))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert not any(p.grad is not None for p in net.parameters())
+    assert net.training
+    assert run.folder.name.endswith("-arrays-MLP")
+
+
+def test_a_run_on_objects_is_resumed_and_loaded_with_them() -> None:
+    net, data = Perceptron(), (X, Y)
+    run = trainer.train(model=net, data=data, **OPTIONS)
+    whole = trainer.train(model=net, data=data, **OPTIONS | {"epochs": 4})
+    more: dict[str, Any] = {"resume": run.folder, "epochs": 4, "quiet": True}
+    assert exit_code("train", f"resume={run.folder}", "epochs=4") == 2
+    for objects, key in (({"model": net}, "data"), ({"data": data}, "model")):
+        with pytest.raises(
+            trainer.UserError, match=rf"Pass it again in Python: trainer.train\(resume=RUN, {key}=...\)"
+        ):
+            trainer.train(**more, **objects)
+    with pytest.raises(trainer.UserError, match="data: the data is not what this run was trained on"):
+        trainer.train(**more, model=net, data=(X[::-1], Y))
+    resumed = trainer.train(**more, model=net, data=data)
+    assert resumed.folder == run.folder
+    assert_same(resumed, whole)
+    with pytest.raises(trainer.UserError, match=r"trainer.load\(RUN, model=...\)"):
+        trainer.load(run.folder)
+    loaded = trainer.load(run.folder, model=net)
+    assert torch.equal(loaded.predict(X[:9]), resumed.predict(X[:9]))
+    with pytest.raises(trainer.UserError, match="its weights are not those of the model"):
+        trainer.load(run.folder, model=torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)))
+
+
+def test_a_class_of_the_calling_program_is_built_with_its_arguments() -> None:
+    class Wide(Perceptron):
+        pass
+
+    data = {"train": (X, Y % 3), "test": (X[:50], Y[:50] % 3)}
+    run = trainer.train("model.outputs=3", model=Wide, data=data, **OPTIONS)
+    assert run.results["test"]["per_class"][0]["total"] == int((Y[:50] % 3 == 0).sum())
+    assert type(run.model).__name__ == "Wide"
+
+
+def test_a_data_set_is_trained_on_as_under_its_name() -> None:
+    inputs = torch.from_numpy(X).flatten(1).float()
+    one = trainer.train(model="mlp", data=TensorDataset(inputs, torch.from_numpy(Y)), **OPTIONS)
+    Path("own_digits.py").write_text(
+        "import sys, torch\nfrom sklearn.datasets import load_digits\n"
+        "class Digits(torch.utils.data.TensorDataset):\n    def __init__(self):\n        d = load_digits()\n"
+        "        super().__init__(torch.from_numpy(d.data[:300]).float(), torch.from_numpy(d.target[:300]))\n"
+    )
+    assert_same(one, trainer.train("data=custom", "data._target_=own_digits.Digits", "model=mlp", **OPTIONS))
+
+
+def test_a_data_frame_is_read_like_the_file_that_it_is_written_to() -> None:
+    pandas = pytest.importorskip("pandas")
+    draw = np.random.default_rng(0)
+    frame = pandas.DataFrame({"a": draw.normal(size=90), "b": draw.integers(0, 9, 90), 2024: draw.random(90) > 0.5})
+    frame["colour"] = pandas.Categorical(draw.choice(["red", "green"], 90))
+    frame.loc[3, "a"] = np.nan
+    kind = pandas.Series(np.where(frame["b"] > 4, "big", "small"), name="kind")
+    frame.assign(kind=kind).to_csv("table.csv", index=False)
+    words = ("model=mlp", "data.missing=median")
+    run = trainer.train(*words, data=(frame, kind), **OPTIONS)
+    assert_same(run, trainer.train("data=csv", "data.path=table.csv", "data.target=kind", *words, **OPTIONS))
+    assert run.predictor.columns == ("a", "b", "2024", "colour")
+    assert torch.equal(run.predict(frame), run.predict(frame.to_dict("records")))
+    split = {"train": (frame[:60], kind[:60]), "test": (frame[60:], kind[60:])}
+    tested = trainer.train(*words, data=split, **OPTIONS).results["test"]
+    assert sum(entry["total"] for entry in tested["per_class"]) == 30
+
+
+@pytest.mark.parametrize(
+    ("keywords", "sentence"),
+    [
+        ({"model": 3}, "model: a int; expected a torch.nn.Module, its class, or the name of a model"),
+        ({"data": 3}, "data: int; expected (X, y), a torch Dataset, or a dict"),
+        ({"data": X}, "data: ndarray; expected (X, y)"),
+        ({"data": {"trian": (X, Y)}}, "Did you mean train?"),
+        ({"data": (X, Y[:9])}, "X is float64 [300, 8, 8] and y int64 [9]; expected as many targets as samples"),
+        ({"data": ([[1, 2], [3]], [0, 1])}, "data.x: X is a list, not an array"),
+        ({"data": (X, np.array([object()] * 300))}, "y holds object; expected numbers, booleans or texts"),
+        ({"model": Perceptron(3), "data": (X, Y)}, "it returns (2, 3) for two samples of [1, 8, 8]"),
+        ({"model": Perceptron(2), "data": (X, Y % 2)}, "the task needs (2, 1). Use loss=cross_entropy."),
+        ({"model": Perceptron, "data": (X, Y), "model.hidden": 3}, "model.hidden"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence(keywords: dict[str, Any], sentence: str) -> None:
+    assert sentence in refusal(**keywords)

@@ -1,0 +1,132 @@
+"""DataFrames as sources: read like the CSV file that they would be written to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainer.data.samples import Arrays, Samples
+from trainer.data.source import Source
+from trainer.data.tables.columns import Cells, parse_column, parse_target
+from trainer.data.tables.rows import is_missing
+from trainer.errors import Problem, UserError, check_names, did_you_mean, first_few, show
+
+TASKS = ("binary", "multiclass", "regression")
+MISSING = ("mean", "median", "drop")
+
+
+def source_of_frames(splits: Mapping[str, Any]) -> Callable[..., Source]:
+    """Return a function that returns the source of `(DataFrame, target)` by split; its arguments are keys of `data`."""
+
+    def table(task: str | None = None, missing: str | None = None) -> Source:
+        for key, value, choices in (("task", task, TASKS), ("missing", missing, MISSING)):
+            if value is not None and value not in choices:
+                advice = did_you_mean(show(value), choices)
+                raise UserError(
+                    Problem(f"data.{key}", f"expected {', '.join(choices)}", given=show(value), advice=advice)
+                )
+        return _read(splits, task, missing)
+
+    return table
+
+
+@dataclass
+class _Texts:
+    """The cells of all splits, one after the other, and the row at which each split ends."""
+
+    target: str
+    columns: dict[str, list[str]]
+    targets: list[str] = field(default_factory=list)
+    ends: dict[str, int] = field(default_factory=dict)
+
+    def add(self, split: str, frame: Any, column: Any) -> None:
+        """Add the rows of a split.
+
+        Raises:
+            UserError: its columns are others, or it has not as many targets as rows.
+        """
+        names = [str(name) for name in getattr(frame, "columns", ())]
+        if differing := sorted(set(names) ^ set(self.columns)):
+            reason = f"the columns of {split} are not those of train: {first_few(differing)} differ"
+            raise UserError(Problem("data", reason, check="shapes"))
+        if len(frame) != len(column):
+            reason = f"X of {split} has {len(frame):,} rows and y {len(column):,}"
+            raise UserError(Problem("data", reason, check="shapes"))
+        for place, name in enumerate(names):
+            self.columns[name] += _texts(frame.iloc[:, place])
+        self.targets += _texts(column)
+        self.ends[split] = len(self.targets)
+
+
+def _read(splits: Mapping[str, Any], task: str | None, missing: str | None) -> Source:
+    train, column = splits["train"]
+    names = [str(name) for name in getattr(train, "columns", ())]
+    if len(set(names)) < len(names) or not names:
+        raise UserError(Problem("data", "expected a DataFrame with columns of different names"))
+    check_names("data", "column", names, check="unusable columns")
+    texts = _Texts(str(getattr(column, "name", None) or "y"), {name: [] for name in names})
+    for split, (frame, column) in splits.items():
+        texts.add(split, frame, column)
+    kept = _kept(texts.columns | {texts.target: texts.targets}, texts.target, missing)
+    columns, values, problems = [], [], []
+    for name in names:
+        try:
+            parsed, numbers = parse_column(_cells(name, texts.columns[name], kept))
+            columns.append(parsed)
+            values.append(numbers)
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(*problems)
+    answer = parse_target(_cells(texts.target, texts.targets, kept), task)
+    inputs = torch.tensor(values, dtype=torch.float64).T.contiguous()
+    samples: dict[str, Samples] = {}
+    begin = 0
+    for split, end in texts.ends.items():
+        places = [number for number, row in enumerate(kept) if begin <= row < end]
+        if not places:
+            raise UserError(Problem("data", f"the {split} split has no rows"))
+        samples[split], begin = Arrays(inputs[places], answer.values[places]), end
+    return Source(samples, answer.classes, answer.task, tuple(columns), missing, [answer.note])
+
+
+def _cells(name: str, texts: list[str], kept: list[int]) -> Cells:
+    return Cells(name, [texts[row] for row in kept], kept, "data")
+
+
+def _texts(column: Any) -> list[str]:
+    """Return the cells of a column as a CSV file would hold them; numbers keep all their digits."""
+    values = np.asarray(column)
+    if values.dtype.kind == "f":
+        return ["" if np.isnan(value) else repr(value) for value in values.astype(np.float64).tolist()]
+    return ["" if value is None or value != value else str(value).strip() for value in values.tolist()]
+
+
+def _kept(columns: Mapping[str, list[str]], target: str, missing: str | None) -> list[int]:
+    """Return the rows that are used.
+
+    Raises:
+        UserError: there are missing values, and `data.missing` does not say what becomes of them.
+    """
+    count = len(columns[target])
+    if missing == "drop":
+        kept = [row for row, cells in enumerate(zip(*columns.values(), strict=True)) if not any(map(is_missing, cells))]
+        if not kept:
+            raise UserError(Problem("data", "every row has a missing value", check="missing values"))
+        return kept
+    counts = {name: number for name, texts in columns.items() if (number := sum(map(is_missing, texts)))}
+    if target in counts:
+        reason = f"{counts[target]} rows have no {target}, the target"
+        raise UserError(
+            Problem("data", reason, advice="Leave them out", command="data.missing=drop", check="missing values")
+        )
+    if counts and missing is None:
+        reason = f"missing values: {', '.join(f'{name} {number}' for name, number in counts.items())}"
+        raise UserError(
+            Problem("data", reason, advice="Choose data.missing=mean, median or drop.", check="missing values")
+        )
+    return list(range(count))
