@@ -73,7 +73,7 @@ def _own_settings(tmp_path: Path) -> Iterator[None]:
     logging.root.setLevel(logging.CRITICAL)
     OmegaConf.register_new_resolver("now", lambda text: f"own {text}", replace=True)
     ConfigStore.instance().store("own", {"a": 1})
-    with warnings.catch_warnings(), hydra.initialize_config_dir(str(tmp_path / "own"), version_base="1.3"):
+    with warnings.catch_warnings(), hydra.initialize_config_dir(str(tmp_path / "own"), version_base="1.2"):
         OmegaConf.register_new_resolver("now", lambda text: f"own {text}", replace=True)
         warnings.filterwarnings("ignore", "of the caller")
         yield
@@ -91,6 +91,7 @@ def state() -> dict[str, Any]:
     """Return what a caller can notice of this process."""
     hydra_state = (
         GlobalHydra.instance().hydra,
+        hydra.version.getbase(),
         {kind: list(those) for kind, those in Plugins.instance().plugin_type_to_subclass_list.items() if those},
         sorted(ConfigStore.instance().repo),
         hydra.compose("config"),

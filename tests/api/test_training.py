@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_a_run_knows_its_results() -> None:
     assert not run.model.training
     assert run.report() == run.folder / "report.html"
     page = run._repr_html_()
-    assert page.startswith("<iframe sandbox srcdoc=")
+    assert page.startswith('<iframe sandbox="" srcdoc=')
     assert "<" not in page[1:].removesuffix("</iframe>")  # escaped: the frame is one element
 
 
@@ -161,3 +162,18 @@ def test_a_second_ctrl_c_is_that_of_the_caller() -> None:
     model = {"_target_": "interrupting.Net", "number": 2, "at": [3, 4]}
     with pytest.raises(KeyboardInterrupt):
         trainer.train(*WORDS[0:1], *WORDS[2:], "accumulate=4", model=model, plots=False)
+    (folder,) = run_folders()
+    assert trainer.TrainedRun(folder).status == "interrupted"
+
+
+def test_a_request_to_end_reaches_the_caller_once_the_run_is_saved() -> None:
+    write("interrupting.py", INTERRUPTING)
+    saved = []
+    before = signal.signal(signal.SIGTERM, lambda *_: saved.append([f.name for f in run_folders()]))
+    try:
+        model = {"_target_": "interrupting.Net", "number": int(signal.SIGTERM)}
+        run = trainer.train(*WORDS[0:1], *WORDS[2:], model=model, plots=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert run.status == "interrupted"
+    assert saved == [[run.folder.name]]

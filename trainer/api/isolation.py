@@ -39,10 +39,14 @@ def isolated() -> Iterator[None]:
 
 
 @contextmanager
-def isolated_accelerators() -> Iterator[None]:
-    """Restore the random streams of the accelerators on leaving; imports their drivers if they are not in use yet."""
+def kept_accelerators(chosen: str | None) -> Iterator[None]:
+    """Restore the random streams of the accelerators on leaving, all of which a run seeds unless it is on the CPU.
+
+    Args:
+        chosen: the run's device; None for the first accelerator.
+    """
     with ExitStack() as stack:
-        for name in device.accelerators():
+        for name in device.accelerators() if chosen != "cpu" else ():
             stack.enter_context(kept_streams(torch.device(name)))
         yield
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from trainer.api.isolation import isolated, isolated_accelerators
+from trainer.api.isolation import isolated, kept_accelerators
 from trainer.api.keywords import words_of
 from trainer.api.objects import split_objects
 from trainer.api.run import TrainedRun
@@ -54,7 +54,7 @@ def train(*words: str, config_dir: str | None = None, quiet: bool = False, **key
         job, folder = read_job(request.composer, request.words, problems)
         job = replace(job, choices=job.choices | objects.shown)
         command = Command(["train", *overrides], started, embedded=True, quiet=quiet)
-        with isolated_accelerators():
+        with kept_accelerators(job.config.device):
             ended = run_job(job, folder, command)
     if ended.signal in (signal.SIGTERM, signal.SIGHUP):
         signal.raise_signal(ended.signal)  # the run is saved; what else it means is up to the caller

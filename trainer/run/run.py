@@ -86,7 +86,10 @@ class Run:
             sentence = out_of_memory(error)
             if sentence:
                 traceback.clear_frames(trace)  # what they hold may be needed now
-            self._write_results(Outcome("failed", sentence or f"{type(error).__name__}: {error}"), None)
+            outcome = Outcome("failed", sentence or f"{type(error).__name__}: {error}")
+            if isinstance(error, KeyboardInterrupt):  # a second Ctrl-C, in another program's process
+                outcome = Outcome("interrupted", "interrupted twice; the newest checkpoint has the last state")
+            self._write_results(outcome, None)
         self.console.close()
 
     def checkpoint_metadata(self) -> dict[str, Any]:
