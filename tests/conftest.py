@@ -5,11 +5,15 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import sys
 
 import pytest
 
 # Waiting threads must not occupy the cores that other tests need; read once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Each child process would compile this program, and each worker of the tests all tests.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 gc.disable()  # until the tests are collected: imports leave no garbage
 SLOW_FIXTURES = {"server", "train_process", "browse"}  # they start processes
 
