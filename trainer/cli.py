@@ -19,6 +19,7 @@ EXIT_USAGE = 2
 def train() -> NoReturn:
     """Run the console script `train`."""
     with _command("train") as code:
+        _check_folder()
         code.value = run_train(sys.argv[1:])
     sys.exit(code.value)
 
@@ -26,6 +27,7 @@ def train() -> NoReturn:
 def trainer() -> NoReturn:
     """Run the console script `trainer`; `trainer train` is the same as `train`."""
     with _command("trainer") as code:
+        _check_folder()
         code.value = run_trainer(sys.argv[1:])
     sys.exit(code.value)
 
@@ -35,7 +37,6 @@ def _command(program: str) -> Iterator[ExitCode]:
     """Run a command with this process's streams, and yield its exit code."""
     open_streams()
     with ExitCode(program) as code:
-        _check_folder()
         yield code
         sys.stdout.flush()
     survive_loss()  # nobody could handle what is lost from here on
