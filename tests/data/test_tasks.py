@@ -15,10 +15,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers.components import assemble
-from trainer.components.loss import LOSSES, Criterion, class_weights, fitting
+from trainer.components.class_weights import class_weights
+from trainer.components.loss import LOSSES, Criterion, fitting
 from trainer.data.prepare import Prepare
+from trainer.data.regression import Regression
 from trainer.data.tables.table import bundled_table
-from trainer.data.tasks import Classification, Regression
+from trainer.data.tasks import Classification
 from trainer.errors import UserError
 from trainer.records.metrics import read_metrics
 from trainer.training import checkpoint

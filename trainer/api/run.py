@@ -96,8 +96,8 @@ class TrainedRun:
         """
         return self.predictor.predict(samples)
 
-    def labels(self, samples: Any) -> list[str]:
-        """Predict the most likely class of each sample. For `samples` and `Raises`, see `predict`."""
+    def labels(self, samples: Any) -> list[str] | list[tuple[str, ...]]:
+        """Predict the most likely class of each sample, or its labels. For `samples` and `Raises`, see `predict`."""
         return self.predictor.labels(samples)
 
     def report(self) -> Path:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from trainer import device
+from trainer.components.class_weights import class_weights
 from trainer.components.data import DataReader, monitored
 from trainer.components.features import FeatureCache
 from trainer.components.feed import Feed, build_feed, evaluation_batches
-from trainer.components.loss import build_criterion, class_weights, num_outputs
+from trainer.components.loss import build_criterion, num_outputs
 from trainer.components.metadata import Preprocessing
 from trainer.components.model import ModelBuilder, build_model, fit_images
 from trainer.components.population import build_population

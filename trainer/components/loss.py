@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import typing
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainer.components.target import Target
+from trainer.data.multilabel import MultiLabel
+from trainer.data.regression import Scale
 from trainer.data.tasks import Task
+from trainer.device import exact_dtype
 from trainer.errors import Problem, UserError
 
 
 @dataclass(frozen=True)
 class LossSpec:
-    """The tasks and kinds of `model.output` that a loss fits; `single` if it takes one output per sample."""
+    """The tasks and kinds of `model.output` that a loss fits; `single` if it compares each output with a number."""
 
     name: str
     tasks: tuple[str, ...]
@@ -27,8 +31,8 @@ CLASSES = ("binary", "multiclass")
 LOSSES: dict[type[nn.Module], LossSpec] = {
     nn.CrossEntropyLoss: LossSpec("cross_entropy", CLASSES, False, ("logits",)),
     nn.NLLLoss: LossSpec("nll", CLASSES, False, ("log_probabilities", "probabilities")),
-    nn.BCEWithLogitsLoss: LossSpec("bce_with_logits", ("binary",), True, ("logits",)),
-    nn.BCELoss: LossSpec("bce", ("binary",), True, ("probabilities",)),
+    nn.BCEWithLogitsLoss: LossSpec("bce_with_logits", ("multilabel", "binary"), True, ("logits",)),
+    nn.BCELoss: LossSpec("bce", ("multilabel", "binary"), True, ("probabilities",)),
     nn.MSELoss: LossSpec("mse", ("binary", "regression"), True, ("logits", "probabilities")),
     nn.L1Loss: LossSpec("l1", ("binary", "regression"), True, ("logits", "probabilities")),
     nn.HuberLoss: LossSpec("huber", ("binary", "regression"), True, ("logits", "probabilities")),
@@ -39,30 +43,35 @@ def automatic(task: Task, output: str) -> type[nn.Module]:
     """Return the loss of `loss=auto`.
 
     Raises:
-        UserError: a regression from a model that returns probabilities.
+        UserError: a regression needs logits, and labels need logits or probabilities.
     """
     if task.name == "regression":
         if output != "logits":
             reason = "the task is a regression, which needs model.output=logits"
             raise UserError(Problem("model.output", reason, given=output))
         return nn.MSELoss
-    if task.name == "binary" and output != "log_probabilities":
+    if task.name == "multilabel" and output == "log_probabilities":
+        reason = "the task is multilabel, which needs model.output=logits or probabilities"
+        raise UserError(Problem("model.output", reason, given=output))
+    if task.name in ("binary", "multilabel") and output != "log_probabilities":
         return nn.BCELoss if output == "probabilities" else nn.BCEWithLogitsLoss
     return nn.CrossEntropyLoss if output == "logits" else nn.NLLLoss
 
 
 def fitting(loss: type[nn.Module], task: Task, output: str) -> LossSpec:
-    """Return how this loss is used; a user's loss is called with outputs [B, C] and targets [B].
+    """Return how this loss is used; a user's loss is called with outputs [B, C] and targets [B], or both [B, K].
 
     Raises:
         UserError: it does not fit the task or the model's output; the message names one that would.
     """
     spec = next((spec for base, spec in LOSSES.items() if issubclass(loss, base)), None)
     if spec is None:
-        return LossSpec(loss.__name__, (task.name,), task.name == "regression", (output,))
+        return LossSpec(loss.__name__, (task.name,), task.name in ("regression", "multilabel"), (output,))
     better = LOSSES[automatic(task, output)].name
     if task.name not in spec.tasks:
-        has = f"{len(task.classes)} classes" if task.classes else "a number as its target"
+        what = "labels" if task.name == "multilabel" else "classes"
+        has = f"{len(task.classes)} {what}" if task.classes else "a number as its target"
+        has = f"{task.answers} numbers as its targets" if task.several and not task.classes else has
         wants = {"binary": "two classes", "multiclass": "classes", "regression": "a number"}[spec.tasks[-1]]
         reason = f"it fits {wants}, and the data has {has}"
         raise UserError(Problem("loss", reason, given=spec.name, advice=f"Use loss={better}."))
@@ -78,9 +87,12 @@ class Criterion:
     Class weights make it a weighted mean: each sample counts by the weight of its class, and the sum is divided by the
     sum of these weights. A loss of one output per sample has no such argument and is averaged here.
 
+    Several numbers or labels are targets [B, K] for outputs [B, K], and the loss is the mean over them, too.
+
     Args:
-        mean, std: scale of a regression's targets, which are scaled before they are compared with the outputs.
+        scale: mean and deviation of a regression's targets, which are scaled before they are compared with the outputs.
         weights: class weights [C], which a loss of one output per class already holds; None if all are equal.
+        several: whether the targets are numbers or labels [B, K].
     """
 
     def __init__(
@@ -88,22 +100,26 @@ class Criterion:
         loss: nn.Module,
         spec: LossSpec,
         output: str,
-        scale: tuple[float, float] = (0.0, 1.0),
+        scale: Scale = (0.0, 1.0),
         weights: Tensor | None = None,
+        *,
+        several: bool = False,
     ) -> None:
-        self.loss, self.single, self.weights = loss, spec.single, weights
-        self.mean, self.std = scale
-        self.scaled = scale != (0.0, 1.0)
+        self.loss, self.single, self.weights, self.several = loss, spec.single, weights, several
+        self.scale, self.scaled = scale, scale != (0.0, 1.0)
+        self.mean: Any
+        self.std: Any
+        self.mean, self.std = torch.tensor(scale, dtype=torch.float64) if several else scale
         self.to_log = output == "probabilities" and isinstance(loss, nn.NLLLoss)
         if self.single and weights is not None:
-            typing.cast(typing.Any, loss).reduction = "none"
+            typing.cast(Any, loss).reduction = "none"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.several:
+            return self._single(outputs, self.scaled_targets(targets).to(outputs.dtype))
         if self.single:  # [B, 1] against [B] would broadcast silently in some losses
             targets = targets[:, 1] if targets.ndim == 2 else targets
-            if self.scaled:
-                targets = (targets - self.mean) / self.std
-            outputs, targets = outputs.squeeze(-1), targets.to(outputs.dtype)
+            outputs, targets = outputs.squeeze(-1), self.scaled_targets(targets).to(outputs.dtype)
             return self._single(outputs, targets) if self.weights is None else self._weighted(outputs, targets)
         if self.to_log:
             outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
@@ -118,6 +134,16 @@ class Criterion:
         if self.weights is None or (targets.ndim == 2 and not self.single):
             return len(targets)
         return (targets.to(self.weights.dtype) @ self.weights if targets.ndim == 2 else self.weights[targets]).sum()
+
+    def to(self, device: torch.device) -> Criterion:
+        """Move what several targets are scaled by to a device; return the criterion itself."""
+        if self.several:
+            self.mean, self.std = torch.tensor(self.scale, dtype=exact_dtype(device), device=device)
+        return self
+
+    def scaled_targets(self, targets: Tensor) -> Tensor:
+        """Return the targets [B] or [B, K] as the model learns them."""
+        return (targets - self.mean) / self.std if self.scaled else targets
 
     def _weighted(self, outputs_B: Tensor, targets_B: Tensor) -> Tensor:
         """Return the weighted mean loss; a target of 0.3 counts as 0.3 samples of class 1 and 0.7 of class 0."""
@@ -139,45 +165,43 @@ class Criterion:
             raise UserError(Problem("loss", reason, given="bce", advice=advice)) from error
 
 
-def class_weights(weight: str | list[float] | None, task: Task, targets: Tensor) -> Tensor | None:
-    """Return the weights of `loss.weight`, float64 [C]; None if all are equal.
-
-    `balanced` is samples / (classes * samples of the class), as in scikit-learn.
-
-    Raises:
-        UserError: not one positive number per class, or no classes.
-    """
-    if weight is None:
-        return None
-    if not task.classes:
-        raise UserError(Problem("loss.weight", "the task is a regression; there are no classes to weight"))
-    if weight == "balanced":
-        counts = torch.bincount(targets, minlength=len(task.classes)).double()
-        return len(targets) / (len(task.classes) * counts.clamp(min=1))
-    valid = isinstance(weight, list) and all(isinstance(w, (int, float)) and w > 0 for w in weight)
-    if not valid or len(weight) != len(task.classes):
-        reason = f"expected balanced or {len(task.classes)} positive numbers, one for each class"
-        raise UserError(Problem("loss.weight", reason, given=str(weight)))
-    return torch.tensor(weight, dtype=torch.float64)
-
-
 def loss_class(target: Target | None, task: Task, output: str) -> type[nn.Module]:
     """Return the configured loss, or the one that `loss=auto` selects.
 
     Raises:
-        UserError: a regression from a model that returns probabilities.
+        UserError: the task needs a model that returns something else.
     """
     return automatic(task, output) if target is None else typing.cast(type[nn.Module], target.factory)
 
 
 def num_outputs(target: Target | None, task: Task, output: str) -> int:
-    """Return the number of outputs that the loss takes for each sample: one, or one per class.
+    """Return the number of outputs that the loss takes for each sample: one per class, or one per number or label.
 
     Raises:
         UserError: the loss does not fit the task or the model's output.
     """
-    spec = fitting(loss_class(target, task, output), task, output)
-    return 1 if spec.single else len(task.classes)
+    return _size(fitting(loss_class(target, task, output), task, output), task)
+
+
+def _size(spec: LossSpec, task: Task) -> int:
+    return task.answers if spec.single else len(task.classes)
+
+
+def _weight_argument(loss_type: type[nn.Module], single: bool, task: Task, weights: Tensor | None) -> dict[str, Tensor]:
+    """Return the argument of a loss that takes the weights [C] itself.
+
+    Raises:
+        UserError: it takes none.
+    """
+    if weights is None:
+        return {}
+    takes = nn.BCEWithLogitsLoss if isinstance(task, MultiLabel) else tuple(LOSSES)
+    if not issubclass(loss_type, takes):
+        what = "label" if isinstance(task, MultiLabel) else "class"
+        raise UserError(Problem("loss.weight", f"{loss_type.__name__} takes no {what} weights"))
+    if isinstance(task, MultiLabel):
+        return {"pos_weight": weights}
+    return {} if single else {"weight": weights}
 
 
 def build_criterion(
@@ -191,24 +215,25 @@ def build_criterion(
     loss_type = loss_class(target, task, output)
     spec = fitting(loss_type, task, output)
     weights = None if weights is None else weights.to(dtype).to(targets.device)
-    unweighted = Problem("loss.weight", f"{loss_type.__name__} takes no class weights")
-    if weights is not None and not issubclass(loss_type, tuple(LOSSES)):
-        raise UserError(unweighted)
-    argument = {} if weights is None or spec.single else {"weight": weights}
+    argument = _weight_argument(loss_type, spec.single, task, weights)
     loss = loss_type(**argument) if target is None else target.build(**argument)
     if (reduction := getattr(loss, "reduction", "mean")) != "mean":
         reason = "expected mean; the loop sums over batches itself"
         raise UserError(Problem("loss.reduction", reason, given=reduction))
-    criterion = Criterion(loss.to(targets.device, dtype), spec, output, task.scale or (0.0, 1.0), weights)
-    size = 1 if spec.single else len(task.classes)
-    outputs = torch.full((len(targets), size), 0.5, dtype=dtype, device=targets.device)
+    loss = loss.to(targets.device, dtype)
+    if task.several:  # a weighted label has no part in the denominator of the mean
+        criterion = Criterion(loss, spec, output, task.scale or (0.0, 1.0), several=True).to(targets.device)
+    else:
+        criterion = Criterion(loss, spec, output, task.scale or (0.0, 1.0), weights)
+    outputs = torch.full((len(targets), _size(spec, task)), 0.5, dtype=dtype, device=targets.device)
     try:
         shape = list(criterion(outputs, targets).shape)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = f"it does not take outputs of {list(outputs.shape)}: {error}"
         raise UserError(Problem("loss", reason, given=spec.name)) from error
-    if spec.single and weights is not None and not loss(outputs[:, 0], outputs[:, 0]).ndim:
-        raise UserError(unweighted)  # a subclass that averages by itself
+    if spec.single and criterion.weights is not None and not loss(outputs[:, 0], outputs[:, 0]).ndim:
+        reason = f"{loss_type.__name__} takes no class weights"  # a subclass that averages by itself
+        raise UserError(Problem("loss.weight", reason))
     if shape:
         reason = f"it returns a tensor of shape {shape}; expected one number, the mean of the batch"
         raise UserError(Problem("loss", reason, given=spec.name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer.components.stored_task import expect, is_name, numbers, one_of, stored_scale, stored_task
 from trainer.data.dataset import Data
-from trainer.data.labels import MAX_CLASSES
 from trainer.data.prepare import Prepare
+from trainer.data.regression import Regression
 from trainer.data.tables.prepare import TablePrepare
-from trainer.data.tasks import Classification, Regression, Task
-from trainer.errors import Problem, UserError, printable
+from trainer.data.tasks import Task
+from trainer.errors import Problem, UserError
 
-OUTPUTS = ("logits", "probabilities", "log_probabilities")
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.uint8, torch.float32, torch.float64)}
 MAX_SIDE = 65_535  # pixels
 MAX_NUMBERS = 2**28  # of one prepared sample: no image that is accepted comes near
@@ -49,7 +48,7 @@ class CheckpointMetadata:
 
     Attributes:
         config: text of the run's config.yaml; environment variables stand in it as `${...}`.
-        task: the classes, or the scale of a regression.
+        task: the classes or labels, or the scale of a regression.
         prepare: from raw samples to model inputs.
         preprocessing: what the initial weights expect of images.
         fingerprint: fingerprint of the data.
@@ -91,7 +90,7 @@ class CheckpointMetadata:
             "config": self.config,
             "task": task.name,
             "classes": list(task.classes),
-            "target_scale": list(task.scale) if task.scale else None,
+            "target_scale": stored_scale(task) if isinstance(task, Regression) else None,
             "output": task.output,
             "prepare": self.prepare.to_dict(),
             "preprocessing": asdict(self.preprocessing),
@@ -114,10 +113,10 @@ class CheckpointMetadata:
             UserError: a value is missing or invalid.
         """
         try:
-            _expect(isinstance(content["config"], str), "config")
-            _expect(isinstance(content["fingerprint"], str), "fingerprint")
-            _expect(isinstance(content["splits"], str), "splits")
-            task = _task(content)
+            expect(isinstance(content["config"], str), "config")
+            expect(isinstance(content["fingerprint"], str), "fingerprint")
+            expect(isinstance(content["splits"], str), "splits")
+            task = stored_task(content)
             return cls(
                 content["config"],
                 task,
@@ -125,8 +124,8 @@ class CheckpointMetadata:
                 _preprocessing(content["preprocessing"]),
                 content["fingerprint"],
                 content["splits"],
-                _num_outputs(content["num_outputs"]),
-                DTYPES[_one_of(content["dtype"], tuple(DTYPES), "dtype")],
+                _num_outputs(content["num_outputs"], task),
+                DTYPES[one_of(content["dtype"], tuple(DTYPES), "dtype")],
                 _class_weights(content["class_weights"], task),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
@@ -134,59 +133,23 @@ class CheckpointMetadata:
             raise UserError(Problem(str(path), f"not a complete checkpoint of this program: {reason}")) from error
 
 
-def _expect(condition: bool, name: str) -> None:
-    """Check a value of the file."""
-    if not condition:
-        raise ValueError(f"its {name} is invalid")
-
-
-def _one_of(value: Any, choices: Sequence[str], name: str) -> str:
-    _expect(isinstance(value, str) and value in choices, name)
-    return value
-
-
-def _numbers(values: Any, name: str, *, above: float = -math.inf) -> tuple[float, ...]:
-    _expect(isinstance(values, (list, tuple)), name)
-    numbers = tuple(float(value) for value in values)
-    _expect(all(math.isfinite(number) and number > above for number in numbers), name)
-    return numbers
-
-
-def _is_name(value: Any) -> bool:
-    """Return whether the value is text without control characters."""
-    return isinstance(value, str) and printable(value) == value
-
-
-def _task(content: Any) -> Task:
-    output = _one_of(content["output"], OUTPUTS, "output")
-    classes = content["classes"]
-    _expect(isinstance(classes, (list, tuple)) and len(classes) <= MAX_CLASSES, "classes")
-    _expect(all(map(_is_name, classes)), "classes")
-    if content["task"] == "regression":
-        scale = _numbers(content["target_scale"], "target_scale")
-        _expect(len(scale) == 2 and scale[1] > 0, "target_scale")
-        return Regression(scale[0], scale[1])
-    _expect(len(classes) >= 2 and len(set(classes)) == len(classes), "classes")
-    return Classification(tuple(classes), output=output)
-
-
 def _prepare(stored: Any) -> Prepare | TablePrepare:
-    _expect(isinstance(stored, dict), "prepare")
+    expect(isinstance(stored, dict), "prepare")
     return _table_prepare(stored) if "columns" in stored else _image_prepare(stored)
 
 
 def _table_prepare(stored: Any) -> TablePrepare:
     # Counted before they are copied: a list that the file holds once may stand for every column.
     columns = stored["columns"]
-    _expect(sum(len(c["categories"]) + len(c["seen"]) for c in columns) <= MAX_CATEGORIES, "columns")
+    expect(sum(len(c["categories"]) + len(c["seen"]) for c in columns) <= MAX_CATEGORIES, "columns")
     prepare = TablePrepare.from_dict(stored)
-    _expect(len(prepare.columns) > 0, "columns")
+    expect(len(prepare.columns) > 0, "columns")
     for column in prepare.columns:
         texts, codes = column.categories, column.seen
-        _expect(_is_name(column.name) and all(isinstance(text, str) for text in texts), "columns")
-        _expect(all(type(code) is int and 0 <= code < len(texts) for code in codes), "columns")
-        _numbers((column.fill, column.mean), "columns")
-        _numbers((column.std,), "columns", above=0)
+        expect(is_name(column.name) and all(isinstance(text, str) for text in texts), "columns")
+        expect(all(type(code) is int and 0 <= code < len(texts) for code in codes), "columns")
+        numbers((column.fill, column.mean), "columns")
+        numbers((column.std,), "columns", above=0)
     return prepare
 
 
@@ -194,35 +157,38 @@ def _image_prepare(stored: Any) -> Prepare:
     """Return how images, or rows of numbers without named columns, are prepared."""
     prepare = Prepare.from_dict(stored)
     sizes = (*prepare.shape, *(prepare.size or ()), prepare.channels or 1)
-    _expect(all(type(n) is int and n > 0 for n in sizes) and len(prepare.shape) in (1, 2, 3), "prepare.shape")
-    _expect(prepare.size is None or (len(prepare.size) == 2 and len(prepare.shape) == 3), "prepare.size")
-    _expect(max(math.prod(prepare.shape), math.prod(prepare.output_shape)) <= MAX_NUMBERS, "prepare.shape")
-    _expect(prepare.channels is None or prepare.shape[0] in (1, prepare.channels), "prepare.channels")
+    expect(all(type(n) is int and n > 0 for n in sizes) and len(prepare.shape) in (1, 2, 3), "prepare.shape")
+    expect(prepare.size is None or (len(prepare.size) == 2 and len(prepare.shape) == 3), "prepare.size")
+    expect(max(math.prod(prepare.shape), math.prod(prepare.output_shape)) <= MAX_NUMBERS, "prepare.shape")
+    expect(prepare.channels is None or prepare.shape[0] in (1, prepare.channels), "prepare.channels")
     channels = (1, prepare.shape[0], prepare.output_shape[0])
-    _expect(len(_numbers(prepare.mean, "prepare.mean")) in channels, "prepare.mean")
-    _expect(len(_numbers(prepare.std, "prepare.std", above=0)) in channels, "prepare.std")
+    expect(len(numbers(prepare.mean, "prepare.mean")) in channels, "prepare.mean")
+    expect(len(numbers(prepare.std, "prepare.std", above=0)) in channels, "prepare.std")
     return prepare
 
 
 def _preprocessing(stored: Any) -> Preprocessing:
     preprocessing = Preprocessing(**stored)
     sides = [*(preprocessing.size if isinstance(preprocessing.size, (list, tuple)) else [preprocessing.size])]
-    _expect(len(sides) in (1, 2) and isinstance(preprocessing.published, bool), "preprocessing")
+    expect(len(sides) in (1, 2) and isinstance(preprocessing.published, bool), "preprocessing")
     for side in (*sides, preprocessing.resize):
-        _expect(side is None or (type(side) is int and 0 < side <= MAX_SIDE), "preprocessing")
+        expect(side is None or (type(side) is int and 0 < side <= MAX_SIDE), "preprocessing")
     for values in (preprocessing.mean, preprocessing.std):
-        _numbers(values or (), "preprocessing")
+        numbers(values or (), "preprocessing")
     return preprocessing
 
 
-def _num_outputs(value: Any) -> int:
-    _expect(type(value) is int and 0 < value <= MAX_NUMBERS, "num_outputs")
+def _num_outputs(value: Any, task: Task) -> int:
+    sizes = (
+        {task.answers} if task.several or not task.classes else {len(task.classes), *([1] * (task.name == "binary"))}
+    )
+    expect(type(value) is int and value in sizes, "num_outputs")
     return value
 
 
 def _class_weights(stored: Any, task: Task) -> Tensor | None:
     if stored is None:
         return None
-    weights = _numbers(stored, "class_weights", above=0)
-    _expect(len(weights) == len(task.classes), "class_weights")
+    weights = numbers(stored, "class_weights", above=0)
+    expect(len(weights) == len(task.classes), "class_weights")
     return torch.tensor(weights, dtype=torch.float64)

@@ -68,16 +68,16 @@ def _auroc(outputs_NC: Tensor, targets_N: Tensor, num_classes: int, logits: bool
     scores_NC = outputs_NC.double()
     if num_classes == 2:
         score_N = scores_NC[:, 0] if scores_NC.shape[1] == 1 else scores_NC[:, 1] - scores_NC[:, 0]
-        return tm.binary_auroc(_ranks(score_N), targets_N).item()
+        return tm.binary_auroc(ranks(score_N), targets_N).item()
     if logits:
         scores_NC = scores_NC.log_softmax(dim=1)
-    ranks_NC = torch.stack([_ranks(column) for column in scores_NC.T], dim=1)
+    ranks_NC = torch.stack([ranks(column) for column in scores_NC.T], dim=1)
     present = targets_N.unique()
     values = [tm.binary_auroc(ranks_NC[:, c], (targets_N == c).long()) for c in present.tolist()]
     return torch.stack(values).double().mean().item()
 
 
-def _ranks(scores_N: Tensor) -> Tensor:
+def ranks(scores_N: Tensor) -> Tensor:
     """Map scores to float64 ranks from 0 to 1, in the same order, with ties kept."""
     distinct, rank_N = scores_N.unique(return_inverse=True)
     return rank_N.double() / max(len(distinct) - 1, 1)

@@ -18,7 +18,7 @@ from trainer.data.source import Source
 from trainer.data.split import SPLITS
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.prepare import fit as fit_table
-from trainer.data.tasks import Classification, Regression, Task
+from trainer.data.tasks import NO_CLASSES, Classification, Task, task_of
 from trainer.errors import Problem, UserError, check_names
 from trainer.seeds import derive
 
@@ -61,12 +61,12 @@ class Split:
 
     @property
     def targets(self) -> Tensor:
-        """Classes int64 [N], or numbers float64 [N]."""
+        """Classes int64 [N], numbers float64 [N] or [N, K], or labels int64 [N, K]."""
         return self.samples.targets[self.indices]
 
     @property
     def loss_targets(self) -> Tensor:
-        """The targets [N], or class probabilities [N, C], that the loss takes."""
+        """The targets, or class probabilities [N, C], that the loss takes."""
         return self.samples.loss_targets[self.indices]
 
 
@@ -125,10 +125,10 @@ class Data:
         """Keep at most `per_class` training samples of each class, at random.
 
         Raises:
-            UserError: the task is a regression.
+            UserError: a sample does not belong to a class.
         """
-        if not self.task.classes:
-            raise UserError(Problem("data.per_class", "the task is a regression; there are no classes"))
+        if not isinstance(self.task, Classification):
+            raise UserError(Problem("data.per_class", f"{NO_CLASSES[self.task.name]}; there are no classes"))
         split = self.splits["train"]
         generator = torch.Generator().manual_seed(derive(seed, "per_class"))
         order = torch.randperm(len(split), generator=generator)
@@ -188,7 +188,7 @@ def load(
         notes.append("samples change from one reading to the next, and not by the seed: streamed, without workers")
     elif not all(each.fixed for each in samples.values()):
         notes.append("samples draw random numbers, new ones in each epoch: streamed")
-    task: Task = _scale(splits["train"]) if source.task == "regression" else Classification(tuple(classes))
+    task = task_of(source.task, tuple(classes), source.targets, splits["train"].targets)
     prepare = _fit_prepare(splits["train"], source)
     if source.columns and (note := prepare.describe()):
         notes.append(note)
@@ -202,11 +202,6 @@ def _check_numbers(splits: Mapping[str, Samples]) -> None:
         if len(wrong):
             reason = f"a target of the {name} split is {wrong[0]:g}; expected numbers from -1e100 to 1e100"
             raise UserError(Problem("data", reason, advice="Choose another unit.", check="label range"))
-
-
-def _scale(train: Split) -> Regression:
-    """Return the task of a regression; the model learns targets scaled by mean and deviation of the training ones."""
-    return Regression(float(train.targets.mean()), float(train.targets.std(correction=0)) or 1.0)
 
 
 def _fit_prepare(train: Split, source: Source) -> Prepare | TablePrepare:
@@ -230,10 +225,10 @@ def balancing(data: Data) -> Tensor:
     """Return sampling weights, float64 [N] for N training samples, that draw every class equally often.
 
     Raises:
-        UserError: the task is a regression.
+        UserError: a sample does not belong to a class.
     """
-    if not data.task.classes:
-        reason = "the task is a regression; there are no classes to balance"
+    if not isinstance(data.task, Classification):
+        reason = f"{NO_CLASSES[data.task.name]}; there are no classes to balance"
         raise UserError(Problem("data.balance", reason, given="sampler"))
     targets = data.splits["train"].targets
     return (1 / torch.bincount(targets).double())[targets]

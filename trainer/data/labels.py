@@ -27,7 +27,13 @@ def relabel(source: Source, groups: Mapping[str, object] | None) -> tuple[tuple[
             raise UserError(Problem("data.relabel", "the task is a regression; there are no classes to merge"))
         return classes, splits
     check_count(len(classes))
-    check_names("data", "class", classes, check="label range")
+    check_names("data", "label" if source.task == "multilabel" else "class", classes, check="label range")
+    if source.task == "multilabel":
+        if groups:
+            reason = "the task is multilabel; only classes of which a sample has one are merged"
+            raise UserError(Problem("data.relabel", reason))
+        _check_indicators(splits)
+        return classes, splits
     _check_labels(classes, splits)
     if not groups:
         return classes, splits
@@ -52,6 +58,24 @@ def check_count(num_classes: int) -> None:
         reason = f"the labels go up to {num_classes - 1:,}; expected classes counted from 0, {MAX_CLASSES:,} at most"
         advice = "Numbers to predict are floats, not integers."
         raise UserError(Problem("data", reason, advice=advice, check="label range"))
+
+
+def reordered(source: Source, splits: Mapping[str, Samples], classes: tuple[str, ...]) -> dict[str, Samples]:
+    """Return copies of the splits of a multi-label source with the labels in another order."""
+    order = [source.classes.index(name) for name in classes]
+    copies = {name: copy.copy(samples) for name, samples in splits.items()}
+    for samples in copies.values():
+        samples.targets = samples.targets[:, order]
+    return copies
+
+
+def _check_indicators(splits: Mapping[str, Samples]) -> None:
+    """Check that labels are 0 or 1."""
+    for name, samples in splits.items():
+        wrong = samples.targets[(samples.targets != 0) & (samples.targets != 1)]
+        if len(wrong):
+            reason = f"a label of the {name} split is {wrong[0].item():g}; expected 0 or 1 for each label"
+            raise UserError(Problem("data", reason, check="label range"))
 
 
 def _check_labels(classes: tuple[str, ...], splits: dict[str, Samples]) -> None:

@@ -1,6 +1,7 @@
 """Metrics, each declared once, and the reports that hold their values. Does not import torch.
 
-A new metric is an entry of METRICS and its computation, in `trainer.data.classification` or `trainer.data.tasks`.
+A new metric is an entry of METRICS and its computation, in `trainer.data.classification`, `trainer.data.multilabel` or
+`trainer.data.regression`.
 The choices of `monitor`, the columns of metrics.csv, the console, the tables and the pages are made from the entries.
 """
 
@@ -12,6 +13,7 @@ from typing import Literal
 
 TOP_K = 5  # of `top5_accuracy`
 LARGE = 100  # from this size on a number is printed with one decimal
+Kind = Literal["classification", "multilabel", "regression"]
 OPTIONAL = {"optional": True}  # left out of a file if it does not apply; see trainer.records.schema
 
 
@@ -22,7 +24,7 @@ class Metric:
     Attributes:
         name: key in results.json; in metrics.csv its columns are `train_<name>` and `valid_<name>`.
         better: whether the largest or the smallest value is the best.
-        task: the kind of task it belongs to; None for every task.
+        tasks: the kinds of tasks it belongs to; empty for every task.
         computed: when it is computed. "train": in training and at every validation; "valid": at every validation;
             "monitored": at a validation only if it is monitored, because it is costly; "test": only for the reports
             of tests and evaluations.
@@ -33,7 +35,7 @@ class Metric:
 
     name: str
     better: Literal["max", "min"]
-    task: Literal["classification", "regression"] | None
+    tasks: tuple[Kind, ...]
     computed: Literal["train", "valid", "monitored", "test"]
     shown: Literal["headline", "line", "table", "file"] = "line"
     percent: bool = False
@@ -50,20 +52,28 @@ class Metric:
         return [f"{split}_{self.name}" for split in splits[self.computed]]
 
 
+_CLASSES: tuple[Kind, ...] = ("classification",)
+_LABELS: tuple[Kind, ...] = ("multilabel",)
+_BOTH: tuple[Kind, ...] = ("classification", "multilabel")
+_NUMBERS: tuple[Kind, ...] = ("regression",)
 _ENTRIES = (
-    Metric("loss", "min", None, "train"),
-    Metric("accuracy", "max", "classification", "train", "headline", percent=True),
-    Metric(f"top{TOP_K}_accuracy", "max", "classification", "test", "table", percent=True),
-    Metric("balanced_accuracy", "max", "classification", "monitored", "table", percent=True),
-    Metric("f1", "max", "classification", "monitored"),
-    Metric("auroc", "max", "classification", "monitored"),
-    Metric("precision", "max", "classification", "test", "file"),
-    Metric("recall", "max", "classification", "test", "file"),
-    Metric("nll", "min", "classification", "test", "table"),
-    Metric("mse", "min", "regression", "test", "table"),
-    Metric("mae", "min", "regression", "valid"),
-    Metric("rmse", "min", "regression", "valid", "headline"),
-    Metric("r2", "max", "regression", "valid"),
+    Metric("loss", "min", (), "train"),
+    Metric("accuracy", "max", _CLASSES, "train", "headline", percent=True),
+    Metric("mean_average_precision", "max", _LABELS, "monitored", "headline"),
+    Metric("label_accuracy", "max", _LABELS, "train", percent=True),
+    Metric("exact_match", "max", _LABELS, "valid", percent=True),
+    Metric(f"top{TOP_K}_accuracy", "max", _CLASSES, "test", "table", percent=True),
+    Metric("balanced_accuracy", "max", _CLASSES, "monitored", "table", percent=True),
+    Metric("f1", "max", _BOTH, "monitored"),
+    Metric("micro_f1", "max", _LABELS, "valid"),
+    Metric("auroc", "max", _BOTH, "monitored"),
+    Metric("precision", "max", _BOTH, "test", "file"),
+    Metric("recall", "max", _BOTH, "test", "file"),
+    Metric("nll", "min", _CLASSES, "test", "table"),
+    Metric("mse", "min", _NUMBERS, "test", "table"),
+    Metric("mae", "min", _NUMBERS, "valid"),
+    Metric("rmse", "min", _NUMBERS, "valid", "headline"),
+    Metric("r2", "max", _NUMBERS, "valid"),
 )
 METRICS = {metric.name: metric for metric in _ENTRIES}
 # The columns of metrics.csv that `monitor` may name, for all tasks, and which direction is better.
@@ -71,18 +81,18 @@ DIRECTIONS: dict[str, str] = {column: metric.better for metric in _ENTRIES for c
 HEADLINES = tuple(metric.name for metric in _ENTRIES if metric.shown == "headline")
 
 
-def columns(task: str, monitored: Collection[str] = ()) -> list[str]:
-    """Return the columns of metrics.csv for `classification` or `regression`, with costly metrics if `monitored`."""
-    metrics = [metric for metric in _ENTRIES if metric.task in (None, task)]
+def columns(task: Kind, monitored: Collection[str] = ()) -> list[str]:
+    """Return the columns of metrics.csv for a kind of task, with costly metrics if `monitored`."""
+    metrics = [metric for metric in _ENTRIES if not metric.tasks or task in metric.tasks]
     train = [f"train_{metric.name}" for metric in metrics if metric.computed == "train"]
     always = ("train", "valid")
     valid = [f"valid_{metric.name}" for metric in metrics if metric.computed in always or metric.name in monitored]
     return train + valid
 
 
-def costly(task: str) -> list[str]:
+def costly(task: Kind) -> list[str]:
     """Return the names of a task's metrics that validation computes only if they are monitored."""
-    return [metric.name for metric in _ENTRIES if metric.task == task and metric.computed == "monitored"]
+    return [metric.name for metric in _ENTRIES if task in metric.tasks and metric.computed == "monitored"]
 
 
 def shown(*where: str, among: Collection[str]) -> list[Metric]:
@@ -91,7 +101,7 @@ def shown(*where: str, among: Collection[str]) -> list[Metric]:
 
 
 def headline(metrics: Mapping[str, float | None]) -> float | None:
-    """Return the value that stands for a whole test: accuracy, or the root mean squared error of a regression."""
+    """Return the value that stands for a whole test: that of the first headline metric that it has."""
     return next((value for name in HEADLINES if (value := metrics.get(name)) is not None), None)
 
 
@@ -117,17 +127,52 @@ class ClassReport:
 
 
 @dataclass(frozen=True)
+class LabelReport:
+    """How well one of several labels is predicted.
+
+    Attributes:
+        positives: samples that have the label; the metrics of a label without any are None, and so is `auroc` of one
+            that every sample has.
+        accuracy: share of the samples for which it is predicted correctly, present or absent.
+    """
+
+    name: str = field(metadata={"json": "label"})
+    positives: int
+    total: int
+    accuracy: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    auroc: float | None
+    average_precision: float | None
+
+
+@dataclass(frozen=True)
+class TargetReport:
+    """How well one of several numbers is predicted, in its own unit; `r2` is None if it does not vary."""
+
+    name: str = field(metadata={"json": "target"})
+    mae: float | None
+    rmse: float | None
+    r2: float | None
+
+
+@dataclass(frozen=True)
 class SplitReport:
     """Everything measured on one split: the `test` block of results.json.
 
     Attributes:
         metrics: values by name, `loss` among them; None where the samples do not define one.
-        threshold: of two classes, the probability from which the second is predicted.
-        per_class: empty for a regression.
-        confusion_matrix: counts, a row for each true class and a column for each predicted one; empty for a regression.
+        threshold: of two classes, the probability from which the second is predicted; the same for each label.
+        per_class: empty without classes.
+        confusion_matrix: counts, a row for each true class and a column for each predicted one; empty without classes.
+        per_label: of a multi-label task.
+        per_target: of a regression on several targets.
     """
 
     metrics: dict[str, float | None] = field(metadata={"json": "*"})
     threshold: float | None = field(default=None, metadata=OPTIONAL)
     per_class: list[ClassReport] = field(default_factory=list, metadata=OPTIONAL)
     confusion_matrix: list[list[int]] = field(default_factory=list, metadata=OPTIONAL)
+    per_label: list[LabelReport] = field(default_factory=list, metadata=OPTIONAL)
+    per_target: list[TargetReport] = field(default_factory=list, metadata=OPTIONAL)

@@ -16,7 +16,8 @@ class Samples:
     """Raw samples of a split, in a fixed order.
 
     Attributes:
-        targets: int64 [N], the class of each sample, or float64 [N] for a regression.
+        targets: int64 [N], the class of each sample; float64 [N] or [N, K] for a regression; int64 [N, K], 0 or 1, for
+            K labels.
         probabilities: [N, C] if targets are class probabilities; `targets` then holds the most probable class.
         repeatable: whether reading a sample twice gives the same, as long as the same random numbers are drawn.
         fixed: whether it gives the same whatever is drawn; if not, samples are streamed and never kept.
@@ -33,7 +34,7 @@ class Samples:
 
     @property
     def loss_targets(self) -> Tensor:
-        """The targets [N] or [N, C] that the loss takes."""
+        """The targets that the loss takes: `probabilities` if there are any."""
         return self.targets if self.probabilities is None else self.probabilities
 
     def __len__(self) -> int:
@@ -57,7 +58,7 @@ class Samples:
 
 
 class Arrays(Samples):
-    """Samples in memory: images uint8 [N, C, H, W] or rows of a table float64 [N, K], with classes or numbers [N]."""
+    """Samples in memory: images uint8 [N, C, H, W] or rows of a table float64 [N, K], with targets."""
 
     def __init__(self, inputs: Tensor, targets: Tensor) -> None:
         self.inputs = inputs

@@ -55,8 +55,8 @@ class Source:
 
     Attributes:
         splits: raw samples by split: `train`, and `valid` and `test` if the data set has them.
-        classes: names in label order; empty for a regression.
-        task: `classification` or `regression`.
+        classes: names in label order, also of the labels of a multi-label task; empty for a regression.
+        task: `classification`, `multilabel` or `regression`.
         columns: the columns of a table.
         missing: how missing values of a table are filled: `mean`, `median` or None.
         notes: sentences for the header.
@@ -64,6 +64,7 @@ class Source:
         skipped: path in the folder, class and reason of files that cannot be used and are left out.
         standardise: scale images of floats like those of bytes, each channel to mean 0 and standard deviation 1.
         division: what decides how the samples of `train` are divided.
+        targets: the names of the targets of a regression on several; empty for one.
     """
 
     splits: dict[str, Samples]
@@ -76,6 +77,7 @@ class Source:
     unlabelled: str = ""
     standardise: bool = False
     division: Division = Division()
+    targets: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -84,6 +86,7 @@ class Source:
         It is cached, because it may read every byte.
         """
         names = [self.classes, [(column.name, column.categories) for column in self.columns]]
+        names += [self.targets] if self.targets else []
         digest = blake2b(repr(names).encode(), digest_size=16)
         for name, samples in self.splits.items():
             digest.update(name.encode() + samples.fingerprint())

@@ -25,8 +25,9 @@ ORDERS = 64  # random orders of the groups that are tried for one that divides s
 
 
 def _classes(targets: Tensor) -> Tensor:
-    """Return the classes int64 [N] to stratify by; all 0 for the numbers of a regression."""
-    return torch.zeros(len(targets), dtype=torch.int64) if targets.is_floating_point() else targets
+    """Return the classes int64 [N] to stratify by; all 0 for numbers, and for rows of labels or numbers."""
+    has_classes = targets.ndim == 1 and not targets.is_floating_point()
+    return targets if has_classes else torch.zeros(len(targets), dtype=torch.int64)
 
 
 def stratified(targets: Tensor, fraction: float, seed: int, key: str = "fraction") -> tuple[Tensor, Tensor]:
@@ -36,7 +37,7 @@ def stratified(targets: Tensor, fraction: float, seed: int, key: str = "fraction
     least one sample.
 
     Args:
-        targets: classes int64 [N], or float64 [N] of a regression, which is not stratified.
+        targets: classes int64 [N]; numbers (float64) and rows of labels or numbers [N, K] are not stratified.
         key: the configuration key of `fraction`, for messages.
 
     Raises:

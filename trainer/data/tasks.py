@@ -13,8 +13,14 @@ from torch import Tensor
 
 from trainer.data.classification import classification_report
 from trainer.data.metrics import SplitReport, columns, costly
+from trainer.data.multilabel import MultiLabel
+from trainer.data.regression import Regression
 from trainer.errors import Problem, UserError
 
+NO_CLASSES = {  # why a sample has no class, by name of the task
+    "regression": "the task is a regression",
+    "multilabel": "the task is multilabel, and a sample may have several labels or none",
+}
 TOLERANCE = 0.02  # of a sum of probabilities in 16 bits
 
 
@@ -23,10 +29,13 @@ class Classification:
     """Prediction of a class; two classes make the task binary, with class 1 as the positive one.
 
     Attributes:
-        classes: names in label order; empty for a regression.
+        classes: names in label order, those of labels in a multi-label task; empty for a regression.
         monitored: costly metrics that are computed at every validation, because one is monitored.
         output: what the model returns: `logits`, `probabilities` or `log_probabilities`.
         scale: mean and standard deviation by which a regression's targets are scaled for the model; None for classes.
+        counted: the metric that is the share of correct answers, which training counts too; None if there is none.
+        answers: numbers or answers that are predicted for a sample.
+        several: whether a sample's target is a row [K] of numbers or labels.
         columns: the task's columns of metrics.csv.
         monitors: the columns that `monitor` may name.
     """
@@ -36,6 +45,9 @@ class Classification:
     output: str = "logits"
 
     scale: ClassVar = None
+    counted: ClassVar[str | None] = "accuracy"
+    answers: ClassVar[int] = 1
+    several: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -140,60 +152,23 @@ class Classification:
         return classification_report(self.classes, predicted_N, outputs_NC, targets_N, loss, logits=logits)
 
 
-@dataclass(frozen=True)
-class Regression:
-    """Prediction of a number, which the model learns scaled; metrics are in its own unit. See Classification.
+Task = Classification | MultiLabel | Regression
 
-    Attributes:
-        mean, std: of the training targets.
+
+def task_of(kind: str, classes: tuple[str, ...], targets: tuple[str, ...], values: Tensor) -> Task:
+    """Return the task of a data set; a regression learns targets scaled by mean and deviation of the training ones.
+
+    Args:
+        kind: `classification`, `multilabel` or `regression`.
+        classes: names of classes or labels.
+        targets: names of several numbers.
+        values: the training targets.
     """
-
-    mean: float
-    std: float
-
-    name: ClassVar = "regression"
-    classes: ClassVar[tuple[str, ...]] = ()
-    monitored: ClassVar[tuple[str, ...]] = ()
-    output: ClassVar = "logits"
-
-    @property
-    def scale(self) -> tuple[float, float]:
-        return self.mean, self.std
-
-    @property
-    def columns(self) -> list[str]:
-        return columns("regression")
-
-    @property
-    def monitors(self) -> list[str]:
-        return self.columns
-
-    def configured(self, output: str, monitor: str) -> Regression:
-        return self
-
-    def correct(self, outputs: Tensor, targets: Tensor) -> None:
-        return None
-
-    def values(self, outputs_NC: Tensor) -> Tensor:
-        """Return outputs [N, 1] in the target's unit, float64 [N]."""
-        return outputs_NC[:, 0].double() * self.std + self.mean
-
-    def estimates(self, outputs_NC: Tensor) -> Tensor:
-        """Return outputs [N, 1] in the target's unit, float64 [N, 1]."""
-        return self.values(outputs_NC)[:, None]
-
-    def metrics(self, outputs_NC: Tensor, targets_N: Tensor) -> dict[str, float | None]:
-        """Compute MAE, RMSE and R2; R2 is None if the targets do not vary."""
-        errors = self.values(outputs_NC.cpu()) - targets_N.cpu().double()
-        spread = (targets_N.cpu().double() - targets_N.cpu().double().mean()).square().sum()
-        return {
-            "mae": errors.abs().mean().item(),
-            "rmse": errors.square().mean().sqrt().item(),
-            "r2": (1 - errors.square().sum() / spread).item() if spread > 0 else None,
-        }
-
-    def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float | None) -> SplitReport:
-        return SplitReport({"loss": loss, **self.metrics(outputs_NC, targets_N)})
-
-
-Task = Classification | Regression
+    if kind == "multilabel":
+        return MultiLabel(classes)
+    if kind != "regression":
+        return Classification(classes)
+    if not targets:
+        return Regression(float(values.mean()), float(values.std(correction=0)) or 1.0)
+    stds = (std or 1.0 for std in values.std(0, correction=0).tolist())
+    return Regression(tuple(values.mean(0).tolist()), tuple(stds), targets)

@@ -11,7 +11,9 @@ import torch
 
 from trainer.data.dataset import Data, Split
 from trainer.data.images.samples import ImageFiles
+from trainer.data.multilabel import MultiLabel
 from trainer.data.tables.prepare import TablePrepare
+from trainer.data.tasks import Classification
 from trainer.errors import first_few
 from trainer.report.findings import Report, ascii_if_odd
 
@@ -36,9 +38,12 @@ def check_samples(
     report.fact("data", samples={name: len(split) for name, split in data.splits.items()}, task=data.task.name)
     report.fact("data", shape=list(data.shape))
     if data.task.classes:
-        report.fact("data", classes=len(data.task.classes))
+        report.fact("data", **{"labels" if data.task.several else "classes": len(data.task.classes)})
         _check_names(report, data.task.classes)
+    if isinstance(data.task, Classification):
         _check_balance(report, data, balanced)
+    elif isinstance(data.task, MultiLabel):
+        _check_labels(report, data, balanced)
     streamed = sum(len(split) for split in data.splits.values() if isinstance(split.samples, ImageFiles))
     if streamed > MAX_STREAMED:
         report.skipped["duplicates"] = f"{streamed:,} images would have to be decoded for it"
@@ -85,6 +90,23 @@ def _check_balance(report: Report, data: Data, balanced: bool) -> None:
             message = f"{largest} has {most:,} training samples, {smallest} {fewest:,}"
             advice = "" if balanced else "data.balance=sampler or loss, and monitor=valid_balanced_accuracy"
             report.add("imbalance", severity, fewest, message, advice)
+
+
+def _check_labels(report: Report, data: Data, balanced: bool) -> None:
+    """Report labels that no sample of a split has, and rare ones."""
+    report.checks += ["imbalance", "absent classes"]
+    labels = data.task.classes
+    for name, split in data.splits.items():
+        shares = split.targets.double().mean(0).tolist()
+        if absent := [label for label, share in zip(labels, shares, strict=True) if share == 0]:
+            message = f"no sample of the {name} split has the label {first_few(absent)}"
+            advice = "add some, leave the label out, or hold out more" if name != "train" else "it cannot be learned"
+            report.add("absent classes", "warning", len(absent), message, advice)
+        rare = [label for label, share in zip(labels, shares, strict=True) if 0 < share < 1 / (1 + IMBALANCE)]
+        if name == "train" and rare:
+            message = f"fewer than one in {1 + IMBALANCE} training samples have the label {first_few(rare)}"
+            advice = "" if balanced else "loss.weight=balanced, and monitor=valid_mean_average_precision"
+            report.add("imbalance", "note" if balanced else "warning", len(rare), message, advice)
 
 
 def _check_names(report: Report, classes: tuple[str, ...]) -> None:
@@ -165,15 +187,16 @@ def _check_copies_across_splits(report: Report, digests: Digests, images: bool, 
 
 
 def _check_contradictions(report: Report, data: Data, digests: Digests, aside: str) -> None:
-    """Report equal samples of different classes."""
+    """Report equal samples of different classes or labels."""
     if not data.task.classes:
         return
-    targets = defaultdict(set)
+    targets: dict[bytes, set[str]] = defaultdict(set)
     counts: dict[bytes, int] = defaultdict(int)
     for name, samples in digests.items():
         for digest, target in zip(samples, data.splits[name].targets.tolist(), strict=True):
-            targets[digest].add(target)
+            targets[digest].add(str(target))
             counts[digest] += 1
     if count := sum(counts[digest] for digest, classes in targets.items() if len(classes) > 1):
-        message = f"{count:,} samples are equal to others of another class{aside}"
+        others = "with other labels" if data.task.several else "of another class"
+        message = f"{count:,} samples are equal to others {others}{aside}"
         report.add("contradictions", "warning", count, message, "one of the labels is wrong")

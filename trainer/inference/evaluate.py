@@ -13,12 +13,12 @@ from trainer.data.dataset import Data
 from trainer.data.fetch import targets_on
 from trainer.data.images.pool import Progress
 from trainer.data.loader import LoaderConfig
-from trainer.data.tasks import Classification
+from trainer.data.tasks import Classification, Task
 from trainer.errors import Problem, UserError
 from trainer.inference.checkpoint import LoadedCheckpoint, open_for_verb
 from trainer.inference.evaluation import EvaluationData, read_data
 from trainer.inference.model import InferenceModel
-from trainer.inference.predictor import stored_calibration
+from trainer.inference.predictor import stored_calibration, uncalibrated
 from trainer.inference.result import EvaluationResult, ensemble, record, write
 from trainer.inference.settings import evaluation_settings
 from trainer.records.details import EvaluationRecord
@@ -102,14 +102,17 @@ def evaluate_run(
 
 def _check_request(checkpoint: LoadedCheckpoint, request: EvaluationRequest, beside: WrittenEvaluation | None) -> None:
     """Check that the run can be compared and calibrated as requested."""
-    classes = checkpoint.metadata.classes
-    if beside is not None and bool(beside.result.task.classes) != bool(classes):
-        answers, others = ("classes" if names else "numbers" for names in (classes, beside.result.task.classes))
+    task = checkpoint.metadata.task
+    answers = _answers(task)
+    if beside is not None and (others := _answers(beside.result.task)) != answers:
         reason = f"it predicts {answers}, and {beside.result.name} predicts {others}: they have no metric in common"
         raise UserError(Problem(checkpoint.name, reason, advice="Evaluate each by itself."))
-    if request.calibrate and not classes:
-        reason = "a regression has no probabilities to calibrate"
-        raise UserError(Problem("--calibrate", reason, source=checkpoint.name))
+    if request.calibrate and (refusal := uncalibrated(task)):
+        raise UserError(Problem("--calibrate", refusal, source=checkpoint.name))
+
+
+def _answers(task: Task) -> str:
+    return {"multilabel": "labels", "regression": "numbers"}.get(task.name, "classes")
 
 
 def evaluate_split(model: InferenceModel, data: EvaluationData, name: str, signals: Signals) -> EvaluationResult:
@@ -137,7 +140,7 @@ def evaluate_split(model: InferenceModel, data: EvaluationData, name: str, signa
         data.own,
         data.identity(name),
         evaluation.outputs_NC.cpu(),
-        targets_N.argmax(1) if targets_N.ndim == 2 else targets_N,
+        targets_N.argmax(1) if targets_N.ndim == 2 and not metadata.task.several else targets_N,
         evaluation.report,
     )
 

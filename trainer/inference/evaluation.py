@@ -13,7 +13,8 @@ from trainer.components.data import DataReader, split
 from trainer.data.dataset import Split
 from trainer.data.images.options import TABLE
 from trainer.data.images.pool import Progress
-from trainer.data.labels import relabel
+from trainer.data.labels import relabel, reordered
+from trainer.data.regression import Regression
 from trainer.data.samples import Samples
 from trainer.data.source import Source
 from trainer.data.tables.prepare import TablePrepare
@@ -112,27 +113,32 @@ def read_data(settings: EvaluationSettings, progress: Progress | None = None) ->
     schema = None
     columns = metadata.prepare.columns if isinstance(metadata.prepare, TablePrepare) else ()
     if columns or config.data.target == TABLE:
-        schema = TableSchema(columns, None if config.data.relabel else metadata.classes)
+        schema = TableSchema(columns, None if config.data.relabel else metadata.classes, metadata.task.name)
     reader = DataReader(config.data, settings.targets.data, metadata.preprocessing, progress=progress)
     source = reader.source(schema)
     classes, samples = relabel(source, config.data.relabel)
-    _check_classes(settings, source.task, classes)
+    _check_classes(settings, source, classes)
     own = source.fingerprint == metadata.fingerprint and classes == metadata.classes
     if own:
         return EvaluationData(settings, own, samples, _training_splits(settings, source))
-    if classes != metadata.classes:
+    if classes != metadata.classes and source.task == "multilabel":
+        samples = reordered(source, samples, metadata.classes)
+    elif classes != metadata.classes:
         order = {name: [name] for name in metadata.classes}
         _, samples = relabel(replace(source, classes=classes, splits=samples), order)
     splits = {name: Split(each, torch.arange(len(each))) for name, each in samples.items()}
     return EvaluationData(settings, own, samples, splits)
 
 
-def _check_classes(settings: EvaluationSettings, task: str, classes: tuple[str, ...]) -> None:
+def _check_classes(settings: EvaluationSettings, source: Source, classes: tuple[str, ...]) -> None:
     """Check that the data has the targets that the model predicts."""
-    metadata = settings.checkpoint.metadata
-    if (not metadata.classes) != (task == "regression"):
-        targets = "numbers" if task == "regression" else "classes"
+    metadata, answers = settings.checkpoint.metadata, {"multilabel": "labels", "regression": "numbers"}
+    if answers.get(metadata.task.name) != answers.get(source.task):
+        targets = answers.get(source.task, "classes")
         raise settings.refusal(f"its targets are {targets}, and the model's task is {metadata.task.name}")
+    if isinstance(metadata.task, Regression) and source.targets != metadata.task.targets:
+        names = [", ".join(each) or "one number" for each in (source.targets, metadata.task.targets)]
+        raise settings.refusal(f"its targets are {names[0]}, and the model predicts {names[1]}")
     if differing := sorted(set(metadata.classes) ^ set(classes)):
         raise settings.refusal(f"its classes are not the model's: {first_few(differing, SHOWN)} differ")
 

@@ -6,6 +6,7 @@ Shape letters: B or N samples, C outputs, K columns of a table.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from trainer.data import raw
 from trainer.data.batches import Batches
 from trainer.data.dataset import Split
 from trainer.data.fetch import InputForm, ResidentFetch
+from trainer.data.multilabel import MultiLabel
+from trainer.data.regression import Regression
 from trainer.data.samples import Arrays
 from trainer.data.streams import kept_streams
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.rows import FILLED, Encoder
-from trainer.data.tasks import Classification
+from trainer.data.tasks import Task
 from trainer.errors import Problem, UserError
 from trainer.inference.checkpoint import LoadedCheckpoint, open_run
 from trainer.inference.model import InferenceModel
@@ -66,7 +69,7 @@ class Predictor:
 
     Attributes:
         model: the module, in eval mode, on the device; its inputs are those that `prepare` returns.
-        classes: names in the order of the probabilities; empty for a regression.
+        classes: names in the order of the probabilities, also of labels; empty for a regression.
         prepare: converts raw samples [B, ...] to the model's inputs; see Prepare and TablePrepare.
         temperature: the divisor of the logits.
     """
@@ -153,15 +156,17 @@ class Predictor:
         return outputs_NC
 
     def probabilities(self, outputs_NC: Tensor) -> Tensor:
-        """Convert outputs [N, C] to probabilities [N, classes], or to values [N] in the target's unit."""
-        if not isinstance(self.task, Classification):
-            return self.task.estimates(outputs_NC)[:, 0]
-        if self.calibration is None:
+        """Convert outputs [N, C] to probabilities [N, classes], or to values [N] or [N, K] in the targets' units."""
+        if isinstance(self.task, Regression):
+            return self.task.values(outputs_NC)
+        if isinstance(self.task, MultiLabel) or self.calibration is None:
             return self.task.probabilities(outputs_NC)
         return calibration.log_probabilities(self.task, outputs_NC, self.temperature).exp().float()
 
     def predict(self, samples: Any) -> Tensor:
         """Predict probabilities [N, classes] (float32), or values [N] (float64) in the target's unit, on the CPU.
+
+        Labels have a probability each; values of a regression on K targets are [N, K].
 
         Args:
             samples: see `raw`.
@@ -171,16 +176,19 @@ class Predictor:
         """
         return self.probabilities(self._finite_outputs(samples))
 
-    def labels(self, samples: Any) -> list[str]:
-        """Predict the most likely class of each sample.
+    def labels(self, samples: Any) -> list[str] | list[tuple[str, ...]]:
+        """Predict the most likely class of each sample, or in a multi-label task all labels above 0.5.
 
         Raises:
             UserError: one of the samples cannot be used, or there are no classes.
         """
-        if not isinstance(self.task, Classification):
+        if isinstance(self.task, Regression):
             reason = "a regression has no classes; `predict` gives its values"
             raise UserError(Problem(self.checkpoint.name, reason))
-        return [self.classes[i] for i in self.task.predictions(self._finite_outputs(samples)).tolist()]
+        predictions = self.task.predictions(self._finite_outputs(samples)).tolist()
+        if isinstance(self.task, MultiLabel):
+            return [tuple(compress(self.classes, row)) for row in predictions]
+        return [self.classes[i] for i in predictions]
 
 
 def stored_calibration(checkpoint: LoadedCheckpoint) -> Calibration:
@@ -189,9 +197,16 @@ def stored_calibration(checkpoint: LoadedCheckpoint) -> Calibration:
     Raises:
         UserError: there is no temperature, or it belongs to other weights.
     """
-    if not checkpoint.metadata.classes:
-        raise UserError(Problem(checkpoint.name, "a regression has no probabilities to calibrate"))
+    if reason := uncalibrated(checkpoint.metadata.task):
+        raise UserError(Problem(checkpoint.name, reason))
     return calibration.read(checkpoint.folder, checkpoint.digest)
+
+
+def uncalibrated(task: Task) -> str | None:
+    """Return why the predictions of a task have no temperature; None if they may have one."""
+    if isinstance(task, MultiLabel):
+        return "a temperature is fitted for one class per sample, and this model predicts any number of labels"
+    return "a regression has no probabilities to calibrate" if isinstance(task, Regression) else None
 
 
 def finite(values: Tensor) -> Tensor:

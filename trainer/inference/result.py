@@ -14,7 +14,8 @@ from torch import Tensor
 
 from trainer import __version__
 from trainer.data.metrics import SplitReport
-from trainer.data.tasks import Classification, Regression, Task
+from trainer.data.regression import Regression
+from trainer.data.tasks import Classification, Task
 from trainer.errors import Problem, RunFailed, UserError
 from trainer.files import write_atomically
 from trainer.records.contents import create
@@ -33,7 +34,7 @@ class EvaluationResult:
         own: whether it is a split of the data that the run was trained on.
         identity: digest of the samples and their order.
         outputs_NC: the model's outputs.
-        targets_N: class indices, or values.
+        targets_N: class indices [N], values [N] or [N, K], or labels [N, K].
     """
 
     name: str
@@ -46,24 +47,27 @@ class EvaluationResult:
     report: SplitReport
 
     def probabilities(self, calibration: Calibration | None = None) -> Tensor:
-        """Return probabilities [N, classes] in float64, or the values [N, 1] of a regression."""
-        if not isinstance(self.task, Classification):
-            return self.task.estimates(self.outputs_NC)
-        if calibration is None:
-            return self.task.probabilities(self.outputs_NC).double()
+        """Return probabilities [N, classes] in float64, or the values [N, K] of a regression on K targets."""
+        if not isinstance(self.task, Classification) or calibration is None:
+            return self.task.estimates(self.outputs_NC).double()
         return log_probabilities(self.task, self.outputs_NC, calibration.temperature).exp()
 
     def reliability(self, calibration: Calibration | None = None) -> Reliability | None:
-        """Compare confidence with accuracy; None for a regression."""
+        """Compare confidence with accuracy; None without classes of which one is predicted."""
         if not isinstance(self.task, Classification):
             return None
         predicted_N = self.task.predictions(self.outputs_NC)
         return reliability(self.probabilities(calibration), predicted_N, self.targets_N)
 
-    def mean_squared_error(self) -> float:
-        """Return the mean squared error of a regression, in the target's unit squared."""
-        errors_N = self.probabilities()[:, 0] - self.targets_N.double()
-        return errors_N.square().mean().item()
+    def mean_squared_error(self) -> float | None:
+        """Return the mean squared error of a regression, in the target's unit squared, or the mean of those of several.
+
+        None for other tasks.
+        """
+        if not isinstance(self.task, Regression):
+            return None
+        errors = self.task.values(self.outputs_NC) - self.targets_N.double()
+        return errors.square().mean().item()
 
 
 def ensemble(results: Sequence[EvaluationResult], calibrations: Sequence[Calibration | None]) -> EvaluationResult:
@@ -76,8 +80,9 @@ def ensemble(results: Sequence[EvaluationResult], calibrations: Sequence[Calibra
     """
     first = results[0]
     for other in results[1:]:
-        if other.task.classes != first.task.classes or other.task.name != first.task.name:
-            raise UserError(Problem("--ensemble", f"{other.name} has different classes from {first.name}"))
+        if _answers(other.task) != _answers(first.task):
+            what = "classes" if first.task.classes and other.task.classes else "targets"
+            raise UserError(Problem("--ensemble", f"{other.name} has different {what} from {first.name}"))
         if other.identity != first.identity:
             reason = f"the {other.split} split of {other.name} is not that of {first.name}"
             reason += ": its samples may be what another of the runs was trained on"
@@ -85,12 +90,19 @@ def ensemble(results: Sequence[EvaluationResult], calibrations: Sequence[Calibra
             raise UserError(Problem("--ensemble", reason, advice=advice, command="data.root=DIR"))
     members = [each.probabilities(calibration) for each, calibration in zip(results, calibrations, strict=True)]
     mean_NC = torch.stack(members).mean(0)
-    if isinstance(first.task, Classification):
+    if not isinstance(first.task, Regression):
         task: Task = replace(first.task, output="probabilities", monitored=())
+    elif names := first.task.targets:
+        task = Regression((0.0,) * len(names), (1.0,) * len(names), names)
     else:
         task = Regression(0.0, 1.0)
     report = task.report(mean_NC, first.targets_N, None)
     return replace(first, name=f"ensemble of {len(results)}", task=task, outputs_NC=mean_NC, report=report)
+
+
+def _answers(task: Task) -> tuple[str, tuple[str, ...]]:
+    """Return what a task predicts: its name, and its classes, labels or targets."""
+    return task.name, task.targets if isinstance(task, Regression) else task.classes
 
 
 def record(result: EvaluationResult, calibration: Calibration | None) -> EvaluationRecord:
@@ -110,7 +122,7 @@ def record(result: EvaluationResult, calibration: Calibration | None) -> Evaluat
         test=result.report,
         own_data=result.own,
         nll=None if calibrated is None else calibrated.nll,
-        mse=result.mean_squared_error() if calibrated is None else None,
+        mse=result.mean_squared_error(),
         calibration=report,
         versions={"trainer": __version__, "torch": str(torch.__version__)},
     )

@@ -62,11 +62,13 @@ class Details:
     Attributes:
         mistakes: the most confident ones; None unless samples are images.
         predictions: pairs of true and predicted value of a regression.
+        targets: the same by target, of a regression on several.
     """
 
     calibration: Reliability | None = field(default=None, metadata=OPTIONAL)
     mistakes: list[Mistake] | None = field(default=None, metadata=OPTIONAL)
     predictions: list[list[float]] | None = field(default=None, metadata=OPTIONAL)
+    targets: dict[str, list[list[float]]] | None = field(default=None, metadata=OPTIONAL)
 
 
 def write_details(folder: Path, details: Details) -> None:
@@ -117,7 +119,7 @@ class EvaluationRecord:
         overrides: the overrides as typed.
         nll: mean negative log-likelihood at the stored temperature if it was used; None for a regression.
         mse: mean squared error in the target's unit; None for classes.
-        calibration: None for a regression.
+        calibration: None without classes of which a sample has one.
     """
 
     split: str = field(metadata={"json": "part"})

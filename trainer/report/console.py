@@ -22,7 +22,7 @@ from trainer.records.metrics import MetricsRow
 from trainer.report import epochs
 from trainer.report.notebook import NotebookTable
 from trainer.report.output import open_log
-from trainer.report.tables import in_notebook, text_console, text_table
+from trainer.report.tables import in_notebook, test_table, text_console
 from trainer.training.state import RunState
 
 REDRAW_SECONDS = 0.2
@@ -157,24 +157,15 @@ class Console:
         self.say(f"stopped    {reason}")
 
     def test(self, report: SplitReport, best: str | None) -> None:
-        """Print the metrics of a test in a line, and a table of the classes; `best` is the moment of the weights."""
+        """Print the metrics of a test in a line, and its table, if it has one; `best` is the moment of the weights."""
         values = {name: value for name, value in report.metrics.items() if value is not None}
         metrics = [f"{m.label} {text(m.name, values[m.name])}" for m in shown("headline", "line", among=values)]
         self.say(f"test       {', '.join(metrics)} (weights of {best})", style="bold")
-        if not report.per_class:
-            return
-        rows: list[list[str | None]] = []
-        for entry in report.per_class:
-            if entry.total:
-                shares = [f"{entry.accuracy:.2%}", *(f"{x:.3f}" for x in (entry.precision, entry.recall, entry.f1))]
-                rows.append([entry.name, f"{entry.correct}/{entry.total}", *shares])
-            else:
-                rows.append([entry.name, "no samples", *[None] * 4])
-        table = text_table(["class", "correct", "accuracy", "precision", "recall", "f1"], rows, named=True)
-        for console in filter(None, (self.out, self.plain)):
-            console.print()
-            console.print(table)
-            console.print()
+        if table := test_table(report):
+            for console in filter(None, (self.out, self.plain)):
+                console.print()
+                console.print(table)
+                console.print()
 
     def next(self, path: Path, has_weights: bool, command: str | None) -> None:
         """Print where the results are, and a command to continue with."""

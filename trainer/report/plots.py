@@ -18,6 +18,7 @@ from trainer.records.details import Bin
 from trainer.records.metrics import MetricsRow, points
 
 TRAIN, VALID = "#7f8ea3", "#1f6fd6"
+MAX_TARGETS = 8  # of a regression that are drawn; details.json and the page have all
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -32,7 +33,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def curves(path: Path, history: Sequence[MetricsRow], across: str, best: int | None) -> None:
-    """Draw training and validation: the loss, and accuracy or R2.
+    """Draw training and validation: the loss, and accuracy, that of labels, or R2.
 
     Args:
         path: path of the PNG file.
@@ -44,7 +45,8 @@ def curves(path: Path, history: Sequence[MetricsRow], across: str, best: int | N
         RunFailed: the file could not be written.
     """
     figure = Figure(figsize=(10, 4), dpi=110, layout="constrained")
-    second = "accuracy" if any("valid_accuracy" in row.metrics for row in history) else "r2"
+    columns = {column for row in history for column in row.metrics}
+    second = next((name for name in ("accuracy", "label_accuracy") if f"valid_{name}" in columns), "r2")
     for axes, name in zip(figure.subplots(1, 2), ("loss", second), strict=True):
         for split, colour in (("train", TRAIN), ("valid", VALID)):
             line = points(history, f"{split}_{name}", across)
@@ -54,7 +56,7 @@ def curves(path: Path, history: Sequence[MetricsRow], across: str, best: int | N
                 axes.plot(x, y, color=colour, label=split, marker=marker, markersize=3, linewidth=1.6)
         if best is not None:
             axes.axvline(best, color="#c0392b", linewidth=1, linestyle=":", label=f"best, {across} {best}")
-        axes.set(xlabel=across, title=name)
+        axes.set(xlabel=across, title=name.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if name == "loss":
             _log_if_wide(axes, history)
@@ -63,24 +65,36 @@ def curves(path: Path, history: Sequence[MetricsRow], across: str, best: int | N
     save(figure, path)
 
 
-def predictions(path: Path, targets: Tensor, predicted: Tensor) -> None:
-    """Draw predicted against true values, both [N], and the residuals against the predicted values.
+def predictions(path: Path, targets: Tensor, predicted: Tensor, names: Sequence[str] = ()) -> None:
+    """Draw predicted against true values, both [N, K], and the residuals against the predicted values.
+
+    Args:
+        names: of several targets; a row of the picture for each of the first ones.
 
     Raises:
         RunFailed: the file could not be written.
     """
-    figure = Figure(figsize=(10, 4.4), dpi=110, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    low, high = float(min(targets.min(), predicted.min())), float(max(targets.max(), predicted.max()))
-    left.plot([low, high], [low, high], color=TRAIN, linewidth=1)
-    left.scatter(targets, predicted, s=14, color=VALID, alpha=0.6, linewidths=0)
-    left.set(xlabel="true", ylabel="predicted", title="predicted against true")
-    right.axhline(0, color=TRAIN, linewidth=1)
-    right.scatter(predicted, predicted - targets, s=14, color=VALID, alpha=0.6, linewidths=0)
-    right.set(xlabel="predicted", ylabel="predicted - true", title="residuals")
-    for axes in (left, right):
-        _plain(axes)
+    rows = min(targets.shape[1], MAX_TARGETS)
+    figure = Figure(figsize=(10, 4.4 * rows), dpi=110, layout="constrained")
+    for number, axes in enumerate(figure.subplots(rows, 2, squeeze=False)):
+        name = f"{names[number]}: " if names else ""
+        _draw_predictions(axes, targets[:, number], predicted[:, number], name)
     save(figure, path)
+
+
+def _draw_predictions(both: Sequence[Axes], targets_N: Tensor, predicted_N: Tensor, name: str) -> None:
+    left, right = both
+    low, high = float(min(targets_N.min(), predicted_N.min())), float(max(targets_N.max(), predicted_N.max()))
+    left.plot([low, high], [low, high], color=TRAIN, linewidth=1)
+    left.scatter(targets_N, predicted_N, s=14, color=VALID, alpha=0.6, linewidths=0)
+    left.set(xlabel="true", ylabel="predicted")
+    left.set_title(f"{name}predicted against true", parse_math=False)
+    right.axhline(0, color=TRAIN, linewidth=1)
+    right.scatter(predicted_N, predicted_N - targets_N, s=14, color=VALID, alpha=0.6, linewidths=0)
+    right.set(xlabel="predicted", ylabel="predicted - true")
+    right.set_title(f"{name}residuals", parse_math=False)
+    for axes in both:
+        _plain(axes)
 
 
 def _log_if_wide(axes: Axes, history: Sequence[MetricsRow]) -> None:

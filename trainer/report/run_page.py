@@ -55,6 +55,8 @@ def html(record: Record) -> str:
     contents = {
         "Curves": _curves(record),
         "Classes": sections.classes(record),
+        "Labels": sections.labels(record),
+        "Targets": sections.targets(record),
         "Confusion matrix": _confusion(record),
         "Predictions": _predictions(record),
         "Calibration": sections.calibration(record),
@@ -148,14 +150,16 @@ def _confusion(record: Record) -> str:
 
 
 def _predictions(record: Record) -> str:
-    pairs = [pair for pair in record.details.predictions or [] if len(pair) == 2]
-    if not pairs:
-        return ""
-    against = svg.scatter_chart(
-        "predicted against true", "true", "predicted", [(t, p) for t, p in pairs], diagonal=True
-    )
-    residuals = svg.scatter_chart("residuals", "predicted", "predicted - true", [(p, p - t) for t, p in pairs])
-    return f'<div class="plots">{against}{residuals}</div>'
+    """Return the charts of a regression, for each of several targets below its name."""
+    parts = []
+    for name, listed in {"": record.details.predictions or [], **(record.details.targets or {})}.items():
+        if pairs := [(pair[0], pair[1]) for pair in listed if len(pair) == 2]:
+            against = svg.scatter_chart("predicted against true", "true", "predicted", pairs, diagonal=True)
+            residuals = [(predicted, predicted - true) for true, predicted in pairs]
+            beside = svg.scatter_chart("residuals", "predicted", "predicted - true", residuals)
+            title = f"<h3>{escape(name)}</h3>" if name else ""
+            parts.append(f'{title}<div class="plots">{against}{beside}</div>')
+    return "\n".join(parts)
 
 
 def _mistakes(record: Record) -> str:

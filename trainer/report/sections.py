@@ -6,6 +6,9 @@ from trainer.data.metrics import shown
 from trainer.records.record import Record
 from trainer.report import page, svg
 
+LABEL_COLUMNS = ("positives", "accuracy", "precision", "recall", "f1", "auroc", "average_precision")
+TARGET_COLUMNS = ("mae", "rmse", "r2")
+
 
 def classes(record: Record) -> str:
     """Return a table with the metrics of each class."""
@@ -14,6 +17,25 @@ def classes(record: Record) -> str:
     columns = ["total", "correct", "accuracy", "precision", "recall", "f1"]
     rows = [[entry.name, *(getattr(entry, column) for column in columns)] for entry in record.test.per_class]
     return page.table("Classes", ["class", *columns], rows, named=True)
+
+
+def labels(record: Record) -> str:
+    """Return a table with the metrics of each label."""
+    if record.test is None or not record.test.per_label:
+        return ""
+    rows = [[entry.name, *(getattr(entry, column) for column in LABEL_COLUMNS)] for entry in record.test.per_label]
+    header = [column.replace("_", " ") for column in LABEL_COLUMNS]
+    note = f"<p>A label is predicted from a probability of {record.test.threshold or 0.5:g}.</p>"
+    return note + page.table("Labels", ["label", *header], rows, named=True)
+
+
+def targets(record: Record) -> str:
+    """Return a table with the metrics of each target of a regression on several."""
+    if record.test is None or not record.test.per_target:
+        return ""
+    rows = [[entry.name, *(getattr(entry, column) for column in TARGET_COLUMNS)] for entry in record.test.per_target]
+    note = "<p>Each target is in its own unit; the metrics of the whole test are means over the targets.</p>"
+    return note + page.table("Targets", ["target", *TARGET_COLUMNS], rows, named=True)
 
 
 def calibration(record: Record) -> str:

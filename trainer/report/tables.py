@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from trainer.data.metrics import SplitReport, text
 from trainer.errors import printable
 
 WIDTH = 10_000  # off a terminal, where no line is broken
@@ -40,6 +41,31 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, named: b
     for row in rows:
         table.add_row(*(_cell(value, short="." in name) for name, value in zip(header, row, strict=True)))
     return table
+
+
+def test_table(report: SplitReport) -> Table | None:
+    """Return a table of the classes, labels or targets of a test; None if it has none of them."""
+    rows: list[list[Any]] = []
+    for entry in report.per_class:
+        if entry.total:
+            shares = [f"{entry.accuracy:.2%}", *(f"{x:.3f}" for x in (entry.precision, entry.recall, entry.f1))]
+            rows.append([entry.name, f"{entry.correct}/{entry.total}", *shares])
+        else:
+            rows.append([entry.name, "no samples", *[None] * 4])
+    if rows:
+        return text_table(["class", "correct", "accuracy", "precision", "recall", "f1"], rows, named=True)
+    for label in report.per_label:
+        scores = (label.precision, label.recall, label.f1, label.auroc, label.average_precision)
+        shown = ["" if score is None else f"{score:.3f}" for score in scores]
+        positives = f"{label.positives}/{label.total}" if label.positives else "no samples"
+        rows.append([label.name, positives, f"{label.accuracy:.2%}", *shown])
+    if rows:
+        header = ["label", "positives", "accuracy", "precision", "recall", "f1", "auroc", "average precision"]
+        return text_table(header, rows, named=True)
+    for target in report.per_target:
+        values = {"mae": target.mae, "rmse": target.rmse, "r2": target.r2}
+        rows.append([target.name, *(None if value is None else text(name, value) for name, value in values.items())])
+    return text_table(["target", "mae", "rmse", "r2"], rows, named=True) if rows else None
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, named: bool = False) -> None:

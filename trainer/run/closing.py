@@ -19,6 +19,8 @@ from trainer.components.targets import SCHEDULE_LENGTHS
 from trainer.config.job import Job
 from trainer.data.fetch import targets_on
 from trainer.data.metrics import text
+from trainer.data.tasks import Task
+from trainer.device import exact_dtype
 from trainer.errors import printable
 from trainer.training.state import RunState
 from trainer.training.stopping import Outcome
@@ -118,9 +120,15 @@ def _constant_answer(components: Components) -> str | None:
     if is_own or not state.history or len(targets_N.unique()) < 2:
         return None
     if not classes:
-        mean = targets_N.mean().item()
-        answer, constant = f"always predicting the mean, {mean:.4g}", 0.0
+        means = ", ".join(f"{mean:.4g}" for mean in targets_N.view(len(targets_N), -1).mean(0).tolist())
+        answer, constant = f"always predicting the mean, {means}", 0.0
         values = [row.get("valid_r2") for row in state.history]
+    elif task.several:
+        shares_K = targets_N.double().mean(0)
+        share = torch.maximum(shares_K, 1 - shares_K).mean().item()
+        answer = f"always predicting the labels of most samples, label accuracy {text('label_accuracy', share)}"
+        constant = share + STANDARD_ERRORS * math.sqrt(share * (1 - share) / len(targets_N))
+        values = [row.get("valid_label_accuracy") for row in state.history]
     else:
         counts_C = torch.bincount(targets_N, minlength=len(classes))
         share = counts_C.max().item() / len(targets_N)
@@ -139,6 +147,9 @@ def _constant_loss(components: Components, targets: Tensor) -> float:
     """Return the mean loss of the constant outputs that fit targets [N] or [N, C] best."""
     criterion, task = _criterion(components), components.data.task
     device, dtype = components.device, components.loading.dtype
+    if task.several:
+        outputs_K = _constant_outputs(criterion, task, targets_on(targets, device))
+        return criterion(outputs_K.to(dtype).expand(len(targets), -1), targets_on(targets, device)).item()
     if not task.classes:
         outputs = torch.full((len(targets), 1), (targets.mean().item() - criterion.mean) / criterion.std)
         return criterion(outputs.to(device, dtype), targets_on(targets, device)).item()
@@ -154,6 +165,17 @@ def _constant_loss(components: Components, targets: Tensor) -> float:
         return criterion(outputs_C.expand(len(targets), -1), targets_on(targets, device)).item()
     each_class = torch.arange(len(shares_C), device=device).split(1)
     return (torch.stack([criterion(outputs_C[None], target) for target in each_class]) @ shares_C).item()
+
+
+def _constant_outputs(criterion: Criterion, task: Task, targets_NK: Tensor) -> Tensor:
+    """Return the constant outputs [K] that fit several numbers or labels best."""
+    means_K = criterion.scaled_targets(targets_NK.to(exact_dtype(targets_NK.device))).mean(0)
+    if not task.classes:
+        return means_K
+    weight = getattr(criterion.loss, "pos_weight", None)
+    present_K = means_K if weight is None else means_K * weight
+    shares_K = present_K / (present_K + 1 - means_K)
+    return shares_K if task.output == "probabilities" else shares_K.logit(eps=SMALLEST)
 
 
 def _criterion(components: Components) -> Criterion:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from trainer.data.dataset import Split
+from trainer.data.regression import Regression
 from trainer.data.tasks import Classification, Task
 from trainer.records.details import Details, Mistake, write_details
 from trainer.training.calibration import reliability
@@ -35,9 +36,12 @@ def write(folder: Path, task: Task, split: Split, outputs_NC: Tensor) -> None:
         is_image = split.samples.take(split.indices[:1]).ndim == 4
         write_details(folder, Details(calibration, _mistakes(task, split, outputs_NC) if is_image else None))
         return
-    pairs_N2 = torch.stack([split.targets.double(), task.estimates(outputs_NC)[:, 0]], dim=1)
-    chosen = torch.linspace(0, len(pairs_N2) - 1, min(len(pairs_N2), PREDICTIONS)).long()
-    write_details(folder, Details(predictions=pairs_N2[chosen].tolist()))
+    if isinstance(task, Regression):
+        pairs_2NK = torch.stack([split.targets.double().view(len(split), -1), task.estimates(outputs_NC)])
+        chosen = torch.linspace(0, len(split) - 1, min(len(split), PREDICTIONS)).long()
+        pairs_KN2 = pairs_2NK[:, chosen].permute(2, 1, 0).tolist()
+        by_target = dict(zip(task.targets, pairs_KN2, strict=True)) if task.several else None
+        write_details(folder, Details(predictions=None if task.several else pairs_KN2[0], targets=by_target))
 
 
 def most_confident_mistakes(task: Classification, split: Split, outputs_NC: Tensor) -> tuple[Tensor, Tensor, Tensor]:

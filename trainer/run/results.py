@@ -16,6 +16,7 @@ from trainer.config.job import Job
 from trainer.config.schema import defaults
 from trainer.data.dataset import Split
 from trainer.data.metrics import SplitReport
+from trainer.data.regression import Regression
 from trainer.data.tasks import Classification
 from trainer.errors import show
 from trainer.records.metrics import x_axis
@@ -40,7 +41,11 @@ def header(job: Job, components: Components, folder: Path) -> list[tuple[str, st
     config, data, counts = job.config, components.data, count_parameters(components)
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     shape = "x".join(map(str, data.shape)) if len(data.shape) > 1 else f"{data.shape[0]} columns"
-    kind = f"{len(data.task.classes)} classes" if data.task.classes else data.task.name
+    kind = data.task.name
+    if data.task.classes:
+        kind = f"{len(data.task.classes)} {'labels' if data.task.several else 'classes'}"
+    elif data.task.several:
+        kind = f"regression on {data.task.answers} targets"
     lines = [
         ("run", str(folder)),
         ("data", f"{job.choices.get('data', 'data')}: {sizes}; {kind}; {shape}"),
@@ -141,14 +146,16 @@ def _git_commit() -> str | None:
 
 
 def draw(folder: Path, components: Components, test: SplitReport, outputs_NC: Tensor) -> None:
-    """Draw curves.png, and predictions.png of a regression or confusion_matrix.png and mistakes.png of classes."""
+    """Draw curves.png, predictions.png of a regression, and confusion_matrix.png and mistakes.png of classes."""
     from trainer.report import plots
 
     state, task, split = components.state, components.data.task, components.data.splits["test"]
     across = x_axis([row.moment for row in state.history], state.steps_per_epoch)
     plots.curves(folder / "curves.png", state.history, across, getattr(state.best, across, None))
+    if isinstance(task, Regression):
+        targets_NK = split.targets.view(len(split), -1)
+        plots.predictions(folder / "predictions.png", targets_NK, task.estimates(outputs_NC), task.targets)
     if not isinstance(task, Classification):
-        plots.predictions(folder / "predictions.png", split.targets, task.estimates(outputs_NC)[:, 0])
         return
     plots.confusion_matrix(folder / "confusion_matrix.png", test.confusion_matrix, task.classes)
     if len(components.data.shape) == 3:

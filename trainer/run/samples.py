@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from trainer.data.dataset import Data, Split
+from trainer.data.multilabel import LABEL_SEPARATOR, MultiLabel
+from trainer.data.regression import Regression
 from trainer.data.tables.formulas import escaped
 from trainer.data.tasks import Classification, Task
 from trainer.records import samples as records
@@ -41,8 +44,10 @@ def write_predictions(folder: Path, task: Task, split: Split, outputs_NC: Tensor
     names = SampleNames(split.rows.tolist(), split.files)
     if isinstance(task, Classification):
         columns = _classes(task, split.targets, outputs_NC)
+    elif isinstance(task, MultiLabel):
+        columns = _labels(task, split.targets, outputs_NC)
     else:
-        columns = {"truth": _texts(split.targets), "prediction": _texts(task.estimates(outputs_NC)[:, 0])}
+        columns = _numbers(task, split.targets, outputs_NC)
     records.write_predictions(folder, names, columns)
 
 
@@ -56,6 +61,26 @@ def _classes(task: Classification, targets_N: Tensor, outputs_NC: Tensor) -> dic
         return {**answers, "probability": _texts(probabilities_NC.gather(1, predicted_N[:, None])[:, 0])}
     shares = zip(task.classes, probabilities_NC.T, strict=True)
     return {**answers, **{f"probability_{name}": _texts(column) for name, column in shares}}
+
+
+def _labels(task: MultiLabel, targets_NC: Tensor, outputs_NC: Tensor) -> dict[str, list[str]]:
+    """Return the columns of a multi-label task: true and predicted labels, and the probability of each label."""
+    answers = {"truth": targets_NC.bool(), "prediction": task.predictions(outputs_NC)}
+    named = {
+        column: escaped([LABEL_SEPARATOR.join(compress(task.classes, row)) for row in rows_NC.tolist()])
+        for column, rows_NC in answers.items()
+    }
+    shares = zip(task.classes, task.probabilities(outputs_NC).T, strict=True)
+    return {**named, **{f"probability_{name}": _texts(column) for name, column in shares}}
+
+
+def _numbers(task: Regression, targets: Tensor, outputs_NC: Tensor) -> dict[str, list[str]]:
+    """Return the columns of a regression: true and predicted values, of each target."""
+    columns: dict[str, list[str]] = {}
+    values_NK, targets_NK = task.estimates(outputs_NC), targets.view(len(targets), -1)
+    for place, name in enumerate([f"_{target}" for target in task.targets] or [""]):
+        columns |= {f"truth{name}": _texts(targets_NK[:, place]), f"prediction{name}": _texts(values_NK[:, place])}
+    return columns
 
 
 def _texts(numbers_N: Tensor) -> list[str]:

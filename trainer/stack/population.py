@@ -18,6 +18,7 @@ from torch.func import functional_call, vmap
 
 from trainer.components.loss import Criterion
 from trainer.data.batches import Batch
+from trainer.data.tasks import Classification
 from trainer.stack.layers import stackable
 from trainer.stack.optimizers import StackedOptimizer, runs_of_equal
 from trainer.training.forward import HALF_PRECISION, autocast
@@ -125,9 +126,8 @@ class StackedRuns:
 
     def _other_metrics(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
         targets, task = self.select_per_run(targets), self.sums.task
-        correct_R = task.correct(outputs, targets)
-        if correct_R is not None and not task.monitored:  # all runs at once
-            return [{"accuracy": n / outputs.shape[-2]} for n in correct_R.tolist()]
+        if isinstance(task, Classification) and not task.monitored:  # all runs at once
+            return [{"accuracy": n / outputs.shape[-2]} for n in task.correct(outputs, targets).tolist()]
         shared = self.rows is None
         return [
             state.sums.task.metrics(outputs[run], targets if shared else targets[run])
@@ -234,5 +234,4 @@ def _key(criterion: Criterion) -> tuple[Any, ...]:
     arguments = {name: value for name, value in vars(loss).items() if isinstance(value, (int, float, str, bool))}
     buffers = {name: value.tolist() for name, value in loss.state_dict().items()}
     weights = None if criterion.weights is None else criterion.weights.tolist()
-    scale = (criterion.mean, criterion.std)
-    return (type(loss), arguments, buffers, weights, criterion.single, criterion.to_log, scale)
+    return (type(loss), arguments, buffers, weights, criterion.single, criterion.to_log, criterion.scale)

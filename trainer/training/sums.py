@@ -26,7 +26,7 @@ class RunningSums:
         device: where the sums are.
         loss_R: sums of the batches' mean losses times their weights; float64, float32 on Apple GPUs.
         weight_R: sums of the batches' weights in the mean loss; numbers of samples without class weights.
-        correct_R: correct predictions, int64.
+        correct_R: correct predictions, int64; each label of a multi-label task is one.
         count_R: samples, int64; on the CPU, where it is needed.
     """
 
@@ -57,7 +57,7 @@ class RunningSums:
         Args:
             loss_R: mean loss of the batch.
             outputs_RBC: outputs of the model.
-            targets: [B], or [R, B] if each run has samples of its own.
+            targets: [B] or [B, K], or [R, B, ...] if each run has samples of its own.
             weight: the batch's weight in the mean loss, [R] or one number for all runs.
         """
         batch = outputs_RBC.shape[-2]
@@ -80,8 +80,8 @@ class RunningSums:
         samples = int(self.count_R[run])
         count = samples or math.nan
         figures = {"train_loss": self.loss_R[run].item() / (self.weight_R[run].item() or math.nan)}
-        if "train_accuracy" in self.task.columns:
-            figures["train_accuracy"] = self.correct_R[run].item() / count
+        if self.task.counted is not None:
+            figures[f"train_{self.task.counted}"] = self.correct_R[run].item() / (count * self.task.answers)
         return {name: value if samples else None for name, value in figures.items()}
 
     def reset(self) -> None:

@@ -253,9 +253,9 @@ def test_rows_without_a_file_or_target_are_refused_or_dropped() -> None:
         ({"image": "name"}, r"data\.image: photos/labels\.csv has no column name\."),
         ({"target": "lable"}, r"data\.target: .* has no column lable\. Did you mean label\?"),
         ({"split": "part"}, r"data\.split: .* no column part"),
-        ({"target": ["label", "file"]}, r"data\.target=.*: expected the name of one column"),
+        ({"target": ["label", "file"]}, r"data\.target=.*: column label holds neither numbers nor"),
         ({"missing": "mean"}, r"data\.missing=mean: expected drop"),
-        ({"task": "multi"}, r"data\.task=multi: expected binary, multiclass, regression"),
+        ({"task": "multi"}, r"data\.task=multi: expected binary, multiclass, multilabel, regression"),
         ({"root": "nowhere"}, r"data\.root=nowhere: no such folder"),
         ({"path": "none.csv"}, r"data\.path=none\.csv: no such file"),
         ({"channels": 4}, r"data\.channels=4: expected 3"),
@@ -303,3 +303,33 @@ def test_the_doctor_understands_the_table(verb) -> None:
     code, findings = doctor()
     assert (code, len(findings)) == (1, 1)
     assert "row 14, column file: '../x.png' leads outside data.root" in findings[0][2]
+
+
+# Several labels or numbers
+
+
+def test_images_with_labels_and_with_numbers(train) -> None:
+    has = [(i % 2, (i + 1) % 3 != 0) for i in range(12)]
+    labels = [";".join(name for name, one in zip(("red", "wet"), row, strict=True) if one) for row in has]
+    rows = [
+        (file, int(red), str(bool(wet)).lower(), words, i, -i / 7)
+        for i, (file, (red, wet), words) in enumerate(zip(FILES, has, labels, strict=True))
+    ]
+    write_rows(("file", "red", "wet", "labels", "long", "high"), rows)
+    columns, separated = table(target=["red", "wet"]), table(target="labels", label_separator=";")
+    assert columns.task == separated.task == "multilabel"
+    assert columns.classes == separated.classes == ("red", "wet")
+    assert columns.fingerprint == separated.fingerprint
+    assert columns.splits["train"].targets.tolist() == [[int(one) for one in row] for row in has]
+    numbers = table(target=["long", "high"])
+    assert (numbers.task, numbers.targets, numbers.classes) == ("regression", ("long", "high"), ())
+    assert numbers.splits["train"].targets.tolist() == [[float(i), -i / 7] for i in range(12)]
+    words = ["data=image_table", "data.path=photos/labels.csv", "data.image=file", "model=ann", "epochs=1"]
+    for target, key, names in (
+        ("data.target=[red,wet]", "per_label", ["red", "wet"]),
+        ("data.target=[long,high]", "per_target", ["long", "high"]),
+    ):
+        done = train(*words, target, "batch_size=4")
+        assert done.code == 0, done.err
+        assert trainer.load(done.folder).predict("photos/bee/001.png").shape == (1, 2)
+        assert [next(iter(entry.values())) for entry in done.results["test"][key]] == names

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer.data.images.listing import Listing, readable
+from trainer.data.images.listing import Listing, Target, readable
 from trainer.data.images.walk import FolderWalk
 from trainer.data.split import SPLIT_NAMES, SPLITS
 from trainer.errors import Problem, UserError, check_names, suggestions
@@ -35,7 +35,7 @@ def list_images(root: str, selected: tuple[str, ...] | None = None, *, follow_li
     classes = tuple(class_folders["train"])
     if selected is not None:
         classes = _select(classes, selected)
-    files: dict[str, list[tuple[str, float]]] = {}
+    files: dict[str, list[tuple[str, Target]]] = {}
     for split, folders in class_folders.items():
         files[split] = []
         for label, name in enumerate(classes):

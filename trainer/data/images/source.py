@@ -72,6 +72,7 @@ def load_images(listing: Listing, options: ImageOptions, progress: Progress | No
         skipped=skipped,
         unlabelled=listing.unlabelled,
         division=listing.division.select(train),
+        targets=listing.targets,
     )
 
 
@@ -150,7 +151,7 @@ def _samples(images: ImageSet, listing: Listing, key: CacheKey) -> tuple[dict[st
         positions = np.array(usable, dtype=np.int64) + first
         targets = torch.tensor([listed[n][1] for n in usable], dtype=torch.int64 if listing.classes else torch.float64)
         first += len(listed)
-        if lost := {target for _, target in listed} - set(targets.tolist()) if listing.classes else ():
+        if listing.classes and targets.ndim == 1 and (lost := {each for _, each in listed} - set(targets.tolist())):
             reason = f"in the {split} split no image of the class {listing.name(min(lost))} can be used"
             raise UserError(Problem("data.root", reason, given=listing.shown, check=CHECK))
         if not usable:

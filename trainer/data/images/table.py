@@ -11,15 +11,16 @@ from typing import Any
 import torch
 
 from trainer.data.images.finder import FileFinder, NotFound, Outside
-from trainer.data.images.listing import Listing
+from trainer.data.images.listing import Listing, Target
 from trainer.data.images.options import ImageOptions, check_switch
 from trainer.data.images.pool import Progress
 from trainer.data.images.source import MAX_NAMED, load_images
 from trainer.data.source import Source
 from trainer.data.split import SPLITS
-from trainer.data.tables.columns import Cells, parse_target
+from trainer.data.tables.columns import Cells, TargetColumn
 from trainer.data.tables.division import DivisionColumns, column_name, division_columns
-from trainer.data.tables.table import TASKS, TableSchema, labels_of
+from trainer.data.tables.table import TASKS, TableSchema
+from trainer.data.tables.targets import Targets
 from trainer.data.tables.text_table import TableOptions, TextTable, read, without_missing
 from trainer.errors import Problem, UserError, check_names, did_you_mean, show
 
@@ -29,11 +30,12 @@ CHECK = "image files"  # of the doctor
 def image_table(
     path: str,
     image: str,
-    target: str,
+    target: str | list[str],
     root: str | None = None,
     task: str | None = None,
     separator: str | None = None,
     missing: str | None = None,
+    label_separator: str | None = None,
     group: str | None = None,
     order: str | None = None,
     split: str | None = None,
@@ -53,11 +55,12 @@ def image_table(
     Args:
         path: the table, which has a header line.
         image: its column of image files: paths below `root`, with or without suffix.
-        target: the column to predict.
+        target: the column to predict; several are labels or numbers, see `csv_table`.
         root: the folder of the images; default: that of the table.
-        task: `binary`, `multiclass` or `regression`; default: inferred from the target's values.
+        task: `binary`, `multiclass`, `multilabel` or `regression`; default: inferred from the target's values.
         separator: default: the most frequent one in the header line.
         missing: `drop` leaves out rows without a file or a target; default: they are refused.
+        label_separator: the target holds the labels of an image, any number of them, with this text between two.
         group, order, split: columns that divide the rows; see `csv_table`.
         size, resize, interpolation, channels, range, follow_links, on_bad_image, cache, progress: see `image_folder`.
         schema: the classes of a trained model.
@@ -68,7 +71,7 @@ def image_table(
     options = ImageOptions(size, resize, interpolation, channels, range, on_bad_image, cache)
     options.spec()  # before the table is read
     dividing = division_columns(group, order, split)
-    table = ImageTable(path, image, target, root, task, separator, missing, dividing, follow_links)
+    table = ImageTable(path, image, target, root, task, separator, missing, dividing, follow_links, label_separator)
     return load_images(table.list(schema), options, progress)
 
 
@@ -85,6 +88,7 @@ class ImageTable:
     missing: Any = None
     dividing: DivisionColumns = DivisionColumns()
     follow_links: Any = False
+    label_separator: Any = None
 
     @classmethod
     def of(cls, arguments: dict[str, Any], root: str | None) -> ImageTable:
@@ -113,11 +117,11 @@ class ImageTable:
         check_names(f"data.path={self.path}", "column", table.header, check="unusable columns")
         if not os.path.isdir(self.folder or "."):
             raise UserError(Problem("data.root", "no such folder", given=self.folder))
-        image, target = (column_name(key, getattr(self, key)) for key in ("image", "target"))
+        image, targets = column_name("image", self.image), Targets.of(self.target, self.task, self.label_separator)
         dividing = self.dividing if schema is None else self.dividing.among(table.header)
-        named = {"image": image, "target": target, **dividing.by_key}
-        table.check_columns({key: [name] for key, name in named.items()})
-        options = TableOptions(target, self.missing, self.task, dividing)
+        named = {key: [name] for key, name in {"image": image, **dividing.by_key}.items()}
+        table.check_columns({**named, "target": targets.names})
+        options = TableOptions(targets, self.missing, dividing)
         return _Reader(self, without_missing(table, [image], options), options).listing(image, schema)
 
 
@@ -126,7 +130,7 @@ class _Reader:
 
     def __init__(self, source: ImageTable, table: TextTable, options: TableOptions) -> None:
         self.source, self.table, self.options = source, table, options
-        self.division, self.targets = options.read_division(table), table.cells(options.target)
+        self.division, self.targets = options.read_division(table), options.target_cells(table)
         self.problems: list[Problem] = []
         self.missing: list[tuple[int, str, str]] = []  # row, path and reason
         self.row_of: dict[str, int] = {}
@@ -137,8 +141,9 @@ class _Reader:
         self._find(self.table.cells(image))
         self._refuse(image)
         rows = sorted([*self.row_of.values(), *(row for row, _, _ in self.missing)])
-        classes, values, task, notes = self._parse(rows, schema)
-        value = dict(zip(rows, values, strict=True))
+        parsed = self._parse(rows, schema)
+        classes, notes = parsed.classes, [parsed.note] if parsed.note else []
+        value: dict[int, Target] = dict(zip(rows, parsed.values.tolist(), strict=True))
         files = [(path, value[row]) for path, row in self.row_of.items()]
         self._check_classes(classes, files)
         if self.repeated:
@@ -154,7 +159,8 @@ class _Reader:
             splits={"train": files},
             selection=(os.path.realpath(self.source.path),),
             notes=notes,
-            task=task,
+            task=parsed.task,
+            targets=parsed.targets,
             table=self.source.path,
             lines=lines,
             division=self.division.select(torch.tensor(kept)),
@@ -180,9 +186,10 @@ class _Reader:
     def _compare(self, images: Cells, row: int, first: int) -> None:
         """Check that a row agrees with an earlier one that names the same file."""
         name, line, split = images.texts[row], images.lines[first], self.division.split
-        here, there = self.targets.texts[row], self.targets.texts[first]
-        if here != there:
-            self._problem(row, images.name, f"{name} has {self.targets.name} {here}, and {there} in row {line}")
+        differing = [cells for cells in self.targets if cells.texts[row] != cells.texts[first]]
+        if differing:
+            here, there = differing[0].texts[row], differing[0].texts[first]
+            self._problem(row, images.name, f"{name} has {differing[0].name} {here}, and {there} in row {line}")
         elif split is not None and split.values[row] != split.values[first]:
             self._problem(row, images.name, f"{name} is in another split than in row {line}")
         self.repeated += 1
@@ -203,22 +210,24 @@ class _Reader:
             advice = "Choose another column, or the folder that the paths start from with data.root=DIR."
             raise UserError(Problem("data.image", reason, given=image, advice=advice, check=CHECK))
 
-    def _parse(
-        self, rows: Sequence[int], schema: TableSchema | None
-    ) -> tuple[tuple[str, ...], list[float], str, list[str]]:
-        """Return the classes, the targets of these rows, the task, and sentences for the header."""
-        cells, task = self.table.select(rows).cells(self.options.target), self.options.task
-        if schema is not None and schema.classes:
-            return schema.classes, labels_of(cells, schema.classes).tolist(), "classification", []
-        parsed = parse_target(cells, "regression" if schema is not None and schema.classes is not None else task)
-        return parsed.classes, parsed.values.tolist(), parsed.task, [parsed.note]
+    def _parse(self, rows: Sequence[int], schema: TableSchema | None) -> TargetColumn:
+        """Return the targets of these rows, with the classes of a trained model."""
+        cells = self.options.target_cells(self.table.select(rows))
+        targets = self.options.targets
+        return targets.parse(cells) if schema is None else targets.of_model(cells, schema.classes, schema.task)
 
-    def _check_classes(self, classes: tuple[str, ...], files: Sequence[tuple[str, float]]) -> None:
-        """Refuse a training split, if a column says it, that lacks one of the classes."""
+    def _check_classes(self, classes: tuple[str, ...], files: Sequence[tuple[str, Target]]) -> None:
+        """Refuse a training split, if a column says it, that lacks one of the classes or labels."""
         if (split := self.division.split) is None:
             return
         assigned = split.values[list(self.row_of.values())].tolist()
-        present = {target for (_, target), code in zip(files, assigned, strict=True) if code == SPLITS.index("train")}
+        train = [target for (_, target), code in zip(files, assigned, strict=True) if code == SPLITS.index("train")]
+        present = {label for target in train for label in _labels(target)}
         if present and (absent := [name for label, name in enumerate(classes) if label not in present]):
             reason = f"no image of the train split has the class {absent[0]}"
             raise UserError(Problem("data.split", reason, given=split.name, check=CHECK))
+
+
+def _labels(target: Target) -> list[float]:
+    """Return the labels that a target has: its class, or the places of several labels."""
+    return [place for place, one in enumerate(target) if one] if isinstance(target, list) else [target]

@@ -97,16 +97,18 @@ class TargetColumn:
     """The target of a table.
 
     Attributes:
-        task: `binary`, `multiclass` or `regression`.
-        classes: names in label order; empty for a regression.
-        values: classes int64 [N], or numbers float64 [N].
+        task: `binary`, `multiclass`, `multilabel` or `regression`.
+        classes: names in label order, also of labels; empty for a regression.
+        values: classes int64 [N], numbers float64 [N] or [N, K], or labels int64 [N, K].
         note: a sentence for the header on how the task was determined.
+        targets: the names of several numbers; empty for one.
     """
 
     task: str
     classes: tuple[str, ...]
     values: torch.Tensor
     note: str
+    targets: tuple[str, ...] = ()
 
 
 def parse_target(cells: Cells, task: str | None) -> TargetColumn:

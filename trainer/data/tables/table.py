@@ -10,23 +10,28 @@ import torch
 
 from trainer.data.samples import Arrays, Samples
 from trainer.data.source import Source
-from trainer.data.tables.columns import Cells, parse_column, parse_target
-from trainer.data.tables.division import DivisionColumns, column_name, division_columns
+from trainer.data.tables.columns import parse_column
+from trainer.data.tables.division import division_columns
 from trainer.data.tables.prepare import Column
 from trainer.data.tables.rows import FILLED, BadRow, Encoder
+from trainer.data.tables.targets import Targets
 from trainer.data.tables.text_table import TableOptions, TextTable, chosen_columns, column_names, read, without_missing
 from trainer.errors import Problem, UserError, check_names, did_you_mean, suggestions
 
-TASKS = ("binary", "multiclass", "regression")
+TASKS = ("binary", "multiclass", "multilabel", "regression")
 MISSING = ("mean", "median", "drop")
 
 
 @dataclass(frozen=True)
 class TableSchema:
-    """The columns and classes of a trained model: no classes for a regression, None to infer them from the file."""
+    """The columns and classes of a trained model: no classes for a regression, None to infer them from the file.
+
+    `task` is the name of its task.
+    """
 
     columns: tuple[Column, ...]
     classes: tuple[str, ...] | None
+    task: str = ""
 
 
 def bundled_table(dataset: str, target: str, task: str | None = None, schema: TableSchema | None = None) -> Source:
@@ -41,12 +46,13 @@ def bundled_path(dataset: str) -> str:
 
 def csv_table(
     path: str,
-    target: str,
+    target: str | list[str],
     features: list[str] | None = None,
     drop: list[str] | None = None,
     task: str | None = None,
     separator: str | None = None,
     missing: str | None = None,
+    label_separator: str | None = None,
     group: str | None = None,
     order: str | None = None,
     split: str | None = None,
@@ -57,13 +63,14 @@ def csv_table(
     Columns that divide the rows are features only if `features` names them.
 
     Args:
-        target: the column to predict.
+        target: the column to predict; several are labels (0 or 1, true or false, yes or no) or numbers.
         features: the columns to predict from; default: all but the target.
         drop: columns to leave out.
-        task: `binary`, `multiclass` or `regression`; default: inferred from the target's values.
+        task: `binary`, `multiclass`, `multilabel` or `regression`; default: inferred from the target's values.
         separator: default: the most frequent one in the header line.
         missing: `mean` or `median` of the training samples fills missing numbers, `drop` leaves out rows with missing
             values; default: they are refused.
+        label_separator: the target holds the labels of a row, any number of them, with this text between two.
         group: the column whose values name groups; rows of a group stay in one split and one fold.
         order: the column of numbers or dates by which the last rows are the validation and test splits.
         split: the column that says train, valid or test; rows without it are left out.
@@ -73,7 +80,9 @@ def csv_table(
     Raises:
         UserError: the file cannot be used; the message names file, row and column.
     """
-    options = _options(target, task, missing, division_columns(group, order, split))
+    _check_choices(task, missing)
+    targets = Targets.of(target, task, label_separator)
+    options = TableOptions(targets, missing, division_columns(group, order, split))
     features, drop = column_names("features", features), column_names("drop", drop)
     table = read(path, separator)
     check_names(f"data.path={path}", "column", table.header, check="unusable columns")
@@ -82,13 +91,11 @@ def csv_table(
     return _load(table, _features(table, features, drop, options), options)
 
 
-def _options(target: Any, task: Any, missing: Any, dividing: DivisionColumns) -> TableOptions:
-    """Return how a table is read, its values checked."""
+def _check_choices(task: Any, missing: Any) -> None:
     for key, value, choices in (("task", task, TASKS), ("missing", missing, MISSING)):
         if value is not None and value not in choices:
             advice = did_you_mean(value, choices)
             raise UserError(Problem(f"data.{key}", f"expected {', '.join(choices)}", given=value, advice=advice))
-    return TableOptions(column_name("target", target), missing, task, dividing)
 
 
 def _features(table: TextTable, features: list[str], drop: list[str], options: TableOptions) -> list[str]:
@@ -96,16 +103,16 @@ def _features(table: TextTable, features: list[str], drop: list[str], options: T
     _check_target(table, options)
     keys = options.dividing.by_key
     table.check_columns({"features": features, "drop": drop, **{key: [name] for key, name in keys.items()}})
-    if clash := [key for key, name in keys.items() if name == options.target]:
+    if clash := [key for key, name in keys.items() if name in options.targets.names]:
         reason = "it is the target, which is to be predicted"
-        raise UserError(Problem(f"data.{clash[0]}", reason, given=options.target))
-    return chosen_columns(table.header, options.target, features, drop if features else [*drop, *keys.values()])
+        raise UserError(Problem(f"data.{clash[0]}", reason, given=keys[clash[0]]))
+    return chosen_columns(table.header, options.targets.names, features, drop if features else [*drop, *keys.values()])
 
 
 def _check_target(table: TextTable, options: TableOptions) -> None:
-    if options.target not in table.header:
-        advice, reason = suggestions(options.target, table.header), f"{table.path} has no such column"
-        raise UserError(Problem("data.target", reason, given=options.target, advice=advice))
+    if missing := [name for name in options.targets.names if name not in table.header]:
+        advice, reason = suggestions(missing[0], table.header), f"{table.path} has no such column"
+        raise UserError(Problem("data.target", reason, given=missing[0], advice=advice))
 
 
 def _load(table: TextTable, names: list[str], options: TableOptions) -> Source:
@@ -123,7 +130,7 @@ def _load(table: TextTable, names: list[str], options: TableOptions) -> Source:
     if problems:
         raise UserError(*problems)
     inputs = torch.tensor(values, dtype=torch.float64).T.contiguous()
-    parsed = parse_target(table.cells(options.target), options.task)
+    parsed = options.targets.parse(options.target_cells(table))
     return Source(
         _samples(table, inputs, parsed.values),
         parsed.classes,
@@ -132,6 +139,7 @@ def _load(table: TextTable, names: list[str], options: TableOptions) -> Source:
         options.missing,
         [parsed.note],
         division=options.read_division(table),
+        targets=parsed.targets,
     )
 
 
@@ -158,21 +166,13 @@ def _load_with_schema(table: TextTable, schema: TableSchema, options: TableOptio
             inputs.append(encoder.row(dict(zip(names, texts, strict=True))))
         except BadRow as error:
             raise UserError(Problem(f"row {line}", str(error), source=table.path)) from error
-    cells = table.cells(options.target)
-    if schema.classes:
-        kind, classes, targets = "classification", schema.classes, labels_of(cells, schema.classes)
-    else:
-        parsed = parse_target(cells, "regression" if schema.classes is not None else options.task)
-        kind, classes, targets = parsed.task, parsed.classes, parsed.values
-    samples = _samples(table, torch.tensor(inputs, dtype=torch.float64), targets)
-    return Source(samples, classes, kind, schema.columns, options.missing, division=options.read_division(table))
-
-
-def labels_of(cells: Cells, classes: tuple[str, ...]) -> torch.Tensor:
-    """Return the label int64 [N] of each cell."""
-    code = {text: i for i, text in enumerate(classes)}
-    for text, line in zip(cells.texts, cells.lines, strict=True):
-        if text not in code:
-            reason = f"{text!r} is none of the model's classes: {', '.join(classes[:20])}"
-            raise UserError(Problem(f"row {line}, column {cells.name}", reason, source=cells.path))
-    return torch.tensor([code[text] for text in cells.texts])
+    parsed = options.targets.of_model(options.target_cells(table), schema.classes, schema.task)
+    return Source(
+        _samples(table, torch.tensor(inputs, dtype=torch.float64), parsed.values),
+        parsed.classes,
+        parsed.task,
+        schema.columns,
+        options.missing,
+        division=options.read_division(table),
+        targets=parsed.targets,
+    )

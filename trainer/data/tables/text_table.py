@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from trainer.data.source import Division
 from trainer.data.tables.columns import Cells
 from trainer.data.tables.division import DivisionColumns, read_division
 from trainer.data.tables.rows import BadRow, is_missing, stream
+from trainer.data.tables.targets import Targets
 from trainer.errors import Problem, UserError, did_you_mean, show
 
 
@@ -59,16 +60,18 @@ class TableOptions:
     """How a table is read, besides its features.
 
     Attributes:
-        target: the column to predict.
+        targets: the columns to predict, and their task.
         missing: `mean`, `median`, `drop` or None; see `table.csv_table`.
-        task: `binary`, `multiclass`, `regression`, or None to infer it.
         dividing: the columns that divide the rows.
     """
 
-    target: str
+    targets: Targets
     missing: str | None
-    task: str | None
     dividing: DivisionColumns
+
+    def target_cells(self, table: TextTable) -> list[Cells]:
+        """Return the columns to predict."""
+        return [table.cells(name) for name in self.targets.names]
 
     def read_division(self, table: TextTable) -> Division:
         """Return how the rows are divided."""
@@ -93,9 +96,11 @@ def read(path: str, separator: str | None) -> TextTable:
     return TextTable(path, rows[0], rows[1:], lines[1:])
 
 
-def chosen_columns(header: list[str], target: str, features: list[str] | None, drop: list[str] | None) -> list[str]:
+def chosen_columns(
+    header: list[str], targets: Collection[str], features: list[str] | None, drop: list[str] | None
+) -> list[str]:
     """Return the columns to predict from."""
-    return [name for name in (features or header) if name != target and name not in (drop or [])]
+    return [name for name in (features or header) if name not in targets and name not in (drop or [])]
 
 
 def column_names(key: str, names: Any) -> list[str]:
@@ -113,18 +118,19 @@ def column_names(key: str, names: Any) -> list[str]:
 
 def without_missing(table: TextTable, names: Iterable[str], options: TableOptions) -> TextTable:
     """Return the table without the rows that `data.missing=drop` leaves out; refuse missing values that are left."""
-    target, missing, check = options.target, options.missing, "missing values"
-    columns = {name: table.cells(name).texts for name in [*names, target]}
+    missing, check = options.missing, "missing values"
+    lacks = {name: list(map(is_missing, table.cells(name).texts)) for name in names}
+    lacks |= {cells.name: list(map(options.targets.lack, cells.texts)) for cells in options.target_cells(table)}
     if missing == "drop":
         keys = (options.dividing.group, options.dividing.order)
-        columns |= {name: table.cells(name).texts for name in keys if name}
-        kept = [i for i, row in enumerate(zip(*columns.values(), strict=True)) if not any(map(is_missing, row))]
+        lacks |= {name: list(map(is_missing, table.cells(name).texts)) for name in keys if name}
+        kept = [i for i, row in enumerate(zip(*lacks.values(), strict=True)) if not any(row)]
         if not kept:
             advice = "Drop columns instead"
             raise table.problem("every row has a missing value", advice=advice, command="data.drop=[...]", check=check)
         return table.select(kept)
-    counts = {name: count for name, texts in columns.items() if (count := sum(map(is_missing, texts)))}
-    if target in counts:
+    counts = {name: count for name, rows in lacks.items() if (count := sum(rows))}
+    if target := next(filter(counts.__contains__, options.targets.names), None):
         reason = f"{counts[target]} rows have no {target}, the target"
         raise table.problem(reason, advice="Leave them out", command="data.missing=drop", check=check)
     if counts and missing is None:
