@@ -99,10 +99,11 @@ def test_no_submodule_hides_a_function_of_the_package() -> None:
     """`import trainer.load` would replace the function `trainer.load` by a module."""
     for name in FILES:
         importlib.import_module(f"trainer.{name}")
-    assert isinstance(trainer.load, types.FunctionType)
     for name in ("train", "sweep", "load"):
         assert f"trainer.{name}" not in sys.modules
-        assert not isinstance(getattr(trainer, name, None), types.ModuleType)
+        assert isinstance(getattr(trainer, name), types.FunctionType)
+    assert all(hasattr(trainer, name) for name in trainer.__all__)
+    assert dir(trainer) == sorted(trainer.__all__)
 
 
 def test_the_tests_mirror_the_packages() -> None:

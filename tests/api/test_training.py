@@ -88,6 +88,24 @@ def test_a_run_knows_its_results() -> None:
     assert "<" not in page[1:].removesuffix("</iframe>")  # escaped: the frame is one element
 
 
+def test_a_run_that_is_opened_later_is_not_trusted() -> None:
+    write(
+        "own.py",
+        "from torch import nn\n\nclass Net(nn.Linear):\n    def __init__(self, in_features, num_outputs):\n"
+        "        super().__init__(in_features, num_outputs)\n",
+    )
+    run = trainer.train(WORDS[0], *WORDS[2:], model={"_target_": "own.Net"}, plots=False)
+    row = [[5.1, 3.5, 1.4, 0.2]]
+    opened = trainer.TrainedRun("outputs/latest")
+    assert opened.folder == run.folder
+    assert opened.results == run.results
+    with pytest.raises(trainer.UserError, match="names code outside this program"):
+        opened.predict(row)
+    assert torch.equal(trainer.TrainedRun(run.folder, trust=True).predict(row), run.predict(row))
+    with pytest.raises(trainer.UserError, match="names code outside this program"):  # the finished run is not executed
+        trainer.train(resume=run.folder).predict(row)
+
+
 def test_mistakes_are_one_exception_with_the_sentences_of_the_command(
     train: Callable[..., CompletedCommand],
 ) -> None:

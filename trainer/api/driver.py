@@ -49,7 +49,8 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
         if sentence := out_of_memory(error):
             return {"failed": sentence}
         raise
-    return {"folder": ended.folder and str(ended.folder.absolute())}
+    trust = [o.value() for o in sweep.grid.parsed if o.key_or_group == "trust"]
+    return {"folder": ended.folder and str(ended.folder.absolute()), "trust": sweep.folder is None or trust == [True]}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.api.objects import Objects
 from trainer.api.table import Table
+from trainer.files import resolve
 from trainer.records.contents import exists
 from trainer.records.metrics import FILE as METRICS
 from trainer.records.metrics import read_metrics
@@ -25,20 +26,22 @@ PAGE_HEIGHT = 640  # pixels of the page in a notebook
 
 
 class TrainedRun:
-    """A run and its folder.
+    """A run and its folder; `trainer.TrainedRun("outputs/latest")` opens one that was trained before.
 
     In a notebook it shows its page.
 
     Args:
         folder: the run's folder.
         objects: the model and the data that it was trained on, if they were objects.
+        trust: whether its checkpoints may name code outside this program, torch and torchvision.
 
     Attributes:
         folder: the run's folder, an absolute path.
     """
 
-    def __init__(self, folder: Path, objects: Objects | None = None) -> None:
-        self.folder, self._objects = folder.absolute(), objects or Objects()
+    def __init__(self, folder: str | Path, objects: Objects | None = None, *, trust: bool = False) -> None:
+        self.folder = resolve(Path(folder).expanduser().absolute())  # not outputs/latest, which moves on
+        self._objects, self._trust = objects or Objects(), trust
 
     def __repr__(self) -> str:
         return f"TrainedRun({str(self.folder)!r}, status={self.status!r})"
@@ -71,12 +74,12 @@ class TrainedRun:
         """The best weights with their preprocessing, on the device of the training; see `trainer.load`.
 
         Raises:
-            UserError: the run has no best weights, because it was never validated.
+            UserError: the run has no best weights, because it was never validated, or it is not trusted.
         """
         from trainer.inference.checkpoint import open_run
         from trainer.inference.predictor import Predictor
 
-        checkpoint = open_run(self.folder, trusted=True)  # this process has trained it
+        checkpoint = open_run(self.folder, trusted=self._trust)
         with self._objects.passed():
             return Predictor(checkpoint, device=checkpoint.tree.get("device") or "auto")
 

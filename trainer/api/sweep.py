@@ -8,7 +8,7 @@ from pathlib import Path
 from trainer.api.run import TrainedRun, framed
 from trainer.api.table import Table
 from trainer.errors import Problem, UserError
-from trainer.files import read_text
+from trainer.files import read_text, resolve
 from trainer.records import leaderboard
 from trainer.records.folder import LEDGER
 from trainer.records.leaderboard import Row
@@ -25,13 +25,15 @@ class TrainedSweep:
 
     Args:
         folder: the sweep's folder.
+        trust: whether the checkpoints of its runs may name code outside this program, torch and torchvision.
 
     Attributes:
         folder: the sweep's folder, an absolute path.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
+    def __init__(self, folder: str | Path, *, trust: bool = False) -> None:
+        self.folder = resolve(Path(folder).expanduser().absolute())
+        self._trust = trust
 
     def __repr__(self) -> str:
         return f"TrainedSweep({str(self.folder)!r}: {leaderboard.states(self._entries)})"
@@ -59,7 +61,7 @@ class TrainedSweep:
     def jobs(self) -> list[TrainedRun]:
         """The jobs that were started, in the order of the sweep."""
         folders = [self.folder / entry.name for entry in self._entries]
-        return [TrainedRun(folder) for folder in folders if folder.is_dir()]
+        return [TrainedRun(folder, trust=self._trust) for folder in folders if folder.is_dir()]
 
     @cached_property
     def best(self) -> TrainedRun:
@@ -71,7 +73,7 @@ class TrainedSweep:
         won = leaderboard.ranked(leaderboard.winners(self._rows, leaderboard.grouped(self._rows)))
         if not won:
             raise UserError(Problem(str(self.folder), f"no job has finished ({leaderboard.states(self._entries)})"))
-        return TrainedRun(self.folder / won[0].entry.name)
+        return TrainedRun(self.folder / won[0].entry.name, trust=self._trust)
 
     def _repr_html_(self) -> str:
         """Return the sweep's page in a frame, where its own script sorts the table."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.api.keywords import words_of
+from trainer.api.objects import split_objects
 from trainer.api.process import run_streaming
 from trainer.api.sweep import TrainedSweep
 from trainer.config.words import split_words
@@ -21,7 +22,7 @@ from trainer.signals import Signals
 DRIVER = Path(__file__).with_name("driver.py")
 
 
-def sweep(*words: str, config_dir: str | None = None, quiet: bool = False, **keywords: Any) -> TrainedSweep:
+def sweep(*words: str, config_dir: str | Path | None = None, quiet: bool = False, **keywords: Any) -> TrainedSweep:
     """Run a sweep as the command `train -m` does: `trainer.sweep("optim.lr=1e-4,1e-3", "seed=range(3)", epochs=5)`.
 
     The sweep runs in a process of its own, whose workers train the jobs; what it prints appears here. Ctrl-C, or
@@ -43,14 +44,17 @@ def sweep(*words: str, config_dir: str | None = None, quiet: bool = False, **key
         RunFailed: the sweep could not go on.
         KeyboardInterrupt: Ctrl-C before there was a job to save, or a second time.
     """
+    objects, keywords = split_objects(keywords)
     values, refused = words_of(keywords)
+    reason = "the jobs of a sweep run in processes of their own, which an object does not reach"
+    refused += [Problem(name, reason, advice=f"Name a class in a file: {name}._target_.") for name in objects.names]
     if refused:
         raise UserError(*split_words(words)[1], *refused)
     with tempfile.TemporaryDirectory() as folder, Signals(ends_process=False) as signals:
         path = Path(folder) / "answer.json"
         request = {
             "words": [*words, *values],
-            "config_dir": config_dir,
+            "config_dir": None if config_dir is None else str(config_dir),
             "path": [os.path.abspath(entry) for entry in sys.path],
             "parent": os.getpid(),
             "answer": str(path),
@@ -63,7 +67,7 @@ def sweep(*words: str, config_dir: str | None = None, quiet: bool = False, **key
     if "problems" in answer:
         raise UserError(*(Problem(**problem) for problem in answer["problems"]))
     if answer.get("folder"):
-        return TrainedSweep(Path(answer["folder"]))
+        return TrainedSweep(answer["folder"], trust=answer["trust"])
     if signals.received is not None:
         raise KeyboardInterrupt
     if answer and "failed" not in answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from trainer.api.isolation import isolated, kept_accelerators
@@ -18,7 +19,7 @@ from trainer.run.start import read_job, run_job
 from trainer.sweeps.request import read_request
 
 
-def train(*words: str, config_dir: str | None = None, quiet: bool = False, **keywords: Any) -> TrainedRun:
+def train(*words: str, config_dir: str | Path | None = None, quiet: bool = False, **keywords: Any) -> TrainedRun:
     """Train a run as the command `train` does: the same files in `outputs/`, the same results.
 
     Ctrl-C, or interrupting the kernel of a notebook, saves the run and returns it with status "interrupted";
@@ -48,7 +49,7 @@ def train(*words: str, config_dir: str | None = None, quiet: bool = False, **key
     more, refused = words_of(objects.keywords(resumed="resume" in keywords) | keywords)
     overrides, problems = [*overrides, *more], [*problems, *refused]
     with isolated(), objects.passed():
-        request = read_request(overrides, problems, config_dir=config_dir)
+        request = read_request(overrides, problems, config_dir=None if config_dir is None else str(config_dir))
         if request.is_sweep:
             raise UserError(*problems, Problem("", "these overrides make a sweep", command="trainer.sweep(...)"))
         job, folder = read_job(request.composer, request.words, problems)
@@ -60,4 +61,5 @@ def train(*words: str, config_dir: str | None = None, quiet: bool = False, **key
         signal.raise_signal(ended.signal)  # the run is saved; what else it means is up to the caller
     if ended.folder is None:
         raise KeyboardInterrupt
-    return TrainedRun(ended.folder, objects)
+    trust = folder is None or job.config.trust or bool(objects.names)
+    return TrainedRun(ended.folder, objects, trust=trust)
