@@ -50,18 +50,9 @@ def sweep(*words: str, config_dir: str | Path | None = None, quiet: bool = False
     refused += [Problem(name, reason, advice=f"Name a class in a file: {name}._target_.") for name in objects.names]
     if refused:
         raise UserError(*split_words(words)[1], *refused)
-    with tempfile.TemporaryDirectory() as folder, Signals(ends_process=False) as signals:
-        path = Path(folder) / "answer.json"
-        request = {
-            "words": [*words, *values],
-            "config_dir": None if config_dir is None else str(config_dir),
-            "path": [os.path.abspath(entry) for entry in sys.path],
-            "parent": os.getpid(),
-            "answer": str(path),
-        }
-        # -P: this program's own folder must not come first on the path.
-        code = run_streaming([sys.executable, "-P", str(DRIVER)], json.dumps(request), signals, quiet=quiet)
-        answer = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    with Signals(ends_process=False) as signals:
+        directory = None if config_dir is None else str(config_dir)
+        code, answer = _run_driver({"words": [*words, *values], "config_dir": directory}, signals, quiet=quiet)
     if signals.received in (signal.SIGTERM, signal.SIGHUP):
         signal.raise_signal(signals.received)  # the jobs are saved; what else it means is up to the caller
     if "problems" in answer:
@@ -74,3 +65,13 @@ def sweep(*words: str, config_dir: str | Path | None = None, quiet: bool = False
         reason = "it prints the jobs of a sweep, and there is none to return"
         raise UserError(Problem("sweep.dry_run", reason, given="true", command="train -m ... sweep.dry_run=true"))
     raise RunFailed(answer.get("failed", f"the process of the sweep ended early: {describe_exit(code)}."))
+
+
+def _run_driver(request: dict[str, object], signals: Signals, *, quiet: bool) -> tuple[int, dict[str, Any]]:
+    """Run the driver to its end; return its exit code and its answer, which is empty if it did not get so far."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "answer.json"
+        request |= {"path": [os.path.abspath(entry) for entry in sys.path], "parent": os.getpid(), "answer": str(path)}
+        # -P: this program's own folder must not come first on the path.
+        code = run_streaming([sys.executable, "-P", str(DRIVER)], json.dumps(request), signals, quiet=quiet)
+        return code, json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
