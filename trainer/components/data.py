@@ -14,6 +14,7 @@ from trainer.config.keys import AugmentConfig, DataConfig
 from trainer.data.augment.base import Augmentation
 from trainer.data.augment.mix import Mix
 from trainer.data.dataset import Data, load
+from trainer.data.images import recognise
 from trainer.data.images.pool import Progress
 from trainer.data.loader import DataCache
 from trainer.data.map_dataset import from_dataset
@@ -25,6 +26,8 @@ from trainer.data.tables.table import TableSchema
 from trainer.data.tasks import Task
 from trainer.errors import Problem, UserError, show
 from trainer.seeds import derive
+
+CSV_TABLE = "trainer.data.tables.table.csv_table"
 
 
 class DataReader:
@@ -83,7 +86,12 @@ class DataReader:
             defaults: dict[str, Any] = {"root": self.config.root, "progress": self.progress, "schema": schema}
             if "resize" in target.parameters and self.preprocessing.size:
                 defaults |= {"size": self.preprocessing.size, "resize": self.preprocessing.resize}
-            return target.build(**defaults)
+            try:
+                return target.build(**defaults)
+            except UserError as error:
+                if target.name != CSV_TABLE:
+                    raise
+                raise recognise.of_table(str(target.arguments["path"]), error) from error
         defaults = {"root": self.config.root}
         if "split" in target.parameters and "split" not in target.arguments:
             return from_dataset(lambda split: target.build(**defaults, split=split), target.name)

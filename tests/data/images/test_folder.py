@@ -268,7 +268,11 @@ def test_test_images_without_classes_are_predicted_on_request(place: str, train,
 
 @pytest.mark.parametrize(
     ("root", "sentence"),
-    [("nowhere", "no such folder"), ("parts", "test but no train folder"), ("file", "not a folder")],
+    [
+        ("nowhere", "no such folder"),
+        ("parts", "test but no train folder"),
+        ("file", "a file; expected a folder"),
+    ],
 )
 def test_a_folder_that_is_none(root: str, sentence: str) -> None:
     parts(Path("parts"), test="ant bee")

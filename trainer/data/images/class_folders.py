@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainer.data.images import recognise
 from trainer.data.images.listing import Listing, Target, readable
 from trainer.data.images.walk import FolderWalk
 from trainer.data.split import SPLIT_NAMES, SPLITS
@@ -64,6 +65,8 @@ def open_walk(root: str, follow_links: bool = False) -> FolderWalk:
         UserError: it is not a folder.
     """
     top = Path(os.path.realpath(root))
+    if top.is_file():
+        raise UserError(recognise.of_file(root))
     if not top.is_dir():
         raise UserError(Problem("data.root", "not a folder" if top.exists() else "no such folder", given=root))
     return FolderWalk(top, Path(root), follow_links)
@@ -141,6 +144,12 @@ def _check_classes(walk: FolderWalk, splits: dict[str, Path], class_folders: dic
             inner = [folder for folder in folders.values() if len(walk.folders(folder)) > 1]
             reason = f"{len(folders)} class folders; expected a folder of images for each of two classes or more"
             advice = " ".join(f"Did you mean data.root={walk.shown(folder)}?" for folder in inner)
+            if inner or split != "train" or walk.remedies(splits[split]):
+                raise _nothing(walk, splits[split], reason, advice)
+            known = recognise.in_folder(str(where), str(walk.shown_top))
+            if known is not None:
+                what, advice, command = known
+                raise UserError(Problem(str(where), f"{reason}; {what}", advice=advice, command=command))
             raise _nothing(walk, splits[split], reason, advice)
         check_names(str(where), "class", folders, check="label range")
 

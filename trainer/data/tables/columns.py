@@ -18,6 +18,7 @@ NUMERIC_SHARE = 0.9  # of the cells: from here on a column is numeric, and other
 BAD_SHARE = 1 - NUMERIC_SHARE
 MAX_CATEGORIES = 50
 MAX_NUMBER_CLASSES = 20  # more distinct whole numbers than this in a target make it a regression
+WORDS = 4  # on average, from which on different texts are no names
 FORMAT_SHARE = 0.9  # of the cells that match a format
 
 # The first format that most cells match is reported; '12,345' in every cell is taken for thousands.
@@ -87,6 +88,9 @@ def _parse_categories(cells: Cells) -> tuple[Column, list[float]]:
         advice = "Leave it out"
         if 2 * len(categories) <= count:
             advice = f"Keep the rows of each in one split with data.group={cells.name}, or leave it out"
+        if (words := sum(len(text.split()) for text in categories) / len(categories)) >= WORDS:
+            reason = f"holds texts, of {words:.0f} words on average, which no model here reads"
+            advice = "Put numbers in its place, such as embeddings, or leave it out"
         raise UserError(_unusable(cells, reason, advice, "identifiers"))
     code = {text: float(i) for i, text in enumerate(categories)}
     return Column(cells.name, categories=tuple(categories)), [code.get(text, math.nan) for text in cells.texts]

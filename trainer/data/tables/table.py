@@ -127,6 +127,9 @@ def _load(table: TextTable, names: list[str], options: TableOptions) -> Source:
             values.append(numbers)
         except UserError as error:
             problems += error.problems
+    if problems and not columns:  # without any of them nothing is left
+        problems = [replace(problem, advice="", command="") for problem in problems]
+        problems.append(table.problem("no column is left to predict from").problems[0])
     if problems:
         raise UserError(*problems)
     inputs = torch.tensor(values, dtype=torch.float64).T.contiguous()
