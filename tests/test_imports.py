@@ -23,7 +23,7 @@ LAYERS = [
     "stack doctor",
     "sweeps",
     "commands api",
-    "cli",
+    "cli sklearn",
     "__main__",
 ]
 LEAVES = {
@@ -97,6 +97,10 @@ def test_data_knows_only_other_leaves() -> None:
 
 def test_only_the_report_knows_rich_and_matplotlib() -> None:
     assert {name.partition(".")[0] for name in importers("rich", "matplotlib")} == {"report"}
+
+
+def test_only_the_estimators_know_scikit_learn() -> None:
+    assert importers("sklearn") <= {"sklearn", "sklearn.estimators"}
 
 
 @pytest.mark.parametrize("library", ["tensorboard", "mlflow", "wandb"])

@@ -32,9 +32,12 @@ def lines(function: ast.FunctionDef) -> int:
 
 
 def is_a_target(name: str, function: ast.FunctionDef) -> bool:
-    """Return whether `model._target_` or `data._target_` may name this, so that its parameters are keys of users."""
+    """Return whether the parameters are keys of users: of what `model._target_` or `data._target_` may name.
+
+    scikit-learn asks for the same: every parameter of an estimator stands in the signature of its constructor.
+    """
     returns = ast.unparse(function.returns) if function.returns else ""
-    model = name.startswith("models.") and (function.name == "__init__" or returns == "nn.Module")
+    model = name.startswith(("models.", "sklearn.")) and (function.name == "__init__" or returns == "nn.Module")
     return model or (name.startswith("data.") and not function.name.startswith("_") and returns == "Source")
 
 
