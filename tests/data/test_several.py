@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import trainer
-from helpers.runs import exit_code, own_test, train_in
+from helpers.datasets import LABELS, write_pets
+from helpers.runs import REPOSITORY, exit_code, own_test, train_in
 from trainer.components.class_weights import class_weights
 from trainer.components.loss import build_criterion, fitting, num_outputs
 from trainer.components.stored_task import stored_task
@@ -29,7 +31,6 @@ from trainer.records.record import read
 from trainer.report import run_page
 from trainer.training import checkpoint
 
-LABELS = ("bird", "cat", "dog")
 WORDS = (
     "data=csv",
     "data.path=pets.csv",
@@ -41,22 +42,6 @@ WORDS = (
     "plots=false",
 )
 SEPARATED = ("data.target=labels", "data.label_separator=|")
-
-
-def write_pets(path: Path, rows: int = 160) -> Path:
-    """Write a table with four columns to predict from, three labels in two forms, and two numbers."""
-    draw = np.random.default_rng(0)
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*"abcd", *LABELS, "labels", "height", "weight"])
-        for _ in range(rows):
-            x = draw.normal(size=4)
-            has = (x[3] > x[0], x[0] + x[1] > 0.3, x[2] > 0.8)
-            cells = [int(has[0]), "yes" if has[1] else "no", str(bool(has[2])).lower()]
-            names = "|".join(name for name, one in zip(LABELS, has, strict=True) if one)
-            numbers = [170 + 10 * x[0] + draw.normal(), 0.07 + 0.005 * x[1] + draw.normal() / 1000]
-            writer.writerow([*x, *cells, names, *numbers])
-    return path
 
 
 @pytest.fixture
@@ -374,3 +359,12 @@ def test_labels_are_mixed_weighted_and_their_probabilities_trained(pets: Path, t
 def test_a_hostile_task_is_refused(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         stored_task({"task": "multilabel", "classes": ["a", "b"], "output": "logits", "target_scale": None} | change)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_documentation(pets: Path, train: Any) -> None:
+    text = (REPOSITORY / "docs" / "data.md").read_text().partition("## Several labels")[2].partition("\n## ")[0]
+    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("train ")]
+    assert len(commands) == 3
+    for _, *words in commands:
+        assert (done := train(*words, "epochs=1")).code == 0, done.err

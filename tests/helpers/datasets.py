@@ -16,6 +16,7 @@ from trainer.data.samples import Arrays
 from trainer.data.source import Source
 
 CLASSES = ("ant", "bee", "cow")
+LABELS = ("bird", "cat", "dog")
 COLOURS = {"ant": (200, 60, 40), "bee": (60, 190, 60), "cow": (50, 60, 200)}
 
 
@@ -65,6 +66,22 @@ def write_table(path: Path, rows: int = 160, seed: int = 0) -> Path:
             kind = "big" if height / 10 + weight / 9 + (colour == "red") > 25 else "small"
             shown = "" if number % 17 == 3 else f"{weight:.3f}"
             writer.writerow([number, f"{height:.3f}", colour, shown, kind])
+    return path
+
+
+def write_pets(path: Path, rows: int = 160) -> Path:
+    """Write a table with four columns to predict from, three labels in two forms, and two numbers."""
+    draw = np.random.default_rng(0)
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*"abcd", *LABELS, "labels", "height", "weight"])
+        for _ in range(rows):
+            x = draw.normal(size=4)
+            has = (x[3] > x[0], x[0] + x[1] > 0.3, x[2] > 0.8)
+            cells = [int(has[0]), "yes" if has[1] else "no", str(bool(has[2])).lower()]
+            names = "|".join(name for name, one in zip(LABELS, has, strict=True) if one)
+            numbers = [170 + 10 * x[0] + draw.normal(), 0.07 + 0.005 * x[1] + draw.normal() / 1000]
+            writer.writerow([*x, *cells, names, *numbers])
     return path
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.components import assemble
-from helpers.datasets import write_images
+from helpers.datasets import write_images, write_pets
 from trainer.components.assemble import Components
 from trainer.config.job import Job
 from trainer.signals import Signals
@@ -88,6 +88,29 @@ def test_each_run_ends_where_it_would_alone(model: str, job: Make) -> None:
     for found, expected in zip(together, alone, strict=True):
         train(expected.population, batches)
         assert_same(found, expected)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("target", ["[bird,cat,dog]", "[height,weight]"])
+def test_runs_with_several_targets_end_where_they_would_alone(target: str, shared: bool, job: Make) -> None:
+    write_pets(Path("pets.csv"))
+    words = ("data=csv", "data.path=pets.csv", "data.features=[a,b,c,d]", f"data.target={target}", "model=mlp")
+    words += ("model.hidden=[8]", "optim=sgd", "monitor=valid_loss", *(["data.seed=0"] if shared else []))
+    varied = [list(words) for words in THREE]
+    if "bird" in target:
+        varied[1] += ["loss.weight=balanced", "monitor=valid_auroc"]
+    together, alone = built(job, words, varied), built(job, words, varied)
+    population, data = stacked(together)
+    train(population, [batch for epoch in range(3) for batch in data.train.epoch(epoch)])
+    population.eval()
+    values = population.metrics(*evaluate(population.outputs, data.valid, Signals(), population.batch_axis))
+    for found, expected, metrics in zip(together, alone, values, strict=True):
+        train(expected.population, [batch for epoch in range(3) for batch in expected.train.epoch(epoch)])
+        assert_same(found, expected)
+        expected.population.eval()
+        [own] = expected.population.metrics(*evaluate(expected.population.outputs, expected.valid, Signals()))
+        assert metrics == pytest.approx(own, rel=1e-9)
+        assert found.state.sums.result() == pytest.approx(expected.state.sums.result(), rel=1e-9)
 
 
 @pytest.mark.slow
