@@ -22,6 +22,8 @@ def test_the_examples_run(tmp_path: Path) -> None:
         "",
         "assert len(sweep.jobs) == 6 and len(sweep.settings) == 3 and len(sweep.leaderboard) == 6",
         'assert run.results["parameters"]["total"] == 4 * 32 + 32 + 32 * 3 + 3',
+        "assert run.predictor.columns == () and run.model is not net and len(run.labels(digits.images[:3])) == 3",
+        'assert search.best_params_ == {"trainerclassifier__lr": 1e-2}',
         'assert [problem.key for problem in error_seen.problems] == ["model", "epochs"]',
     ]
     assert len(blocks) == len(checks)
