@@ -44,8 +44,9 @@ VERB_COMMANDS = [command for command in dict.fromkeys(ALL) if command.startswith
 
 
 def write_example() -> None:
-    """The files that the README shows, each named in its first line."""
-    for language, text in BLOCKS:
+    """The files that the README shows, and the modules that other pages show, each named in its first line."""
+    modules = [block for page in PAGES for block in BLOCK.findall(page) if re.match(r"# \w+\.py\n", block[1])]
+    for language, text in [*BLOCKS, *modules]:
         if language in ("python", "yaml"):
             path = Path(re.match(r"# ([\w./]+)", text)[1])
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from trainer.config.keys import DataConfig
+from trainer.data.images import recognise
 from trainer.data.images.decode import DIGEST_BYTES
 from trainer.data.images.listing import readable
 from trainer.data.images.options import ImageOptions
@@ -98,9 +99,10 @@ def _check_class_lists(report: Report, folder: FolderReport) -> bool:
                 advice = "give every split the same class folders: labels are derived from their names"
                 report.add("class lists", "error", len(names), message, advice)
     if len(train) < 2:
-        report.add(
-            "class lists", "error", 1, f"{len(train)} class folders in the training split", "at least two are needed"
-        )
+        message, advice = f"{len(train)} class folders in the training split", "at least two are needed"
+        if known := recognise.in_folder(str(folder.train), str(folder.root)):
+            message, advice = f"{message}; {known[0]}", ": ".join(filter(None, known[1:]))
+        report.add("class lists", "error", 1, message, advice)
         return False
     return usable
 

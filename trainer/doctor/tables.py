@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from trainer.config.keys import DataConfig
+from trainer.data.images import recognise
 from trainer.data.tables.columns import Cells, parse_column
 from trainer.data.tables.division import division_columns
 from trainer.data.tables.rows import is_missing
@@ -116,7 +117,8 @@ def _parse(report: Report, columns: dict[str, Cells]) -> dict[str, ParsedColumn]
         try:
             column, values = parse_column(cells)
         except UserError as error:
-            report.add_problems((replace(problem, source="") for problem in error.problems), "unusable columns")
+            problems = recognise.of_table(cells.path, error).problems
+            report.add_problems((replace(problem, source="") for problem in problems), "unusable columns")
             continue
         parsed[name] = ParsedColumn(torch.tensor(values, dtype=torch.float64), bool(column.categories))
         check_nearly_constant(report, cells, parsed[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 import shutil
@@ -94,12 +95,17 @@ def test_kaggles_layout_is_proposed(train) -> None:
     assert advised(refusal("data"), train).code == 0
 
 
-def test_a_table_of_paths_is_not_read_as_features(train) -> None:
+def test_a_table_of_paths_is_not_read_as_features(train, verb) -> None:
     write_rows("photos.csv", "path,label", [(f"photos/{name}", name[:3]) for name in photos()])
     refused = train("data=csv", "data.path=photos.csv", "data.target=label")
     expected = "data.path=photos.csv: a table of image files. Train on them: train data=image_table"
     assert (refused.code, expected in refused.err) == (2, True)
     assert "data.drop" not in refused.err
+    words = ("--json", "--no-training", "threads=1")
+    for data in (("data=csv", "data.path=photos.csv", "data.target=label"), ("data=image_folder", "data.root=.")):
+        found = json.loads(verb("doctor", *words, *data).out)["findings"]
+        assert any("train data=image_table data.path=" in str(finding) for finding in found)
+        assert "data.drop" not in str(found)
     assert advised(refused.err, train).code == 0
 
 

@@ -16,6 +16,7 @@ class FolderReport:
 
     Attributes:
         root: absolute and without symbolic links.
+        train: the folder of the training split.
         splits: {split: {class: paths of its images, relative to the root}}.
         hidden: {folder that is ignored because its name begins with a dot: number of images in it}.
         beside: {folder that is ignored because it is not one of the splits: number of images in it}.
@@ -26,6 +27,7 @@ class FolderReport:
     """
 
     root: Path
+    train: Path
     splits: dict[str, dict[str, list[str]]]
     hidden: dict[str, int]
     beside: dict[str, int]
@@ -51,7 +53,9 @@ def survey(root: str, *, follow_links: bool = False) -> FolderReport:
     beside = {folder.name: count for folder in split_folders.beside if (count := len(list(walk.images(folder))))}
     loose = {str(walk.shown(folder)): count for folder, count in walk.loose.items()}
     outside, back = ([str(walk.shown(Path(link))) for link in sorted(links)] for links in (walk.outside, walk.back))
-    return FolderReport(walk.top, splits, _hidden(walk), beside, loose, outside, back, others)
+    return FolderReport(
+        walk.top, split_folders.folders["train"], splits, _hidden(walk), beside, loose, outside, back, others
+    )
 
 
 def _hidden(walk: FolderWalk) -> dict[str, int]:
