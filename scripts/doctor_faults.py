@@ -403,7 +403,7 @@ def independent_cases() -> Iterator[Case]:
         ("decimal commas", lambda x: f'"{1.2345 + x:.4f}"'.replace(".", ",")),
         ("a unit", lambda x: f"{70 + x:.2f} kg"),
         ("thousands", lambda x: f'"{int(50_000 + 9_000 * x):,}"'),
-        ("dates", lambda x: f"20{int(50 + x) % 90:02}-{int(1e4 * abs(x)) % 12 + 1:02}-{int(1e5 * abs(x)) % 28 + 1:02}"),
+        ("dates", lambda x: f"20{int(50 + x) % 90:02}/{int(1e4 * abs(x)) % 12 + 1:02}/{int(1e5 * abs(x)) % 28 + 1:02}"),
     ):
         yield case(name, unusable, TABLE, quoted(write_))
     yield table("noise of rounding", "constant columns", lambda t, r: t.update(

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
 
 from helpers.components import assemble
-from helpers.datasets import write_images
+from helpers.datasets import write_images, write_visits
+from helpers.runs import REPOSITORY
 from trainer.data.split import SPLITS, by_group, fold_of_each_group, last
 from trainer.data.tables.dates import parse_date
+from trainer.data.tables.file import standard_input
 from trainer.errors import UserError
 
 
@@ -84,18 +91,6 @@ def test_the_last_values_are_held_out_and_equal_ones_stay_together() -> None:
 )
 def test_dates_are_days(text: str, days: float | None) -> None:
     assert parse_date(text) == days
-
-
-def write_visits(path: str = "visits.csv", patients: int = 40) -> None:
-    """Several rows for each patient, on days in another order than that of the file."""
-    draw = np.random.default_rng(0)
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["patient", "day", "part", "size", "ill"])
-        for row, patient in enumerate(np.repeat(np.arange(patients), 5).tolist()):
-            day = np.datetime64("2024-01-01") + draw.integers(0, 300)
-            part = ("train", "val", "Test", "train", "")[row % 5]
-            writer.writerow([f"p{patient}", day, part, f"{draw.normal():.4f}", draw.choice(["no", "yes"])])
 
 
 def parts(job, *words: str) -> dict[str, list[dict[str, str]]]:
@@ -221,3 +216,23 @@ def test_a_run_resumes_and_is_evaluated_only_as_it_was_divided(train, verb) -> N
     again = train(f"resume={done.folder}", "epochs=2")
     assert "data.split_file=own.csv: the samples are divided otherwise than when this run began" in again.err
     assert train(f"resume={done.folder}", "epochs=2", "data.split_file=moved.csv").code == 0
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_docs_train(train, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_visits(words=("train", "val", "test", "train"))
+    table = pandas.read_csv("visits.csv", parse_dates=["day"])
+    table.to_parquet("visits.parquet")
+    Path("own.csv").write_text("row,split\n" + "".join(f"{i},{SPLITS[i % 3]}\n" for i in range(200)))
+    text = (REPOSITORY / "docs" / "data.md").read_text()
+    commands = [
+        re.sub(r"  +#.*", "", line).rpartition("| ")[2]
+        for section in ("Tables", "Splits")
+        for line in re.search(rf"## {section}\n.*?```sh\n(.*?)```", text, re.DOTALL)[1].splitlines()
+    ]
+    assert len(commands) == 7
+    standard_input.cache_clear()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path("visits.csv").read_bytes())))
+    for command in commands:
+        done = train(*shlex.split(command)[1:], "max_steps=2", "threads=1")
+        assert done.code == 0, (command, done.err)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.datasets import write_visits
 from helpers.runs import REPOSITORY
 from trainer.doctor import leaks, rates
 from trainer.errors import Problem, first_few
@@ -88,6 +89,20 @@ def test_a_frozen_model_learns_no_batch(verb) -> None:
     assert code == 0, by_check
     assert by_check["one batch"]["severity"] == "warning"
     assert "does not overfit" in by_check["one batch"]["what"]
+
+
+def test_columns_that_look_like_groups_are_named(verb) -> None:
+    words = ("data=csv", "data.path=visits.csv", "data.target=ill", "model=mlp")
+    write_visits()
+    _, found = doctor(verb, *words, "data.drop=[part]", "--no-training")
+    [group] = [finding for finding in found["findings"] if finding["check"] == "groups"]
+    assert group["what"].startswith("column patient has 40 values in 200 rows, like people or things")
+    assert group["advice"] == "keep the rows of each together: data.group=patient"
+    code, found = doctor(verb, *words, "data.drop=[part]", "data.group=patient", "--no-training")
+    assert code == 0
+    assert not any(finding["check"] == "groups" for finding in found["findings"])
+    _, found = doctor(verb, "data=wine", "model=mlp", "--no-training")
+    assert not any(finding["check"] == "groups" for finding in found["findings"])
 
 
 def test_findings_say_what_to_do(verb) -> None:

@@ -54,6 +54,18 @@ def write_photos(root: Path) -> Path:
     return write_images(root, counts, size=(20, 40), suffixes=("jpg", "png"))
 
 
+def write_visits(words: Sequence[str] = ("train", "val", "Test", "train", "")) -> None:
+    """Write visits.csv: 5 rows for each of 40 patients, on days in another order than that of the file."""
+    draw = np.random.default_rng(0)
+    with open("visits.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["patient", "day", "part", "size", "ill"])
+        for row, patient in enumerate(np.repeat(np.arange(40), 5).tolist()):
+            day = np.datetime64("2024-01-01") + draw.integers(0, 300)
+            part = words[row % len(words)]
+            writer.writerow([f"p{patient}", day, part, f"{draw.normal():.4f}", draw.choice(["no", "yes"])])
+
+
 def write_table(path: Path, rows: int = 160, seed: int = 0) -> Path:
     """Write a table of numbers, a category and missing values, with a class (a string) that depends on them."""
     draw = np.random.default_rng(seed)

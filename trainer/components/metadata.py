@@ -14,7 +14,7 @@ from trainer.components.stored_task import expect, is_name, numbers, one_of, sto
 from trainer.data.dataset import Data
 from trainer.data.prepare import Prepare
 from trainer.data.regression import Regression
-from trainer.data.tables.prepare import TablePrepare
+from trainer.data.tables.prepare import KINDS, TablePrepare
 from trainer.data.tasks import Task
 from trainer.errors import Problem, UserError
 
@@ -147,6 +147,7 @@ def _table_prepare(stored: Any) -> TablePrepare:
     for column in prepare.columns:
         texts, codes = column.categories, column.seen
         expect(is_name(column.name) and all(isinstance(text, str) for text in texts), "columns")
+        one_of(column.kind, KINDS, "columns")
         expect(all(type(code) is int and 0 <= code < len(texts) for code in codes), "columns")
         numbers((column.fill, column.mean), "columns")
         numbers((column.std,), "columns", above=0)

@@ -21,7 +21,10 @@ FILE: dict[str, Any] = {**FREE, "tells_jobs_apart": True, "stackable": False}
 SPLITS = {"evaluation": "followed"}  # how the data is split: an evaluation does not change it
 REPEATS = {"repeats": True, "stackable": True, "changes": "result"}
 ARGUMENTS_OF_TABLES: dict[str, dict[str, Any]] = {
-    **{name: {"evaluation": "columns"} for name in ("features", "drop", "task", "group", "order", "split")},
+    **{
+        name: {"evaluation": "columns"}
+        for name in ("features", "drop", "task", "group", "order", "split", "categorical")
+    },
     "path": FILE,
 }
 

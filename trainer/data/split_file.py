@@ -16,7 +16,8 @@ from trainer.data.samples import Samples
 from trainer.data.source import Source, SplitKey
 from trainer.data.split import SPLIT_NAMES, SPLITS
 from trainer.data.tables.formulas import unescaped
-from trainer.data.tables.rows import BadRow, stream
+from trainer.data.tables.reading import stream
+from trainer.data.tables.rows import BadRow
 from trainer.errors import Problem, UserError, suggestions
 
 KEY = "data.split_file"

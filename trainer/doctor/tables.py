@@ -50,7 +50,8 @@ def check_table(report: Report, config: DataConfig) -> frozenset[str]:
     report.checks += CHECKS
     try:
         table = read(bundled_path(bundled) if bundled else str(arguments.get("path")), arguments.get("separator"))
-        used, dropped = (column_names(key, arguments.get(key)) for key in ("features", "drop"))
+        keys = ("features", "drop", "categorical")
+        used, dropped, categorical = (column_names(key, arguments.get(key)) for key in keys)
         dividing = division_columns(*map(arguments.get, ("group", "order", "split")))
         targets = Targets.of(arguments.get("target"), arguments.get("task"), arguments.get("label_separator"))
     except UserError as error:
@@ -64,7 +65,7 @@ def check_table(report: Report, config: DataConfig) -> frozenset[str]:
     report.fact("data", rows=len(table.rows), columns=len(features))
     target_cells = [table.cells(name) for name in targets.names]
     _check_missing(report, [*columns.values(), *target_cells], targets, arguments.get("missing"))
-    parsed = _parse(report, columns)
+    parsed = _parse(report, columns, frozenset(categorical))
     identifiers = frozenset(name for name, column in parsed.items() if counts_rows(column))
     for name in sorted(identifiers):
         report.add("identifiers", "warning", 1, f"column {name} numbers the rows", f"leave it out: data.drop=[{name}]")
@@ -107,7 +108,7 @@ def _spellings(texts: Counter[str]) -> str:
     return f" ({first_few(spellings)})" if spellings else ""
 
 
-def _parse(report: Report, columns: dict[str, Cells]) -> dict[str, ParsedColumn]:
+def _parse(report: Report, columns: dict[str, Cells], categorical: frozenset[str]) -> dict[str, ParsedColumn]:
     """Return the columns that can be used, and report what is wrong with any of them."""
     parsed = {}
     for name, cells in columns.items():
@@ -115,7 +116,7 @@ def _parse(report: Report, columns: dict[str, Cells]) -> dict[str, ParsedColumn]
             report.add("constant columns", "error", 1, f"column {name} is empty", f"leave it out: data.drop=[{name}]")
             continue
         try:
-            column, values = parse_column(cells)
+            column, values = parse_column(cells, categorical=name in categorical)
         except UserError as error:
             problems = recognise.of_table(cells.path, error).problems
             report.add_problems((replace(problem, source="") for problem in problems), "unusable columns")

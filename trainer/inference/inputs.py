@@ -18,7 +18,8 @@ from trainer.data import raw
 from trainer.data.images.decode import BadImage, suffixes
 from trainer.data.images.listing import readable
 from trainer.data.images.survey import images_below
-from trainer.data.tables.rows import BadRow, Encoder, stream
+from trainer.data.tables.reading import stream
+from trainer.data.tables.rows import BadRow, Encoder
 from trainer.errors import Problem, UserError
 from trainer.inference.predictor import Predictor
 

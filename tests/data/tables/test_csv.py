@@ -201,7 +201,7 @@ def test_a_target_of_too_many_values_is_no_class(name: str) -> None:
         ([f"{n}.5 kg" for n in range(60)], "holds numbers with a unit ('0.5 kg')"),
         ([f"{n} %" for n in range(60)], "holds numbers with a unit ('0 %')"),
         ([f"EUR {n}.50" for n in range(60)], "holds numbers with a unit ('EUR 0.50')"),
-        ([f"2024-{n // 28 + 1:02}-{n % 28 + 1:02}" for n in range(60)], "holds dates ('2024-01-01')"),
+        ([f"2024/{n // 28 + 1:02}/{n % 28 + 1:02}" for n in range(60)], "holds dates ('2024/01/01')"),
         ([f"{n % 28 + 1}.{n // 28 + 1}.2024" for n in range(60)], "holds dates ('1.1.2024')"),
         ([f"A-{n}" for n in range(60)], "has 60 different texts"),
         ([f"street {n}" for n in range(60)], "has 60 different texts"),

@@ -14,7 +14,8 @@ from trainer.data.images.finder import FileFinder, NotFound
 from trainer.data.images.table import ImageTable
 from trainer.data.split import SPLIT_NAMES
 from trainer.data.tables.division import DivisionColumns
-from trainer.data.tables.rows import BadRow, stream
+from trainer.data.tables.reading import stream
+from trainer.data.tables.rows import BadRow
 from trainer.errors import Problem, UserError
 
 ZIP, TAR = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

@@ -6,7 +6,7 @@ Shape letters: N rows, B rows of a batch, K columns, F features.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from trainer.device import traits
-from trainer.errors import Problem, UserError
+from trainer.errors import Problem, UserError, first_few
+
+KINDS = ("number", "date", "boolean")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Column:
 
     Attributes:
         categories: texts, whose positions are the raw values; empty for a column of numbers.
+        kind: `number`, `date` (days since 1970-01-01) or `boolean` (0 and 1), as which cells without categories are
+            read.
         fill: replaces missing values, in the raw unit.
         mean, std: of the training samples, after filling.
         seen: codes of the categories that training samples have; the others are encoded as all zeros.
@@ -34,6 +38,7 @@ class Column:
     mean: float = 0.0
     std: float = 1.0
     seen: tuple[int, ...] = ()
+    kind: str = "number"
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,12 @@ class TablePrepare:
         return torch.cat([features.to(dtype) for features in encoded], dim=1)
 
     def describe(self) -> str | None:
-        """Describe how many columns are one-hot encoded, for the header; None if none is."""
+        """Describe columns that are not numbers, for the header; None if all are."""
         count = sum(bool(column.categories) for column in self.columns)
-        return f"{count} of {len(self.columns)} columns are categories, one-hot" if count else None
+        dates = [column.name for column in self.columns if column.kind == "date"]
+        notes = [f"{count} of {len(self.columns)} columns are categories, one-hot"] if count else []
+        notes += [f"days since 1970-01-01: {first_few(dates)}"] if dates else []
+        return "; ".join(notes) or None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for a checkpoint."""
@@ -117,5 +125,5 @@ def fit(columns: tuple[Column, ...], raw: Tensor, missing: str | None) -> TableP
         if not math.isfinite(std):
             reason = f"column {column.name} holds {filled.abs().max():g}, and numbers of this size cannot be scaled"
             raise UserError(Problem("data", reason, command=f"data.drop=[{column.name}]", check="scale"))
-        fitted.append(Column(column.name, fill=fill, mean=float(filled.mean()), std=std or 1.0))
+        fitted.append(replace(column, fill=fill, mean=float(filled.mean()), std=std or 1.0))
     return TablePrepare(tuple(fitted))

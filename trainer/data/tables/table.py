@@ -56,6 +56,7 @@ def csv_table(
     group: str | None = None,
     order: str | None = None,
     split: str | None = None,
+    categorical: list[str] | None = None,
     schema: TableSchema | None = None,
 ) -> Source:
     """Load a delimited text file with a header line.
@@ -74,6 +75,7 @@ def csv_table(
         group: the column whose values name groups; rows of a group stay in one split and one fold.
         order: the column of numbers or dates by which the last rows are the validation and test splits.
         split: the column that says train, valid or test; rows without it are left out.
+        categorical: columns whose values are categories, whatever they look like.
         schema: columns, categories and classes of a trained model; `features` and `drop` are then ignored, and so are
             columns that divide the rows if the file has none of these names.
 
@@ -88,7 +90,9 @@ def csv_table(
     check_names(f"data.path={path}", "column", table.header, check="unusable columns")
     if schema is not None:
         return _load_with_schema(table, schema, options)
-    return _load(table, _features(table, features, drop, options), options)
+    chosen = column_names("categorical", categorical)
+    table.check_columns({"categorical": chosen})
+    return _load(table, _features(table, features, drop, options), options, frozenset(chosen))
 
 
 def _check_choices(task: Any, missing: Any) -> None:
@@ -115,14 +119,14 @@ def _check_target(table: TextTable, options: TableOptions) -> None:
         raise UserError(Problem("data.target", reason, given=missing[0], advice=advice))
 
 
-def _load(table: TextTable, names: list[str], options: TableOptions) -> Source:
+def _load(table: TextTable, names: list[str], options: TableOptions, categorical: frozenset[str]) -> Source:
     if not names:
         raise table.problem("no column is left to predict from")
     table = without_missing(table, names, options)
     columns, values, problems = [], [], []
     for name in names:
         try:
-            column, numbers = parse_column(table.cells(name))
+            column, numbers = parse_column(table.cells(name), categorical=name in categorical)
             columns.append(column)
             values.append(numbers)
         except UserError as error:

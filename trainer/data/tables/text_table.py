@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.data.source import Division
+from trainer.data.tables.cells import NoCell
 from trainer.data.tables.columns import Cells
 from trainer.data.tables.division import DivisionColumns, read_division
-from trainer.data.tables.rows import BadRow, is_missing, stream
+from trainer.data.tables.reading import stream
+from trainer.data.tables.rows import BadRow, is_missing
 from trainer.data.tables.targets import Targets
 from trainer.errors import Problem, UserError, did_you_mean, show
 
@@ -31,7 +33,7 @@ class TextTable:
     def cells(self, name: str) -> Cells:
         """Return the column of this name."""
         place = self.header.index(name)
-        return Cells(name, [row[place].strip() for row in self.rows], self.lines, self.path)
+        return Cells(name, [_stripped(row[place]) for row in self.rows], self.lines, self.path)
 
     def select(self, kept: Sequence[int]) -> TextTable:
         """Return the table with these rows alone."""
@@ -53,6 +55,11 @@ class TextTable:
     def problem(self, reason: str, *, advice: str = "", command: str = "", check: str = "") -> UserError:
         """Return the error of a mistake in this file."""
         return UserError(Problem("data.path", reason, given=self.path, advice=advice, command=command, check=check))
+
+
+def _stripped(cell: str) -> str:
+    """Return a cell without surrounding blanks; one of a declared type has none."""
+    return cell.strip() if type(cell) is str else cell
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,10 @@ def column_names(key: str, names: Any) -> list[str]:
 def without_missing(table: TextTable, names: Iterable[str], options: TableOptions) -> TextTable:
     """Return the table without the rows that `data.missing=drop` leaves out; refuse missing values that are left."""
     missing, check = options.missing, "missing values"
+    if odd := next(
+        (text for cells in options.target_cells(table) for text in cells.texts if type(text) is NoCell), None
+    ):
+        raise table.problem(f"the target holds {odd}, which is no cell", check="unusable columns")
     lacks = {name: list(map(is_missing, table.cells(name).texts)) for name in names}
     lacks |= {cells.name: list(map(options.targets.lack, cells.texts)) for cells in options.target_cells(table)}
     if missing == "drop":
