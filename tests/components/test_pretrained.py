@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +14,15 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from helpers.components import assemble, build_model, load_weights, preprocessing_of
+from helpers.components import assemble, build_model, load_weights, preprocessing_of, resolved
 from helpers.datasets import random_images
 from helpers.trees import same_tree
+from trainer.components import pretrained
+from trainer.components.data import DataReader
+from trainer.components.pretrained import published_file
+from trainer.components.state_dicts import best_match
 from trainer.config.compose import Composer
 from trainer.config.schema import Config
 from trainer.errors import UserError
@@ -121,6 +129,18 @@ def test_weights_that_cannot_be_had_are_one_sentence(hub: Path, train) -> None:
     assert done.folder is None
 
 
+@pytest.mark.slow
+def test_a_missing_download_is_said_before_data_is_read(hub: Path, train, monkeypatch) -> None:
+    monkeypatch.setattr(DataReader, "read", None)  # would raise
+    words = ["model=resnet18"], ["model=timm", "model.name=resnet10t", "data=digits"]
+    for each in words[: 1 + (find_spec("timm") is not None)]:
+        done = train(*each)
+        assert done.code == 2
+        (problem,) = done.err.splitlines()  # no library prints its attempts
+        assert "could not be downloaded" in problem
+        assert "model.weights=none" in problem
+
+
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "flipped"])
 @pytest.mark.slow
 def test_damaged_weights_in_the_cache_are_one_sentence(damage: str, hub: Path, train) -> None:
@@ -177,6 +197,18 @@ LAYOUTS = {
     ),
     "both": lambda state: wrapped(state, "_orig_mod.", "module."),
     "both, the other way round": lambda state: wrapped(state, "module.", "_orig_mod."),
+    "Lightning": lambda state: {
+        "pytorch-lightning_version": "2.6.6",
+        "state_dict": wrapped(state, "model.") | {"criterion.weight": torch.ones(10), "metric.total": torch.zeros(())},
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(3)}}}],
+    },
+    "averaged and raw": lambda state: {
+        "model": {name: value + 1 for name, value in state.items()},
+        "model_ema": {"n_averaged": torch.tensor(3), **wrapped(state, "module.")},
+    },
+    "averages of NeMo": lambda state: {"ema_state_dict": state, "state_dict": dict.fromkeys(state, torch.ones(1))},
+    "a backbone": lambda state: {"state_dict": wrapped(state, "encoder.", "backbone.") | {"bias": torch.ones(10)}},
+    "weights deeper": lambda state: {"trainer": {"net": {"params": state}}},
 }
 
 
@@ -194,8 +226,100 @@ def test_a_file_of_any_layout_is_loaded(layout: str, legacy: bool, config: Confi
     put(Path("weights.pt"), LAYOUTS[layout](state), legacy=legacy)
     model = build_model(config, random_images((1, 8, 8)))
     assert not same_tree(model.state_dict(), state)
-    assert load_weights(model, config) == ["weights: 10 of 10 tensors from weights.pt"]
+    assert load_weights(model, config)[0].startswith("weights: 10 of 10 tensors from weights.pt")
     assert same_tree(dict(model.state_dict()), dict(state))
+
+
+@pytest.mark.slow
+def test_a_run_from_wrapped_weights_is_that_from_plain_ones(train) -> None:
+    torch.manual_seed(5)
+    state = LeNet5(num_outputs=10).state_dict()
+    histories = []
+    for layout in ("plain", "Lightning"):
+        put(Path("weights.pt"), LAYOUTS[layout](state))
+        done = train(*LENET, "model.weights=weights.pt")
+        assert done.code == 0, done.err
+        with (done.folder / "metrics.csv").open() as file:
+            histories.append([{k: row[k] for k in row if "loss" in k} for row in csv.DictReader(file)])
+    assert histories[0] == histories[1] != []
+
+
+class Settings(dict):
+    """Stands for the classes of Lightning's hyperparameters."""
+
+
+def test_objects_of_other_classes_are_passed_over(config: Config, monkeypatch) -> None:
+    state = LeNet5(num_outputs=10).state_dict()
+    settings = Settings(lr=0.1, path=Path("data"), canary=slice(Canary, 2), values=np.arange(3), one=np.float64(2))
+    put(Path("weights.pt"), {"hyper_parameters": settings, "state_dict": wrapped(state, "net.")})
+    model = build_model(config, random_images((1, 8, 8)))
+    assert load_weights(model, config) == [
+        "weights: 10 of 10 tensors from weights.pt (under state_dict, without the prefix net.)"
+    ]
+    assert same_tree(dict(model.state_dict()), dict(state))
+    assert not Path("canary").exists()
+
+
+def test_a_whole_model_is_read_without_its_class(config: Config) -> None:
+    whole = nn.Module()
+    whole.net = LeNet5(num_outputs=10)
+    whole.register_buffer("scale", torch.ones(2), persistent=False)
+    torch.save(whole, "weights.pt")
+    model = build_model(config, random_images((1, 8, 8)))
+    assert load_weights(model, config)[0].startswith("weights: 10 of 10 tensors")
+    assert same_tree(dict(model.state_dict()), dict(whole.net.state_dict()))
+
+
+def test_a_model_that_holds_the_files_model_gets_its_names() -> None:
+    model = nn.Module()
+    model.backbone = LeNet5(num_outputs=10)
+    plain = LeNet5(num_outputs=10).state_dict()
+    match = best_match(wrapped(plain, "module."), model.state_dict())
+    assert (match.removed, match.added, len(match.fitting)) == ("module.", "backbone.", 10)
+    assert same_tree({f"backbone.{name}": value for name, value in plain.items()}, match.tensors)
+
+
+def test_names_that_fit_by_chance_are_not_taken() -> None:
+    source = {f"layer{i}.{j}.weight": torch.ones(3) for i in range(5) for j in range(2)} | {
+        "other.7.bias": torch.ones(2)
+    }
+    assert not best_match(source, {"bias": torch.zeros(2), **{f"w{i}": torch.ones(1) for i in range(9)}}).fitting
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_safetensors(dtype: torch.dtype, config: Config) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    state = {name: value.to(dtype) for name, value in LeNet5(num_outputs=10).state_dict().items()}
+    safetensors.save_file(state, "weights.pt")
+    model = build_model(config, random_images((1, 8, 8)))
+    load_weights(model, config)
+    assert same_tree(dict(model.state_dict()), {name: value.float() for name, value in state.items()})
+
+
+@pytest.mark.slow
+def test_a_folder_of_the_hub_brings_weights_and_preprocessing(tmp_path: Path, job) -> None:
+    """As in the hub's own cache, the files are links. The oracle is timm's own transform."""
+    timm, safetensors = pytest.importorskip("timm"), pytest.importorskip("safetensors.torch")
+    torch.manual_seed(3)
+    plain = timm.create_model("resnet10t", num_classes=10)
+    folder, blob = tmp_path / "snapshot", tmp_path / "blob"
+    folder.mkdir()
+    safetensors.save_file(plain.state_dict(), blob)
+    (folder / "model.safetensors").symlink_to(blob)
+    preset = {"input_size": [3, 160, 160], "crop_pct": 0.9, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
+    (folder / "config.json").write_text(json.dumps({"architecture": "resnet10t", "pretrained_cfg": preset}))
+    config = job("model=timm", "model.name=resnet10t", f"model.weights={folder}", "data=digits").config
+    expected = preprocessing_of(config)
+    resize, crop, *_, normalise = timm.data.create_transform(**preset).transforms
+    assert (expected.size, expected.resize) == (crop.size[0], resize.size)
+    assert torch.allclose(torch.tensor(expected.mean) / 255, normalise.mean)
+    model = build_model(config, random_images((3, 8, 8)))
+    load_weights(model, config)
+    assert same_tree(dict(model.state_dict()), dict(plain.state_dict()))
+    for text, sentence in (("{", "it is not JSON"), ('{"pretrained_cfg": {"mean": 3}}', "pretrained_cfg is invalid")):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            preprocessing_of(config)
 
 
 @pytest.mark.slow
@@ -235,7 +359,8 @@ FAULTS = {
     "text": (lambda path: path.write_text("weights"), "it is not a checkpoint"),
     "code": (lambda path: torch.save({"model": Canary()}, path), MORE),
     "code before torch 1.6": (lambda path: put(path, {"model": Canary()}, legacy=True), MORE),
-    "whole model": (lambda path: torch.save(ANN(), path), MORE),
+    "whole model": (lambda path: torch.save(ANN(), path), "none of its 4 tensors fits this model"),
+    "shards": (lambda path: (path.mkdir(), (path / "model.safetensors.index.json").touch()), "among several files"),
     "list": (lambda path: torch.save([torch.ones(2)], path), "expected a state dict, found list"),
     "no tensors": (lambda path: torch.save({"epoch": 1}, path), "it contains no tensors"),
     "other model": (lambda path: torch.save(ANN().state_dict(), path), "none of its 4 tensors fits this model"),
@@ -290,7 +415,21 @@ def test_a_published_file_elsewhere_brings_its_preprocessing(name: str, job) -> 
     assert wanted == preprocessing_of(job(f"model={name}", "model.weights=default").config)
     assert wanted.published  # what Inception does to its inputs follows from it
     other = path.rename("other.pth")
-    assert preprocessing_of(job(f"model={name}", f"model.weights={other}").config).mean is None
+    assert preprocessing_of(job(f"model={name}", f"model.weights={other}").config) == wanted
+    timm = ["model=timm", "model.name=resnet10t"]
+    unknown = preprocessing_of(job(*timm, f"model.weights={other.resolve()}").config)
+    assert unknown == preprocessing_of(job(*timm, "model.weights=default").config)
+
+
+def test_a_published_file_is_known_by_its_digest(monkeypatch, job) -> None:
+    """Of ResNet-50, there are two files with different presets."""
+    target = resolved(job("model=resnet50").config, "model").model
+    first, _ = torchvision.models.get_model_weights("resnet50")
+    path = put(Path("mine.pth"), {"nothing": torch.zeros(1)})
+    assert published_file(target, path) is None
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(pretrained, "_digits", lambda name: digest[:8] if name in first.url else "none")
+    assert published_file(target, path) == first
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from trainer.components.metadata import Preprocessing
 from trainer.components.model import ModelBuilder, build_model, fit_images
 from trainer.components.population import build_population
 from trainer.components.preprocessing import preprocessing_of
-from trainer.components.pretrained import load_weights
+from trainer.components.pretrained import fetch_weights, load_weights
 from trainer.components.target import Targets
 from trainer.components.targets import find_targets
 from trainer.config.keys import MOST_STEPS, WARM_UP, DebugConfig
@@ -184,4 +184,5 @@ def _debug_problems(debug: DebugConfig, max_steps: int | None, *, compiled: bool
 def _preprocessing(config: Config, targets: Targets, saved: Checkpoint | None) -> Preprocessing:
     if saved is not None:
         return Preprocessing(**saved.metadata["preprocessing"])
+    fetch_weights(config.model.weights, targets.model)  # before any data is read
     return preprocessing_of(config.model.weights, targets.model, config.data.arguments.get("size"))

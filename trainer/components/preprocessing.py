@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainer.components.metadata import CheckpointMetadata, Preprocessing
-from trainer.components.pretrained import published_by, published_file, weights_file
+from trainer.components.metadata import MAX_SIDE, CheckpointMetadata, Preprocessing
+from trainer.components.pretrained import published_by, published_file
 from trainer.components.target import Target
-from trainer.components.weights import read_weights
+from trainer.components.weights import DEFAULT, HUB_CONFIG, hub_config, read_weights, weights_error, weights_file
 from trainer.data.prepare import Prepare
+from trainer.errors import UserError
 from trainer.models import vision
 from trainer.training.archive import CheckpointError
 from trainer.training.checkpoint import Checkpoint
@@ -41,22 +44,29 @@ def preprocessing_of(weights: str | None, target: Target, data_size: Any) -> Pre
 
 def _of_weights(weights: str | None, target: Target) -> Preprocessing:
     path = weights_file(weights)
-    entry = published_by(weights, target) or (published_file(target, path.name) if path else None)
+    entry = published_by(weights, target)
+    if path is not None and entry is None:
+        return _of_file(path, target)
     if entry is not None:
-        preset = entry.transforms()
-        mean, std = (tuple(255 * value for value in values) for values in (preset.mean, preset.std))
-        return Preprocessing(preset.crop_size[0], preset.resize_size[0], mean, std, published=True)
-    if path is not None:
-        return _of_file(path)
+        return _of_torchvision(entry)
     return Preprocessing() if weights is None else _of_timm(str(target.arguments["name"]))
 
 
-def _of_file(path: Path) -> Preprocessing:
-    """Return the preprocessing of the run that a checkpoint belongs to; empty for tables and other programs' files."""
+def _of_torchvision(entry: Any) -> Preprocessing:
+    preset = entry.transforms()
+    mean, std = (tuple(255 * value for value in values) for values in (preset.mean, preset.std))
+    return Preprocessing(preset.crop_size[0], preset.resize_size[0], mean, std, published=True)
+
+
+def _of_file(path: Path, target: Target) -> Preprocessing:
+    """Return the preprocessing for weights in a file: that of the run they belong to, else the architecture's preset.
+
+    Tables have none. The preset of a folder of the hub is in its config.json.
+    """
     try:
         stored = Checkpoint.from_dict(read_weights(path)).metadata
     except CheckpointError:
-        return Preprocessing()
+        return _of_config(path) or _of_architecture(path, target)
     metadata = CheckpointMetadata.from_dict(stored, path)
     prepare, published = metadata.prepare, metadata.preprocessing.published  # the model still depends on the latter
     if not isinstance(prepare, Prepare) or len(prepare.shape) != 3:
@@ -64,6 +74,39 @@ def _of_file(path: Path) -> Preprocessing:
     height, width = prepare.output_shape[1:]
     size = height if height == width else (height, width)
     return Preprocessing(size, None, prepare.mean, prepare.std, published=published)
+
+
+def _of_architecture(path: Path, target: Target) -> Preprocessing:
+    """Return the preset of a file of unknown origin: its own if it is a published file, else the recommended one."""
+    entry = published_file(target, path)
+    if entry is not None:
+        return _of_torchvision(entry)
+    if target.factory in vision.BUILDERS:
+        with contextlib.suppress(UserError):  # there is no such model, which building it reports
+            published = published_by(DEFAULT, target)
+            return _of_torchvision(published) if published is not None else _of_timm(str(target.arguments["name"]))
+    return Preprocessing()
+
+
+def _of_config(path: Path) -> Preprocessing | None:
+    """Return timm's preset in config.json beside the weights of a folder of the hub, which is not trusted.
+
+    Raises:
+        UserError: its values are invalid.
+    """
+    preset = hub_config(path).get("pretrained_cfg")
+    if not isinstance(preset, dict):
+        return None
+    try:
+        size = int(preset["input_size"][1])
+        crop = float(preset.get("crop_pct", 1.0))
+        mean, std = (tuple(255 * float(value) for value in preset[name]) for name in ("mean", "std"))
+        in_range = 0 < size <= MAX_SIDE and 0.1 <= crop <= 1 and all(value > 0 for value in std)
+        if not (in_range and all(map(math.isfinite, (*mean, *std)))):
+            raise ValueError("values out of range")
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+        raise weights_error(path.parent / HUB_CONFIG, f"its pretrained_cfg is invalid ({error})") from error
+    return Preprocessing(size, int(size / crop), mean, std, published=True)
 
 
 def _of_timm(name: str) -> Preprocessing:
@@ -78,4 +121,4 @@ def _of_timm(name: str) -> Preprocessing:
         return Preprocessing()
     mean, std = (tuple(255 * value for value in values) for values in (entry.mean, entry.std))
     size = entry.input_size[1]
-    return Preprocessing(size, round(size / entry.crop_pct), mean, std, published=True)
+    return Preprocessing(size, int(size / entry.crop_pct), mean, std, published=True)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import torchvision
 from torch import Tensor, nn
 
+from trainer.components.downloads import download, timm_file
+from trainer.components.state_dicts import Match, best_match
 from trainer.components.target import Target
-from trainer.components.weights import DEFAULT, download, read_weights, state_dict_of, timm_weights, weights_file
-from trainer.errors import Problem, UserError, first_few, suggestions
+from trainer.components.weights import DEFAULT, hub_config, read_weights, weights_error, weights_file
+from trainer.errors import Problem, UserError, first_few, printable, suggestions
+from trainer.files import open_regular
 from trainer.models import vision
 
-OLD_NAMES = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 SHOWN = 12  # names in a note
 
 
@@ -46,15 +48,45 @@ def published_by(weights: str | None, target: Target) -> Any:
     return entries[weights]
 
 
-def published_file(target: Target, name: str) -> Any:
-    """Return torchvision's entry for the chosen model whose file has this name, for a file downloaded by hand."""
+def published_file(target: Target, path: Path) -> Any:
+    """Return torchvision's entry for the chosen model with this file, by its published name or else its digest."""
     if target.factory is not vision.torchvision_model:
         return None
     try:
-        entries = torchvision.models.get_model_weights(target.arguments["name"])
+        entries = list(torchvision.models.get_model_weights(target.arguments["name"]))
     except ValueError:
         return None  # no such model, which building it reports
-    return next((entry for entry in entries if entry.url.rpartition("/")[2] == name), None)
+    names = {entry.url.rpartition("/")[2]: entry for entry in entries}
+    if path.name in names:
+        return names[path.name]
+    with open_regular(path, follow=True) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    # A published name ends in the first digits of the digest: resnet18-f37072fd.pth.
+    return next((entry for name, entry in names.items() if digest.startswith(_digits(name))), None)
+
+
+def _digits(name: str) -> str:
+    digits = Path(name).stem.rpartition("-")[2]
+    return digits if len(digits) >= 8 else "none"
+
+
+def fetch_weights(weights: str | None, target: Target) -> Path | None:
+    """Return the file of the weights to start from, downloaded if they are published ones; None without a file.
+
+    Raises:
+        UserError: they cannot be found or downloaded.
+    """
+    if weights is None:
+        return None
+    if (path := weights_file(weights)) is not None:
+        return path
+    if (entry := published_by(weights, target)) is not None:
+        return download(entry)
+    try:
+        vision.check_timm_name(str(target.arguments["name"]))
+    except (ModuleNotFoundError, ValueError):
+        return None  # building the model reports it
+    return timm_file(str(target.arguments["name"]))
 
 
 def load_weights(model: nn.Module, weights: str | None, target: Target) -> list[str]:
@@ -66,27 +98,37 @@ def load_weights(model: nn.Module, weights: str | None, target: Target) -> list[
     Raises:
         UserError: the weights cannot be found or read, or none of them match.
     """
-    if weights is None:
+    path = fetch_weights(weights, target)
+    if weights is None or path is None:
         return []
-    entry, path = published_by(weights, target), weights_file(weights)
-    if entry is not None:
-        source, origin = state_dict_of(read_weights(download(entry)), Path(entry.url)), f"torchvision's {entry}"
-    elif path is not None:
-        source, origin = state_dict_of(read_weights(path), path), str(path)
+    own, entry = model.state_dict(), published_by(weights, target)
+    content: dict[str, Any]
+    if weights == DEFAULT and entry is None:
+        content, origin = _of_timm(target, path), "timm's"
     else:
-        source, origin = timm_weights(target), "timm's"
-    # torchvision's DenseNet files are older than the names of its layers.
-    source = {OLD_NAMES.sub(r"\1\2", name): value for name, value in source.items()}
-    own = model.state_dict()
-    matching = {name: value for name, value in source.items() if name in own and own[name].shape == value.shape}
-    if not matching:
-        reason = f"none of its {len(source)} tensors fits this model"
-        raise UserError(Problem("model.weights", reason, given=weights))
-    model.load_state_dict(matching, strict=False)
-    return _notes(source, own, len(matching), origin)
+        content, origin = read_weights(path), f"torchvision's {entry}" if entry is not None else str(path)
+    match = best_match(content, own)
+    if match is None:
+        raise weights_error(path, "it contains no tensors")
+    if not match.fitting:
+        architecture = hub_config(path).get("architecture")
+        advice = f"They are weights of {printable(architecture)}." if isinstance(architecture, str) else ""
+        raise weights_error(weights, f"none of its {len(match.tensors)} tensors fits this model", advice)
+    model.load_state_dict({name: match.tensors[name] for name in match.fitting}, strict=False)
+    return _notes(match, own, origin)
 
 
-def _notes(source: dict[str, Tensor], own: dict[str, Tensor], matching: int, origin: str) -> list[str]:
+def _of_timm(target: Target, path: Path) -> dict[str, Any]:
+    """Return timm's weights as timm loads them: it fits position embeddings to another image size."""
+    try:
+        return vision.timm_pretrained(target.arguments["name"], path, target.arguments.get("image_size")).state_dict()
+    except Exception as error:  # timm does not say which
+        reason = f"timm could not load {path} ({next(iter(str(error).splitlines()), type(error).__name__)})"
+        raise weights_error(DEFAULT, reason) from error
+
+
+def _notes(match: Match, own: dict[str, Tensor], origin: str) -> list[str]:
+    source, described = match.tensors, match.describe()
     # Files from before torch 1.0 have no count of batches, and only a BatchNorm without momentum uses it.
     own = {name: value for name, value in own.items() if name in source or not name.endswith(".num_batches_tracked")}
     other = [
@@ -94,7 +136,8 @@ def _notes(source: dict[str, Tensor], own: dict[str, Tensor], matching: int, ori
         for name, value in source.items()
         if name in own and own[name].shape != value.shape
     ]
-    return [f"weights: {matching} of {len(own)} tensors from {origin}"] + [
+    first = f"weights: {len(match.fitting)} of {len(own)} tensors from {origin}"
+    return [f"{first} ({described})" if described else first] + [
         f"weights: {words}: {first_few(names, SHOWN)}"
         for words, names in (
             ("different in shape, so initialised anew", other),

@@ -58,7 +58,7 @@ STORED_TORCH = {
     "schedule": "torch.optim.lr_scheduler",
 }
 BUILDERS = "torchvision.models"
-FETCHING = ("weights_backbone", "pretrained", "fetch")  # arguments by which a builder of models downloads
+FETCHING = ("weights_backbone", "pretrained")  # arguments by which a builder of models downloads
 SCHEDULE_LENGTHS = ("T_max", "total_steps")
 REQUIRED = ("model", "data", "optim")  # groups without a default
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
@@ -51,9 +49,6 @@ def build_model(checkpoint: LoadedCheckpoint) -> nn.Module:
         UserError: the configuration is not trusted, or the weights belong to another model.
     """
     config, metadata = checkpoint.config("model", "precision", "seed"), checkpoint.metadata
-    # The weights are in the checkpoint, so timm need not download any.
-    arguments = {name: value for name, value in config.model.arguments.items() if name != "fetch"}
-    config = replace(config, model=replace(config.model, arguments=arguments))
     targets, problems = find_targets(config, ["model"], trusted=checkpoint.trusted)
     if problems:
         raise UserError(*(advised(problem, checkpoint.path) for problem in problems))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torchvision
@@ -67,7 +68,7 @@ def torchvision_model(
 
 def timm_model(
     name: str,
-    num_outputs: int | None = None,
+    num_outputs: int,
     *,
     head: str = "linear",
     hidden: int | Sequence[int] = 256,
@@ -75,21 +76,19 @@ def timm_model(
     image_size: int | Sequence[int] | None = None,
     output: str = "logits",
     pretrained: bool = False,
-    fetch: bool = False,
     **arguments: Any,
 ) -> nn.Module:
     """Return a classifier of timm (the extra `timm`) with random weights: `[B, 3, H, W] -> [B, num_outputs]`.
 
     Args:
         name: a name in `timm.list_models()`; may end in the tag of its weights, as in `resnet10t.c3_in1k`.
-        num_outputs: outputs per image; None keeps timm's own.
+        num_outputs: outputs per image.
         head: `linear` or `mlp`, as for `torchvision_model`.
         hidden: hidden sizes of the mlp; see `mlp_head`.
         dropout: dropout of the mlp; see `mlp_head`.
         image_size: image size of models that are built for one size; others take any.
         output: log_probabilities or probabilities append a LogSoftmax or a Softmax.
         pretrained: accepted for symmetry with `torchvision_model`.
-        fetch: whether to download the published weights.
         **arguments: passed on to timm.
 
     Raises:
@@ -102,12 +101,23 @@ def timm_model(
     check_timm_name(name)
     if refused := sorted(arguments.keys() & FILES_OF_TIMM):
         raise ValueError(f"{', '.join(refused)}: weights from a file are loaded by model.weights=FILE")
-    if image_size is not None and timm_natural_size(name) is not None:
-        arguments["img_size"] = image_size if isinstance(image_size, int) else tuple(image_size)
-    if num_outputs is None:
-        return timm.create_model(name, pretrained=fetch, **arguments)
-    model = timm.create_model(name, pretrained=fetch, num_classes=num_outputs, **arguments)
+    arguments |= _img_size(name, image_size)
+    model = timm.create_model(name, num_classes=num_outputs, **arguments)
     return _with_head(model, num_outputs, head, hidden, dropout, output)
+
+
+def timm_pretrained(name: str, path: Path, image_size: int | Sequence[int] | None) -> nn.Module:
+    """Return a model of timm with the published weights of a local file, fitted to the image size by timm."""
+    import timm
+
+    overlay = {"file": str(path)}
+    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **_img_size(name, image_size))
+
+
+def _img_size(name: str, image_size: int | Sequence[int] | None) -> dict[str, Any]:
+    if image_size is None or timm_natural_size(name) is None:
+        return {}
+    return {"img_size": image_size if isinstance(image_size, int) else tuple(image_size)}
 
 
 def check_timm_name(name: str) -> None:

@@ -17,6 +17,7 @@ import torch
 
 from trainer.errors import UserError
 from trainer.files import open_regular
+from trainer.training import inert
 from trainer.training.plain_pickles import has_all_tensors
 
 SEAL = b"trainer sha256 "  # then the digest in hexadecimal, all of it as the zip file's comment
@@ -83,6 +84,24 @@ def read(path: Path) -> Any:
     """
     with _open(path) as file:
         return _read(file)
+
+
+def read_foreign(path: Path) -> Any:
+    """Read a file like `read`; objects of other classes, such as Lightning's, become dictionaries instead of an error.
+
+    Raises:
+        CheckpointError: as `read` does; a file from before torch 1.6 may hold only tensors and plain values.
+    """
+    with _open(path) as file:
+        try:
+            return _read(file)
+        except CheckpointError as damage:
+            if damage.__cause__ is None:  # a checksum is wrong, or the directory
+                raise
+            try:
+                return inert.load(file)
+            except Exception:
+                raise damage from damage.__cause__
 
 
 def _open(path: Path) -> IO[bytes]:

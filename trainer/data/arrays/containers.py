@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -57,7 +58,7 @@ def arrays_in(path: str, key: str = "data.path") -> dict[str, StoredArray]:
     if suffix == ".npy":
         return {place.stem: _npy(place)}
     with open_regular(place, follow=True) as file:
-        return _bounded(_npz(place, file) if suffix == ".npz" else _safetensors(place, file), place)
+        return _bounded(_npz(place, file) if suffix == ".npz" else safetensors(place, file), place)
 
 
 def _bounded(arrays: dict[str, StoredArray], place: Path) -> dict[str, StoredArray]:
@@ -108,7 +109,12 @@ def _start(file: IO[bytes], info: zipfile.ZipInfo) -> int:
     return start
 
 
-def _safetensors(path: Path, file: IO[bytes]) -> dict[str, StoredArray]:
+def safetensors(path: Path, file: IO[bytes], types: Mapping[str, Any] = SAFETENSORS) -> dict[str, StoredArray]:
+    """Return the arrays of an open safetensors file by name; `types` are numpy's names of the accepted types.
+
+    Raises:
+        UserError: the header is damaged, or names another type.
+    """
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, MOST_HEADER):
@@ -116,7 +122,7 @@ def _safetensors(path: Path, file: IO[bytes]) -> dict[str, StoredArray]:
     try:
         header = json.loads(file.read(length))
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        arrays = {name: _tensor(name, path, entry, 8 + length) for name, entry in entries.items()}
+        arrays = {name: _tensor(name, path, entry, 8 + length, types) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
@@ -127,15 +133,15 @@ def _safetensors(path: Path, file: IO[bytes]) -> dict[str, StoredArray]:
     return arrays
 
 
-def _tensor(name: str, path: Path, entry: Any, start: int) -> StoredArray:
-    if entry["dtype"] not in SAFETENSORS:
-        reason = f"its type is {str(entry['dtype'])[:20]}; expected one of {', '.join(SAFETENSORS)}"
+def _tensor(name: str, path: Path, entry: Any, start: int, types: Mapping[str, Any]) -> StoredArray:
+    if entry["dtype"] not in types:
+        reason = f"its type is {str(entry['dtype'])[:20]}; expected one of {', '.join(types)}"
         raise UserError(Problem(name, reason, source=str(path)))
     begin, end = entry["data_offsets"]
     shape = tuple(entry["shape"])
     if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)):
         raise ValueError("shape and offsets are whole numbers")
-    array = StoredArray(name, path, shape, np.dtype(SAFETENSORS[entry["dtype"]]), False, start + begin)
+    array = StoredArray(name, path, shape, np.dtype(types[entry["dtype"]]), False, start + begin)
     check_type(array)
     if array.num_bytes != end - begin:
         raise damaged(path, name, f"{shape_of(array)} need {array.num_bytes:,} bytes, and it has {end - begin:,}")
