@@ -22,6 +22,7 @@ from helpers.runs import REPOSITORY, exit_code, own_test, train_in
 from trainer.components.class_weights import class_weights
 from trainer.components.loss import build_criterion, fitting, num_outputs
 from trainer.components.stored_task import stored_task
+from trainer.data.arrays.source import array_file
 from trainer.data.multilabel import MultiLabel
 from trainer.data.regression import Regression
 from trainer.data.tasks import Task
@@ -193,6 +194,39 @@ def test_labels_in_columns_and_separated_ones_give_the_same_run(labelled: Path, 
     results = json.loads((run / "results.json").read_text())
     assert results["task"] == "multilabel"
     assert results["test"] == json.loads((labelled / "results.json").read_text())["test"]
+
+
+def test_labels_in_arrays_give_the_run_of_their_table(labelled: Path, pets: Path) -> None:
+    rows = list(csv.DictReader(pets.read_text().splitlines()))
+    inputs = np.array([[float(row[name]) for name in "abcd"] for row in rows])
+    targets = np.array([[name in row["labels"].split("|") for name in LABELS] for row in rows])
+    np.savez("pets.npz", x=inputs, y=targets)
+    words = [word for word in WORDS if not word.startswith("data")]
+    words += ["data=arrays", "data.path=pets.npz", "data.task=multilabel", "data.classes=[bird,cat,dog]"]
+    run = train_in(Path.cwd(), *words, "monitor=valid_mean_average_precision")
+    assert same_run(run, labelled)
+    assert exit_code("trainer", "evaluate", run) == 0
+    test = json.loads((run / "evaluation-1.json").read_text())["test"]
+    assert test == json.loads((labelled / "results.json").read_text())["test"]
+
+
+def test_rows_of_numbers_in_arrays() -> None:
+    inputs, numbers = np.arange(24.0).reshape(12, 2), np.arange(36.0).reshape(12, 3) / 7
+    np.savez("rows.npz", x=inputs, y=numbers)
+    source = array_file("rows.npz")
+    assert (source.task, source.targets) == ("regression", ("y0", "y1", "y2"))
+    assert source.splits["train"].targets.tolist() == numbers.tolist()
+    np.savez("rows.npz", x=inputs, y=(numbers > 2).astype(int))
+    with pytest.raises(UserError, match=r"expected one class for each\. If they are labels, use data\.task=multilabel"):
+        array_file("rows.npz")
+    assert array_file("rows.npz", task="multilabel").classes == ("0", "1", "2")
+    for words, sentence in (
+        ({"classes": ["a", "a", "b"]}, "expected 3 different names"),
+        ({}, "more than the 0 and 1"),
+    ):
+        np.savez("rows.npz", x=inputs, y=numbers if not words else numbers > 2)
+        with pytest.raises(UserError, match=sentence):
+            array_file("rows.npz", task="multilabel", **words)
 
 
 def test_a_test_of_labels_is_scikit_learns(labelled: Path, pets: Path) -> None:

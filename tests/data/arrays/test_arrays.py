@@ -228,7 +228,7 @@ def test_the_type_of_the_targets_says_the_task(target: Any, task: Any, classes: 
         ({"y": [[1, 1], [0, 1]]}, {}, "several ones or none"),
         ({"y": [[1, 2], [3, 4]]}, {}, "y is int64 [2, 2]; expected one target for each sample"),
         ({"y": [0, 1]}, {"classes": ["cat"]}, "data.classes=['cat']: expected a different name for each of 2 classes"),
-        ({"y": [0, 1]}, {"task": "multi"}, "data.task=multi: expected binary, multiclass, regression"),
+        ({"y": [0, 1]}, {"task": "multi"}, "data.task=multi: expected binary, multiclass, multilabel, reg"),
         ({"y": [0, 1]}, {"layout": "HWN"}, "data.layout=HWN: expected NF"),
         ({"y": [0, 1]}, {"layout": "NHW"}, "x is float64 [2, 2], of 2 axes"),
         ({"y": [0, 1]}, {"missing": "drop"}, "data.missing=drop: expected mean or median"),

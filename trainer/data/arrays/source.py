@@ -48,7 +48,7 @@ def array_file(
         path: the file or folder; without it, `x` and `y` are the paths of two .npy files.
         x: name of the inputs, with or without that of the split.
         y: name of the targets.
-        task: `binary`, `multiclass` or `regression`; default: regression if the targets are floats.
+        task: `binary`, `multiclass`, `multilabel` or `regression`; default: regression if the targets are floats.
         layout: axes of the inputs: `NF`, `NTF`, `NHW`, `NHWC` or `NCHW`; default: by their shape.
         classes: names of the classes, in the order of the labels.
         missing: `mean` or `median` of the training samples fills missing numbers of rows; default: they are refused.
@@ -93,12 +93,14 @@ def from_pairs(arrays: Mapping[str, Pair], options: ArrayOptions) -> Source:
     targets: dict[str, NamedArray] = {split: pair.targets for split, pair in arrays.items()}
     first = inputs["train"]
     layout = layout_of(first.shape, first.dtype, first.name, options.layout)
-    parsed = read_targets(targets, options.task, options.classes, schema.classes if schema else None)
+    parsed = read_targets(targets, options.task, options.classes, schema)
     samples = convert(inputs, parsed.values, layout, options.missing)
     columns = _columns(first, schema) if layout == "NF" else ()
     advice = "" if layout in ("NF", "NCHW") else "; data.layout overrides it"
     notes = [f"{first.name} {shape_of(first)}: {LAYOUTS[layout]}{advice}", parsed.note]
-    return Source(samples, parsed.classes, parsed.task, columns, options.missing, notes, standardise=layout != "NTF")
+    source = Source(samples, parsed.classes, parsed.task, columns, options.missing, notes, targets=parsed.targets)
+    source.standardise = layout != "NTF"
+    return source
 
 
 def _columns(array: NamedArray, schema: TableSchema | None) -> tuple[Column, ...]:
