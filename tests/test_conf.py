@@ -29,6 +29,7 @@ DOWNLOADED = ["cifar10", "cifar100", "fashion_mnist", "mnist", "mnist_below_3"]
 LAYERS = "model.layers=[{Linear: [4, 8]}, Tanh, {Linear: [8, 3]}]"
 BESIDE = {
     "data/torchvision": ["data.name=SVHN"],
+    "data/huggingface": ["data.name=pictures.parquet"],
     "data/arrays": ["data.path=arrays.npz", "model=mlp"],
     "data/csv": ["data.path=table.csv", "data.target=y", "model=mlp"],
     "experiment/random_search": ["trial=0"],
@@ -223,7 +224,7 @@ def test_an_experiment_trains(name: str, train, mnist_root: str) -> None:
 
 
 def test_every_data_set_is_tried_here() -> None:
-    tried = {"digits", "image_folder", "custom", "torchvision", *DOWNLOADED, *TABLES}
+    tried = {"digits", "image_folder", "custom", "huggingface", "torchvision", *DOWNLOADED, *TABLES}
     assert {name.partition("/")[2] for name in OPTIONS if name.startswith("data/")} == tried
 
 

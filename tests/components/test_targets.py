@@ -37,6 +37,7 @@ OURS = {
     },
     "data": {
         "trainer.data.arrays.source.array_file",
+        "trainer.data.huggingface.huggingface_dataset",
         "trainer.data.images.folder.image_folder",
         "trainer.data.sources.digits",
         "trainer.data.sources.torchvision_dataset",

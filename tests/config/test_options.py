@@ -20,6 +20,7 @@ KEYS = {
     **dict.fromkeys(("data/breast_cancer", "data/diabetes", "data/iris", "data/wine"), "dataset target"),
     **dict.fromkeys(("data/cifar10", "data/cifar100", "data/fashion_mnist", "data/mnist"), "name download"),
     "data/arrays": "path x y task layout classes missing",
+    "data/huggingface": "name image target task missing download size resize",
     "data/torchvision": "name download size resize",
     "data/csv": "path target features drop task separator missing",
     "data/image_folder": "size resize interpolation classes on_bad_image cache",

@@ -12,7 +12,7 @@ from scipy.io import savemat
 from torchvision import datasets
 
 from helpers.datasets import write_images
-from trainer.data import torchvision_sets
+from trainer.data.images import items
 from trainer.data.sources import torchvision_dataset
 from trainer.data.torchvision_sets import SETS
 from trainer.errors import UserError
@@ -70,7 +70,7 @@ def test_image_files_are_decoded_as_torchvision_decodes_them(monkeypatch: pytest
         assert torch.equal(samples.take(torch.tensor([index]))[0].permute(1, 2, 0), torch.from_numpy(np.array(image)))
         assert samples.targets[index] == label
     assert torchvision_dataset(".", "EuroSAT", size=8).splits["train"].take(torch.arange(6)).shape == (6, 3, 8, 8)
-    monkeypatch.setattr(torchvision_sets, "MEMORY_SHARE", 0)
+    monkeypatch.setattr(items, "MEMORY_SHARE", 0)
     assert "6 images of 16 x 16 pixels do not fit in memory. A smaller data.size" in refusal(".", "EuroSAT")
 
 

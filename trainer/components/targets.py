@@ -39,7 +39,11 @@ STORED_OURS = {
         *("trainer.models.vision.timm_model", "trainer.models.vision.torchvision_model"),
     },
     "data": {
-        *("trainer.data.arrays.source.array_file", "trainer.data.images.folder.image_folder"),
+        *(
+            "trainer.data.arrays.source.array_file",
+            "trainer.data.huggingface.huggingface_dataset",
+            "trainer.data.images.folder.image_folder",
+        ),
         *("trainer.data.images.table.image_table", "trainer.data.sources.digits"),
         *("trainer.data.sources.torchvision_dataset", "trainer.data.tables.table.bundled_table"),
         "trainer.data.tables.table.csv_table",

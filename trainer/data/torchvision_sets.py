@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainer import device
 from trainer.data.arrays.inputs import Form, layout_of
-from trainer.data.images.decode import BadImage, DecodeSpec, from_image
+from trainer.data.images.decode import DecodeSpec
+from trainer.data.images.items import decode_items
 from trainer.data.images.pool import Progress
 from trainer.data.samples import Arrays, Samples
 from trainer.data.source import Source
 from trainer.errors import Problem, UserError, did_you_mean, out_of_memory
-
-MEMORY_SHARE = 0.5  # of the free memory, for decoded images
-AT_A_TIME = 512  # images between two reports of progress
 
 
 def _splits(**names: str) -> dict[str, dict[str, Any]]:
@@ -62,7 +57,7 @@ def read(root: str, name: str, spec: DecodeSpec, progress: Progress, *, download
         if isinstance(getattr(loaded, "data", None), (np.ndarray, Tensor)):
             splits[split] = _in_memory(loaded)
         else:
-            splits[split] = _decoded(loaded, name, spec, progress)
+            splits[split] = decode_items(loaded, name, spec, progress)
     return Source(splits, _class_names(loaded, splits))
 
 
@@ -104,41 +99,6 @@ def _in_memory(loaded: Any) -> Arrays:
     targets = torch.as_tensor(loaded.targets if hasattr(loaded, "targets") else loaded.labels)
     targets = targets[:, 0] if targets.ndim == 2 else targets  # QMNIST: the class, then who wrote it
     return Arrays(Form(layout, torch.uint8)(images), targets)
-
-
-def _decoded(loaded: Any, name: str, spec: DecodeSpec, progress: Progress) -> Arrays:
-    """Return the samples of a set of image files, all decoded."""
-
-    def decode(index: int) -> tuple[np.ndarray, int]:
-        try:
-            image, target = loaded[index]
-            return from_image(image, spec), int(target)
-        except (BadImage, OSError, ValueError, SyntaxError) as error:  # Pillow's own errors are among them
-            reason = "cannot be read" if not isinstance(error, BadImage) else str(error)
-            raise UserError(Problem(f"image {index} of {name}", reason, check="unreadable images")) from error
-
-    count, (first, _) = len(loaded), decode(0)
-    free = device.free_memory(torch.device("cpu"))
-    if count * first.nbytes > MEMORY_SHARE * free:
-        reason = f"{count:,} images of {first.shape[0]} x {first.shape[1]} pixels do not fit in memory"
-        advice = "A smaller data.size takes less; data=image_folder reads a folder of any size."
-        raise UserError(Problem("data.name", reason, given=name, advice=advice))
-    images, targets = np.empty((count, *first.shape), np.uint8), np.empty(count, np.int64)
-
-    def fill(index: int) -> None:
-        pixels, target = decode(index)
-        if pixels.shape != first.shape:
-            sizes = " and ".join(f"{height} x {width}" for height, width, _ in (first.shape, pixels.shape))
-            reason = f"images differ in size: {sizes} pixels"
-            raise UserError(Problem("data.size", reason, command="data.size=224", check="shapes"))
-        images[index], targets[index] = pixels, target
-
-    with ThreadPoolExecutor(device.cores()) as pool:
-        indices = iter(range(count))
-        while batch := list(itertools.islice(indices, AT_A_TIME)):
-            list(pool.map(fill, batch))
-            progress("decoding", batch[-1] + 1, count)
-    return Arrays(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(targets))
 
 
 def _class_names(loaded: Any, splits: Mapping[str, Samples]) -> tuple[str, ...]:
