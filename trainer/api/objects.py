@@ -36,13 +36,13 @@ class Objects:
         with calling_objects(self.factories):
             yield
 
-    def keywords(self, *, resumed: bool) -> dict[str, Any]:
+    def keywords(self, *, resumed: bool) -> Mapping[str, Any]:
         """Return keyword arguments that choose the objects; a resumed run keeps the other keys of their groups."""
         options = {} if resumed or "data" not in self.names else {"data": "custom"}
         return options | {f"{group}._target_": name for group, name in self.names.items()}
 
 
-def split_objects(keywords: Mapping[str, Any]) -> tuple[Objects, dict[str, Any]]:
+def split_objects(keywords: Mapping[str, Any]) -> tuple[Objects, Mapping[str, Any]]:
     """Return the objects among keyword arguments, and the other arguments. Imports torch if there are objects.
 
     Raises:

@@ -44,8 +44,8 @@ def sweep(*words: str, config_dir: str | Path | None = None, quiet: bool = False
         RunFailed: the sweep could not go on.
         KeyboardInterrupt: Ctrl-C before there was a job to save, or a second time.
     """
-    objects, keywords = split_objects(keywords)
-    values, refused = words_of(keywords)
+    objects, shared = split_objects(keywords)
+    values, refused = words_of(shared)
     reason = "the jobs of a sweep run in processes of their own, which an object does not reach"
     refused += [Problem(name, reason, advice=f"Name a class in a file: {name}._target_.") for name in objects.names]
     if refused:

@@ -45,8 +45,8 @@ def train(*words: str, config_dir: str | Path | None = None, quiet: bool = False
     """
     started = time.perf_counter()
     overrides, problems = split_words(words)
-    objects, keywords = split_objects(keywords)
-    more, refused = words_of(objects.keywords(resumed="resume" in keywords) | keywords)
+    objects, values = split_objects(keywords)
+    more, refused = words_of({**objects.keywords(resumed="resume" in values), **values})
     overrides, problems = [*overrides, *more], [*problems, *refused]
     with isolated(), objects.passed():
         request = read_request(overrides, problems, config_dir=None if config_dir is None else str(config_dir))

@@ -20,7 +20,7 @@ from trainer.data.source import Source
 from trainer.errors import Problem, UserError, did_you_mean, out_of_memory
 
 
-def _splits(**names: str) -> dict[str, dict[str, Any]]:
+def _splits(**names: str) -> dict[str, dict[str, str]]:
     return {split: {"split": name} for split, name in names.items()}
 
 
