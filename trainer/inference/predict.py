@@ -187,7 +187,7 @@ def _json_writer(file: IO[str], task: Task) -> Iterator[Write]:
     file.write("\n]\n" if before == ",\n" else "[]\n")
 
 
-def _json_answer(prediction: Prediction, task: Task) -> dict[str, Any]:
+def _json_answer(prediction: Prediction, task: Task) -> dict[str, object]:
     """Return the keys of a prediction; their values are null if it has an error."""
     if isinstance(task, MultiLabel):
         labels = None if prediction.labels is None else list(prediction.labels)
