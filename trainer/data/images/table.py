@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class ImageTable:
     label_separator: Any = None
 
     @classmethod
-    def of(cls, arguments: dict[str, Any], root: str | None) -> ImageTable:
+    def of(cls, arguments: Mapping[str, Any], root: str | None) -> ImageTable:
         """Return the table of a configuration's arguments."""
         own = {f.name: arguments[f.name] for f in fields(cls) if f.name in arguments}
         dividing = division_columns(*map(arguments.get, ("group", "order", "split")))

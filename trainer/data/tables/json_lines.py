@@ -70,7 +70,7 @@ def _parse(text: str) -> dict[str, str]:
     return {name.strip(): _cell(value) for name, value in row.items()}
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     row = dict(pairs)
     if len(row) < len(pairs):
         raise BadRow("it names a key more than once")
