@@ -163,12 +163,12 @@ def test_calls_from_several_threads_wait_for_each_other() -> None:
     def train(seed: int) -> None:
         runs[seed] = trainer.train(*WORDS, seed=seed, threads=1, quiet=True)
 
-    threads = [threading.Thread(target=train, args=(seed,)) for seed in (0, 1, 2)]
+    threads = [threading.Thread(target=train, args=(seed,)) for seed in (0, 1)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    alone = {seed: trainer.train(*WORDS, seed=seed, threads=1, quiet=True) for seed in (2, 1, 0)}
+    alone = {seed: trainer.train(*WORDS, seed=seed, threads=1, quiet=True) for seed in (1, 0)}
     assert {seed: run.metrics["valid_loss"] for seed, run in runs.items()} == {
         seed: run.metrics["valid_loss"] for seed, run in sorted(alone.items())
     }
@@ -198,7 +198,7 @@ print(trainer.train(resume=run.folder, epochs=3, trust=True).metrics["epoch"])
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_script_without_a_guard_names_its_own_classes(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -33,7 +33,7 @@ def any_value(draw: random.Random, depth: int = 0) -> Any:
     return values if draw.random() < 0.5 else {draw.choice(KEYS): value for value in values}
 
 
-@pytest.mark.parametrize("count", [400, pytest.param(20_000, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("count", [150, pytest.param(20_000, marks=pytest.mark.exhaustive)])
 def test_the_composed_value_is_the_python_value(count: int) -> None:
     composer, draw = Composer(), random.Random(count)
     for _ in range(count):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import nbclient
 import nbformat
 import pytest
@@ -10,7 +12,6 @@ CELLS = {
     "train": "import trainer\nrun = trainer.train('data=iris', 'model=mlp', epochs=3, threads=1, batch_size=16)",
     "page": "run",
     "metrics": "run.metrics",
-    "frame": "run.metrics.to_frame()",
     "interrupted": """
 import os, signal, torch
 
@@ -28,33 +29,48 @@ stopped = trainer.train('data=iris', model={'_target_': '__main__.Net'}, batch_s
 stopped.status, stopped.results['steps']""",
     "continued": "Net.calls = 100\ntrainer.train(resume=stopped.folder, trust=True, quiet=True).status",
     "mistake": "trainer.train(epoch=3)",
-    "sweep": "trainer.sweep('data=iris', 'model=mlp', 'optim.lr=1e-3,1e-2', epochs=2)",
 }
+SWEEP = "import trainer\nsweep = trainer.sweep('data=iris', 'model=mlp', 'optim.lr=1e-3,1e-2', epochs=2)\nsweep"
+
+
+def executed(cells: dict[str, str]) -> dict[str, list[Any]]:
+    """Return the outputs of each cell."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells.values()])
+    if "mistake" in cells:
+        notebook.cells[list(cells).index("mistake")].metadata["tags"] = ["raises-exception"]
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    return {name: cell.outputs for name, cell in zip(cells, notebook.cells, strict=True)}
+
+
+def printed(outputs: list[Any]) -> str:
+    return "".join(output.get("text", "") for output in outputs)
 
 
 @pytest.mark.slow
 def test_a_notebook() -> None:
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in CELLS.values()])
-    notebook.cells[list(CELLS).index("mistake")].metadata["tags"] = ["raises-exception"]
-    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
-    outputs = {name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)}
-    text = {name: "".join(o.get("text", "") for o in those) for name, those in outputs.items()}
+    outputs = executed(CELLS)
     last = {name: those[-1].get("data", {}) for name, those in outputs.items() if those}
-
-    assert "optimizer  AdamW" in text["train"]
-    assert "test       loss" in text["train"]
-    assert "\x1b" not in text["train"] + text["sweep"]
+    text = printed(outputs["train"])
+    assert "optimizer  AdamW" in text
+    assert "test       loss" in text
+    assert "\x1b" not in text
     (table,) = [o.data["text/html"] for o in outputs["train"] if o.output_type == "display_data"]
     assert table.count("<tr") == 4  # the names of the columns, and a row for each epoch
     assert "<progress" not in table  # removed at the end
     assert last["page"]["text/html"].startswith("<iframe sandbox=")
     assert last["metrics"]["text/html"].count("<tr>") == 4
-    assert "valid_loss" in last["frame"]["text/html"]
     assert last["interrupted"]["text/plain"] == "('interrupted', 20)"
     assert last["continued"]["text/plain"] == "'completed'"
     assert (outputs["mistake"][-1].ename, outputs["mistake"][-1].evalue) == (
         *("UserError", "epoch: no such key. Did you mean epochs=3?"),
     )
-    assert "rank  state" in text["sweep"]
-    assert "leaderboard" in text["sweep"]
-    assert "Jobs, best first" in last["sweep"]["text/html"]
+
+
+@pytest.mark.exhaustive
+def test_a_sweep_in_a_notebook() -> None:
+    outputs = executed({"sweep": SWEEP, "frame": "sweep.leaderboard.to_frame()"})
+    text = printed(outputs["sweep"])
+    assert "rank  state" in text
+    assert "\x1b" not in text
+    assert "Jobs, best first" in outputs["sweep"][-1]["data"]["text/html"]
+    assert "valid_loss" in outputs["frame"][-1]["data"]["text/html"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -12,13 +13,17 @@ import torch
 
 import trainer
 from helpers.runs import CompletedCommand, run_folders
+from trainer.api import driver
 from trainer.api.process import run_streaming
+from trainer.config.compose import Composer
+from trainer.config.words import split_words
 from trainer.signals import Signals
+from trainer.sweeps.grid import compose_jobs, read_overrides
 
 WORDS = ("data=iris", "model=mlp", "epochs=2", "optim.lr=1e-3,1e-2", "seed=0,1")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_sweep_is_that_of_the_command(
     sweep: Callable[..., CompletedCommand], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,13 +51,27 @@ def test_a_sweep_is_that_of_the_command(
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.slow
 def test_mistakes_in_a_sweep_arrive_as_problems() -> None:
+    words = ["seed=0,1", "epoch=3", "optim.lrr=1,2", "--x"]
+    answer = json.loads(json.dumps(driver.run({"words": words, "config_dir": None})))
+    problems = [trainer.Problem(**problem) for problem in answer["problems"]]
+    assert trainer.Problem("epoch", "no such key", advice="Did you mean epochs=3?") in problems
     with pytest.raises(trainer.UserError) as raised:
-        trainer.sweep("seed=0,1", "epoch=3", "optim.lrr=1,2", "--x")
-    assert trainer.Problem("epoch", "no such key", advice="Did you mean epochs=3?") in raised.value.problems
-    assert {problem.key for problem in raised.value.problems} >= {"epoch", "--x"}
+        compose_jobs(Composer(), read_overrides(Composer(), words[:-1], split_words(words[-1:])[1]))
+    assert problems == raised.value.problems
     assert not run_folders()
+
+
+@pytest.mark.slow
+def test_a_sweep_after_arithmetic_on_several_threads(capfd: pytest.CaptureFixture[str]) -> None:
+    """A process that was forked from this one would hang at its first parallel operation."""
+    torch.set_num_threads(2)
+    torch.randn(500, 500) @ torch.randn(500, 500)
+    sweep = trainer.sweep("data=iris", "model=mlp", "seed=range(2)", epochs=1, plots=False)
+    assert sweep.leaderboard["state"] == ["done", "done"]
+    assert sweep.best.labels([[5.1, 3.5, 1.4, 0.2]])
+    assert "rank  state" in capfd.readouterr().out
+    assert torch.get_num_threads() == 2
 
 
 def test_values_that_no_configuration_holds_are_refused_at_once() -> None:

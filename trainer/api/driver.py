@@ -20,23 +20,24 @@ def main() -> None:
         os.environ.pop(name, None)
     from trainer.errors import print_problems
     from trainer.report.output import open_streams, survive_loss
+    from trainer.sweeps.worker import exit_with
 
+    exit_with(request["parent"])
     open_streams()
     survive_loss()  # that of the caller's process
-    answer = _run(request)
+    answer = run(request)
     Path(request["answer"]).write_text(json.dumps(answer), encoding="utf-8")
     if "failed" in answer:
         print_problems([answer["failed"]])
 
 
-def _run(request: dict[str, Any]) -> dict[str, Any]:
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    """Run a sweep; return its folder, or the problems or the sentence of the exception that ended it."""
     from trainer.config.words import split_words
     from trainer.errors import RunFailed, UserError, out_of_memory
     from trainer.sweeps.request import read_request
     from trainer.sweeps.start import start_sweep
-    from trainer.sweeps.worker import exit_with
 
-    exit_with(request["parent"])
     try:
         words, problems = split_words(request["words"])
         sweep = read_request(words, problems, config_dir=request["config_dir"], multirun=True)
