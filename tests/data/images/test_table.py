@@ -33,6 +33,7 @@ def photos() -> Path:
 
 
 def write_rows(header: Iterable[str], rows: Iterable[Iterable[object]], path: str = "photos/labels.csv") -> None:
+    Path(path).parent.mkdir(exist_ok=True)
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
 
@@ -170,6 +171,20 @@ def test_a_column_without_files_is_another_column() -> None:
         "data.image=label: none of the 12 files that it names is in photos; the first is 'ant'. Choose another column"
     )
     assert "or the folder that the paths start from with data.root=DIR" in refusal(root=".")[0]
+
+
+def test_a_table_of_other_places_says_which() -> None:
+    """The root that is advised is that of the files; names with `..` can have none."""
+    write_rows(("file", "label"), ((os.path.abspath(f"photos/{file}"), file[:3]) for file in FILES), "other/labels.csv")
+    [sentence] = refusal(path="other/labels.csv")
+    assert sentence.endswith(f"Name the folder that they are in: data.root={os.path.abspath('photos')}")
+    root = sentence.rpartition("data.root=")[2]
+    assert table("other/labels.csv", root=root).fingerprint == table().fingerprint
+    write_rows(("file", "label"), ((f"../photos/{file}", file[:3]) for file in FILES), "other/labels.csv")
+    assert refusal(path="other/labels.csv") == [
+        "data.image=file: all 12 files that it names are outside other; the first is '../photos/ant/000.png'. "
+        "Write the paths relative to data.root, without `..`."
+    ]
 
 
 # Targets and splits

@@ -15,6 +15,7 @@ from trainer.data.images.listing import Listing, Target
 from trainer.data.images.options import ImageOptions, check_switch
 from trainer.data.images.pool import Progress
 from trainer.data.images.source import MAX_NAMED, load_images
+from trainer.data.images.walk import FOLLOW
 from trainer.data.source import Source
 from trainer.data.split import SPLITS
 from trainer.data.tables.columns import Cells, TargetColumn
@@ -200,6 +201,8 @@ class _Reader:
 
     def _refuse(self, image: str) -> None:
         """Refuse problems of rows, and a column that names no file at all."""
+        if len(self.problems) == len(self.table.rows) and not any(FOLLOW in each.reason for each in self.problems):
+            raise self._all_outside(image)
         if self.problems:
             named, others = self.problems[:MAX_NAMED], len(self.problems) - MAX_NAMED
             more = Problem(self.source.path, f"{others:,} more rows like these", check=CHECK)
@@ -209,6 +212,17 @@ class _Reader:
             reason = f"none of the {len(self.missing):,} files that it names is in {where}; the first is {name!r}"
             advice = "Choose another column, or the folder that the paths start from with data.root=DIR."
             raise UserError(Problem("data.image", reason, given=image, advice=advice, check=CHECK))
+
+    def _all_outside(self, image: str) -> UserError:
+        """Return the error of a column whose names all lead outside the folder."""
+        names, command = self.table.cells(image).texts, ""
+        advice = "Write the paths relative to data.root, without `..`."
+        if all(map(os.path.isabs, names)):
+            advice = "Name the folder that they are in"
+            command = f"data.root={os.path.commonpath(list(map(os.path.dirname, names)))}"
+        where = self.source.folder or "."
+        reason = f"all {len(names):,} files that it names are outside {where}; the first is {names[0]!r}"
+        return UserError(Problem("data.image", reason, given=image, advice=advice, command=command, check=CHECK))
 
     def _parse(self, rows: Sequence[int], schema: TableSchema | None) -> TargetColumn:
         """Return the targets of these rows, with the classes of a trained model."""
