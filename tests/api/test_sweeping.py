@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -53,8 +52,7 @@ def test_a_sweep_is_that_of_the_command(
 
 def test_mistakes_in_a_sweep_arrive_as_problems() -> None:
     words = ["seed=0,1", "epoch=3", "optim.lrr=1,2", "--x"]
-    answer = json.loads(json.dumps(driver.run({"words": words, "config_dir": None})))
-    problems = [trainer.Problem(**problem) for problem in answer["problems"]]
+    problems = driver.run(words, None).problems
     assert trainer.Problem("epoch", "no such key", advice="Did you mean epochs=3?") in problems
     with pytest.raises(trainer.UserError) as raised:
         compose_jobs(Composer(), read_overrides(Composer(), words[:-1], split_words(words[-1:])[1]))

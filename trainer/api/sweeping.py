@@ -7,9 +7,12 @@ import os
 import signal
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from trainer.api import driver
+from trainer.api.driver import Answer, Order
 from trainer.api.keywords import words_of
 from trainer.api.objects import split_objects
 from trainer.api.process import run_streaming
@@ -18,8 +21,6 @@ from trainer.config.words import split_words
 from trainer.errors import Problem, RunFailed, UserError
 from trainer.processes import describe_exit
 from trainer.signals import Signals
-
-DRIVER = Path(__file__).with_name("driver.py")
 
 
 def sweep(*words: str, config_dir: str | Path | None = None, quiet: bool = False, **keywords: Any) -> TrainedSweep:
@@ -50,28 +51,36 @@ def sweep(*words: str, config_dir: str | Path | None = None, quiet: bool = False
     refused += [Problem(name, reason, advice=f"Name a class in a file: {name}._target_.") for name in objects.names]
     if refused:
         raise UserError(*split_words(words)[1], *refused)
+    directory = None if config_dir is None else str(config_dir)
     with Signals(ends_process=False) as signals:
-        directory = None if config_dir is None else str(config_dir)
-        code, answer = _run_driver({"words": [*words, *values], "config_dir": directory}, signals, quiet=quiet)
+        code, answer = _run_driver([*words, *values], directory, signals, quiet=quiet)
     if signals.received in (signal.SIGTERM, signal.SIGHUP):
         signal.raise_signal(signals.received)  # the jobs are saved; what else it means is up to the caller
-    if "problems" in answer:
-        raise UserError(*(Problem(**problem) for problem in answer["problems"]))
-    if answer.get("folder"):
-        return TrainedSweep(answer["folder"], trust=answer["trust"])
+    if answer is not None and answer.problems:
+        raise UserError(*answer.problems)
+    if answer is not None and answer.folder:
+        return TrainedSweep(answer.folder, trust=answer.trust)
     if signals.received is not None:
         raise KeyboardInterrupt
-    if answer and "failed" not in answer:
-        reason = "it prints the jobs of a sweep, and there is none to return"
-        raise UserError(Problem("sweep.dry_run", reason, given="true", command="train -m ... sweep.dry_run=true"))
-    raise RunFailed(answer.get("failed", f"the process of the sweep ended early: {describe_exit(code)}."))
+    if answer is None or answer.failed:
+        early = f"the process of the sweep ended early: {describe_exit(code)}."
+        raise RunFailed(early if answer is None else answer.failed)
+    reason = "it prints the jobs of a sweep, and there is none to return"
+    raise UserError(Problem("sweep.dry_run", reason, given="true", command="train -m ... sweep.dry_run=true"))
 
 
-def _run_driver(request: dict[str, object], signals: Signals, *, quiet: bool) -> tuple[int, dict[str, Any]]:
-    """Run the driver to its end; return its exit code and its answer, which is empty if it did not get so far."""
+def _run_driver(
+    words: list[str], config_dir: str | None, signals: Signals, *, quiet: bool
+) -> tuple[int, Answer | None]:
+    """Run the driver to its end; return its exit code and its answer, None if it did not get so far."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "answer.json"
-        request |= {"path": [os.path.abspath(entry) for entry in sys.path], "parent": os.getpid(), "answer": str(path)}
+        order = Order(words, config_dir, [os.path.abspath(entry) for entry in sys.path], os.getpid(), str(path))
         # -P: this program's own folder must not come first on the path.
-        code = run_streaming([sys.executable, "-P", str(DRIVER)], json.dumps(request), signals, quiet=quiet)
-        return code, json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        program = [sys.executable, "-P", driver.__file__]
+        code = run_streaming(program, json.dumps(asdict(order)), signals, quiet=quiet)
+        if not path.exists():
+            return code, None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        problems = [Problem(**problem) for problem in content.pop("problems")]
+        return code, Answer(**content, problems=problems)
