@@ -131,6 +131,9 @@ def test_a_data_frame_is_read_like_the_file_that_it_is_written_to() -> None:
     split = {"train": (frame[:60], kind[:60]), "test": (frame[60:], kind[60:])}
     tested = trainer.train(*words, data=split, **OPTIONS).results["test"]
     assert sum(entry["total"] for entry in tested["per_class"]) == 30
+    dropped = trainer.train("model=mlp", "data.missing=drop", data=(frame, kind), **OPTIONS)
+    rows = [int(line.split(",")[0]) for line in (dropped.folder / "split.csv").read_text().splitlines()[1:]]
+    assert sorted(rows) == [row for row in range(90) if row != 3]
 
 
 @pytest.mark.parametrize(

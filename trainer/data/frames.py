@@ -90,7 +90,10 @@ def _read(splits: Mapping[str, Any], task: str | None, missing: str | None) -> S
         places = [number for number, row in enumerate(kept) if begin <= row < end]
         if not places:
             raise UserError(Problem("data", f"the {split} split has no rows"))
-        samples[split], begin = Arrays(inputs[places], answer.values[places]), end
+        samples[split] = Arrays(inputs[places], answer.values[places])
+        if missing == "drop":
+            samples[split].row_numbers = torch.tensor([kept[place] - begin for place in places])
+        begin = end
     return Source(samples, answer.classes, answer.task, tuple(columns), missing, [answer.note])
 
 

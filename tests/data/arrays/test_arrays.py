@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from helpers.runs import REPOSITORY
+from trainer import device
 from trainer.data.arrays import inputs
 from trainer.data.arrays.containers import arrays_in
 from trainer.data.arrays.inputs import MappedArray, layout_of
@@ -235,6 +236,7 @@ def test_the_type_of_the_targets_says_the_task(target: Any, task: Any, classes: 
         ({"y": [0, 1, 2]}, {}, "expected as many targets as samples"),
         ({"y": [0, 1], "x": np.ones((2, 4, 4, 4))}, {}, "which axis holds the channels is not clear"),
         ({"y": [0, 1], "x": np.ones(2)}, {}, "x is float64 [2]; expected rows [N, F]"),
+        ({"y": [0, 1], "x": np.ones((2, 0))}, {}, "x is float64 [2, 0] and y int64 [2]; expected as many targets"),
         ({"y": [0, 1], "x": np.array(["a", "b"])[:, None]}, {}, "x is text [2, 1]; expected numbers"),
         ({"y": [0, 1], "x": np.array([[1], [np.inf]])}, {}, "x holds 1 infinite numbers"),
         ({"y": [0, 1], "images": np.ones((2, 2))}, {}, "both x and images could be meant. Choose: data.x=images"),
@@ -301,6 +303,12 @@ def test_pickles_are_not_loaded() -> None:
     Path("x.pkl").write_bytes(b"")
     assert "a pickle, which may hold code; expected a .npz" in refusal(path="x.pkl")
     assert not Path("harmed").exists()
+
+
+def test_compressed_zeros_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed("zeros.npz", x=np.zeros((2, 2)), y=np.zeros((2, 500_000)))
+    monkeypatch.setattr(device, "free_memory", lambda place: 10**6)
+    assert "y: float64 [2, 500000] need 8,000,000 bytes, more than half of the free memory" in refusal(path="zeros.npz")
 
 
 def test_a_damaged_file_is_one_sentence() -> None:

@@ -57,7 +57,7 @@ def check_pairs(chosen: Mapping[str, Pair], where: str = "") -> None:
         UserError: they do not fit.
     """
     for split, pair in chosen.items():
-        if len(pair.inputs) != len(pair.targets) or not len(pair.inputs):
+        if len(pair.inputs) != len(pair.targets) or 0 in (*pair.inputs.shape, *pair.targets.shape):
             shapes = f"{pair.inputs.name} is {shape_of(pair.inputs)} and {pair.targets.name} {shape_of(pair.targets)}"
             reason = f"{shapes}; expected as many targets as samples, and one or more of each"
             raise UserError(Problem("data.y", reason, source=where, check="shapes"))

@@ -12,11 +12,14 @@ from tokenize import TokenError
 from typing import IO, Any, Protocol
 
 import numpy as np
+import torch
 
+from trainer import device
 from trainer.errors import Problem, UserError
 from trainer.files import open_regular
 
 CHUNK_BYTES = 2**24
+MEMORY_SHARE = 0.5  # of the free memory, for one array
 KINDS = "biufUS"  # numpy's kinds of types: booleans, integers, floats and texts
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 Damage = (ValueError, EOFError, OSError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
@@ -67,8 +70,11 @@ class StoredArray:
         """Read the array into memory.
 
         Raises:
-            UserError: the file is cut short or damaged, or has changed since its header was read.
+            UserError: the file is cut short or damaged, has changed since its header was read, or does not fit.
         """
+        if self.num_bytes > MEMORY_SHARE * device.free_memory(torch.device("cpu")):
+            reason = f"{shape_of(self)} need {self.num_bytes:,} bytes, more than half of the free memory"
+            raise UserError(Problem(self.name, reason, source=str(self.path)))
         with open_regular(self.path, follow=True) as file:
             try:
                 if self.member is None:
