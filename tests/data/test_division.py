@@ -18,9 +18,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 from helpers.components import assemble
 from helpers.datasets import write_images, write_visits
 from helpers.runs import REPOSITORY
+from trainer.data.dataset import load
 from trainer.data.split import SPLITS, by_group, fold_of_each_group, last
 from trainer.data.tables.dates import parse_date
 from trainer.data.tables.file import standard_input
+from trainer.data.tables.table import csv_table
 from trainer.errors import UserError
 
 
@@ -124,6 +126,14 @@ def test_time_runs_from_train_to_test(job) -> None:
     days = {name: [row["day"] for row in each] for name, each in rows.items()}
     assert max(days["train"]) < min(days["valid"]) <= max(days["valid"]) < min(days["test"])
     assert len(days["test"]) == pytest.approx(40, abs=4)
+
+
+def test_a_class_that_only_comes_later_is_named() -> None:
+    lines = [f"{i},{i % 7},{'c' if i > 90 else 'ab'[i % 2]}\n" for i in range(100)]
+    Path("late.csv").write_text("".join(["day,a,y\n", *lines]))
+    data = load(csv_table("late.csv", "y", order="day"), valid_fraction=0.2, test_fraction=0.2, seed=0)
+    assert "no sample to train on has the class c" in data.notes
+    assert "in order of day: train 0 to 63, valid 64 to 79, test 80 to 99" in data.notes
 
 
 def test_a_column_or_a_file_divides(job) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
@@ -19,7 +19,7 @@ from trainer.data.split import SPLITS
 from trainer.data.tables.prepare import TablePrepare
 from trainer.data.tables.prepare import fit as fit_table
 from trainer.data.tasks import NO_CLASSES, Classification, Task, task_of
-from trainer.errors import Problem, UserError, check_names
+from trainer.errors import Problem, UserError, check_names, first_few
 from trainer.seeds import derive
 
 # Statistics are computed from at most this many images and bytes, whether the data is resident or not.
@@ -189,6 +189,7 @@ def load(
     elif not all(each.fixed for each in samples.values()):
         notes.append("samples draw random numbers, new ones in each epoch: streamed")
     task = task_of(source.task, tuple(classes), source.targets, splits["train"].targets)
+    notes += _absent(classes, splits["train"])
     prepare = _fit_prepare(splits["train"], source)
     if source.columns and (note := prepare.describe()):
         notes.append(note)
@@ -202,6 +203,15 @@ def _check_numbers(splits: Mapping[str, Samples]) -> None:
         if len(wrong):
             reason = f"a target of the {name} split is {wrong[0]:g}; expected numbers from -1e100 to 1e100"
             raise UserError(Problem("data", reason, advice="Choose another unit.", check="label range"))
+
+
+def _absent(classes: Sequence[str], train: Split) -> list[str]:
+    """Return a sentence on classes without training samples, which a group, an order or the user's own split makes."""
+    if not classes or train.targets.ndim > 1:
+        return []
+    counts = torch.bincount(train.targets, minlength=len(classes)).tolist()
+    absent = [name for name, count in zip(classes, counts, strict=True) if not count]
+    return [f"no sample to train on has the class {first_few(absent)}"] if absent else []
 
 
 def _fit_prepare(train: Split, source: Source) -> Prepare | TablePrepare:
