@@ -29,6 +29,7 @@ DIGITS = ("epochs=3",)
 VERBS = {
     "predict": ("x.png", "--out", "out.csv"),
     "evaluate": (),
+    "explain": ("x.png",),
     "export": ("--format", "pt2", "--out", "out.pt2"),
 }
 

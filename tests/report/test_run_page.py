@@ -20,12 +20,12 @@ from PIL import Image
 from helpers.datasets import write_images
 from helpers.metrics import metrics_row, write_metrics
 from helpers.runs import train_in
+from trainer.data import mistakes
 from trainer.errors import UserError
 from trainer.records import record
 from trainer.records.find import run_folder
 from trainer.report import confusion, page, svg
 from trainer.report.run_page import html, write_page
-from trainer.run import details
 
 pytestmark = pytest.mark.slow
 
@@ -131,7 +131,7 @@ def test_the_page_shows_what_the_run_found(digits: Path) -> None:
     for name in ("Curves", "Classes", "Confusion matrix", "Calibration", "Most confident mistakes", "Commands"):
         assert name in page.texts
     wrong = sum(row["total"] - row["correct"] for row in results["test"]["per_class"])
-    assert len(page.all("img")) == min(wrong, details.MISTAKES)
+    assert len(page.all("img")) == min(wrong, mistakes.MOST)
     for image in page.all("img"):
         assert base64.b64decode(image["src"].partition(",")[2]).startswith(b"\x89PNG")
     assert f"train resume={digits}" not in page.text  # as it was named when it was written
@@ -254,11 +254,13 @@ def test_whatever_stands_in_the_folder_is_text(copy: Path) -> None:
         ("metrics.csv", f"{HEADER}\n1,2,3,4\n", "not readable (a row of 4 cells under 6 columns)"),
         ("details.json", '{"mistakes": [{"image": 3}]}', "mistakes.image is of type int"),
         ("details.json", " " * 20_000_001, "more than the 20,000,000 accepted"),
+        ("explain/columns.json", '{"part": 3}', "explain/columns.json: unexpected content: part is of type int"),
         ("evaluation-1.json", '{"part": 3}', "evaluation-1.json: unexpected content: part is of type int"),
         ("metrics.csv", b"\xff\xfe", "not UTF-8"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(copy: Path, name: str, content: str | bytes, words: str, verb) -> None:
+    (copy / name).parent.mkdir(exist_ok=True)
     (copy / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=re.escape(words)):
         write_page(copy)

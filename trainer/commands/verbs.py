@@ -15,6 +15,7 @@ from trainer.signals import Interrupted
 VERBS: dict[str, str] = {
     "evaluate": "evaluate finished runs, on their own data or on other data",
     "predict": "predict classes or values for images and rows of tables",
+    "explain": "explain predictions: which pixels or columns decided",
     "export": "export a trained model as ONNX, pt2 or state dict, checked against torch",
     "report": "write report.html: a run as one self-contained page",
     "compare": "compare runs: configuration keys that differ, metrics and curves",

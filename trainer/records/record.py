@@ -21,6 +21,7 @@ from trainer.files import read_text
 from trainer.records import metrics
 from trainer.records.contents import exists
 from trainer.records.details import Details, EvaluationRecord, read_details, read_evaluations
+from trainer.records.explained import Explained, read_explained
 from trainer.records.folder import is_running
 from trainer.records.metrics import MetricsRow, read_metrics, x_axis
 from trainer.records.results import Results, read_results
@@ -40,6 +41,7 @@ class Record:
         results: None while the run is going on, or if it was killed.
         rows: rows of metrics.csv.
         evaluations: evaluations by file name.
+        explained: what `trainer explain` left.
     """
 
     path: Path
@@ -50,6 +52,7 @@ class Record:
     rows: list[MetricsRow] = field(default_factory=list)
     details: Details = field(default_factory=Details)
     evaluations: dict[str, EvaluationRecord] = field(default_factory=dict)
+    explained: Explained = field(default_factory=Explained)
 
     @property
     def test(self) -> SplitReport | None:
@@ -109,6 +112,7 @@ def read(path: Path) -> Record:
         read_metrics(path / metrics.FILE) if exists(path / metrics.FILE) else [],
         read_details(path),
         read_evaluations(path),
+        read_explained(path),
     )
 
 

@@ -60,7 +60,7 @@ def curves(path: Path, history: Sequence[MetricsRow], across: str, best: int | N
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if name == "loss":
             _log_if_wide(axes, history)
-        _plain(axes)
+        plain(axes)
         axes.legend(frameon=False)
     save(figure, path)
 
@@ -94,7 +94,7 @@ def _draw_predictions(both: Sequence[Axes], targets_N: Tensor, predicted_N: Tens
     right.set(xlabel="predicted", ylabel="predicted - true")
     right.set_title(f"{name}residuals", parse_math=False)
     for axes in both:
-        _plain(axes)
+        plain(axes)
 
 
 def _log_if_wide(axes: Axes, history: Sequence[MetricsRow]) -> None:
@@ -103,7 +103,8 @@ def _log_if_wide(axes: Axes, history: Sequence[MetricsRow]) -> None:
         axes.set_yscale("log")
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """Remove the frame's upper and right lines, and draw a light grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
 
@@ -159,7 +160,7 @@ def reliability(path: Path, curves: dict[str, list[Bin]]) -> None:
     upper.legend(frameon=False, loc="upper left")
     lower.set(xlabel="confidence", ylabel="share of samples")
     for axes in (upper, lower):
-        _plain(axes)
+        plain(axes)
     save(figure, path)
 
 
@@ -169,9 +170,11 @@ def mistakes(path: Path, images: Tensor, captions: list[str]) -> None:
     Raises:
         RunFailed: the file could not be written.
     """
-    columns = min(6, len(images))
+    wide = images.shape[3] > 1.5 * images.shape[2]
+    most, width, height = (4, 2.9, 1.9) if wide else (6, 1.9, 2.3)
+    columns = min(most, len(images))
     rows = math.ceil(len(images) / columns)
-    figure = Figure(figsize=(1.9 * columns, 2.3 * rows), dpi=110, layout="constrained")
+    figure = Figure(figsize=(width * columns, height * rows), dpi=110, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import shlex
 from html import escape
 from pathlib import Path
@@ -13,11 +11,10 @@ from trainer.files import write_atomically
 from trainer.records.metrics import points
 from trainer.records.record import Record, read
 from trainer.records.results import Results
-from trainer.report import confusion, page, sections, svg
+from trainer.report import confusion, explained, mistakes, page, sections, svg
 
 FILE = "report.html"
 MOST_ROWS = 200  # of metrics.csv in the page's table
-PNG = b"\x89PNG\r\n\x1a\n"
 
 STYLE = """
 .record tbody tr:first-child td { font-weight: 400; } .record .scroll { max-height: 32rem; overflow: auto; }
@@ -30,6 +27,7 @@ nav ul { list-style: none; padding: 0; margin: .8rem 0; display: flex; flex-wrap
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
 .mistakes { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: .8rem; padding: 0;
   list-style: none; } .mistakes img { width: 100%; image-rendering: pixelated; border-radius: 4px; display: block; }
+.mistakes.wide { grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); }
 .mistakes img.fine { image-rendering: auto; } .mistakes b { color: var(--ink); overflow-wrap: anywhere; }
 pre { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; padding: .7rem; margin: .4rem 0;
   font-size: .85rem; } details { margin: .6rem 0; } summary { cursor: pointer; padding: .2rem 0; }
@@ -61,7 +59,8 @@ def html(record: Record) -> str:
         "Predictions": _predictions(record),
         "Calibration": sections.calibration(record),
         "Later evaluations": sections.evaluations(record),
-        "Most confident mistakes": _mistakes(record),
+        "Most confident mistakes": mistakes.section(record),
+        "What decided": explained.section(record),
         "Configuration": _configuration(record),
         "Environment": _environment(record),
         "Commands": _commands(record),
@@ -160,33 +159,6 @@ def _predictions(record: Record) -> str:
             title = f"<h3>{escape(name)}</h3>" if name else ""
             parts.append(f'{title}<div class="plots">{against}{beside}</div>')
     return "\n".join(parts)
-
-
-def _mistakes(record: Record) -> str:
-    if record.details.mistakes is None:
-        return ""
-    items = []
-    for mistake in record.details.mistakes:
-        image = _image(mistake.image)
-        if image is not None:
-            true, predicted = escape(mistake.true), escape(mistake.predicted)
-            items.append(
-                f'<li><figure><img{image} alt="{true}, taken for {predicted}"><figcaption><b>{predicted}</b> '
-                f"{mistake.chance:.1%}<br>true: <b>{true}</b></figcaption></figure></li>"
-            )
-    return f'<ul class="mistakes">{"".join(items)}</ul>' if items else "<p>The test has no mistakes.</p>"
-
-
-def _image(text: str) -> str | None:
-    """Return the class and source of an image element; None if the text is no PNG in base64."""
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    if not data.startswith(PNG) or len(data) < 24:
-        return None
-    fine = ' class="fine"' if int.from_bytes(data[16:20]) >= 64 else ""  # the width, from the header
-    return f'{fine} src="data:image/png;base64,{base64.b64encode(data).decode()}"'
 
 
 def _configuration(record: Record) -> str:

@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from trainer.data.dataset import Split
+from trainer.data.mistakes import most_confident_mistakes
 from trainer.data.regression import Regression
 from trainer.data.tasks import Classification, Task
 from trainer.records.details import Details, Mistake, write_details
 from trainer.training.calibration import reliability
 
-MISTAKES = 24
 SIDE = 128  # pixels of a stored image, at most
 PREDICTIONS = 1000  # stored pairs of a regression, at most
 
@@ -42,15 +42,6 @@ def write(folder: Path, task: Task, split: Split, outputs_NC: Tensor) -> None:
         pairs_KN2 = pairs_2NK[:, chosen].permute(2, 1, 0).tolist()
         by_target = dict(zip(task.targets, pairs_KN2, strict=True)) if task.several else None
         write_details(folder, Details(predictions=None if task.several else pairs_KN2[0], targets=by_target))
-
-
-def most_confident_mistakes(task: Classification, split: Split, outputs_NC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return positions in the split, predicted classes and their probabilities of the most confident mistakes."""
-    predicted_N, probabilities_NC = task.predictions(outputs_NC), task.probabilities(outputs_NC)
-    wrong = (predicted_N != split.targets).nonzero().flatten()
-    chances = probabilities_NC[wrong, predicted_N[wrong]]
-    order = chances.argsort(descending=True)[:MISTAKES]
-    return wrong[order], predicted_N[wrong[order]], chances[order]
 
 
 def _mistakes(task: Classification, split: Split, outputs_NC: Tensor) -> list[Mistake]:

@@ -16,12 +16,12 @@ from trainer.config.job import Job
 from trainer.config.schema import defaults
 from trainer.data.dataset import Split
 from trainer.data.metrics import SplitReport
+from trainer.data.mistakes import most_confident_mistakes
 from trainer.data.regression import Regression
 from trainer.data.tasks import Classification
 from trainer.errors import show
 from trainer.records.metrics import x_axis
 from trainer.records.results import Results
-from trainer.run import details
 from trainer.training.stopping import Outcome
 
 LIBRARIES = ("torch", "torchvision", "torchmetrics", "hydra-core", "omegaconf", "numpy")
@@ -166,7 +166,7 @@ def _draw_mistakes(path: Path, task: Classification, split: Split, outputs_NC: T
     """Draw the most confident mistakes; no picture if there are none."""
     from trainer.report import plots
 
-    positions, predicted, probabilities = details.most_confident_mistakes(task, split, outputs_NC)
+    positions, predicted, probabilities = most_confident_mistakes(task, split, outputs_NC)
     captions = [
         f"{task.classes[guess]} ({probability:.0%})\ntrue: {task.classes[split.targets[position]]}"
         for position, guess, probability in zip(
