@@ -206,7 +206,7 @@ def running(words: list[str], journal: type[Journal] | None = None) -> Iterator[
     job = compose(words)
     components = assemble(job.config, trusted=True)
     with tempfile.TemporaryDirectory() as place, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        folder = RunFolder(new_folder("benchmark", Path(place)))
+        folder = RunFolder(new_folder("benchmark", place))
         folder.start_metrics(components.data.task.columns, [])
         console = Console(folder.path / "train.log", live=False)
         about = {"config": folder.write_config(StoredConfig(job.stored, {}))}

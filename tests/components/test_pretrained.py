@@ -15,12 +15,15 @@ import torch
 import torchvision
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms.functional import normalize
 
 from helpers.components import assemble, build_model, load_weights, preprocessing_of, resolved
 from helpers.datasets import random_images
 from helpers.trees import same_tree
 from trainer.components import pretrained
+from trainer.components.assemble import Components
 from trainer.components.data import DataReader
+from trainer.components.preprocessing import describe_inputs
 from trainer.components.pretrained import published_file
 from trainer.components.state_dicts import best_match
 from trainer.config.compose import Composer
@@ -472,3 +475,37 @@ def test_timm_by_tag_and_by_size(job) -> None:
     known = timm.get_pretrained_cfg("resnet10t.c3_in1k")
     wanted = preprocessing_of(job("model=timm", "model.name=resnet10t.c3_in1k").config)
     assert wanted.size == known.input_size[1]
+
+
+def prepared(job, *words: str) -> tuple[Tensor, Components]:
+    parts = assemble(job("model=ann", *words).config)
+    return next(iter(parts.valid.epoch(0)))[0], parts
+
+
+def test_a_typed_normalisation_is_torchvisions(job) -> None:
+    own, parts = prepared(job, "data=digits")
+    raw = own * parts.data.prepare.std[0] + parts.data.prepare.mean[0]
+    ours, parts = prepared(job, "data=digits", "data.mean=0.25", "data.std=[0.5]")
+    assert torch.allclose(ours, normalize(raw / 255, [0.25], [0.5]), atol=1e-5)
+    assert "mean 0.25 (typed), std 0.5 (typed)" in describe_inputs(parts.data, parts.config.data, parts.preprocessing)
+
+
+def test_a_typed_normalisation_takes_precedence_over_the_weights(tmp_path: Path, job) -> None:
+    path = put(tmp_path / "weights.pt", torchvision.models.get_model("shufflenet_v2_x0_5", num_classes=10).state_dict())
+    words = ["data=digits", "model=torchvision", "model.name=shufflenet_v2_x0_5", "model.image_size=32"]
+    parts = assemble(job(*words, f"model.weights={path}", "data.std=0.5").config)
+    text = describe_inputs(parts.data, parts.config.data, parts.preprocessing)
+    assert text == "3x32x32, mean 0.485 0.456 0.406 (of the weights), std 0.5 (typed)"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["data=digits", "data.mean=[0.1,0.2]"], "expected 1 or 1 numbers"),
+        (["data=digits", "data.mean=128"], "expected numbers from 0 to 1"),
+        (["data=iris", "model=mlp", "data.std=0.5"], "the data has no images"),
+    ],
+)
+def test_a_normalisation_that_does_not_fit_is_refused(words: list[str], sentence: str, job) -> None:
+    with pytest.raises(UserError, match=sentence):
+        assemble(job("model=ann", *words).config)

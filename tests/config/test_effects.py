@@ -13,9 +13,19 @@ from trainer.config.schema import Config, documented_keys, parse
 LOGGER = {f"logger.{name}" for name in ("name", "project", "uri", "online")}
 SWEEP = {name for name, _ in documented_keys() if name.startswith("sweep.")}
 FREE = {
-    *("device", "data.root", "data.workers", "data.resident", "name", "plots", "checkpoint.every", "debug.gradients"),
+    *(
+        "device",
+        "data.root",
+        "data.workers",
+        "data.resident",
+        "name",
+        "output",
+        "plots",
+        "checkpoint.every",
+        "debug.gradients",
+    ),
     *("max_steps", "max_minutes", "trust", "resume", "resume_force", *LOGGER, *SWEEP),
-    "data.split_file",
+    *("data.split_file", "checkpoint.keep", "output"),
 }
 INIT = {"init.name", "init.activation", "init.bound"}
 OPTIM = {"optim.backbone_lr", "optim.layer_decay", "optim.decay_all"}
@@ -50,7 +60,7 @@ def test_what_another_number_changes() -> None:
 
 def test_what_runs_of_a_stack_may_differ_in() -> None:
     own = {"seed", "trial", "data.seed", "data.fold", "patience", "min_delta", "epochs", "clip_norm", "clip_value"}
-    agree = {"checkpoint.every", "data.root", "data.split_file"}
+    agree = {"checkpoint.every", "checkpoint.keep", "data.root", "data.split_file"}
     assert set(keys_where(stackable=True)) == (own | FREE | INIT | {"loss.weight", "schedule.warmup_epochs"}) - agree
     for key in ("optim.lr", "optim.weight_decay", "schedule.gamma", "model.dropout", "loss.label_smoothing"):
         assert effects_of(key).stackable, key

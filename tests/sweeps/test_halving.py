@@ -15,7 +15,7 @@ from helpers.metrics import metrics_row, write_metrics
 from helpers.processes import NO_PROC, processes_in, wait_for_end
 from helpers.sweeps import TINY, all_weights, ledger, places, results, rows, states, table, weights
 from helpers.trees import same_tree
-from trainer.config.keys import HalvingConfig
+from trainer.config.sweep_keys import HalvingConfig
 from trainer.records.ledger import Entry
 from trainer.sweeps.halving import losers, rung_epochs, rungs, value_at
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 
@@ -22,9 +20,9 @@ def _names(context: click.Context, parameter: click.Parameter, incomplete: str) 
 )
 @click.argument("group", required=False, shell_complete=_names)
 @click.option("--config-dir", metavar="DIR", help="A folder of your own YAML, as for train.")
-@click.option("--outputs", metavar="DIR", default="outputs", help="Folder with the runs.  [outputs]")
+@click.option("--outputs", metavar="DIR", help="Folder with the runs.  [$TRAINER_OUTPUT, else outputs]")
 @click.option("--all", "everything", is_flag=True, help="List all runs, not only the newest 20.")
-def command(group: str | None, config_dir: str | None, outputs: str, everything: bool) -> int:
+def command(group: str | None, config_dir: str | None, outputs: str | None, everything: bool) -> int:
     """List the options of a GROUP, or of all groups, with a line on each; `runs` lists past runs.
 
     Files of your own in ./conf and in --config-dir are listed with their paths.
@@ -35,10 +33,11 @@ def command(group: str | None, config_dir: str | None, outputs: str, everything:
         print("\n".join(describe(config_folders(config_dir), group)).rstrip())
         return 0
     from trainer.errors import print_problems
+    from trainer.records.folder import outputs_folder
     from trainer.records.history import HEADER, runs
     from trainer.report.tables import print_table
 
-    lines, problems = runs(Path(outputs), None if everything else 20)
+    lines, problems = runs(outputs_folder(outputs), None if everything else 20)
     print_table(HEADER, [list(line) for line in lines], named=True)
     print_problems(problems, "trainer list")
     return 1 if problems else 0

@@ -134,7 +134,7 @@ def assemble(
         data.task = monitored(data.task, config.monitor, output)
     else:
         data = replace(like.data, notes=list(like.data.notes))
-    fit_images(data, targets.model, preprocessing)
+    fit_images(data, targets.model, preprocessing, config.data)
     outputs = num_outputs(targets.loss, data.task, output)
     builder = ModelBuilder(targets.model, output, data.prepare.output_shape, outputs, preprocessing.published)
     model = build_model(builder, config.init, config.seed)

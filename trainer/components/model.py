@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from trainer.components.init import initialise
 from trainer.components.metadata import Preprocessing
 from trainer.components.objects import Copies
+from trainer.components.preprocessing import normalise_as_typed
 from trainer.components.target import Target
-from trainer.config.keys import InitConfig
+from trainer.config.keys import DataConfig, InitConfig
 from trainer.data.dataset import Data
 from trainer.data.streams import seeded_streams
 from trainer.errors import Problem, UserError
@@ -87,12 +88,20 @@ def build_model(builder: ModelBuilder, init: InitConfig, seed: int) -> nn.Module
         return model
 
 
-def fit_images(data: Data, target: Target, preprocessing: Preprocessing) -> None:
+def fit_images(data: Data, target: Target, preprocessing: Preprocessing, typed: DataConfig | None = None) -> None:
     """Fit the images of `data`, which is mutated, to the size, channels and normalisation that the model expects.
 
+    The normalisation that is `typed` takes precedence.
+
     Raises:
-        UserError: the model takes images, and the data has none.
+        UserError: the model takes images, and the data has none, or the typed normalisation does not fit the data.
     """
+    _fit(data, target, preprocessing)
+    if typed is not None:
+        normalise_as_typed(data, typed)
+
+
+def _fit(data: Data, target: Target, preprocessing: Preprocessing) -> None:
     parameters = target.parameters
     if len(data.shape) != 3:
         if getattr(target.factory, "image_size", None) or "in_channels" in parameters or "image_size" in parameters:

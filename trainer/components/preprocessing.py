@@ -12,8 +12,10 @@ from trainer.components.metadata import MAX_SIDE, CheckpointMetadata, Preprocess
 from trainer.components.pretrained import published_by, published_file
 from trainer.components.target import Target
 from trainer.components.weights import DEFAULT, HUB_CONFIG, hub_config, read_weights, weights_error, weights_file
+from trainer.config.keys import DataConfig
+from trainer.data.dataset import Data
 from trainer.data.prepare import Prepare
-from trainer.errors import UserError
+from trainer.errors import Problem, UserError, show
 from trainer.models import vision
 from trainer.training.archive import CheckpointError
 from trainer.training.checkpoint import Checkpoint
@@ -40,6 +42,46 @@ def preprocessing_of(weights: str | None, target: Target, data_size: Any) -> Pre
         natural = vision.natural_size if target.factory is vision.torchvision_model else vision.timm_natural_size
         return replace(preprocessing, size=natural(str(target.arguments["name"])))
     return preprocessing
+
+
+def normalise_as_typed(data: Data, config: DataConfig) -> None:
+    """Normalise images by `data.mean` and `data.std`, as far as they are set; mutates `data`.
+
+    They are in the unit in which white is 1, as torchvision's; for images of floats, in the unit of the data.
+
+    Raises:
+        UserError: there are no images, or another number of channels.
+    """
+    for name, values in (("mean", config.mean), ("std", config.std)):
+        if values is None:
+            continue
+        key, prepare = f"data.{name}", data.prepare
+        if len(data.shape) != 3 or not isinstance(prepare, Prepare):
+            raise UserError(Problem(key, f"the data has no images, but samples of shape {list(data.shape)}"))
+        if len(values) not in (1, data.shape[0], prepare.output_shape[0]):
+            reason = f"expected 1 or {data.shape[0]} numbers, one for each channel"
+            raise UserError(Problem(key, reason, given=show(values)))
+        unit = 255.0 if data.has_bytes else 1.0
+        if unit > 1 and not all(0 <= value <= 1 for value in values):
+            raise UserError(Problem(key, "expected numbers from 0 to 1", given=show(values), advice="255 is 1 there."))
+        scaled = tuple(unit * value for value in values)
+        scaled = scaled * data.shape[0] if len(scaled) == 1 else scaled
+        data.prepare = replace(prepare, mean=scaled) if name == "mean" else replace(prepare, std=scaled)
+
+
+def describe_inputs(data: Data, config: DataConfig, preprocessing: Preprocessing) -> str:
+    """Return shape, crop and normalisation of a model's inputs, and where they come from, for the header."""
+    prepare = data.prepare
+    if len(data.shape) != 3 or not isinstance(prepare, Prepare):
+        return ""
+    unit, words = 255.0 if data.has_bytes else 1.0, ["x".join(map(str, prepare.output_shape))]
+    if preprocessing.resize:
+        words.append(f"the centre after resizing to {preprocessing.resize}")
+    own = "the weights" if preprocessing.mean and data.has_bytes else "the training images"
+    for name, values in (("mean", prepare.mean), ("std", prepare.std)):
+        origin = "typed" if getattr(config, name) is not None else f"of {own}"
+        words.append(f"{name} {' '.join(f'{value / unit:.3g}' for value in values)} ({origin})")
+    return ", ".join(words)
 
 
 def _of_weights(weights: str | None, target: Target) -> Preprocessing:

@@ -118,7 +118,7 @@ def load_weights(model: nn.Module, weights: str | None, target: Target) -> list[
     return _notes(match, own, origin)
 
 
-def _of_timm(target: Target, path: Path) -> dict[str, Any]:
+def _of_timm(target: Target, path: Path) -> dict[str, Tensor]:
     """Return timm's weights as timm loads them: it fits position embeddings to another image size."""
     try:
         return vision.timm_pretrained(target.arguments["name"], path, target.arguments.get("image_size")).state_dict()

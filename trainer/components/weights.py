@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def _tensor(array: containers.StoredArray) -> torch.Tensor:
     return values.view(torch.bfloat16) if array.dtype.metadata else values
 
 
-def hub_config(path: Path) -> dict[str, Any]:
+def hub_config(path: Path) -> Mapping[str, Any]:
     """Return config.json beside the weights of a folder of the hub; empty if there is none.
 
     Raises:

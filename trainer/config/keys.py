@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.config.declare import COUNT, FILE, FREE, MOST_AT_A_TIME, REPEATS, SPLITS, SWITCH, key
+from trainer.config.declare import FILE, FREE, MOST_AT_A_TIME, REPEATS, SPLITS, SWITCH, key
 from trainer.config.values import Duration
 
 WARM_UP = 10  # steps that are not profiled: the first ones allocate memory, choose kernels and start workers
@@ -82,6 +82,12 @@ class DataConfig(ComponentConfig):
         choices=("none", "sampler", "loss"),
         evaluation="ignored",
     )
+    mean: list[float] | None = key(
+        None,
+        "mean of each channel of the images, 1 is white; null: of the weights' preset, else of the data",
+        evaluation="ignored",
+    )
+    std: list[float] | None = key(None, "standard deviation of each channel; as data.mean", gt=0, evaluation="ignored")
     relabel: dict[str, Any] | None = key(
         None, "new classes as {name: [old classes]}; the value `rest` takes all others"
     )
@@ -173,7 +179,7 @@ class EmaConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """The times at which a run is saved."""
+    """The times at which a run is saved, and the files that it keeps."""
 
     every: Duration | None = key(
         None,
@@ -183,38 +189,14 @@ class CheckpointConfig:
         expected="auto or a duration such as 1ep, 200st or 5min",
         stackable=False,
     )
-
-
-@dataclass(frozen=True)
-class HalvingConfig:
-    """Successive halving: the weaker jobs of a sweep end early."""
-
-    factor: int | None = key(None, "keep one in `factor` jobs at each rung; null: every job runs to its end", ge=2)
-    min_epochs: int = key(1, "epochs of the first rung; each further rung has `factor` times as many", ge=1)
-
-
-@dataclass(frozen=True)
-class SweepConfig:
-    """The settings of a sweep, `train -m`."""
-
-    workers: int | None = key(None, "number of jobs at a time; auto: one per CPU core, or one per GPU", **COUNT)
-    on_error: str = key(
-        "continue", "whether to continue or stop the sweep after a failed job", choices=("continue", "stop")
+    keep: str | None = key(
+        None,
+        "weights that are kept: best,last, or in addition all validations, or the newest N of them",
+        word="best,last",
+        pattern=r"all|[1-9][0-9]{0,5}",
+        expected="all, or a number of validations from 1",
+        stackable=False,
     )
-    seed: int = key(0, "seed of random draws such as ${loguniform:1e-4,1e-2}", ge=0)
-    dry_run: bool = key(False, "only list the jobs and estimate time and disk space")
-    sampler: str | None = key(
-        None, "how trials are chosen; tpe: by optuna, from earlier results", word="none", choices=("none", "tpe")
-    )
-    trials: int | None = key(None, "number of jobs that the sampler chooses", ge=1)
-    stack: bool | int | None = key(
-        False,
-        "train jobs of equal shapes in one pass: true, auto (if it is faster), or the largest number at a time",
-        word="auto",
-        pattern=r"true|false|[1-9][0-9]*",
-        expected="true, false, auto or a number from 1",
-    )
-    halving: HalvingConfig = field(default_factory=HalvingConfig)
 
 
 @dataclass(frozen=True)

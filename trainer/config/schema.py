@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.config import keys
+from trainer.config import keys, sweep_keys
 from trainer.config.declare import ARGUMENTS_OF_TABLES, COUNT, FREE, REPEATS, SWITCH, group, key
 from trainer.config.values import Duration, convert, one_of
 from trainer.data.metrics import DIRECTIONS
@@ -46,7 +46,7 @@ class Config:
     logger: keys.LoggerConfig = group(keys.LoggerConfig, **FREE)
     checkpoint: keys.CheckpointConfig = group(keys.CheckpointConfig, **FREE)
     debug: keys.DebugConfig = group(keys.DebugConfig, evaluation="followed")
-    sweep: keys.SweepConfig = group(keys.SweepConfig, **FREE)
+    sweep: sweep_keys.SweepConfig = group(sweep_keys.SweepConfig, **FREE)
 
     epochs: int = key(30, "largest number of passes over the training samples", ge=1, changes="build", stackable=True)
     batch_size: int = key(64, "samples per forward pass", ge=1, evaluation="followed")
@@ -141,6 +141,8 @@ class Config:
         expected="letters, digits and . _ + = -",
         **FREE,
     )
+
+    output: str | None = key(None, "folder of the run folders; default: $TRAINER_OUTPUT, else outputs", **FREE)
 
     @property
     def data_seed(self) -> int:

@@ -15,6 +15,7 @@ OTHER_KEYS = {
     **dict.fromkeys(("random_state", "random_seed"), "seed"),
     **dict.fromkeys(("gradient_clip_val", "max_grad_norm", "grad_clip"), "clip_norm"),
     **dict.fromkeys(("accumulate_grad_batches", "gradient_accumulation_steps"), "accumulate"),
+    **dict.fromkeys(("outputs", "output_dir", "log_dir", "save_dir"), "output"),
     "num_workers": "data.workers",
     "dropout": "model.dropout",
     "momentum": "optim.momentum",
@@ -26,10 +27,6 @@ OTHER_WAYS = {
     **dict.fromkeys(("amp", "fp16", "mixed_precision"), "Mixed precision is precision=bfloat16 or float16."),
     **dict.fromkeys(("gpu", "gpus"), "A run uses one device: device=cuda, or device=cuda:1 for the second GPU."),
     "pretrained": "Published weights are model.weights=default, random ones model.weights=none.",
-    **dict.fromkeys(
-        ("output", "outputs", "output_dir", "log_dir", "save_dir"),
-        "Runs are written to ./outputs, in a folder that name=... names.",
-    ),
 }
 NESTED_CUTOFF = 0.75  # similarity to the last name of a key in a group; many short names are somewhat similar
 

@@ -36,6 +36,8 @@ def convert(value: Any, hint: Any, limits: typing.Mapping[str, Any]) -> Any:
     if kind is Any:
         return value
     null = " or null" if types.NoneType in options and word is None else ""
+    if kind is list and typing.get_args(options[0]) == (float,):
+        return _numbers(value, limits)
     if kind is list:
         return _patterns(value)
     if kind is dict:
@@ -65,6 +67,13 @@ def _patterns(value: Any) -> list[str]:
     if not all(isinstance(item, str) for item in items):
         raise ValueError("a list of patterns such as [conv1.*]")
     return items
+
+
+def _numbers(value: Any, limits: typing.Mapping[str, Any]) -> list[float]:
+    items = value if isinstance(value, list) else [value]
+    if not items:
+        raise ValueError("a number for each channel such as [0.5,0.5,0.5]")
+    return [float(_number(item, float, limits, "")) for item in items]
 
 
 def _text(value: Any, limits: typing.Mapping[str, Any], null: str) -> str:

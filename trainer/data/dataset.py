@@ -117,9 +117,14 @@ class Data:
 
     def normalise(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         """Normalise bytes by these statistics per channel, from 0 to 255, not by the data's own; floats stay as is."""
-        train = self.splits["train"]
-        if isinstance(self.prepare, Prepare) and train.samples.take(train.indices[:1]).dtype == torch.uint8:
+        if isinstance(self.prepare, Prepare) and self.has_bytes:
             self.prepare = replace(self.prepare, mean=mean, std=std)
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether raw samples are bytes, from 0 to 255."""
+        train = self.splits["train"]
+        return train.samples.take(train.indices[:1]).dtype == torch.uint8
 
     def subsample_per_class(self, per_class: int, seed: int) -> None:
         """Keep at most `per_class` training samples of each class, at random.

@@ -118,6 +118,9 @@ class _Silent:
     def save_best(self, state: RunState) -> None:
         pass
 
+    def keep(self, state: RunState) -> None:
+        pass
+
     def save_all(self, states: Sequence[RunState]) -> list[RunState]:
         return []
 

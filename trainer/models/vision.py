@@ -110,11 +110,11 @@ def timm_pretrained(name: str, path: Path, image_size: int | Sequence[int] | Non
     """Return a model of timm with the published weights of a local file, fitted to the image size by timm."""
     import timm
 
-    overlay = {"file": str(path)}
-    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **_img_size(name, image_size))
+    arguments: Any = {"pretrained_cfg_overlay": {"file": str(path)}, **_img_size(name, image_size)}
+    return timm.create_model(name, pretrained=True, **arguments)
 
 
-def _img_size(name: str, image_size: int | Sequence[int] | None) -> dict[str, Any]:
+def _img_size(name: str, image_size: int | Sequence[int] | None) -> dict[str, int | tuple[int, ...]]:
     if image_size is None or timm_natural_size(name) is None:
         return {}
     return {"img_size": image_size if isinstance(image_size, int) else tuple(image_size)}

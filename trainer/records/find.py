@@ -11,7 +11,7 @@ from trainer.config.stored import StoredConfig
 from trainer.errors import Problem, UserError, did_you_mean
 from trainer.files import resolve
 from trainer.records.contents import exists
-from trainer.records.folder import LEDGER, OUTPUTS, is_running
+from trainer.records.folder import LEDGER, is_running, outputs_folder
 from trainer.records.results import read_results
 
 Skip = Callable[[Problem], None]
@@ -20,18 +20,19 @@ BEST = ("checkpoints/best.pt", "best.pt")  # in a run folder, or alone in any fo
 MAX_NAMES = 6  # in a sentence
 
 
-def run_to_resume(name: str, skip: Skip = lambda problem: None, outputs: Path = OUTPUTS) -> Path:
+def run_to_resume(name: str, skip: Skip = lambda problem: None, output: str | None = None) -> Path:
     """Return the run folder of `resume=NAME`: a folder, a checkpoint in one, or `latest`, the newest unfinished one.
 
     Args:
         name: the name.
         skip: called with the problem of each run that `latest` passes over because a file in it cannot be read.
-        outputs: the folder in which `latest` is looked for.
+        output: the folder in which `latest` is looked for; see `outputs_folder`.
 
     Raises:
         UserError: there is no such run.
     """
     if name == "latest":
+        outputs = outputs_folder(output)
         places = [resolve(config.parent) for config in outputs.glob("[0-9]*/*/config.yaml")]
         for path in sorted(places, key=lambda place: (place / "config.yaml").lstat().st_mtime, reverse=True):
             if _is_unfinished(path, skip) and not is_running(path):
@@ -61,12 +62,13 @@ def _is_unfinished(path: Path, skip: Skip) -> bool:
     return stored_value(stored, "max_steps") is None and results.epochs < stored_value(stored, "epochs")
 
 
-def sweep_to_resume(name: str, outputs: Path = OUTPUTS) -> Path | None:
+def sweep_to_resume(name: str, output: str | None = None) -> Path | None:
     """Return the sweep folder of `resume=NAME`; None if the name is that of a run.
 
     The name is the folder, the ledger in it, or `latest` if the newest run or sweep is a sweep.
     """
     if name == "latest":
+        outputs = outputs_folder(output)
         newest = max(outputs.glob("[0-9]*/*/"), key=lambda path: path.stat().st_mtime, default=None)
         path = resolve(newest) if newest else outputs
     else:
@@ -81,7 +83,7 @@ def checkpoint_file(name: str | Path) -> Path:
     Raises:
         UserError: there is no checkpoint, or a link in place of its folder.
     """
-    path = Path(name).expanduser()
+    path = _named(name)
     if os.path.isfile(path):
         return resolve(path)
     if not os.path.isdir(path):
@@ -115,9 +117,16 @@ def run_folder(name: str | Path) -> Path:
     Raises:
         UserError: the name is that of a file outside a run folder.
     """
-    path = Path(name).expanduser()
+    path = _named(name)
     if path.suffix == ".pt" and path.absolute().parent.name == "checkpoints":
         return resolve(path.absolute().parent.parent if path.parent == Path() else path.parent.parent)
     if os.path.isfile(path):
         raise UserError(Problem(str(name), "a single file; expected a run folder"))
     return resolve(path)
+
+
+def _named(name: str | Path) -> Path:
+    """Return the path that a user names; `latest`, unless there is such a file here, is the newest run or sweep."""
+    if str(name) == "latest" and not os.path.lexists(name):
+        return outputs_folder() / "latest"
+    return Path(name).expanduser()

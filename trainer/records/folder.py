@@ -17,7 +17,7 @@ from trainer.records.metrics import MetricsRow
 from trainer.records.results import Results, write_results
 from trainer.records.table import Table
 
-OUTPUTS = Path("outputs")
+OUTPUTS = "outputs"
 LEDGER = "sweep.jsonl"
 LOCK = "run.lock"
 
@@ -73,14 +73,25 @@ class RunFolder:
         write_results(self.path, results)
 
 
-def new_folder(name: str, outputs: Path = OUTPUTS) -> Path:
-    """Create `<date>/<time>-<name>` below `outputs`, with a number appended if that exists, and point `latest` at it.
+def outputs_folder(output: str | None = None) -> Path:
+    """Return the folder of the run folders: `output`, else $TRAINER_OUTPUT, else ./outputs."""
+    return Path(output or os.environ.get("TRAINER_OUTPUT") or OUTPUTS).expanduser()
+
+
+def new_folder(name: str, output: str | None = None) -> Path:
+    """Create `<date>/<time>-<name>` in the folder of the run folders, and point its `latest` at it.
+
+    A number is appended if that exists.
+
+    Args:
+        name: the last part of the name.
+        output: see `outputs_folder`.
 
     Raises:
         UserError: the folder cannot be created.
         RunFailed: the disk is full.
     """
-    now = time.localtime()
+    now, outputs = time.localtime(), outputs_folder(output)
     day = outputs / time.strftime("%Y-%m-%d", now)
     stem = f"{time.strftime('%H-%M-%S', now)}-{name}"
     try:

@@ -72,7 +72,7 @@ def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: Sw
             return Ended(signals.exit_code, resume, signals.received)
         if folder is None:
             name = job.config.name or f"{job.choices.get('data', 'data')}-{job.choices.get('model', 'model')}"
-            folder = stack.enter_context(closing(RunFolder(new_folder(name))))
+            folder = stack.enter_context(closing(RunFolder(new_folder(name, job.config.output))))
         with Run(job, components, folder, command, resumed=saved is not None, in_sweep=sweep is not None) as run:
             for note in notes:
                 run.console.note(note)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainer import __version__, device
 from trainer.components.assemble import Components
+from trainer.components.preprocessing import describe_inputs
 from trainer.config.job import Job
 from trainer.config.schema import defaults
 from trainer.data.dataset import Split
@@ -50,6 +51,7 @@ def header(job: Job, components: Components, folder: Path) -> list[tuple[str, st
         ("run", str(folder)),
         ("data", f"{job.choices.get('data', 'data')}: {sizes}; {kind}; {shape}"),
         *(("", note) for note in data.notes),
+        *([("inputs", inputs)] if (inputs := describe_inputs(data, config.data, components.preprocessing)) else []),
         ("model", f"{job.choices.get('model', '')}: {counts['total']:,} parameters, {counts['trainable']:,} trained"),
         *([("", "features of the frozen backbone are computed once and cached")] if components.features else []),
         ("optimizer", _describe(job, "optim")),

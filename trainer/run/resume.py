@@ -37,7 +37,8 @@ def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -
     if "resume" not in by_key:
         raise UserError(*problems)
     try:
-        path = run_to_resume(str(by_key["resume"].value()), _show_skipped)
+        output = str(by_key["output"].value()) if "output" in by_key else None
+        path = run_to_resume(str(by_key["resume"].value()), _show_skipped, output)
     except UserError as error:
         raise UserError(*error.problems, *problems) from error
     _refuse_stacked(path)

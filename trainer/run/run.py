@@ -102,7 +102,8 @@ class Run:
 
     def saver(self) -> Saver:
         """Return the writer of the run's checkpoints."""
-        return Saver(self.folder.checkpoints, self.config.checkpoint.every, self.checkpoint_metadata())
+        settings = self.config.checkpoint
+        return Saver(self.folder.checkpoints, settings.every, self.checkpoint_metadata(), settings.keep)
 
     def begin(self, setup: float) -> None:
         """Print the header, start metrics.csv, and open the tracker; `setup` is the seconds spent before."""

@@ -49,6 +49,9 @@ class StackSaver:
     def save_best(self, state: RunState) -> None:
         self.savers[state].save_best(state)
 
+    def keep(self, state: RunState) -> None:
+        self.savers[state].keep(state)
+
     def save_all(self, states: Sequence[RunState]) -> list[RunState]:
         """Save all runs in one file; return those whose weights are not finite, in which case nothing is written.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from trainer.components.assemble import assemble
 from trainer.config.job import Job
-from trainer.config.keys import SweepConfig
+from trainer.config.sweep_keys import SweepConfig
 from trainer.data.loader import DataCache
 from trainer.errors import RunFailed, UserError, raised_at
 from trainer.processes import run_in_subprocess

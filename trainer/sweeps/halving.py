@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.config.keys import HalvingConfig
+from trainer.config.sweep_keys import HalvingConfig
 from trainer.data.metrics import DIRECTIONS
 from trainer.records.ledger import Entry
 from trainer.records.metrics import MetricsRow, read_metrics

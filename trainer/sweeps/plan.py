@@ -9,7 +9,7 @@ import torch
 
 from trainer import device
 from trainer.config.job import Job
-from trainer.config.keys import HalvingConfig, SweepConfig
+from trainer.config.sweep_keys import HalvingConfig, SweepConfig
 from trainer.data.loader import DataCache
 
 

@@ -67,5 +67,6 @@ def read_request(
 
 def _sweep_folder(grid: SweepOverrides) -> Path | None:
     """Return the folder of the sweep that `resume=` names; None if it names none."""
-    names = [o.value() for o in grid.parsed if o.key_or_group == "resume" and not o.is_sweep_override()]
-    return sweep_to_resume(str(names[0])) if names else None
+    chosen = {o.key_or_group: o.value() for o in grid.parsed if not o.is_sweep_override()}
+    resume, output = chosen.get("resume"), chosen.get("output")
+    return None if resume is None else sweep_to_resume(str(resume), None if output is None else str(output))

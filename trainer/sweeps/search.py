@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.config.compose import Composer
 from trainer.config.job import Job
-from trainer.config.keys import SweepConfig
 from trainer.config.search_space import Range
+from trainer.config.sweep_keys import SweepConfig
 from trainer.data.metrics import DIRECTIONS
 from trainer.errors import Problem, RunFailed, UserError
 from trainer.records.contents import append

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.config.compose import Composer
 from trainer.config.job import Job
-from trainer.config.keys import SweepConfig
+from trainer.config.sweep_keys import SweepConfig
 from trainer.errors import Problem, UserError
 from trainer.sweeps.grid import SweepOverrides, swept_sweep_keys
 

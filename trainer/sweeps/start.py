@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trainer.config.compose import Composer
 from trainer.config.job import Job
-from trainer.config.keys import SweepConfig
+from trainer.config.sweep_keys import SweepConfig
 from trainer.errors import Problem, UserError, printable
 from trainer.records.compare import differing_keys, varying
 from trainer.records.folder import new_folder
@@ -66,7 +66,8 @@ def new_sweep(composer: Composer, overrides: SweepOverrides, command: list[str],
     if settings.dry_run:
         return Ended(show_plan(jobs, settings, plan, trusted=True), None)
     stacks = _stacks(jobs, range(len(jobs)), settings, plan, trusted=True)
-    with Signals() as signals, closing(Ledger.create(new_folder("sweep"), overrides.words)) as ledger:
+    folder = new_folder("sweep", jobs[0].config.output)
+    with Signals() as signals, closing(Ledger.create(folder, overrides.words)) as ledger:
         ledger.add(new_entries(jobs, varying(jobs)))
         ledger.stack(stacks.jobs, stacks.lines)
         sweep = Sweep(ledger, jobs, settings, plan, command, trusted=True)
@@ -147,7 +148,8 @@ def _run_study(
     plan = _plan(missing, settings, trusted=typed.trust, also=trial_jobs) if missing else None
     if settings.dry_run:
         return Ended(show_plan(missing, settings, plan, trusted=typed.trust), None)
-    with Signals() as signals, closing(ledger or Ledger.create(new_folder("sweep"), overrides.words)) as ledger:
+    ledger = ledger or Ledger.create(new_folder("sweep", trial_jobs[0].config.output), overrides.words)
+    with Signals() as signals, closing(ledger):
         folder = ledger.folder
         if plan is None:
             print(printable(f"{folder}: all {len(jobs)} jobs are finished. More: train resume={folder} sweep.trials=N"))

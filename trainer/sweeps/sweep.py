@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.config.job import Job
-from trainer.config.keys import SweepConfig
+from trainer.config.sweep_keys import SweepConfig
 from trainer.records.ledger import FINAL, Entry, Ledger
 from trainer.sweeps.grid import identity, names
 from trainer.sweeps.plan import Plan

@@ -16,9 +16,9 @@ from trainer.components.schedule import RunLength, build_schedule
 from trainer.components.targets import find_targets, resolve_targets
 from trainer.config.effects import effects_of
 from trainer.config.job import Job
-from trainer.config.keys import HalvingConfig
 from trainer.config.overrides import leaves_of
 from trainer.config.schema import GROUPS
+from trainer.config.sweep_keys import HalvingConfig
 from trainer.config.values import Duration
 from trainer.errors import Problem, UserError, raised_at
 from trainer.processes import run_in_subprocess

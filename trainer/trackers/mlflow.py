@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from trainer.config.keys import LoggerConfig
-from trainer.records.folder import OUTPUTS
+from trainer.records.folder import outputs_folder
 from trainer.trackers.base import Figures, Parameters, Tracker
 
 FOLDER = "trainer.folder"  # tag by which a resumed run is found
@@ -22,9 +22,10 @@ class MLflow(Tracker):
         from mlflow.entities import Metric, Param
         from mlflow.tracking import MlflowClient
 
-        OUTPUTS.mkdir(exist_ok=True)
+        outputs = outputs_folder()
+        outputs.mkdir(parents=True, exist_ok=True)
         self.metric = Metric
-        self.client = MlflowClient(tracking_uri=config.uri or f"sqlite:///{(OUTPUTS / 'mlflow.db').resolve()}")
+        self.client = MlflowClient(tracking_uri=config.uri or f"sqlite:///{(outputs / 'mlflow.db').resolve()}")
         existing = self.client.get_experiment_by_name(config.project)
         experiment = existing.experiment_id if existing else self.client.create_experiment(config.project)
         path = str(folder.resolve()).replace("'", "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from trainer.training.state import Best, RunState
 
 FORMAT = 1
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+KEPT = re.compile(r"epoch-([0-9]{4,})(?:-step-([0-9]{8,}))?\.pt")  # weights of a validation, with checkpoint.keep
 UNKNOWN_CONTENT = "its content is not what this program writes"
 
 T = TypeVar("T")
@@ -100,6 +102,17 @@ class Checkpoint:
     def step(self) -> int:
         """Finished optimizer steps."""
         return _count((self.best or self.run or {})["step"])
+
+
+def kept_name(epoch: int, step: int | None) -> str:
+    """Return the file name of a validation's weights, after this epoch, or within the next one after this step."""
+    return f"epoch-{epoch:04d}.pt" if step is None else f"epoch-{epoch:04d}-step-{step:08d}.pt"
+
+
+def kept(names: Iterable[str]) -> list[str]:
+    """Return those of these file names that are of kept validations, in the order of the validations."""
+    matches = {name: match for name in names if (match := KEPT.fullmatch(name))}
+    return sorted(matches, key=lambda name: (int(matches[name][1]), int(matches[name][2] or 0)))
 
 
 def _count(value: Any) -> int:

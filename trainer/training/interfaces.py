@@ -31,6 +31,9 @@ class Saver(Protocol):
     def save_best(self, state: RunState) -> None:
         """Save the best weights of a run that diverged."""
 
+    def keep(self, state: RunState) -> None:
+        """Keep the weights of a run's last validation, if `checkpoint.keep` says so."""
+
     def save_all(self, states: Sequence[RunState]) -> list[RunState]:
         """Save all runs during training; return those whose weights are not finite."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,9 @@ import torch
 
 from trainer.config.values import Duration
 from trainer.device import exact_dtype
-from trainer.records.contents import make_folder, remove_torn
-from trainer.training.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, save
-from trainer.training.state import RunState
+from trainer.records.contents import make_folder, names, remove, remove_torn
+from trainer.training.checkpoint import BEST, LAST, PREVIOUS, Checkpoint, kept, kept_name, save
+from trainer.training.state import Best, RunState
 
 AUTO_SHARE = 0.02  # of the training time may be spent on saving with checkpoint.every=auto
 BYTES_PER_SECOND = 200e6  # assumed for the first save, before one has been measured
@@ -36,10 +37,11 @@ class Saver:
         folder: folder of the files, created if missing.
         every: `checkpoint.every`; None saves at the ends of epochs as long as that takes less than `AUTO_SHARE`.
         metadata: description that each file holds besides weights, so that best.pt alone is enough to predict.
+        keep: `checkpoint.keep`; None keeps the best and the last weights alone.
     """
 
-    def __init__(self, folder: Path, every: Duration | None, metadata: dict[str, Any]) -> None:
-        self.folder, self.every, self.metadata = folder, every, metadata
+    def __init__(self, folder: Path, every: Duration | None, metadata: dict[str, Any], keep: str | None = None) -> None:
+        self.folder, self.every, self.metadata, self.kept = folder, every, metadata, keep
         self.saved_step, self.saved_best = -1, -1
         self.started = self.saved_at = time.perf_counter()
         self.spent = 0.0
@@ -97,3 +99,20 @@ class Saver:
             return
         save(self.folder / BEST, Checkpoint.of_best(self.metadata, state.best).to_dict())
         self.saved_best = state.best.step
+
+    def keep(self, state: RunState) -> None:
+        """Write the weights of the last validation to a file of their own if `checkpoint.keep` says so.
+
+        Older ones beyond the number to keep are deleted. Weights that are not finite are not kept.
+
+        Raises:
+            RunFailed: the file could not be written, or an old one not deleted.
+        """
+        if self.kept is None or not is_finite(state):
+            return
+        validation = Best(math.nan, state.epoch, state.step, state.weights(), state.history[-1])
+        name = kept_name(state.epoch, state.step if state.batch else None)
+        save(self.folder / name, Checkpoint.of_best(self.metadata, validation).to_dict())
+        if self.kept != "all":
+            for old in kept(names(self.folder))[: -int(self.kept)]:
+                remove(self.folder / old)

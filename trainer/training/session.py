@@ -199,6 +199,9 @@ class Session:
         is_best = self._judge(state, row)
         state.history.append(row)
         self.report.row(row, is_best)
+        if state.step:
+            with phase("saving"):
+                self.saver.keep(state)
 
     def _judge(self, state: RunState, row: MetricsRow) -> bool:
         """Return whether a validation is the best of its run so far; step the schedule, and count it if it is not."""
