@@ -27,7 +27,15 @@ LAYERS = [
     "__main__",
 ]
 LEAVES = {
-    "config.schema": {"config.declare", "config.keys", "config.values", "data.metrics", "errors", "traits"},
+    "config.schema": {
+        "config.declare",
+        "config.keys",
+        "config.sweep_keys",
+        "config.values",
+        "data.metrics",
+        "errors",
+        "traits",
+    },
     "config.values": {"errors"},
     "data.images.decode": set(),
     "data.images.serve": {"data.images.decode"},  # the processes that decode start with these alone
@@ -186,4 +194,5 @@ def test_environment_variables_are_read_in_few_places() -> None:
         "data.images.cache",
         "device",
         "errors",
+        "records.folder",
     }
