@@ -15,6 +15,8 @@ from torch import Tensor
 
 from trainer import device
 from trainer.data import raw
+from trainer.data.arrays.containers import SUFFIXES
+from trainer.data.arrays.names import inputs_in
 from trainer.data.images.decode import BadImage, suffixes
 from trainer.data.images.listing import readable
 from trainer.data.images.survey import images_below
@@ -70,18 +72,36 @@ def samples(predictor: Predictor, words: Iterable[str], lines: Iterable[str] = (
     """Read all inputs in order; only a few of them are in memory at a time. For `words` and `lines`, see `paths`.
 
     Raises:
-        UserError: the model takes neither image files nor tables.
+        UserError: the model takes neither image files nor tables, and an input is no file of arrays.
     """
-    files = paths(words, lines)
-    if predictor.columns:
-        return _rows(predictor, files)
-    if predictor.takes_images and predictor.metadata.dtype == torch.uint8:
-        return _images(predictor, files)
-    reason = (
-        f"the model takes arrays {list(predictor.prepare.shape)} of a dataset of your own, which files cannot provide"
-    )
-    advice = "In Python: trainer.load(RUN).predict(array)."
-    raise UserError(Problem(predictor.checkpoint.name, reason, advice=advice))
+    for arrays, files in itertools.groupby(paths(words, lines), _holds_arrays):
+        if arrays:
+            yield from itertools.chain.from_iterable(_rows_of_array(predictor, str(path)) for path in files)
+        elif predictor.columns:
+            yield from _rows(predictor, files)
+        elif predictor.takes_images and predictor.metadata.dtype == torch.uint8:
+            yield from _images(predictor, files)
+        else:
+            shape = list(predictor.prepare.shape)
+            reason = f"the model takes arrays {shape}, which only .npy, .npz and .safetensors files provide"
+            advice = "In Python: trainer.load(RUN).predict(array)."
+            raise UserError(Problem(predictor.checkpoint.name, reason, advice=advice))
+
+
+def _holds_arrays(path: str | Sample) -> bool:
+    return isinstance(path, str) and Path(path).suffix.lower() in SUFFIXES
+
+
+def _rows_of_array(predictor: Predictor, path: str) -> Iterator[Sample]:
+    """Yield the samples of the inputs in a file of arrays, named by their index."""
+    name = readable(path)
+    try:
+        array = inputs_in(path).read()
+        for start in range(0, len(array), DECODED):
+            for number, sample in enumerate(predictor.raw(array[start : start + DECODED]), start):
+                yield Sample(f"{name}[{number}]", sample)
+    except UserError as error:
+        yield Sample(name, None, _reasons(error))
 
 
 def _images(predictor: Predictor, files: Iterator[str | Sample]) -> Iterator[Sample]:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+import trainer
 from helpers.runs import REPOSITORY
 from trainer import device
 from trainer.data.arrays import inputs
@@ -386,3 +387,18 @@ def test_the_example_of_the_docs_trains(train) -> None:
     assert done.code == 0, done.err
     assert "x float64 [1797, 8, 8]: grey images" in done.out
     assert done.results["test"]["accuracy"] > 0.8
+
+
+def test_files_of_arrays_are_predicted(trained, verb) -> None:
+    every_file()
+    run = trained("data=arrays", f"data.path={Path('folder').resolve()}", "model=mlp", "epochs=1")
+    probabilities = trainer.load(run).predict(IMAGES)
+    names = ("compressed.npz", "fortran.npy", "tensors.safetensors")
+    done = verb("predict", run, *names, "bad.npy", "--top", "1", "--out", "answers.csv")
+    assert done.code == 1, done.err
+    assert "bad.npy" in done.err
+    rows = list(csv.DictReader(Path("answers.csv").read_text().splitlines()))
+    assert [row["input"] for row in rows[:2]] == ["compressed.npz[0]", "compressed.npz[1]"]
+    for number in range(3):
+        answers = [row["class"] for row in rows[60 * number : 60 * number + 60]]
+        assert answers == [str(label) for label in probabilities.argmax(1).tolist()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from trainer.data.arrays.containers import arrays_in
 from trainer.data.arrays.inputs import Pair
 from trainer.data.arrays.stored import NamedArray, shape_of
 from trainer.data.split import SPLIT_NAMES, SPLITS
@@ -48,6 +49,19 @@ def pairs(arrays: Mapping[str, NamedArray], where: str, x: str | None, y: str | 
     chosen = {split: Pair(inputs[split], targets[split]) for split in SPLITS if split in inputs}
     check_pairs(chosen, where)
     return chosen
+
+
+def inputs_in(path: str) -> NamedArray:
+    """Return the inputs in a file: the only array, or the one that is called like inputs of a test or of any split.
+
+    Raises:
+        UserError: the file cannot be read, or no array is called so.
+    """
+    arrays = arrays_in(path)
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    splits = _chosen("x", None, INPUTS, arrays, path)
+    return splits.get("test", next(iter(splits.values())))
 
 
 def check_pairs(chosen: Mapping[str, Pair], where: str = "") -> None:
