@@ -111,11 +111,10 @@ def test_it_composes_and_is_told_as_chosen(name: str, job) -> None:
 
 # Too small for the digits; of a purpose of its own: below; of more steps: test_profiling.py; too large: below.
 ELSEWHERE = ("model/sequential_cnn", "debug/overfit", "debug/profile", *(f"model/{name}" for name in LARGE))
+ALONE = ("data", "experiment", "metric")  # tested below, and metrics in components/test_metrics.py
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in OPTIONS if n.partition("/")[0] not in ("data", "experiment") and n not in ELSEWHERE]
-)
+@pytest.mark.parametrize("name", [n for n in OPTIONS if n.partition("/")[0] not in ALONE and n not in ELSEWHERE])
 def test_it_trains(name: str, train) -> None:
     if name == "model/timm" or (name.startswith("logger/") and name != "logger/csv"):
         pytest.importorskip(name.partition("/")[2])

@@ -57,7 +57,9 @@ OURS = {
     "loss": set(),
     "optim": set(),
     "schedule": set(),
+    "metric": set(),
 }
+LIBRARIES = ("torch", "torchvision", "torchmetrics", "numpy")
 # Modules of other libraries: their own classes of the kind, and torchvision's builders of models.
 THEIRS = {
     "model": {"torch.nn", "torchvision.models"},
@@ -66,6 +68,7 @@ THEIRS = {
     "loss": {"torch.nn"},
     "optim": {"torch.optim"},
     "schedule": {"torch.optim.lr_scheduler"},
+    "metric": {"torchmetrics.classification", "torchmetrics.regression"},
 }
 
 
@@ -93,7 +96,8 @@ def test_what_is_accepted_of_this_program(kind: str) -> None:
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of names that torch itself gives up
 @pytest.mark.parametrize("kind", THEIRS)
 def test_what_is_accepted_of_other_libraries(kind: str) -> None:
-    modules = [name for name in list(sys.modules) if name.partition(".")[0] in ("torch", "torchvision", "numpy")]
+    importlib.import_module("torchmetrics.regression")
+    modules = [name for name in list(sys.modules) if name.partition(".")[0] in LIBRARIES]
     accepted = {
         module
         for module in modules

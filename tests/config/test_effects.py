@@ -8,7 +8,8 @@ import pytest
 
 from trainer.config.effects import effects_of, keys_where, reasons_to_train_alone, switched_off
 from trainer.config.keys import AugmentConfig, EmaConfig, ScheduleConfig
-from trainer.config.schema import Config, documented_keys, parse
+from trainer.config.parse import parse
+from trainer.config.schema import Config, documented_keys
 
 LOGGER = {f"logger.{name}" for name in ("name", "project", "uri", "online")}
 SWEEP = {name for name, _ in documented_keys() if name.startswith("sweep.")}

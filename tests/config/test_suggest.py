@@ -40,13 +40,14 @@ def advice(*words: str) -> str:
         ("checkpoint.evry=1ep", "checkpoint.every=1ep"),
         ("sweep.halving.factr=2", "sweep.halving.factor=2"),
         ("chekpoint.evry=1ep", "checkpoint.every=1ep"),
+        ("metrics=[mcc]", "metric=[mcc]"),
     ],
 )
 def test_what_was_meant_is_named_with_its_value(word: str, meant: str) -> None:
     assert advice(word).split("?")[0] == f"Did you mean {meant}"
 
 
-@pytest.mark.parametrize("word", ["checkpoint.which=all", "sweep.colour=red", "blackboard=1", "metrics=f1"])
+@pytest.mark.parametrize("word", ["checkpoint.which=all", "sweep.colour=red", "blackboard=1", "figures=f1"])
 def test_nothing_far_fetched_is_named(word: str) -> None:
     assert advice(word) == "All keys: train --help"
 

@@ -152,7 +152,7 @@ def test_jobs_without_a_value_are_not_ranked_by_their_numbers() -> None:
     assert last.note == "halving    no job has a valid_auroc after epoch 2: all go on"
     write_metrics(Path("002"), [metrics_row(2, valid_auroc=0.5)])
     assert [entry.number for entry in losers(entries, Path(), 2, 2)] == [1, 3]
-    assert value_at(Path("002"), "valid_auroc", 1) is None
+    assert value_at(Path("002"), "valid_auroc", "max", 1) is None
 
 
 def test_jobs_that_cannot_be_compared_are_refused(sweep) -> None:

@@ -15,6 +15,7 @@ from trainer.components.features import FeatureCache
 from trainer.components.feed import Feed, build_feed, evaluation_batches
 from trainer.components.loss import build_criterion, num_outputs
 from trainer.components.metadata import Preprocessing
+from trainer.components.metrics import with_metrics
 from trainer.components.model import ModelBuilder, build_model, fit_images
 from trainer.components.population import build_population
 from trainer.components.preprocessing import preprocessing_of
@@ -131,7 +132,7 @@ def assemble(
     preprocessing = _preprocessing(config, targets, saved)
     if like is None:
         data = DataReader(config.data, targets.data, preprocessing, cache, progress).read(config.data_seed)
-        data.task = monitored(data.task, config.monitor, output)
+        data.task = monitored(with_metrics(data.task, config.metric, targets), config.monitor, output)
     else:
         data = replace(like.data, notes=list(like.data.notes))
     fit_images(data, targets.model, preprocessing, config.data)

@@ -42,7 +42,7 @@ def build_population(
     place_model(model, loading.device, loading.dtype)
     optimizer = build_optimizer(config.optim, targets.optim, model, loading.device, frozen_too=unfreezes)
     length = RunLength(config.epochs, math.ceil(len(feed.train) / config.accumulate), config.validate_every)
-    schedule = build_schedule(config.schedule, targets.schedule, optimizer, length, config.monitor)
+    schedule = build_schedule(config.schedule, targets.schedule, optimizer, length, config.direction)
     scaler = GradScaler(loading.device.type, enabled=config.precision == "float16")
     sums = RunningSums(1, loading.device, feed.task)
     state = RunState(model, optimizer, schedule, scaler, sums, config, frozen, length.steps_per_epoch)

@@ -14,7 +14,6 @@ from trainer.components.target import Target
 from trainer.components.targets import SCHEDULE_LENGTHS
 from trainer.config.keys import ScheduleConfig
 from trainer.config.values import Duration
-from trainer.data.metrics import DIRECTIONS
 from trainer.errors import Problem, UserError, show
 from trainer.training.schedule import Schedule
 
@@ -47,7 +46,7 @@ def depends_on_epochs(target: Target | None) -> bool:
 
 
 def build_schedule(
-    schedule: ScheduleConfig, target: Target | None, optimizer: Optimizer, length: RunLength, monitor: str
+    schedule: ScheduleConfig, target: Target | None, optimizer: Optimizer, length: RunLength, better: str
 ) -> Schedule:
     """Return the schedule over the whole run.
 
@@ -66,7 +65,7 @@ def build_schedule(
     max_lr = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
     defaults: dict[str, Any] = dict.fromkeys(SCHEDULE_LENGTHS, calls[schedule.interval])
     if target.name.endswith(".ReduceLROnPlateau"):
-        defaults["mode"] = DIRECTIONS[monitor]
+        defaults["mode"] = better
     _try_schedule(target, defaults | {"max_lr": max_lr[0]})
     main = target.build(optimizer, **defaults, max_lr=max_lr)
     return Schedule(main, schedule.interval, _warmup(optimizer, warmup_steps), warmup_steps)

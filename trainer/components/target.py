@@ -12,7 +12,11 @@ from trainer.errors import Problem, UserError, show
 
 @dataclass(frozen=True)
 class Target:
-    """The class or function that the `_target_` of a group names, with the arguments of its configuration."""
+    """The class or function that a `_target_` names, with the arguments of its configuration.
+
+    Attributes:
+        group: the key above the `_target_`: a group, or `metric.NAME`.
+    """
 
     group: str
     name: str
@@ -44,7 +48,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Targets:
-    """The resolved targets of a configuration, by group; a group without a `_target_` is None.
+    """The resolved targets of a configuration, by key; a group without a `_target_` is None.
 
     `model`, `data` and `optim` raise KeyError if they were not resolved.
     """
@@ -62,6 +66,12 @@ class Targets:
     @property
     def optim(self) -> Target:
         return self.by_group["optim"]
+
+    @property
+    def metrics(self) -> dict[str, Target]:
+        """The metrics by name."""
+        prefix = "metric."
+        return {key.removeprefix(prefix): each for key, each in self.by_group.items() if key.startswith(prefix)}
 
     @property
     def loss(self) -> Target | None:

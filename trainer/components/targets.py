@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
+from trainer.components.arguments import FROM_TASK, argument_problems, distrusted
 from trainer.components.objects import is_object, object_of
 from trainer.components.target import Target, Targets
 from trainer.config.keys import ComponentConfig
@@ -25,7 +26,7 @@ from trainer.config.sizes import FROM_DATA
 from trainer.config.stored import TRUST
 from trainer.data.augment.base import Augmentation
 from trainer.data.source import Source
-from trainer.errors import Problem, UserError, did_you_mean, show
+from trainer.errors import Problem, UserError, did_you_mean
 
 # What a configuration that was read from a file may name, by group: these classes and functions of this program,
 # classes of these modules of torch, and torchvision's builders of models. Nothing else is safe: some functions that
@@ -55,16 +56,16 @@ STORED_OURS = {
         "trainer.data.augment.strong.Strong",
     },
 }
-STORED_TORCH = {
-    "model": "torch.nn",
-    "loss": "torch.nn",
-    "optim": "torch.optim",
-    "schedule": "torch.optim.lr_scheduler",
+STORED_THEIRS = {
+    "model": ("torch.nn",),
+    "loss": ("torch.nn",),
+    "optim": ("torch.optim",),
+    "schedule": ("torch.optim.lr_scheduler",),
+    "metric": ("torchmetrics.classification", "torchmetrics.regression"),
 }
 BUILDERS = "torchvision.models"
-FETCHING = ("weights_backbone", "pretrained")  # arguments by which a builder of models downloads
 SCHEDULE_LENGTHS = ("T_max", "total_steps")
-REQUIRED = ("model", "data", "optim")  # groups without a default
+REQUIRED = ("model", "data", "optim", "metric")  # groups without a default
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ PLUG_POINTS = {
         passed=("optimizer", "max_lr", "mode", "T_max", "total_steps"),
     ),
     "augment": PlugPoint(Augmentation, "a trainer.data.augment.base.Augmentation", passed=("mean", "std")),
+    "metric": PlugPoint(nn.Module, "a torchmetrics.Metric or another torch.nn.Module", passed=("task", *FROM_TASK)),
 }
 
 
@@ -125,8 +127,7 @@ def find_targets(config: Config, groups: Iterable[str], *, trusted: bool) -> tup
     """
     targets: dict[str, Target] = {}
     problems: list[Problem] = []
-    for group in groups:
-        component: ComponentConfig = getattr(config, group)
+    for group, component in config.components(groups).items():
         if component.target is None:
             problems += _without_target(group, component)
             continue
@@ -136,10 +137,8 @@ def find_targets(config: Config, groups: Iterable[str], *, trusted: bool) -> tup
             problems += error.problems
             continue
         target = Target(group, component.target, factory, component.arguments)
-        wrong = _check_arguments(target)
-        for key in FETCHING if not trusted else ():
-            if component.arguments.get(key):
-                wrong.append(Problem(f"{group}.{key}", "a stored configuration asks for a download", advice=TRUST))
+        wrong = argument_problems(target, PLUG_POINTS[group.partition(".")[0]].passed)
+        wrong += [] if trusted else distrusted(target)
         problems += wrong
         if not wrong:
             targets[group] = target
@@ -149,8 +148,9 @@ def find_targets(config: Config, groups: Iterable[str], *, trusted: bool) -> tup
 
 
 def _without_target(group: str, component: ComponentConfig) -> list[Problem]:
-    if group in REQUIRED:
-        return [Problem(f"{group}._target_", f"a value is needed, {PLUG_POINTS[group].words}")]
+    kind = group.partition(".")[0]
+    if kind in REQUIRED:
+        return [Problem(f"{group}._target_", f"a value is needed, {PLUG_POINTS[kind].words}")]
     reason = f"no such key: {group} has no _target_ that takes it"
     return [Problem(f"{group}.{key}", reason) for key in component.arguments]
 
@@ -163,15 +163,16 @@ def resolve(name: Any, group: str, *, trusted: bool) -> Callable[..., Any]:
     """
     if is_object(name):
         return object_of(group, name)
-    point, key = PLUG_POINTS[group], f"{group}._target_"
+    kind, key = group.partition(".")[0], f"{group}._target_"
+    point = PLUG_POINTS[kind]
     if not isinstance(name, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", name):
         leaf = str(name).strip(".") if str(name).strip(".").isidentifier() else "Name"
         raise UserError(Problem(key, f"expected module.name, such as mymodule.{leaf}", given=str(name)))
     module_name, _, leaf = name.rpartition(".")
-    ours = name in STORED_OURS.get(group, ())
-    builder = group == "model" and module_name == BUILDERS
+    ours = name in STORED_OURS.get(kind, ())
+    builder = kind == "model" and module_name == BUILDERS
     untrusted = Problem(key, "a stored configuration names code outside this program", given=name, advice=TRUST)
-    if not trusted and not (ours or builder or module_name == STORED_TORCH.get(group)):
+    if not trusted and not (ours or builder or module_name in STORED_THEIRS.get(kind, ())):
         raise UserError(untrusted)
     try:
         module = importlib.import_module(module_name)
@@ -198,8 +199,9 @@ def _is_vouched_for(factory: Any, name: str, module_name: str) -> bool:
     """Return whether a stored configuration may name this object of a module that `resolve` has accepted."""
     if module_name == BUILDERS:
         return inspect.isfunction(factory) and name in torchvision.models.list_models(torchvision.models)
-    if module_name.startswith("torch."):
-        return factory is None or (inspect.isclass(factory) and factory.__module__.startswith("torch."))
+    library = module_name.partition(".")[0]
+    if library in ("torch", "torchmetrics"):
+        return factory is None or (inspect.isclass(factory) and factory.__module__.startswith(f"{library}."))
     return True  # `resolve` has compared the whole name
 
 
@@ -225,26 +227,3 @@ def _try_optimizer(target: Target) -> list[Problem]:
         reason = "it evaluates the loss several times a step, which this loop does not support"
         return [Problem("optim._target_", reason, given=target.name)]
     return []
-
-
-def _check_arguments(target: Target) -> list[Problem]:
-    group, passed, arguments = target.group, PLUG_POINTS[target.group].passed, target.arguments
-    parameters = target.parameters
-    named = {p.name: p for p in parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    open_ended = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
-    problems: list[Problem] = []
-    for key, value in arguments.items():
-        if key not in named and not open_ended:
-            own = [name for name in named if name not in passed] or list(named)
-            advice = did_you_mean(key, own, f"{group}.") or f"It takes {', '.join(own) or 'none'}."
-            problems.append(Problem(f"{group}.{key}", f"{target.name} has no such argument", advice=advice))
-        elif key in parameters and isinstance(value, (str, bool)) and _is_number(parameters[key].default):
-            problems.append(Problem(f"{group}.{key}", "expected a number", given=show(value)))
-    for key, parameter in named.items():
-        if parameter.default is parameter.empty and key not in arguments and key not in passed:
-            problems.append(Problem(f"{group}.{key}", f"{target.name} needs it", command=f"{group}.{key}=..."))
-    return problems
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

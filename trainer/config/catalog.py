@@ -11,7 +11,7 @@ from pathlib import Path
 from trainer.errors import Problem, UserError, printable, suggestions
 from trainer.files import open_regular
 
-ORDER = ("model", "data", "loss", "optim", "schedule", "augment", "init", "logger", "experiment", "debug")
+ORDER = ("model", "data", "loss", "optim", "schedule", "augment", "metric", "init", "logger", "experiment", "debug")
 MOST_CHARACTERS = 10_000  # of a YAML file that are searched for its first comment
 OTHER_NAMES = {  # of groups, in the singular
     "dataset": "data",

@@ -38,6 +38,7 @@ from trainer.config.search_space import Range
 from trainer.config.words import quoted, refuse_word, repeated, unreadable
 from trainer.errors import Problem, UserError, suggestions
 
+MANY = "metric"  # the group of which any number of options is chosen
 ROOT_NAME = "_root_of_trainer_"  # in Hydra's ConfigStore, where no user's config.yaml can shadow it
 
 
@@ -117,7 +118,10 @@ class Composer:
         if override.is_delete():
             return Problem(word, f"a group cannot be left out; choose one of {', '.join(self.groups[name])}")
         swept = override.is_sweep_override()
-        for value in map(str, override.sweep_string_iterator() if swept else [override.value()]):
+        values = list(override.sweep_string_iterator()) if swept else [override.value()]
+        if name == MANY:  # [a,b], and in a sweep, as text, '[a,b]'
+            values = [each for value in values for each in _listed(value)]
+        for value in map(str, values):
             empty = value == "None" and name in ("experiment", "debug")
             if not empty and value not in self.groups[name]:
                 advice = suggestions(value, self.groups[name], f"{name}=")
@@ -167,6 +171,8 @@ class Composer:
             except (HydraException, OmegaConfBaseException) as error:
                 raise UserError(Problem("", gist(error))) from error
             chosen = {str(k): str(v) for k, v in composed.hydra.runtime.choices.items() if str(k) in self.groups}
+            if composed.get(MANY):  # Hydra names no choice that is a list
+                chosen[MANY] = ",".join(map(str, composed[MANY]))
             OmegaConf.set_struct(composed, False)
             del composed["hydra"]
             self._composed[grouped] = (composed, plain(composed, resolve=False), chosen)
@@ -190,11 +196,13 @@ class Composer:
         return problem
 
     def _altered(self, shipped: dict[str, Any], tree: dict[str, Any], choices: dict[str, str]) -> set[str]:
-        files = {group: self._file_of(group, option) for group, option in choices.items()}
-        foreign = {group for group, path in files.items() if path and not path.is_relative_to(self.shipped)}
+        options = [(group, option) for group, chosen in choices.items() for option in chosen.split(",")]
+        files = [(group, self._file_of(group, option)) for group, option in options]
+        foreign = {group for group, path in files if path and not path.is_relative_to(self.shipped)}
         if foreign & {"experiment", "debug"}:
             return set(schema.GROUPS)
-        return {name for name in schema.GROUPS if name in foreign or _is_altered(tree.get(name), shipped[name])}
+        altered = {name for name in schema.GROUPS if name in foreign or _is_altered(tree.get(name), shipped[name])}
+        return altered | ({MANY} if tree[MANY] != shipped[MANY] else set())
 
 
 def _is_altered(group: Any, shipped: dict[str, Any]) -> bool:
@@ -206,6 +214,14 @@ def _is_altered(group: Any, shipped: dict[str, Any]) -> bool:
         for key, value in group.items()
     )
     return not plausible or group.get("_target_") != shipped.get("_target_")
+
+
+def _listed(value: Any) -> list[str]:
+    """Return the options that a list names, `[a,b]` or its text, or a single one."""
+    if isinstance(value, list):
+        return [str(each) for each in value]
+    text = str(value)
+    return [each.strip() for each in text.strip("[]").split(",") if each.strip()] if text.startswith("[") else [text]
 
 
 def _is_number(value: Any) -> bool:

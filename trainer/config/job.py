@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from trainer.config import schema
 from trainer.config.overrides import leaves_of, plain, value_at
+from trainer.config.parse import parse
 from trainer.config.schema import Config
 from trainer.config.search_space import Range, draw
 from trainer.config.sizes import size_problems
@@ -77,7 +78,7 @@ def finish(
         resolved = plain(tree, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(Problem("", gist(error))) from error
-    parsed, invalid = schema.parse(resolved)
+    parsed, invalid = parse(resolved)
     root = parsed.data.root
     root = None if root is None else os.path.abspath(os.path.expanduser(root))
     parsed = replace(parsed, data=replace(parsed.data, root=root))

@@ -7,7 +7,6 @@ the target's signature in `trainer.components.targets`. Does not import torch.
 from __future__ import annotations
 
 import dataclasses
-import math
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,12 +14,18 @@ from typing import Any
 
 from trainer.config import keys, sweep_keys
 from trainer.config.declare import ARGUMENTS_OF_TABLES, COUNT, FREE, REPEATS, SWITCH, group, key
-from trainer.config.values import Duration, convert, one_of
+from trainer.config.values import Duration, one_of
 from trainer.data.metrics import DIRECTIONS
-from trainer.errors import Problem, did_you_mean, show
 from trainer.traits import TRAITS
 
 DEVICES = one_of(name for kind, entry in TRAITS.items() for name in [kind, f"{kind}:N"][: 1 + entry.numbered])
+
+
+@dataclass(frozen=True)
+class MetricConfig(keys.ComponentConfig):
+    """A metric that is computed beside those of the task."""
+
+    better: str = key("max", "whether the largest or the smallest value is the best", choices=("max", "min"))
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Config:
     )
     augment: keys.AugmentConfig = group(keys.AugmentConfig, changes="build", off=True)
     ema: keys.EmaConfig = group(keys.EmaConfig, changes="result", off=True)
+    metric: dict[str, MetricConfig] = key({}, "metrics beside those of the task, by name", evaluation="followed")
     init: keys.InitConfig = group(keys.InitConfig, changes="build", stackable=True)
     logger: keys.LoggerConfig = group(keys.LoggerConfig, **FREE)
     checkpoint: keys.CheckpointConfig = group(keys.CheckpointConfig, **FREE)
@@ -150,14 +156,28 @@ class Config:
         return self.seed if self.data.seed is None else self.data.seed
 
     @property
-    def own_code(self) -> set[str]:
-        """The groups that name code from outside this program and its libraries."""
-        names = {group: getattr(self, group).target for group in GROUPS}
-        return {g for g, name in names.items() if name is not None and str(name).partition(".")[0] not in OUR_MODULES}
+    def direction(self) -> str:
+        """Whether the largest (`max`) or the smallest (`min`) value of `monitor` is the best."""
+        return DIRECTIONS.get(self.monitor) or self.metric[self.monitor.removeprefix("valid_")].better
+
+    def components(self, groups: Iterable[str]) -> dict[str, keys.ComponentConfig]:
+        """Return what has a `_target_` in these groups, by key: `model`, and `metric.NAME` for each metric."""
+        chosen: dict[str, keys.ComponentConfig] = {}
+        for name in groups:
+            one = getattr(self, name)
+            chosen |= {f"{name}.{each}": one[each] for each in one} if isinstance(one, dict) else {name: one}
+        return chosen
+
+    @property
+    def own_code(self) -> dict[str, str]:
+        """The targets from outside this program and its libraries, by key; see `components`."""
+        names = {name: str(each.target) for name, each in self.components(GROUPS).items() if each.target is not None}
+        return {name: target for name, target in names.items() if target.partition(".")[0] not in OUR_MODULES}
 
 
-GROUPS = ("model", "data", "loss", "optim", "schedule", "augment")
-OUR_MODULES = ("trainer", "torch", "torchvision")  # importing them, and building what is in them, leaves no trace
+GROUPS = ("model", "data", "loss", "optim", "schedule", "augment", "metric")
+# Importing them, and building what is in them, leaves no trace.
+OUR_MODULES = ("trainer", "torch", "torchvision", "torchmetrics")
 
 
 def defaults() -> dict[str, Any]:
@@ -182,67 +202,11 @@ def as_typed(declared: dataclasses.Field, value: Any) -> Any:
     return str(value) if isinstance(value, Duration) else value
 
 
-def stored_value(tree: dict[str, Any], name: str) -> Any:
-    """Return the typed value of a key of the loop in a stored tree; the default if it is missing or invalid."""
-    config, _ = parse({name: tree[name]} if name in tree else {})
-    return getattr(config, name)
-
-
 def documented_keys(cls: type = Config, prefix: str = "") -> Iterable[tuple[str, dataclasses.Field]]:
     """Yield (dotted key, field) of all keys that a user may set, in the order of declaration."""
     hints = typing.get_type_hints(cls)
     for f in own_fields(cls):
         if dataclasses.is_dataclass(hints[f.name]):
             yield from documented_keys(hints[f.name], f"{prefix}{f.name}.")
-        else:
+        elif typing.get_origin(hints[f.name]) is not dict:  # metrics, whose names are the user's
             yield prefix + f.name, f
-
-
-def parse(tree: dict[str, Any]) -> tuple[Config, list[Problem]]:
-    """Return the typed configuration of a composed, resolved tree, and all its problems.
-
-    Unknown keys, wrong types and values out of range are problems. A key with a problem gets its default, so that the
-    other keys can be checked too.
-    """
-    problems: list[Problem] = []
-    return _parse(Config, tree, "", problems), problems
-
-
-def _parse(cls: type, tree: Any, where: str, problems: list[Problem]) -> Any:
-    fields = {f.name: f for f in own_fields(cls)}
-    has_target = issubclass(cls, keys.ComponentConfig)
-    if not isinstance(tree, dict):
-        reason = f"expected keys below it, such as {where}{'_target_' if has_target else next(iter(fields))}=..."
-        problems.append(Problem(where.removesuffix("."), reason, given=str(tree)))
-        return cls()
-    hints = typing.get_type_hints(cls)
-    values: dict[str, Any] = {}
-    arguments: dict[str, Any] = {}
-    for name, value in tree.items():
-        path = f"{where}{name}"
-        if name not in fields and not has_target:
-            problems.append(Problem(path, "no such key", advice=did_you_mean(name, fields, where)))
-        elif name not in fields:
-            arguments[name] = value
-            if not _is_finite(value):
-                problems.append(Problem(path, "expected a finite number", given=show(value)))
-        elif dataclasses.is_dataclass(hints[name]):
-            values[name] = _parse(typing.cast(type, hints[name]), value, f"{path}.", problems)
-        else:
-            try:
-                values[name] = convert(value, hints[name], fields[name].metadata)
-            except ValueError as error:
-                near = did_you_mean(show(value), fields[name].metadata.get("choices", ()))
-                problems.append(Problem(path, f"expected {error}", given=show(value), advice=near))
-    if has_target:
-        values |= {"target": arguments.pop("_target_", None), "arguments": arguments}
-    return cls(**values)
-
-
-def _is_finite(value: Any) -> bool:
-    """Return whether no number in a value is infinite or NaN."""
-    if isinstance(value, dict):
-        return all(map(_is_finite, value.values()))
-    if isinstance(value, list):
-        return all(map(_is_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)

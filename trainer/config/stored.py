@@ -68,7 +68,7 @@ class StoredConfig:
         if not isinstance(tree, dict):
             raise UserError(Problem(str(where), f"expected a configuration, found {type(tree).__name__}"))
         first = text[:LONGEST_CHOICES].partition("\n")[0]
-        return cls(tree, dict(re.findall(r"(\w+)=([\w.-]+)", first)) if first.startswith(CHOICES) else {})
+        return cls(tree, dict(re.findall(r"(\w+)=([\w.,-]+)", first)) if first.startswith(CHOICES) else {})
 
     def dump(self) -> str:
         """Return the text of config.yaml: the choices in a comment, then the tree."""

@@ -8,7 +8,7 @@ The choices of `monitor`, the columns of metrics.csv, the console, the tables an
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 TOP_K = 5  # of `top5_accuracy`
@@ -96,8 +96,12 @@ def costly(task: Kind) -> list[str]:
 
 
 def shown(*where: str, among: Collection[str]) -> list[Metric]:
-    """Return the metrics in `among` that are shown in one of these ways, in the order of declaration."""
-    return [metric for metric in _ENTRIES if metric.shown in where and metric.name in among]
+    """Return the metrics in `among` that are shown in one of these ways, in the order of declaration.
+
+    Names without a declaration are metrics that a configuration has added, which are shown as a `line`.
+    """
+    declared = [metric for metric in _ENTRIES if metric.shown in where and metric.name in among]
+    return declared + [Metric(name, "max", (), "valid") for name in among if name not in METRICS and "line" in where]
 
 
 def headline(metrics: Mapping[str, float | None]) -> float | None:
@@ -107,7 +111,7 @@ def headline(metrics: Mapping[str, float | None]) -> float | None:
 
 def text(name: str, value: float) -> str:
     """Return the value of a metric as it is printed; `name` may be that of a column or unknown."""
-    metric = METRICS.get(name) or METRICS.get(name.partition("_")[2])
+    metric = METRICS.get(name) or METRICS.get(name.removeprefix("train_").removeprefix("valid_"))
     if metric is not None and metric.percent:
         return f"{value:.2%}"
     return f"{value:.4f}" if abs(value) < LARGE else f"{value:,.1f}"
@@ -176,3 +180,7 @@ class SplitReport:
     confusion_matrix: list[list[int]] = field(default_factory=list, metadata=OPTIONAL)
     per_label: list[LabelReport] = field(default_factory=list, metadata=OPTIONAL)
     per_target: list[TargetReport] = field(default_factory=list, metadata=OPTIONAL)
+
+
+# What the `test` block of results.json already has: no metric of a configuration may have one of these names.
+RESERVED = {*METRICS, *(f.name for f in fields(SplitReport))}

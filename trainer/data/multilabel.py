@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from trainer.data.classification import ranks
+from trainer.data.extra_metrics import WithExtraMetrics
 from trainer.data.metrics import LabelReport, SplitReport, columns, costly
 from trainer.errors import Problem, UserError
 
@@ -17,7 +18,7 @@ THRESHOLD = 0.5  # probability above which a label is predicted
 
 
 @dataclass(frozen=True)
-class MultiLabel:
+class MultiLabel(WithExtraMetrics):
     """Prediction of labels of which a sample may have any number. See Classification for the attributes.
 
     The metrics `precision`, `recall`, `f1`, `auroc` and `mean_average_precision` are means over the labels that have
@@ -39,11 +40,11 @@ class MultiLabel:
 
     @property
     def columns(self) -> list[str]:
-        return columns("multilabel", self.monitored)
+        return columns("multilabel", self.monitored) + self.extra_columns
 
     @property
     def monitors(self) -> list[str]:
-        return columns("multilabel", costly("multilabel"))
+        return columns("multilabel", costly("multilabel")) + self.extra_columns
 
     def configured(self, output: str, monitor: str) -> MultiLabel:
         """Return the task for `model.output` and `monitor`."""
@@ -102,9 +103,9 @@ class MultiLabel:
             "micro_f1": 2 * hits / claims if claims else None,
         }
         if self.monitored:
-            report = self.report(outputs_NL, targets_NL, None)
+            report = replace(self, extra=()).report(outputs_NL, targets_NL, None)
             metrics |= {name: report.metrics[name] for name in self.monitored}
-        return metrics
+        return metrics | self.extra_metrics(self.estimates, outputs_NL, targets_NL)
 
     def report(self, outputs_NL: Tensor, targets_NL: Tensor, loss: float | None) -> SplitReport:
         """Return everything that is measured on a whole split.

@@ -8,13 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from trainer.data.extra_metrics import WithExtraMetrics
 from trainer.data.metrics import SplitReport, TargetReport, columns
 
 Scale = tuple[float | tuple[float, ...], float | tuple[float, ...]]  # mean and standard deviation, of each target
 
 
 @dataclass(frozen=True)
-class Regression:
+class Regression(WithExtraMetrics):
     """Prediction of numbers, which the model learns scaled; metrics are in their own units. See Classification.
 
     With several targets, each metric of a split is the mean over the targets, as in scikit-learn, each in its own
@@ -49,7 +50,7 @@ class Regression:
 
     @property
     def columns(self) -> list[str]:
-        return columns("regression")
+        return columns("regression") + self.extra_columns
 
     @property
     def monitors(self) -> list[str]:
@@ -75,9 +76,10 @@ class Regression:
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float | None]:
         """Compute MAE, RMSE and R2; R2 is None if the targets do not vary, which is left out of the mean of several."""
+        extra = self.extra_metrics(self.estimates, outputs, targets)
         if not self.several:
-            return _metrics(self.values(outputs.cpu()), targets.cpu().double())
-        return _means([vars(report) for report in self._per_target(outputs, targets)])
+            return _metrics(self.values(outputs.cpu()), targets.cpu().double()) | extra
+        return _means([vars(report) for report in self._per_target(outputs, targets)]) | extra
 
     def _per_target(self, outputs: Tensor, targets: Tensor) -> list[TargetReport]:
         columns_KN = zip(self.targets, self.values(outputs.cpu()).T, targets.cpu().double().T, strict=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.data.classification import classification_report
+from trainer.data.extra_metrics import WithExtraMetrics
 from trainer.data.metrics import SplitReport, columns, costly
 from trainer.data.multilabel import MultiLabel
 from trainer.data.regression import Regression
@@ -25,7 +26,7 @@ TOLERANCE = 0.02  # of a sum of probabilities in 16 bits
 
 
 @dataclass(frozen=True)
-class Classification:
+class Classification(WithExtraMetrics):
     """Prediction of a class; two classes make the task binary, with class 1 as the positive one.
 
     Attributes:
@@ -55,11 +56,11 @@ class Classification:
 
     @property
     def columns(self) -> list[str]:
-        return columns("classification", self.monitored)
+        return columns("classification", self.monitored) + self.extra_columns
 
     @property
     def monitors(self) -> list[str]:
-        return columns("classification", costly("classification"))
+        return columns("classification", costly("classification")) + self.extra_columns
 
     def configured(self, output: str, monitor: str) -> Classification:
         """Return the task for `model.output` and `monitor`."""
@@ -131,9 +132,9 @@ class Classification:
         self.check(outputs_NC)
         metrics: dict[str, float | None] = {"accuracy": self.correct(outputs_NC, targets_N).item() / len(targets_N)}
         if self.monitored:
-            report = self.report(outputs_NC, targets_N, None)
+            report = replace(self, extra=()).report(outputs_NC, targets_N, None)
             metrics |= {name: report.metrics[name] for name in self.monitored}
-        return metrics
+        return metrics | self.extra_metrics(self.estimates, outputs_NC, targets_N)
 
     def report(self, outputs_NC: Tensor, targets_N: Tensor, loss: float | None) -> SplitReport:
         """Return everything that is measured on a whole split.
@@ -149,7 +150,8 @@ class Classification:
         if targets_N.ndim == 2:
             targets_N = targets_N.argmax(1)
         predicted_N, logits = self.predictions(outputs_NC), self.output == "logits"
-        return classification_report(self.classes, predicted_N, outputs_NC, targets_N, loss, logits=logits)
+        report = classification_report(self.classes, predicted_N, outputs_NC, targets_N, loss, logits=logits)
+        return replace(report, metrics=report.metrics | self.extra_metrics(self.estimates, outputs_NC, targets_N))
 
 
 Task = Classification | MultiLabel | Regression

@@ -8,6 +8,7 @@ from dataclasses import replace
 from trainer import device
 from trainer.components.assemble import Components, assemble
 from trainer.components.data import DataReader, monitored
+from trainer.components.metrics import with_metrics
 from trainer.components.preprocessing import preprocessing_of
 from trainer.components.targets import find_targets, resolve_targets
 from trainer.config.compose import Composer
@@ -126,10 +127,10 @@ def _check_data(report: Report, config: Config, original: DataConfig, cache: Dat
 
 
 def _read(config: Config, cache: DataCache, progress: Progress) -> Data:
-    targets = resolve_targets(config, ("model", "data"), trusted=True)
+    targets = resolve_targets(config, ("model", "data", "metric"), trusted=True)
     preprocessing = preprocessing_of(config.model.weights, targets.model, config.data.arguments.get("size"))
     data = DataReader(config.data, targets.data, preprocessing, cache, progress).read(config.data_seed)
-    data.task = monitored(data.task, config.monitor, config.model.output)
+    data.task = monitored(with_metrics(data.task, config.metric, targets), config.monitor, config.model.output)
     return data
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from trainer import device
 from trainer.components.metadata import MAX_SIDE, CheckpointMetadata
-from trainer.config import schema
+from trainer.config.parse import parse
 from trainer.config.schema import Config
 from trainer.config.stored import TRUST, StoredConfig
 from trainer.data.images.decode import DecodeSpec
@@ -93,7 +93,7 @@ class LoadedCheckpoint:
                 stored = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(stored), resolve=True))
             except OmegaConfBaseException as error:
                 raise UserError(Problem("", str(error).splitlines()[0], source=str(self.path))) from error
-        parsed, problems = schema.parse(stored)
+        parsed, problems = parse(stored)
         if problems:
             raise UserError(*(problem.within(self.path) for problem in problems))
         return parsed

@@ -9,6 +9,7 @@ from pathlib import Path
 from trainer import device
 from trainer.components.feed import evaluation_batches
 from trainer.components.loss import build_criterion
+from trainer.components.metrics import with_metrics
 from trainer.data.dataset import Data
 from trainer.data.fetch import targets_on
 from trainer.data.images.pool import Progress
@@ -124,18 +125,19 @@ def evaluate_split(model: InferenceModel, data: EvaluationData, name: str, signa
     """
     split, config, checkpoint = data.split(name), data.settings.config, data.settings.checkpoint
     metadata = checkpoint.metadata
+    task = with_metrics(metadata.task, config.metric, data.settings.targets)
     examples, output = targets_on(split.loss_targets[:2], model.device), config.model.output
     loss, weights = data.settings.targets.loss, metadata.class_weights
-    criterion = build_criterion(loss, metadata.task, output, weights, examples, model.dtype)
+    criterion = build_criterion(loss, task, output, weights, examples, model.dtype)
     workers, free_memory = device.loader_workers(config.data.workers), device.free_memory(model.device)
     loading = LoaderConfig(model.device, model.dtype, free_memory, config.data.resident, workers)
-    split_data = Data(metadata.task, {name: split}, metadata.prepare, metadata.fingerprint)
+    split_data = Data(task, {name: split}, metadata.prepare, metadata.fingerprint)
     batches = evaluation_batches(config.batch_size, split_data, name, loading)
-    evaluation = evaluate_and_report(model, criterion, metadata.task, batches, signals)
+    evaluation = evaluate_and_report(model, criterion, task, batches, signals)
     targets_N = evaluation.targets_N.cpu()
     return EvaluationResult(
         checkpoint.name,
-        metadata.task,
+        task,
         data.shown_name(name),
         data.own,
         data.identity(name),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainer.components.feed import evaluation_size
 from trainer.components.objects import Copies, calling_objects
-from trainer.config.schema import parse
+from trainer.config.parse import parse
 from trainer.data import raw
 from trainer.data.batches import Batches
 from trainer.data.dataset import Split

@@ -93,9 +93,9 @@ def ensemble(results: Sequence[EvaluationResult], calibrations: Sequence[Calibra
     if not isinstance(first.task, Regression):
         task: Task = replace(first.task, output="probabilities", monitored=())
     elif names := first.task.targets:
-        task = Regression((0.0,) * len(names), (1.0,) * len(names), names)
+        task = replace(first.task, mean=(0.0,) * len(names), std=(1.0,) * len(names))
     else:
-        task = Regression(0.0, 1.0)
+        task = replace(first.task, mean=0.0, std=1.0)
     report = task.report(mean_NC, first.targets_N, None)
     return replace(first, name=f"ensemble of {len(results)}", task=task, outputs_NC=mean_NC, report=report)
 

@@ -69,7 +69,7 @@ def evaluation_settings(checkpoint: LoadedCheckpoint, words: Sequence[str] = ())
     trusts_data = trusted or bool(overridden & {"data", "data._target_"})  # what was typed is trusted
     if trusts_data and not trusted:
         sys.path.append(os.getcwd())  # for a user's own dataset
-    own, problems = find_targets(config, ("model", "loss"), trusted=trusted)
+    own, problems = find_targets(config, ("model", "loss", "metric"), trusted=trusted)
     others, data_problems = find_targets(config, ("data",), trusted=trusts_data)
     if problems or data_problems:
         raise UserError(*(advised(problem, checkpoint.path) for problem in problems + data_problems))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer.config.schema import stored_value
+from trainer.config.parse import stored_value
 from trainer.config.stored import StoredConfig
 from trainer.errors import Problem, UserError, did_you_mean
 from trainer.files import resolve

@@ -13,8 +13,7 @@ from typing import Any
 
 from trainer.config.effects import keys_where
 from trainer.config.overrides import value_at
-from trainer.config.schema import stored_value
-from trainer.data.metrics import DIRECTIONS
+from trainer.config.parse import stored_monitor, stored_value
 from trainer.records.ledger import FINAL, Entry
 from trainer.records.results import Results, results_or_failure
 from trainer.records.statistics import LEVEL, paired, quantile, welch
@@ -32,9 +31,19 @@ class Row:
     results: Results | None = None
 
     @cached_property
+    def ranking(self) -> tuple[str, str]:
+        """The column that ranks the job, and whether its `max` or its `min` is the best."""
+        return stored_monitor(self.entry.stored)
+
+    @property
     def monitor(self) -> str:
         """The column that ranks the job."""
-        return stored_value(self.entry.stored, "monitor")
+        return self.ranking[0]
+
+    @property
+    def sign(self) -> int:
+        """1 if the smallest value of `monitor` is the best, else -1."""
+        return 1 if self.ranking[1] == "min" else -1
 
     @property
     def value(self) -> float | None:
@@ -141,10 +150,9 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
     monitors = list(dict.fromkeys(row.monitor for row in rows))
 
     def place(row: Row) -> tuple[Any, ...]:
-        sign = 1 if DIRECTIONS[row.monitor] == "min" else -1
         value = row.value
         is_done = row.entry.state == "done"
-        return (value is None, not is_done, monitors.index(row.monitor), sign * (value or 0.0), row.entry.number)
+        return (value is None, not is_done, monitors.index(row.monitor), row.sign * (value or 0.0), row.entry.number)
 
     return sorted(rows, key=place)
 
@@ -162,7 +170,7 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
         groups.setdefault(repr(varies), Group(varies)).rows.append(row)
     if len({row.monitor for row in rows}) != 1 or not any(len(group.rows) > 1 for group in groups.values()):
         return []
-    sign = 1 if DIRECTIONS[rows[0].monitor] == "min" else -1
+    sign = rows[0].sign
     order = sorted(groups.values(), key=lambda g: (g.mean is None, g.missing > 0, sign * (g.mean or 0.0)))
     if order[0].mean is not None:
         order[0].standing = "best"

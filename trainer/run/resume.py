@@ -12,6 +12,7 @@ from trainer.config import schema
 from trainer.config.compose import Composer
 from trainer.config.job import Job, finish
 from trainer.config.overrides import set_value
+from trainer.config.parse import parse
 from trainer.config.stored import StoredConfig
 from trainer.errors import Problem, UserError, printable
 from trainer.records.contents import exists, names, torn_files
@@ -48,19 +49,19 @@ def resumed_job(composer: Composer, words: list[str], problems: list[Problem]) -
     missing = [key for key in schema.defaults() if key not in stored]
     if missing:
         raise UserError(Problem(str(path / "config.yaml"), f"incomplete: it has no {', '.join(missing[:5])}"))
-    if tree_problems := schema.parse(stored)[1]:
+    if tree_problems := parse(stored)[1]:
         raise UserError(*(problem.within(path / "config.yaml") for problem in tree_problems))
     tree = OmegaConf.create({**stored, "trust": trust})  # a file cannot declare itself trusted
-    groups = [o for o in overrides if o.key_or_group in composer.groups]
+    groups, choices = [o for o in overrides if o.key_or_group in composer.groups], dict(before.choices)
     if groups:
         chosen = composer.job(groups)
         problems += chosen.problems
+        choices |= {o.key_or_group: chosen.choices.get(o.key_or_group, "None") for o in groups}
         for override in groups:
             OmegaConf.update(tree, override.key_or_group, chosen.stored[override.key_or_group], merge=False)
     for override in overrides:
         if override.key_or_group not in composer.groups:
             set_value(tree, override, composer.groups, problems)
-    choices = before.choices | {o.key_or_group: str(o.value()) for o in groups}
     job = finish(tree, choices, [o.input_line or "" for o in overrides])
     problems += job.problems
     if job.config.sweep.dry_run:

@@ -68,7 +68,7 @@ def _train(runs: Sequence[Run], sweep: SweepContext, signals: Signals, setup: fl
     """Train runs that can be stacked, and finish each as a run of its own; `setup` is the seconds each took before."""
     population, data = stacked([run.components for run in runs])
     saver = StackSaver(sweep.folder, {run.state: run.saver() for run in runs})
-    journal = Progress(sweep.folder, runs[0].config.monitor)
+    journal = Progress(sweep.folder, runs[0].config.monitor, runs[0].config.direction)
     outcomes = fit(population, data, saver, journal, signals, sweep.pause_at)
     journal.close()
     for run, outcome in zip(runs, outcomes, strict=True):

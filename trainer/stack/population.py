@@ -126,7 +126,7 @@ class StackedRuns:
 
     def _other_metrics(self, outputs: Tensor, targets: Tensor) -> list[dict[str, float | None]]:
         targets, task = self.select_per_run(targets), self.sums.task
-        if isinstance(task, Classification) and not task.monitored:  # all runs at once
+        if isinstance(task, Classification) and not (task.monitored or task.extra):  # all runs at once
             return [{"accuracy": n / outputs.shape[-2]} for n in task.correct(outputs, targets).tolist()]
         shared = self.rows is None
         return [

@@ -6,7 +6,6 @@ import resource
 import sys
 from pathlib import Path
 
-from trainer.data.metrics import DIRECTIONS
 from trainer.records.metrics import MetricsRow
 from trainer.records.table import Table
 from trainer.training.state import RunState
@@ -21,9 +20,9 @@ class Progress:
         best: the `id` of each row that was the best of its run when it was reported.
     """
 
-    def __init__(self, folder: Path, monitor: str) -> None:
+    def __init__(self, folder: Path, monitor: str, better: str) -> None:
         self.monitor = monitor
-        self.better = max if DIRECTIONS[monitor] == "max" else min
+        self.better = max if better == "max" else min
         self.table = Table(folder / "metrics.csv", ["epoch", "step", "runs", monitor])
         self.best: set[int] = set()
         self.rows: list[MetricsRow] = []

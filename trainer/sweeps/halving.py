@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.config.parse import stored_monitor
 from trainer.config.sweep_keys import HalvingConfig
-from trainer.data.metrics import DIRECTIONS
 from trainer.records.ledger import Entry
 from trainer.records.metrics import MetricsRow, read_metrics
 
@@ -56,10 +56,10 @@ def planned_share(settings: HalvingConfig, epochs: Sequence[int]) -> float:
     return trained / (len(epochs) * longest)
 
 
-def value_at(folder: Path, monitor: str, epoch: int) -> float | None:
-    """Return the best monitored value of a job up to an epoch, or None."""
+def value_at(folder: Path, monitor: str, better: str, epoch: int) -> float | None:
+    """Return the best monitored value of a job up to an epoch, or None; `better` is `max` or `min`."""
     values = [row[monitor] for row in _history(folder) if row.epoch <= epoch]
-    best = max if DIRECTIONS[monitor] == "max" else min
+    best = max if better == "max" else min
     return best((value for value in values if value is not None), default=None)
 
 
@@ -81,10 +81,10 @@ def losers(entries: Sequence[Entry], folder: Path, epoch: int, factor: int) -> l
 
     Without any value to compare, no job is ended.
     """
-    values = {e.number: value_at(folder / e.name, str(e.stored["monitor"]), epoch) for e in entries}
+    values = {e.number: value_at(folder / e.name, *stored_monitor(e.stored), epoch) for e in entries}
     if all(value is None for value in values.values()):
         return []
-    sign = 1 if DIRECTIONS[str(entries[0].stored["monitor"])] == "min" else -1
+    sign = 1 if stored_monitor(entries[0].stored)[1] == "min" else -1
     order = sorted(entries, key=lambda e: (values[e.number] is None, sign * (values[e.number] or 0.0), e.number))
     return order[math.ceil(len(entries) / factor) :]
 

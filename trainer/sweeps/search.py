@@ -14,7 +14,6 @@ from trainer.config.compose import Composer
 from trainer.config.job import Job
 from trainer.config.search_space import Range
 from trainer.config.sweep_keys import SweepConfig
-from trainer.data.metrics import DIRECTIONS
 from trainer.errors import Problem, RunFailed, UserError
 from trainer.records.contents import append
 from trainer.records.leaderboard import Row
@@ -81,12 +80,12 @@ class Search:
         folder: the sweep's folder, with the journal of the study.
         composer: composes the jobs.
         overrides: overrides that all jobs share.
-        monitor: metric that the study optimizes.
+        better: whether the `max` or the `min` of the monitored metric is the best.
         settings: the keys of `sweep`.
     """
 
     def __init__(
-        self, folder: Path, composer: Composer, overrides: Sequence[Override], monitor: str, settings: SweepConfig
+        self, folder: Path, composer: Composer, overrides: Sequence[Override], better: str, settings: SweepConfig
     ) -> None:
         optuna = _optuna()
         from optuna.storages.journal import JournalFileBackend
@@ -97,7 +96,7 @@ class Search:
         self.study = optuna.create_study(
             study_name="sweep",
             storage=storage,
-            direction="maximize" if DIRECTIONS[monitor] == "max" else "minimize",
+            direction="maximize" if better == "max" else "minimize",
             load_if_exists=True,
         )
         # Depends on the number of trials: a resumed sampler must not repeat its draws.

@@ -153,7 +153,7 @@ def _run_study(
         folder = ledger.folder
         if plan is None:
             print(printable(f"{folder}: all {len(jobs)} jobs are finished. More: train resume={folder} sweep.trials=N"))
-        search = Search(folder, composer, overrides.parsed, trial_jobs[0].config.monitor, settings)
+        search = Search(folder, composer, overrides.parsed, trial_jobs[0].config.direction, settings)
         return run_sweep(Sweep(ledger, list(jobs), settings, plan, command, typed.trust), signals, search)
 
 

@@ -53,8 +53,7 @@ def validate(jobs: Sequence[Job], plan: Plan, *, trusted: bool) -> Plan:
 
 def user_targets(job: Job) -> list[str]:
     """Return `group._target_=name` for each component from outside this program and its libraries."""
-    own = job.config.own_code
-    return [f"{group}._target_={getattr(job.config, group).target}" for group in GROUPS if group in own]
+    return [f"{key}._target_={name}" for key, name in job.config.own_code.items()]
 
 
 def _build_user_code(jobs: Sequence[Job], plan: Plan, trusted: bool) -> list[Problem]:
@@ -106,7 +105,7 @@ def _optimizer_problems(jobs: Sequence[Job], components: Components, steps: int,
             frozen_too = config.unfreeze_at is not None
             optimizer = build_optimizer(config.optim, targets.optim, model, device, frozen_too=frozen_too)
             length = RunLength(config.epochs, steps, config.validate_every)
-            build_schedule(config.schedule, targets.schedule, optimizer, length, config.monitor)
+            build_schedule(config.schedule, targets.schedule, optimizer, length, config.direction)
         except UserError as error:
             problems += error.problems
     return problems

@@ -110,7 +110,7 @@ class SingleRun:
         self.sums = state.sums
         self.device = state.sums.device
         # No code of torch or of this program draws from Python's and NumPy's streams; seeding them takes 6 us.
-        own_code = state.config.own_code & {"model", "loss", "optim", "schedule"}
+        own_code = state.config.own_code.keys() & {"model", "loss", "optim", "schedule"}
         self.streams = ALL if own_code else TORCH if may_draw(state.model) else frozenset()
 
     def train(self) -> None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from trainer.data.batches import Batch
-from trainer.data.metrics import DIRECTIONS
 from trainer.records.metrics import MetricsRow
 from trainer.signals import Signals
 from trainer.training.evaluate import evaluate
@@ -209,7 +208,7 @@ class Session:
         if value is None:  # a training metric before the first step, or a metric that these samples do not define
             return False
         state.schedule.after_validation(value)
-        sign = 1 if DIRECTIONS[state.config.monitor] == "max" else -1
+        sign = 1 if state.config.direction == "max" else -1
         better = state.best is None or sign * (value - state.best.value) > state.config.min_delta
         if better:
             state.best = Best(value, state.epoch, state.step, state.weights(), row)
