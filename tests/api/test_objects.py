@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
 
 import trainer
+from helpers.datasets import CLASSES, write_images
 from helpers.runs import exit_code
 from trainer.data.streams import seeded_streams
 from trainer.models.mlp import MLP
@@ -55,6 +57,15 @@ def test_arrays_are_trained_on_as_from_a_file() -> None:
     from_file = trainer.train("data=arrays", "data.path=digits.npz", "model=mlp", **OPTIONS)
     assert_same(trainer.train(model="mlp", data=(X, Y), **OPTIONS), from_file)
     assert_same(trainer.train(model="mlp", data=(torch.from_numpy(X), Y.tolist()), **OPTIONS), from_file)
+
+
+def test_images_are_trained_on_as_from_a_folder() -> None:
+    write_images(Path("photos"), dict.fromkeys(CLASSES, 12))
+    files = sorted(Path("photos").rglob("*.png"))
+    pixels = np.stack([np.array(Image.open(file)) for file in files])
+    names = [file.parent.name for file in files]
+    from_folder = trainer.train("data=image_folder", "data.root=photos", model="mlp", **OPTIONS)
+    assert_same(trainer.train(model="mlp", data=(pixels, names), **OPTIONS), from_folder)
 
 
 def test_a_model_is_trained_as_the_one_of_the_same_weights_by_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import sys
@@ -97,6 +98,13 @@ def test_it_is_cloned_pickled_searched_and_part_of_a_pipeline() -> None:
 def test_a_regressor_learns() -> None:
     inputs, targets = load_diabetes(return_X_y=True)
     assert TrainerRegressor(random_state=0).fit(inputs[:300], targets[:300]).score(inputs[300:], targets[300:]) > 0.4
+
+
+def test_it_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "trainer.sklearn")
+    monkeypatch.setitem(sys.modules, "sklearn", None)  # what Python does where it is not installed
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'trainer-cli\[sklearn\]'"):
+        importlib.import_module("trainer.sklearn")
 
 
 @pytest.mark.exhaustive
