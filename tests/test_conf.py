@@ -31,6 +31,7 @@ BESIDE = {
     "data/torchvision": ["data.name=SVHN"],
     "data/huggingface": ["data.name=pictures.parquet"],
     "data/arrays": ["data.path=arrays.npz", "model=mlp"],
+    "data/image_table": ["data.path=labels.csv", "data.image=file", "data.target=label"],
     "data/csv": ["data.path=table.csv", "data.target=y", "model=mlp"],
     "experiment/random_search": ["trial=0"],
     "experiment/water_potability": ["data.path=water.csv"],
@@ -223,7 +224,7 @@ def test_an_experiment_trains(name: str, train, mnist_root: str) -> None:
 
 
 def test_every_data_set_is_tried_here() -> None:
-    tried = {"digits", "image_folder", "custom", "huggingface", "torchvision", *DOWNLOADED, *TABLES}
+    tried = {"digits", "image_folder", "image_table", "custom", "huggingface", "torchvision", *DOWNLOADED, *TABLES}
     assert {name.partition("/")[2] for name in OPTIONS if name.startswith("data/")} == tried
 
 

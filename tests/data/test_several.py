@@ -395,6 +395,27 @@ def test_a_hostile_task_is_refused(change: dict[str, Any], sentence: str) -> Non
         stored_task({"task": "multilabel", "classes": ["a", "b"], "output": "logits", "target_scale": None} | change)
 
 
+def test_a_resumed_run_of_labels_is_the_uninterrupted_one(pets: Path, labelled: Path) -> None:
+    words = (*WORDS, "data.target=[bird,cat,dog]", "monitor=valid_mean_average_precision")
+    run = train_in(Path.cwd(), *words, "epochs=1")
+    assert exit_code("train", f"resume={run}", "epochs=3") == 0
+    assert same_run(run, labelled)
+
+
+def test_the_doctor_looks_at_each_label_and_number(pets: Path, capfd: Any) -> None:
+    rows = pets.read_text().splitlines()
+    more = [f"{row},{int(n < 3)},{2 * float(row.split(',')[-2])}" for n, row in enumerate(rows[1:])]
+    Path("more.csv").write_text("\n".join([f"{rows[0]},rare,twice", *more]))
+    words = ["data=csv", "data.path=more.csv", "data.features=[a,b,c,twice]", "model=mlp", "--no-training"]
+    assert exit_code("trainer", "doctor", *words, "data.target=[dog,rare]") == 0
+    out = " ".join(capfd.readouterr().out.split())
+    assert "column c alone determines dog" in out
+    assert "training samples have the label rare" in out
+    assert exit_code("trainer", "doctor", *words, "data.target=[weight,height]") == 0
+    assert "column twice alone determines height" in (out := capfd.readouterr().out)
+    assert "determines weight" not in out
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_documentation(pets: Path, train: Any) -> None:
     text = (REPOSITORY / "docs" / "data.md").read_text().partition("## Several labels")[2].partition("\n## ")[0]
