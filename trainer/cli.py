@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from trainer.commands.train import run_train
+from trainer.files import check_current_folder
 from trainer.report.output import OutputLost, open_streams, survive_loss
 
 EXIT_USAGE = 2
@@ -19,7 +20,7 @@ EXIT_USAGE = 2
 def train() -> NoReturn:
     """Run the console script `train`."""
     with _command("train") as code:
-        _check_folder()
+        check_current_folder()
         code.value = run_train(sys.argv[1:])
     sys.exit(code.value)
 
@@ -27,7 +28,7 @@ def train() -> NoReturn:
 def trainer() -> NoReturn:
     """Run the console script `trainer`; `trainer train` is the same as `train`."""
     with _command("trainer") as code:
-        _check_folder()
+        check_current_folder()
         code.value = run_trainer(sys.argv[1:])
     sys.exit(code.value)
 
@@ -40,20 +41,6 @@ def _command(program: str) -> Iterator[ExitCode]:
         yield code
         sys.stdout.flush()
     survive_loss()  # nobody could handle what is lost from here on
-
-
-def _check_folder() -> None:
-    """Check that the current folder exists.
-
-    Raises:
-        UserError: it was deleted.
-    """
-    from trainer.errors import Problem, UserError
-
-    try:
-        os.getcwd()
-    except FileNotFoundError as error:
-        raise UserError(Problem("", "the current folder was deleted; change to another one")) from error
 
 
 class ExitCode:

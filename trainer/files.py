@@ -35,6 +35,18 @@ def resolve(path: Path) -> Path:
     return real.relative_to(here) if not path.is_absolute() and real.is_relative_to(here) else real
 
 
+def check_current_folder() -> None:
+    """Check that the current folder exists.
+
+    Raises:
+        UserError: it was deleted.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError(Problem("", "the current folder was deleted; change to another one")) from error
+
+
 @contextlib.contextmanager
 def open_folder(path: Path, access: int = SEARCH) -> Iterator[int]:
     """Open a folder without following a link on the way; yield its descriptor.

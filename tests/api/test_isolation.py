@@ -150,6 +150,15 @@ def test_the_settings_of_the_caller_do_not_reach_the_run() -> None:
     assert run.metrics["valid_loss"] == plain.metrics["valid_loss"]
 
 
+def test_a_current_folder_that_was_deleted(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(trainer.UserError, match="the current folder was deleted"):
+        trainer.train(*WORDS)
+    os.chdir(tmp_path)
+
+
 def test_a_run_inside_an_event_loop() -> None:
     async def main() -> trainer.TrainedRun:
         return trainer.train(*WORDS, quiet=True)

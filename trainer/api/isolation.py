@@ -15,6 +15,7 @@ from torch.backends import cudnn
 from trainer import device
 from trainer.config.hydra_state import kept_hydra
 from trainer.data.streams import kept_streams
+from trainer.files import check_current_folder
 
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -26,6 +27,7 @@ def isolated() -> Iterator[None]:
     The state of a process is shared by its threads: calls from several threads wait for each other, and no other
     thread should change it meanwhile.
     """
+    check_current_folder()
     with _ONE_AT_A_TIME, ExitStack() as stack:
         stack.callback(_restore_environment, dict(os.environ))
         stack.callback(sys.path.__setitem__, slice(None), list(sys.path))

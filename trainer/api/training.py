@@ -41,7 +41,7 @@ def train(*words: str, config_dir: str | Path | None = None, quiet: bool = False
     Raises:
         UserError: a word, a value or the data is wrong; `problems` holds everything that is.
         RunFailed: the run could not go on: a full disk, damaged checkpoints, a data worker that ended.
-        KeyboardInterrupt: Ctrl-C before there was a run to save, or a second time.
+        KeyboardInterrupt: Ctrl-C before the training began, or a second time.
     """
     started = time.perf_counter()
     overrides, problems = split_words(words)

@@ -25,12 +25,12 @@ class Command:
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a command that trains a run.
+    """The end of a command that trains a run or a sweep.
 
     Attributes:
         exit_code: the exit code of the command.
-        folder: the run's folder; None if a signal came before it had one.
-        signal: number of the signal that ended the run; None if none did.
+        folder: the folder of the run or sweep; None if a signal came before training began.
+        signal: number of the signal that ended it; None if none did.
     """
 
     exit_code: int

@@ -64,12 +64,12 @@ def execute(job: Job, command: Command, *, resume: Path | None = None, sweep: Sw
             with StatusBar(signals.check, quiet=command.quiet) as progress:
                 components = assemble(job.config, trusted=trusted, saved=saved, cache=shared, progress=progress)
         except Interrupted:
-            return Ended(signals.exit_code, resume, signals.received)
+            return Ended(signals.exit_code, None, signals.received)
         if saved and folder:
             refuse_other_configuration(folder.path, str(saved.metadata["config"]), job)
             restore(components, saved)
         if signals.received is not None:  # there is nothing to save yet
-            return Ended(signals.exit_code, resume, signals.received)
+            return Ended(signals.exit_code, None, signals.received)
         if folder is None:
             name = job.config.name or f"{job.choices.get('data', 'data')}-{job.choices.get('model', 'model')}"
             folder = stack.enter_context(closing(RunFolder(new_folder(name, job.config.output))))
