@@ -73,6 +73,7 @@ def _own_settings(tmp_path: Path) -> Iterator[None]:
     logging.root.setLevel(logging.CRITICAL)
     OmegaConf.register_new_resolver("now", lambda text: f"own {text}", replace=True)
     ConfigStore.instance().store("own", {"a": 1})
+    GlobalHydra.instance().clear()  # an earlier test may have run a command
     with warnings.catch_warnings(), hydra.initialize_config_dir(str(tmp_path / "own"), version_base="1.2"):
         OmegaConf.register_new_resolver("now", lambda text: f"own {text}", replace=True)
         warnings.filterwarnings("ignore", "of the caller")

@@ -60,6 +60,7 @@ def main() -> None:
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # Jupyter sets them, but the caller copies lines, not a terminal's
         os.environ.pop(name, None)
     from trainer.errors import print_problems
+    from trainer.files import write_atomically
     from trainer.report.output import open_streams, survive_loss
     from trainer.sweeps.worker import exit_with
 
@@ -67,7 +68,7 @@ def main() -> None:
     open_streams()
     survive_loss()  # that of the caller's process
     answer = run(order.words, order.config_dir)
-    Path(order.answer).write_text(json.dumps(asdict(answer)), encoding="utf-8")
+    write_atomically(Path(order.answer), json.dumps(asdict(answer)).encode())
     if answer.failed:
         print_problems([answer.failed])
 

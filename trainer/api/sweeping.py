@@ -19,8 +19,11 @@ from trainer.api.process import run_streaming
 from trainer.api.sweep import TrainedSweep
 from trainer.config.words import split_words
 from trainer.errors import Problem, RunFailed, UserError
+from trainer.files import read_text
 from trainer.processes import describe_exit
 from trainer.signals import Signals
+
+LARGEST_BYTES = 100_000_000  # of the driver's answer
 
 
 def sweep(*words: str, config_dir: str | Path | None = None, quiet: bool = False, **keywords: Any) -> TrainedSweep:
@@ -81,6 +84,6 @@ def _run_driver(
         code = run_streaming(program, json.dumps(asdict(order)), signals, quiet=quiet)
         if not path.exists():
             return code, None
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, LARGEST_BYTES))
         problems = [Problem(**problem) for problem in content.pop("problems")]
         return code, Answer(**content, problems=problems)
