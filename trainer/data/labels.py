@@ -30,7 +30,7 @@ def relabel(source: Source, groups: Mapping[str, object] | None) -> tuple[tuple[
     check_names("data", "label" if source.task == "multilabel" else "class", classes, check="label range")
     if source.task == "multilabel":
         if groups:
-            reason = "the task is multilabel; only classes of which a sample has one are merged"
+            reason = "the task is multilabel; merging needs one class for each sample"
             raise UserError(Problem("data.relabel", reason))
         _check_indicators(splits)
         return classes, splits

@@ -1,4 +1,4 @@
-"""Prediction of which of several labels a sample has. Shape letters: N samples of a split, B of a batch, L labels."""
+"""Prediction of several labels for each sample. Shape letters: N samples of a split, B of a batch, L labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ THRESHOLD = 0.5  # probability above which a label is predicted
 
 @dataclass(frozen=True)
 class MultiLabel(WithExtraMetrics):
-    """Prediction of labels of which a sample may have any number. See Classification for the attributes.
+    """Prediction of labels; a sample may have any number of them. See Classification for the attributes.
 
     The metrics `precision`, `recall`, `f1`, `auroc` and `mean_average_precision` are means over the labels that have
     samples (macro averages); `micro_f1` counts all labels of all samples together.

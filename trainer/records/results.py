@@ -24,7 +24,7 @@ class Results:
     Attributes:
         status: completed, early_stopped, interrupted, paused, pruned, diverged or failed.
         reason: why it ended.
-        task: binary, multiclass or regression.
+        task: binary, multiclass, multilabel or regression.
         epochs, steps: finished epochs and optimizer steps.
         steps_per_epoch: optimizer steps of an epoch.
         best_epoch, best_step: finished epochs and steps at the best validation, whose weights are tested.
