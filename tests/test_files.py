@@ -68,7 +68,6 @@ ALLOWED = {
     "run.measure": ({"torch.save"}, "bytes in memory"),
     "sweeps.start": ({"Ledger.open"}, "opens through `append`"),
     "trackers.mlflow": ({"OUTPUTS.mkdir"}, "the user's outputs/"),
-    "sklearn.estimators": ({"Path(folder).mkdir"}, "the folder that the caller names"),
     "training.archive": ({"torch.load", "torch.save", "zipfile.ZipFile"}, "open files, and bytes in memory"),
 }
 

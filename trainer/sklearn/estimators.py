@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +40,7 @@ class Estimator(BaseEstimator):
             training samples take their place.
         random_state: seed of split, weights and order; None draws one from NumPy's global stream.
         overrides: further words of the command line, such as `("optim=sgd", "model.hidden=[32]")`.
-        folder: in which `outputs/` with the run is made; None deletes it after fitting.
+        folder: where the run folder is made, as `output=` of the command; None deletes it after fitting.
         verbose: print what the command prints.
     """
 
@@ -76,7 +74,7 @@ class Estimator(BaseEstimator):
         state = self.random_state
         seed = state if isinstance(state, (int, np.integer)) else check_random_state(state).randint(2**31 - 1)
         keys: dict[str, Any] = {"data.task": task, "optim.lr": self.lr, "data.valid_fraction": self.valid_fraction}
-        with _place(self.folder):
+        with _place(self.folder) as output:
             run = train(
                 *self.overrides,
                 quiet=not self.verbose,
@@ -87,6 +85,7 @@ class Estimator(BaseEstimator):
                 seed=int(seed),
                 test=False,
                 plots=False,
+                output=output,
                 **keys,
             )
             self._keep(run)
@@ -114,17 +113,13 @@ class Estimator(BaseEstimator):
 
 
 @contextlib.contextmanager
-def _place(folder: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Work in a folder, or in a temporary one; modules of the user's are still found."""
-    here = os.getcwd()
-    with contextlib.ExitStack() as stack:
-        if folder is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="trainer-"))
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        stack.callback(sys.path.__setitem__, slice(None), list(sys.path))
-        sys.path.append(here)
-        stack.enter_context(contextlib.chdir(folder))
-        yield
+def _place(folder: str | os.PathLike[str] | None) -> Iterator[str]:
+    """Yield the folder of the run folders: a temporary one by default."""
+    if folder is not None:
+        yield os.fspath(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="trainer-") as temporary:
+        yield temporary
 
 
 class TrainerClassifier(ClassifierMixin, Estimator):
