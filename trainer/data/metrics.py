@@ -162,6 +162,14 @@ class TargetReport:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class SplitReport:
     """Everything measured on one split: the `test` block of results.json.
 
@@ -172,6 +180,8 @@ class SplitReport:
         confusion_matrix: counts, a row for each true class and a column for each predicted one; empty without classes.
         per_label: of a multi-label task.
         per_target: of a regression on several targets.
+        samples: number of samples.
+        accuracy_interval: 95 % confidence interval of the accuracy.
     """
 
     metrics: dict[str, float | None] = field(metadata={"json": "*"})
@@ -180,6 +190,8 @@ class SplitReport:
     confusion_matrix: list[list[int]] = field(default_factory=list, metadata=OPTIONAL)
     per_label: list[LabelReport] = field(default_factory=list, metadata=OPTIONAL)
     per_target: list[TargetReport] = field(default_factory=list, metadata=OPTIONAL)
+    samples: int | None = field(default=None, metadata=OPTIONAL)
+    accuracy_interval: Interval | None = field(default=None, metadata=OPTIONAL)
 
 
 # What the `test` block of results.json already has: no metric of a configuration may have one of these names.

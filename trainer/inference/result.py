@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trainer import __version__
+from trainer.data.confidence import with_confidence
 from trainer.data.metrics import SplitReport
 from trainer.data.regression import Regression
 from trainer.data.tasks import Classification, Task
@@ -96,7 +97,7 @@ def ensemble(results: Sequence[EvaluationResult], calibrations: Sequence[Calibra
         task = replace(first.task, mean=(0.0,) * len(names), std=(1.0,) * len(names))
     else:
         task = replace(first.task, mean=0.0, std=1.0)
-    report = task.report(mean_NC, first.targets_N, None)
+    report = with_confidence(task.report(mean_NC, first.targets_N, None), len(first.targets_N))
     return replace(first, name=f"ensemble of {len(results)}", task=task, outputs_NC=mean_NC, report=report)
 
 

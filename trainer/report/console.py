@@ -15,8 +15,9 @@ from typing import IO
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from trainer.data.confidence import absent, beside
 from trainer.data.metrics import SplitReport, shown, text
-from trainer.errors import printable
+from trainer.errors import first_few, printable
 from trainer.records.contents import names
 from trainer.records.metrics import MetricsRow
 from trainer.report import epochs
@@ -159,8 +160,13 @@ class Console:
     def test(self, report: SplitReport, best: str | None) -> None:
         """Print the metrics of a test in a line, and its table, if it has one; `best` is the moment of the weights."""
         values = {name: value for name, value in report.metrics.items() if value is not None}
-        metrics = [f"{m.label} {text(m.name, values[m.name])}" for m in shown("headline", "line", among=values)]
+        metrics = [
+            f"{m.label} {text(m.name, values[m.name])}{beside(report, m.name)}"
+            for m in shown("headline", "line", among=values)
+        ]
         self.say(f"test       {', '.join(metrics)} (weights of {best})", style="bold")
+        if missing := absent(report):
+            self.say(f"           without samples of {first_few(missing)}: the test says nothing about them")
         if table := test_table(report):
             for console in filter(None, (self.out, self.plain)):
                 console.print()

@@ -6,6 +6,7 @@ import shlex
 from html import escape
 from pathlib import Path
 
+from trainer.data.confidence import beside
 from trainer.data.metrics import shown, text
 from trainer.files import write_atomically
 from trainer.records.metrics import points
@@ -101,7 +102,14 @@ def _cards(results: Results) -> list[tuple[str, str]]:
     for split in ("test", "valid"):
         values = {name: value for name, value in results.split(split).items() if value is not None}
         metrics = shown("headline", "line", "table", among=values)
-        cards += [(f"{split} {metric.label}", text(metric.name, values[metric.name])) for metric in metrics]
+        cards += [
+            (
+                f"{split} {metric.label}",
+                text(metric.name, values[metric.name])
+                + (beside(results.test, metric.name) if split == "test" and results.test else ""),
+            )
+            for metric in metrics
+        ]
         if cards:
             break
     if results.ended_inside or results.best_inside:

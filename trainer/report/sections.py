@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from html import escape
+
+from trainer.data.confidence import absent, interval_text
 from trainer.data.metrics import shown
+from trainer.errors import first_few
 from trainer.records.record import Record
 from trainer.report import page, svg
 
@@ -15,8 +19,15 @@ def classes(record: Record) -> str:
     if record.test is None or not record.test.per_class:
         return ""
     columns = ["total", "correct", "accuracy", "precision", "recall", "f1"]
-    rows = [[entry.name, *(getattr(entry, column) for column in columns)] for entry in record.test.per_class]
-    return page.table("Classes", ["class", *columns], rows, named=True)
+    rows = [
+        [entry.name, *(getattr(entry, column) for column in columns), interval_text(entry.correct, entry.total)]
+        for entry in record.test.per_class
+    ]
+    missing = absent(record.test)
+    note = (
+        f"<p>Without samples of {escape(first_few(missing))}: the test says nothing about them.</p>" if missing else ""
+    )
+    return note + page.table("Classes", ["class", *columns, "accuracy, 95 % interval"], rows, named=True)
 
 
 def labels(record: Record) -> str:

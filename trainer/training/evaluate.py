@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainer.data.batches import Batches
+from trainer.data.confidence import with_confidence
 from trainer.data.metrics import SplitReport
 from trainer.data.streams import seed_streams
 from trainer.data.tasks import Task
@@ -84,4 +85,5 @@ def evaluate_and_report(
     """
     outputs_NC, targets_N = evaluate(forward, batches, signals)
     loss = criterion(outputs_NC, targets_N).item()
-    return Evaluation(outputs_NC, targets_N, task.report(outputs_NC, targets_N, loss))
+    report = with_confidence(task.report(outputs_NC, targets_N, loss), len(targets_N))
+    return Evaluation(outputs_NC, targets_N, report)
