@@ -16,8 +16,8 @@ from helpers.processes import NO_PROC, processes_in, wait_for_end
 from helpers.sweeps import TINY, all_weights, ledger, places, results, rows, states, table, weights
 from helpers.trees import same_tree
 from trainer.config.sweep_keys import HalvingConfig
-from trainer.records.ledger import Entry
-from trainer.sweeps.halving import losers, rung_epochs, rungs, value_at
+from trainer.records.ledger import Entry, Ledger, read_ledger
+from trainer.sweeps.halving import losers, reached, rung_epochs, rungs, value_at
 
 GRID = ("optim.lr=1e-5,1e-3,1e-2,3e-2,1e-1", "patience=null", "epochs=9", "seed=1")
 
@@ -152,7 +152,27 @@ def test_jobs_without_a_value_are_not_ranked_by_their_numbers() -> None:
     assert last.note == "halving    no job has a valid_auroc after epoch 2: all go on"
     write_metrics(Path("002"), [metrics_row(2, valid_auroc=0.5)])
     assert [entry.number for entry in losers(entries, Path(), 2, 2)] == [1, 3]
-    assert value_at(Path("002"), "valid_auroc", "max", 1) is None
+    assert value_at(entries[2], Path(), 1) is None
+
+
+def test_a_rung_does_not_read_damaged_figures_of_a_job_that_stopped_there() -> None:
+    """After a kill, a rung is compared again: with the values in the ledger, whose lines have checksums."""
+    entries = [Entry(n, f"id{n}", f"{n}", {}, {"monitor": "valid_loss", "epochs": 8}, {}, []) for n in range(4)]
+    Path("sweep").mkdir()
+    written = Ledger.create(Path("sweep"), [])
+    written.add(entries)
+    for entry, value in zip(entries, (0.4, 0.1, 0.3, 0.2), strict=True):
+        write_metrics(Path(entry.name), [metrics_row(1, valid_loss=0.5), metrics_row(2, valid_loss=value)])
+        written.change(entry, "paused", reached=reached(entry, Path()))
+        written.change(entry, "running")
+    written.close()
+    write_metrics(Path("1"), [metrics_row(1, valid_loss=0.5), metrics_row(2, valid_loss=9.1)])
+    Path("3", "metrics.csv").write_bytes(b"\xff\xfe")
+    stored = read_ledger(Path("sweep", "sweep.jsonl")).entries
+    assert [entry.number for entry in losers(stored, Path(), 2, 2)] == [2, 0]
+    stored[3].state = "done"  # it stopped early: its value counts at later rungs
+    assert value_at(stored[3], Path(), 4) == 0.2
+    assert value_at(stored[0], Path(), 1) == 0.5  # the job did not stop there
 
 
 def test_jobs_that_cannot_be_compared_are_refused(sweep) -> None:

@@ -6,11 +6,9 @@ The first line holds the words of the sweep. A job's first line holds its whole 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import time
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 from trainer.errors import Problem, RunFailed, UserError
 from trainer.files import newer_format, read_limited
+from trainer.records.checksums import checked, with_checksum
 from trainer.records.contents import append, remove_torn
 from trainer.records.folder import LEDGER
 from trainer.records.lock import lock
@@ -41,6 +40,8 @@ class Entry:
         state: one of STATES.
         reason: why it is in this state; may be empty.
         of: number of jobs that the sweep had when the job was added.
+        reached: of a sweep with halving, the best monitored value by the epochs that were trained whenever the job
+            stopped. Rungs compare these: lines of the ledger have checksums, metrics.csv has none.
     """
 
     number: int
@@ -53,6 +54,7 @@ class Entry:
     state: str = "pending"
     reason: str = ""
     of: int = 0
+    reached: dict[int, float | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -128,9 +130,23 @@ class Ledger:
             lines.append({"job": entry.number, **{name: getattr(entry, name) for name in _FROZEN}, "state": "pending"})
         self._write(*lines)
 
-    def change(self, entry: Entry, state: str, reason: str = "", **more: Any) -> None:
-        """Set the state of a job; `more` is written in the same line for readers of the file."""
+    def change(
+        self,
+        entry: Entry,
+        state: str,
+        reason: str = "",
+        *,
+        reached: tuple[int, float | None] | None = None,
+        **more: Any,
+    ) -> None:
+        """Set the state of a job; `more` is written in the same line for readers of the file.
+
+        `reached` are the epochs that were trained and the best monitored value; see Entry.
+        """
         entry.state, entry.reason = state, reason
+        if reached is not None:
+            entry.reached[reached[0]] = reached[1]
+            more["reached"] = reached
         self._write({"job": entry.number, "state": state, **({"reason": reason} if reason else {}), **more})
 
     def stack(self, stacks: Sequence[list[int]], reasons: Sequence[str]) -> None:
@@ -141,7 +157,7 @@ class Ledger:
 
     def _write(self, *lines: dict[str, Any]) -> None:
         stamp = {"time": round(time.time(), 3)}
-        text = b"".join(_with_checksum({**stamp, **line}) for line in lines)
+        text = b"".join(with_checksum({**stamp, **line}) for line in lines)
         try:
             self._file.write(text)
             self._file.flush()
@@ -176,7 +192,7 @@ def read_ledger(path: Path) -> LedgerContent:
     stacks: list[list[int]] = []
     for number, text in enumerate(whole.splitlines(), 1):
         try:
-            line = _checked(text)
+            line = checked(text)
             if number == 1:
                 _check_format(line, path)
                 words = [str(word) for word in line["words"]]
@@ -189,31 +205,12 @@ def read_ledger(path: Path) -> LedgerContent:
                 if line["state"] not in STATES:
                     raise ValueError(f"state {line['state']}")
                 entry.state, entry.reason = line["state"], str(line.get("reason", ""))
+                if "reached" in line:
+                    epoch, value = line["reached"]
+                    entry.reached[int(epoch)] = None if value is None else float(value)
         except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             raise UserError(Problem(f"{path}, line {number}", f"not readable ({error})")) from error
     return LedgerContent(words, entries, stacks, len(whole))
-
-
-_CHECKSUM = re.compile(rb', "crc": "([0-9a-f]{8})"}$')
-
-
-def _with_checksum(line: dict[str, Any]) -> bytes:
-    """Return a line of the file, whose last value is the CRC-32 of the line without it."""
-    text = json.dumps(line, ensure_ascii=False).encode()
-    return b'%s, "crc": "%08x"}\n' % (text[:-1], zlib.crc32(text))
-
-
-def _checked(text: bytes) -> Any:
-    """Parse a line.
-
-    Raises:
-        ValueError: it is not JSON, or damaged. A flipped bit may leave a line that can be read, with another number.
-    """
-    if found := _CHECKSUM.search(text):
-        content = text[: found.start()] + b"}"
-        if zlib.crc32(content) != int(found[1], 16):
-            raise ValueError("its checksum is wrong")
-    return json.loads(text)
 
 
 def _entry(line: Mapping[str, Any], number: int) -> Entry:

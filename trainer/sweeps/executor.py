@@ -35,7 +35,8 @@ def run_sweep(sweep: Sweep, signals: Signals, search: Search | None = None, laun
         search: adds jobs, chosen one by one.
         launcher: overrides of the Hydra launcher that runs the jobs instead of this program's workers.
     """
-    recorder = Recorder(sweep.ledger, search.trials if search else len(sweep.jobs))
+    total = search.trials if search else len(sweep.jobs)
+    recorder = Recorder(sweep.ledger, total, halved=bool(sweep.settings.halving.factor))
     tested = True
     if search is not None:
         search.tell(recorder.rows())

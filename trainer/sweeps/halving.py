@@ -1,6 +1,7 @@
 """Successive halving with synchronous rungs: train all jobs briefly, continue the best (Jamieson & Talwalkar, 2016).
 
-Which jobs survive follows from their metrics.csv alone, so a sweep that was killed and resumed prunes the same jobs.
+Which jobs survive follows from their values at the rungs alone, which the ledger keeps: a sweep that was killed and
+resumed prunes the same jobs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from trainer.config.parse import stored_monitor
 from trainer.config.sweep_keys import HalvingConfig
-from trainer.records.ledger import Entry
+from trainer.records.ledger import FINAL, Entry
 from trainer.records.metrics import MetricsRow, read_metrics
 
 LOST = ("failed", "diverged", "interrupted")
@@ -56,16 +57,37 @@ def planned_share(settings: HalvingConfig, epochs: Sequence[int]) -> float:
     return trained / (len(epochs) * longest)
 
 
-def value_at(folder: Path, monitor: str, better: str, epoch: int) -> float | None:
-    """Return the best monitored value of a job up to an epoch, or None; `better` is `max` or `min`."""
-    values = [row[monitor] for row in _history(folder) if row.epoch <= epoch]
+def value_at(entry: Entry, folder: Path, epoch: int) -> float | None:
+    """Return the best monitored value of a job in a sweep's folder up to an epoch, or None.
+
+    It is taken from the ledger if the job stopped there or ended before, otherwise from metrics.csv.
+    """
+    if entry.reached and entry.state in (*FINAL, *LOST):
+        epoch = min(epoch, max(entry.reached))
+    if epoch in entry.reached:
+        return entry.reached[epoch]
+    return _best(entry, _history(folder / entry.name), epoch)
+
+
+def reached(entry: Entry, folder: Path) -> tuple[int, float | None] | None:
+    """Return the epochs and the best value that a job has reached; None if it has not been validated yet."""
+    rows = _history(folder / entry.name)
+    epoch = max((row.epoch for row in rows), default=None)
+    return None if epoch is None else (epoch, _best(entry, rows, epoch))
+
+
+def _best(entry: Entry, rows: Sequence[MetricsRow], epoch: int) -> float | None:
+    monitor, better = stored_monitor(entry.stored)
     best = max if better == "max" else min
+    values = [row[monitor] for row in rows if row.epoch <= epoch]
     return best((value for value in values if value is not None), default=None)
 
 
-def _trained_epochs(folder: Path) -> float:
-    """Return the epochs that a job had trained at its last validation."""
-    return max((row.epoch for row in _history(folder)), default=0)
+def _trained_epochs(entry: Entry, folder: Path) -> int:
+    """Return the epochs that an ended job had trained at its last validation."""
+    if entry.reached:
+        return max(entry.reached)
+    return max((row.epoch for row in _history(folder / entry.name)), default=0)
 
 
 def _history(folder: Path) -> list[MetricsRow]:
@@ -81,7 +103,7 @@ def losers(entries: Sequence[Entry], folder: Path, epoch: int, factor: int) -> l
 
     Without any value to compare, no job is ended.
     """
-    values = {e.number: value_at(folder / e.name, *stored_monitor(e.stored), epoch) for e in entries}
+    values = {e.number: value_at(e, folder, epoch) for e in entries}
     if all(value is None for value in values.values()):
         return []
     sign = 1 if stored_monitor(entries[0].stored)[1] == "min" else -1
@@ -99,7 +121,7 @@ def rungs(settings: HalvingConfig, entries: Sequence[Entry], folder: Path) -> It
         assert settings.factor is not None  # otherwise there are no such epochs
         yield Rung(alive, last_epoch, pruned, pruned_at, note)
         # A job that failed or diverged later took part in this comparison, so it takes part again after a resume.
-        alive = [e for e in alive if e.state not in LOST or _trained_epochs(folder / e.name) >= last_epoch]
+        alive = [e for e in alive if e.state not in LOST or _trained_epochs(e, folder) >= last_epoch]
         pruned, pruned_at, note = [], last_epoch, ""
         if len(alive) <= 1:
             break
@@ -115,5 +137,5 @@ def rungs(settings: HalvingConfig, entries: Sequence[Entry], folder: Path) -> It
 def saved_share(entries: Sequence[Entry], folder: Path) -> float:
     """Return the share of all epochs that pruned jobs did not train."""
     pruned = [entry for entry in entries if entry.state == "pruned"]
-    saved = sum(int(entry.stored["epochs"]) - _trained_epochs(folder / entry.name) for entry in pruned)
+    saved = sum(int(entry.stored["epochs"]) - _trained_epochs(entry, folder) for entry in pruned)
     return saved / sum(int(entry.stored["epochs"]) for entry in entries)

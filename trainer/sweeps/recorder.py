@@ -14,7 +14,7 @@ from trainer.records.ledger import FINAL, Ledger
 from trainer.records.results import Results, results_or_failure, write_results
 from trainer.report.leaderboard_page import Page
 from trainer.report.sweep_view import SweepView
-from trainer.sweeps.halving import Rung
+from trainer.sweeps.halving import Rung, reached
 from trainer.sweeps.worker import SweepJob, WorkItem
 
 STATES = {
@@ -32,10 +32,11 @@ class Recorder:
     Args:
         ledger: the open ledger.
         total: number of jobs that the sweep will have.
+        halved: whether rungs of halving compare the jobs.
     """
 
-    def __init__(self, ledger: Ledger, total: int) -> None:
-        self.ledger, self.folder = ledger, ledger.folder
+    def __init__(self, ledger: Ledger, total: int, *, halved: bool = False) -> None:
+        self.ledger, self.folder, self._halved = ledger, ledger.folder, halved
         self._final_rows: dict[int, Row] = {}
         finished = sum(entry.state in FINAL for entry in ledger.entries)
         self.view = SweepView(total, ledger.folder, finished)
@@ -71,7 +72,9 @@ class Recorder:
             if results is None:
                 write_results(job.folder, Results.failed(reason))
         row = Row(entry, results)
-        self.ledger.change(entry, state, reason, value=row.value, best_epoch=results and results.best_epoch)
+        at = reached(entry, self.folder) if self._halved else None
+        best_epoch = results and results.best_epoch
+        self.ledger.change(entry, state, reason, reached=at, value=row.value, best_epoch=best_epoch)
         self.view.ended(job.number, entry, row.value)
         if state in ("failed", "diverged"):
             setting = " ".join(f"{key}={show(value)}" for key, value in entry.varies.items())
