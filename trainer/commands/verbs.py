@@ -19,6 +19,7 @@ VERBS: dict[str, str] = {
     "export": "export a trained model as ONNX, pt2 or state dict, checked against torch",
     "report": "write report.html: a run as one self-contained page",
     "compare": "compare runs: configuration keys that differ, metrics and curves",
+    "summary": "list the layers of a model: shapes, parameters, multiply-adds, memory",
     "doctor": "check machine, configuration and data before a run",
     "init": "copy the YAML files to ./conf, where you can change them",
     "list": "list models, data, optimizers, ..., and past runs",

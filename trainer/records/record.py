@@ -25,6 +25,7 @@ from trainer.records.explained import Explained, read_explained
 from trainer.records.folder import is_running
 from trainer.records.metrics import MetricsRow, read_metrics, x_axis
 from trainer.records.results import Results, read_results
+from trainer.records.summary import ModelSummary, read_summary
 
 MAX_DEPTH = 4  # levels of folders that are searched for runs
 
@@ -42,6 +43,7 @@ class Record:
         rows: rows of metrics.csv.
         evaluations: evaluations by file name.
         explained: what `trainer explain` left.
+        summary: the layers of the model.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Record:
     details: Details = field(default_factory=Details)
     evaluations: dict[str, EvaluationRecord] = field(default_factory=dict)
     explained: Explained = field(default_factory=Explained)
+    summary: ModelSummary | None = None
 
     @property
     def test(self) -> SplitReport | None:
@@ -113,6 +116,7 @@ def read(path: Path) -> Record:
         read_details(path),
         read_evaluations(path),
         read_explained(path),
+        read_summary(path),
     )
 
 

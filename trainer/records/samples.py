@@ -14,6 +14,7 @@ from trainer.data.tables.formulas import escaped
 from trainer.files import write_atomically
 
 SPLIT, PREDICTIONS = "split.csv", "predictions.csv"
+FIRST_BATCH = "samples.png"
 
 
 @dataclass(frozen=True)

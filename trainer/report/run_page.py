@@ -34,6 +34,7 @@ pre { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; paddi
   font-size: .85rem; } details { margin: .6rem 0; } summary { cursor: pointer; padding: .2rem 0; }
 .status { display: inline-block; border: 1px solid currentcolor; border-radius: 99px; padding: 0 .6rem;
   color: var(--ink); }
+img.wide { max-width: 100%; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 """
 
@@ -62,6 +63,8 @@ def html(record: Record) -> str:
         "Later evaluations": sections.evaluations(record),
         "Most confident mistakes": mistakes.section(record),
         "What decided": explained.section(record),
+        "First batch": sections.first_batch(record),
+        "Model": sections.model(record),
         "Configuration": _configuration(record),
         "Environment": _environment(record),
         "Commands": _commands(record),

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 from html import escape
 
 from trainer.data.confidence import absent, interval_text
 from trainer.data.metrics import shown
-from trainer.errors import first_few
+from trainer.errors import Problem, UserError, first_few
+from trainer.files import read_limited
+from trainer.records.contents import exists
 from trainer.records.record import Record
+from trainer.records.samples import FIRST_BATCH
+from trainer.records.summary import HEADER, rows, totals
 from trainer.report import page, svg
+
+PNG = b"\x89PNG\r\n\x1a\n"
+LARGEST_PICTURE = 20_000_000  # bytes
+MOST_LAYERS = 500  # of the table
 
 LABEL_COLUMNS = ("positives", "accuracy", "precision", "recall", "f1", "auroc", "average_precision")
 TARGET_COLUMNS = ("mae", "rmse", "r2")
@@ -93,3 +102,31 @@ def evaluations(record: Record) -> str:
             before and before.ece, after and after.temperature, after and after.ece,
         ])  # fmt: skip
     return page.table("Later evaluations", header, rows, named=True)
+
+
+def first_batch(record: Record) -> str:
+    """Return samples.png, the first training batch; empty if there is no such picture."""
+    path = record.path / FIRST_BATCH
+    if not exists(path):
+        return ""
+    data = read_limited(path, LARGEST_PICTURE)
+    if not data.startswith(PNG):
+        raise UserError(Problem(str(path), "not a PNG picture"))
+    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return (
+        "<p>The first training batch as the model sees it: augmented, with its targets.</p>"
+        f'<img class="wide" alt="the first training batch" src="{source}">'
+    )
+
+
+def model(record: Record) -> str:
+    """Return the size of the model, and a table with its layers."""
+    if record.summary is None:
+        return ""
+    batch_size = record.stored.get("batch_size")
+    figures = totals(record.summary, batch_size if isinstance(batch_size, int) else 1)
+    size = page.table("Size", ["what", "value"], [list(pair) for pair in figures], named=True)
+    cells = rows(record.summary)
+    layers = page.table("Layers", HEADER, cells[:MOST_LAYERS], named=True)
+    more = f", the first {MOST_LAYERS} shown" if len(cells) > MOST_LAYERS else ""
+    return f"{size}<details><summary>The layers ({len(cells):,}{more})</summary>{layers}</details>"

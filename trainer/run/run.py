@@ -20,14 +20,16 @@ from trainer.errors import out_of_memory
 from trainer.records.contents import exists
 from trainer.records.folder import RunFolder
 from trainer.records.samples import SPLIT
+from trainer.records.summary import write_summary
 from trainer.report.console import Console, StatusBar
 from trainer.report.run_page import write_page
-from trainer.run import details, results, samples
+from trainer.run import details, first_batch, results, samples
 from trainer.run.closing import next_command, remarks
 from trainer.run.command import Command
 from trainer.run.gradients import FILE, Advice, GradientLog
 from trainer.run.journal import Journal
 from trainer.run.profiling import Profile
+from trainer.run.summary import summarise
 from trainer.signals import Interrupted, Signals
 from trainer.trackers.base import SafeTracker, open_tracker
 from trainer.training.evaluate import evaluate_and_report
@@ -164,6 +166,8 @@ class Run:
             self.testing = time.perf_counter() - begin
         self._write_results(outcome, test)
         if self.config.plots is not False and outcome.status not in ("interrupted", "paused"):
+            first_batch.draw_first_batch(self.folder.path, self.components)
+            write_summary(self.folder.path, summarise(self.components))
             write_page(self.folder.path)
         has_weights = exists(self.folder.checkpoints / "best.pt")
         command = None
