@@ -65,12 +65,12 @@ def _forward(model: nn.Module, shape: tuple[int, ...]) -> tuple[dict[str, Tensor
 
     handles = [module.register_forward_hook(keep(path)) for path, module in model.named_modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # type: ignore[no-untyped-call] # it would hide the layers' products
+    torch.backends.mha.set_fastpath_enabled(False)  # it would hide the products
     try:
         with torch.no_grad(), counter:
             model(torch.empty((SAMPLES, *shape), device="meta"))
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)  # type: ignore[no-untyped-call]
+        torch.backends.mha.set_fastpath_enabled(fused)
         for handle in handles:
             handle.remove()
     return outputs, counter
