@@ -50,7 +50,8 @@ def write_example() -> None:
         if language in ("python", "yaml"):
             path = Path(re.match(r"# ([\w./]+)", text)[1])
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            with path.open("a") as file:  # a page may show a module in several blocks
+                file.write(text)
     with open("mymodule.py", "a") as file:
         file.write("\nimport torch\n\nclass MyDataset(torch.utils.data.Dataset):\n    pass\n")
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.utils.data import Dataset
 
 from trainer.components.metadata import Preprocessing
-from trainer.components.target import Target
+from trainer.components.target import Target, returned_classes
 from trainer.config.keys import AugmentConfig, DataConfig
 from trainer.data.augment.base import Augmentation
 from trainer.data.augment.mix import Mix
@@ -82,7 +83,9 @@ class DataReader:
         target = self.target
         if self.config.root is None and "root" in target.parameters and target.parameters["root"].default is not None:
             raise UserError(Problem("data.root", "expected the folder of the data", given="null"))
-        if not inspect.isclass(target.factory):
+        returned = returned_classes(target.factory)
+        makes_dataset = inspect.isclass(target.factory) or any(issubclass(one, Dataset) for one in returned)
+        if not makes_dataset:
             defaults: dict[str, Any] = {"root": self.config.root, "progress": self.progress, "schema": schema}
             if "resize" in target.parameters and self.preprocessing.size:
                 defaults |= {"size": self.preprocessing.size, "resize": self.preprocessing.resize}
@@ -95,6 +98,9 @@ class DataReader:
         defaults = {"root": self.config.root}
         if "split" in target.parameters and "split" not in target.arguments:
             return from_dataset(lambda split: target.build(**defaults, split=split), target.name)
+        if len(returned) > 1:
+            datasets = dict(zip(("train", "valid", "test"), target.build(**defaults), strict=False))
+            return from_dataset(lambda split: datasets.get(split), target.name)
         return from_dataset(lambda: target.build(**defaults), target.name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,19 @@ class Target:
             typed = " ".join(f"{self.group}.{k}={show(v)}" for k, v in self.arguments.items())
             reason = f"{self.name} refuses {typed or 'its arguments'}: {str(error).rstrip('.')}"
             raise UserError(Problem(self.group, reason)) from error
+
+
+def returned_classes(factory: Callable[..., Any]) -> tuple[type, ...]:
+    """Return the class that a function is annotated to return, those of a tuple, or nothing."""
+    if not inspect.isfunction(factory):
+        return ()
+    try:
+        returned = typing.get_type_hints(factory).get("return")
+    except NameError:
+        return ()
+    each = typing.get_args(returned) if typing.get_origin(returned) is tuple else (returned,)
+    origins = [typing.get_origin(one) or one for one in each]
+    return tuple(origins) if all(map(inspect.isclass, origins)) else ()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from torch.utils.data import Dataset
 
 from trainer.components.arguments import FROM_TASK, argument_problems, distrusted
 from trainer.components.objects import is_object, object_of
-from trainer.components.target import Target, Targets
+from trainer.components.target import Target, Targets, returned_classes
 from trainer.config.keys import ComponentConfig
 from trainer.config.schema import Config
 from trainer.config.sizes import FROM_DATA
@@ -208,13 +207,10 @@ def _is_vouched_for(factory: Any, name: str, module_name: str) -> bool:
 def _fits(factory: Any, point: PlugPoint) -> bool:
     if inspect.isclass(factory):
         return issubclass(factory, point.base)
-    if point.result is None or not inspect.isfunction(factory):
-        return False
-    try:
-        returned = typing.get_type_hints(factory).get("return")
-    except NameError:
-        return False
-    return inspect.isclass(returned) and issubclass(returned, point.result)
+    returned = returned_classes(factory)
+    return (
+        point.result is not None and bool(returned) and all(issubclass(r, (point.result, point.base)) for r in returned)
+    )
 
 
 def _try_optimizer(target: Target) -> list[Problem]:
