@@ -84,6 +84,8 @@ def test_a_model_is_trained_as_the_one_of_the_same_weights_by_name() -> None:
 def test_a_run_on_objects_is_resumed_and_loaded_with_them() -> None:
     net, data = Perceptron(), (X, Y)
     run = trainer.train(model=net, data=data, **OPTIONS)
+    advice = f"trainer.train(resume='{run.folder.relative_to(Path.cwd())}', epochs=4, model=..., data=...)"
+    assert f"next       {advice}\n" in (run.folder / "train.log").read_text()
     whole = trainer.train(model=net, data=data, **OPTIONS | {"epochs": 4})
     more: dict[str, Any] = {"resume": run.folder, "epochs": 4, "quiet": True}
     assert exit_code("train", f"resume={run.folder}", "epochs=4") == 2

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from trainer.components.assemble import Components
 from trainer.components.loss import LOSSES, Criterion
+from trainer.components.objects import is_object
 from trainer.components.schedule import depends_on_epochs
 from trainer.components.targets import SCHEDULE_LENGTHS
 from trainer.config.job import Job
+from trainer.config.schema import Config
 from trainer.data.fetch import targets_on
 from trainer.data.metrics import text
 from trainer.data.tasks import Task
@@ -43,7 +45,8 @@ def remarks(job: Job, components: Components, outcome: Outcome, path: Path) -> l
     if chance:
         resumed = any(word.startswith("resume=") for word in job.overrides)  # these are not all words of the run
         words = shlex.join(["trainer", "doctor", *([] if resumed else job.overrides)])
-        chance = f"no validation was clearly better than {chance}. Try {words}, or debug=overfit"
+        advice = "debug=overfit" if _objects(config) else f"{words}, or debug=overfit"
+        chance = f"no validation was clearly better than {chance}. Try {advice}"
     improves = _improves(state) and not depends_on_epochs(components.targets.schedule)
     last = f"the last validation was the best ({state.best_moment})" if improves else None
     lines = {"schedule": _cut_schedule(state), "chance": chance, "improving": last}
@@ -63,30 +66,43 @@ def next_command(job: Job, components: Components, outcome: Outcome, path: Path,
         resumed: whether the run was resumed, and `job` does not have the words that started it.
     """
     config, state = components.config, components.state
-    resume = f"train resume={shlex.quote(str(path))}"
     if outcome.status == "interrupted":
-        return resume
+        return _resume(path, config)
     if outcome.status not in ENDED or config.debug.overfit or config.debug.profile:
         return None
     if outcome.status == "completed" and state.epoch < config.epochs:
-        return " ".join([resume, *_raised_limits(state)])
+        return _resume(path, config, **_raised_limits(state))
     if outcome.status == "completed" and not depends_on_epochs(components.targets.schedule):
-        return " ".join([resume, f"epochs={2 * config.epochs}", *_raised_limits(state)])
-    if resumed:
+        return _resume(path, config, epochs=2 * config.epochs, **_raised_limits(state))
+    if resumed or _objects(config):
         return None
     words = [word for word in job.overrides if not word.startswith("seed=")]
     return f"{shlex.join(['train', *words, f'seed={config.seed + 1}'])}   # how much of it is chance?"
 
 
-def _raised_limits(state: RunState) -> list[str]:
-    """Return `max_steps` and `max_minutes`, as far as the run has reached them, with larger values."""
-    config, words = state.config, []
+def _objects(config: Config) -> list[str]:
+    """Return the groups for which the calling program passed an object, which no command line can name."""
+    return [group for group in ("model", "data") if is_object(getattr(config, group).target)]
+
+
+def _resume(path: Path, config: Config, **changes: float | None) -> str:
+    """Return the command that resumes a run with these changes, or the call from Python if it needs objects again."""
+    if objects := _objects(config):
+        arguments = [f"resume={str(path)!r}", *(f"{key}={value!r}" for key, value in changes.items())]
+        return f"trainer.train({', '.join([*arguments, *(f'{group}=...' for group in objects)])})"
+    words = (f"{key}={'null' if value is None else value}" for key, value in changes.items())
+    return " ".join(["train", f"resume={shlex.quote(str(path))}", *words])
+
+
+def _raised_limits(state: RunState) -> dict[str, float | None]:
+    """Return `max_steps` and `max_minutes`, as far as the run has reached them, with larger values; None: no limit."""
+    config, limits = state.config, dict[str, float | None]()
     if config.max_steps is not None and state.step >= config.max_steps:
         doubled = 2 * state.step
-        words.append(f"max_steps={doubled if doubled < config.epochs * state.steps_per_epoch else 'null'}")
+        limits["max_steps"] = doubled if doubled < config.epochs * state.steps_per_epoch else None
     if config.max_minutes is not None and state.seconds >= 60 * config.max_minutes:
-        words.append(f"max_minutes={2 * max(config.max_minutes, state.seconds / 60):.4g}")
-    return words
+        limits["max_minutes"] = float(f"{2 * max(config.max_minutes, state.seconds / 60):.4g}")
+    return limits
 
 
 def _improves(state: RunState) -> bool:
