@@ -201,7 +201,20 @@ def test_several_runs_and_their_ensemble(trained: Callable[..., Path], verb) -> 
     assert found["test"]["loss"] is None
     assert found["nll"] == pytest.approx(log_loss(targets, mean), abs=1e-6)
     lines = done.out.splitlines()
-    header = ["run", "part", "samples", "loss", "accuracy", "balanced", "accuracy", "f1", "auroc", "nll", "ece"]
+    header = [
+        "run",
+        "part",
+        "samples",
+        "loss",
+        "accuracy",
+        "balanced",
+        "accuracy",
+        "macro",
+        "f1",
+        "auroc",
+        "nll",
+        "ece",
+    ]
     assert lines[0].split() == header
     assert lines[3].split()[:6] == ["ensemble", "of", "2", "test", "359", f"{found['test']['accuracy']:.2%}"]
     assert lines[3].split()[-2] == f"{found['nll']:.4f}"

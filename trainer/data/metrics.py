@@ -31,6 +31,7 @@ class Metric:
         shown: where it is printed, besides results.json and `trainer compare`. "headline": everywhere, and as the
             single number that stands for a test; "line": everywhere; "table": in tables and on pages; "file": nowhere.
         percent: whether it is a fraction that is printed as a percentage.
+        average: "macro" for a mean over classes or labels that each count the same, where the name does not say it.
     """
 
     name: str
@@ -39,11 +40,12 @@ class Metric:
     computed: Literal["train", "valid", "monitored", "test"]
     shown: Literal["headline", "line", "table", "file"] = "line"
     percent: bool = False
+    average: str = ""
 
     @property
     def label(self) -> str:
         """The name as it is printed."""
-        return self.name.replace("_", " ")
+        return f"{self.average} {self.name.replace('_', ' ')}".lstrip()
 
     @property
     def monitors(self) -> list[str]:
@@ -64,11 +66,11 @@ _ENTRIES = (
     Metric("exact_match", "max", _LABELS, "valid", percent=True),
     Metric(f"top{TOP_K}_accuracy", "max", _CLASSES, "test", "table", percent=True),
     Metric("balanced_accuracy", "max", _CLASSES, "monitored", "table", percent=True),
-    Metric("f1", "max", _BOTH, "monitored"),
+    Metric("f1", "max", _BOTH, "monitored", average="macro"),
     Metric("micro_f1", "max", _LABELS, "valid"),
     Metric("auroc", "max", _BOTH, "monitored"),
-    Metric("precision", "max", _BOTH, "test", "file"),
-    Metric("recall", "max", _BOTH, "test", "file"),
+    Metric("precision", "max", _BOTH, "test", "file", average="macro"),
+    Metric("recall", "max", _BOTH, "test", "file", average="macro"),
     Metric("nll", "min", _CLASSES, "test", "table"),
     Metric("mse", "min", _NUMBERS, "test", "table"),
     Metric("mae", "min", _NUMBERS, "valid"),
