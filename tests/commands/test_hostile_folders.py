@@ -73,6 +73,8 @@ def names() -> Iterator[str]:
         "details.json",
         "split.csv",
         "predictions.csv",
+        "samples.png",
+        "summary.json",
     )
     yield from ("metrics.csv", "gradients.csv", "gradients.png", "train.log", "run.lock", "report.html", "curves.png")
     yield from ("confusion_matrix.png", "mistakes.png", "evaluation-1.json", "evaluation-1.png", "calibration.json")
