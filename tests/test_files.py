@@ -35,7 +35,7 @@ ALLOWED = {
         {"open", "source.read_bytes", "note.write_text", "path.parent.mkdir"},
         "the user's own new files",
     ),
-    "components.weights": ({"path.parent.mkdir"}, "torch's cache of downloads"),
+    "components.downloads": ({"path.parent.mkdir"}, "torch's cache of downloads"),
     "config.compose": ({"OmegaConf.load", "path.read_text"}, "the program's own YAML, or the user's"),
     "config.sizes": ({"path.read_text"}, "the same"),
     "config.stored": ({"yaml.dump"}, "text in memory"),
@@ -63,11 +63,13 @@ ALLOWED = {
     ),
     "report.compare_view": ({"figure.savefig"}, "bytes in memory"),
     "report.doctor_view": ({"figure.savefig"}, "the user's --out"),
+    "report.explanation": ({"Image.open"}, "bytes in memory"),
     "report.output": ({"open", "os.open"}, "the null device, and open descriptors"),
     "report.plots": ({"figure.savefig"}, "bytes in memory"),
     "run.measure": ({"torch.save"}, "bytes in memory"),
     "sweeps.start": ({"Ledger.open"}, "opens through `append`"),
-    "trackers.mlflow": ({"OUTPUTS.mkdir"}, "the user's outputs/"),
+    "trackers.mlflow": ({"outputs.mkdir"}, "the user's outputs/"),
+    "training.inert": ({"torch.load"}, "an open file"),
     "training.archive": ({"torch.load", "torch.save", "zipfile.ZipFile"}, "open files, and bytes in memory"),
 }
 
