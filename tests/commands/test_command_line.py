@@ -31,7 +31,7 @@ def test_a_mistyped_run_is_answered_without_torch(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        ("trainer e", ["plain,evaluate", "plain,export"]),
+        ("trainer e", ["plain,evaluate", "plain,explain", "plain,export"]),
         ("trainer t", ["plain,train"]),
         ("trainer list o", ["plain,optim"]),
         ("trainer list ru", ["plain,runs"]),
@@ -206,7 +206,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["predit", "x"], "predit: no such verb. Did you mean predict? There is: train, evaluate, predict, export,"),
+        (["predit", "x"], "predit: no such verb. Did you mean predict? There is: train, evaluate, predict, explain,"),
         (["--quick"], "No such option '--quick'"),
         (["predict", "--tp", "3"], "predict: No such option '--tp'"),
     ],

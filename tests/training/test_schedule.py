@@ -143,9 +143,10 @@ def test_plateau_lowers_the_rate_where_nothing_improves(train) -> None:
     [
         (["schedule=cosine", "schedule.warmup_epochs=6"], "expected less than epochs=6"),
         (["schedule=one_cycle", "schedule.warmup_epochs=1"], "has its own warm-up"),
+        (["schedule=plateau", "schedule.interval=epoch"], "Use schedule.interval=validation."),
     ],
 )
-def test_a_warm_up_without_room_is_refused(words: list[str], sentence: str, train) -> None:
+def test_settings_that_no_schedule_can_follow_are_refused(words: list[str], sentence: str, train) -> None:
     done = train(*SMALL, *words)
     assert done.code == 2
     assert sentence in done.err

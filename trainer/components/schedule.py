@@ -66,6 +66,10 @@ def build_schedule(
     defaults: dict[str, Any] = dict.fromkeys(SCHEDULE_LENGTHS, calls[schedule.interval])
     if target.name.endswith(".ReduceLROnPlateau"):
         defaults["mode"] = better
+        if schedule.interval != "validation":
+            reason = "ReduceLROnPlateau follows the monitored metric, which only a validation computes"
+            advice = "Use schedule.interval=validation."
+            raise UserError(Problem("schedule.interval", reason, given=schedule.interval, advice=advice))
     _try_schedule(target, defaults | {"max_lr": max_lr[0]})
     main = target.build(optimizer, **defaults, max_lr=max_lr)
     return Schedule(main, schedule.interval, _warmup(optimizer, warmup_steps), warmup_steps)

@@ -1,4 +1,4 @@
-"""Summary of a model: layers with output shapes, parameters, multiply-adds and memory, without any arithmetic."""
+"""Summary of a model: layers with output shapes, parameters, multiply-adds and memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ SAMPLES = 2  # of the trial batch: a single one is special for some layers
 
 
 def summarise(components: Components) -> ModelSummary:
-    """Return the summary of a run's model, from a forward pass on shapes; nothing of the run is changed."""
+    """Return the summary of a run's model, from a forward pass of a copy, which computes with shapes alone if it can."""
     config, shape = components.config, components.data.prepare.output_shape
     published = components.preprocessing.published
     target = components.targets.model
     builder = ModelBuilder(target, config.model.output, shape, components.num_outputs, published)
     with seeded_streams(0):  # a user's model may draw while it is built; the streams are restored
         model = builder.try_on_meta().eval()
-    outputs, counter = _forward(model, shape)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    outputs, counter = _forward(model, torch.zeros((SAMPLES, *shape), device=device))
     counts = counter.get_flop_counts()
     root = type(model).__name__
     layers = [
@@ -51,7 +52,7 @@ def summarise(components: Components) -> ModelSummary:
     )
 
 
-def _forward(model: nn.Module, shape: tuple[int, ...]) -> tuple[dict[str, Tensor], FlopCounterMode]:
+def _forward(model: nn.Module, inputs: Tensor) -> tuple[dict[str, Tensor], FlopCounterMode]:
     """Return the first output of each module that is called and returns a tensor, and the operations counted."""
     outputs: dict[str, Tensor] = {}
     counter = FlopCounterMode(display=False)
@@ -68,7 +69,7 @@ def _forward(model: nn.Module, shape: tuple[int, ...]) -> tuple[dict[str, Tensor
     torch.backends.mha.set_fastpath_enabled(False)  # it would hide the products
     try:
         with torch.no_grad(), counter:
-            model(torch.empty((SAMPLES, *shape), device="meta"))
+            model(inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
         for handle in handles:
