@@ -19,7 +19,7 @@ SAMPLES = 2  # of the trial batch: a single one is special for some layers
 
 
 def summarise(components: Components) -> ModelSummary:
-    """Return the summary of a run's model, from a forward pass of a copy, which computes with shapes alone if it can."""
+    """Return the summary of a run's model, from a forward pass of a copy; it computes with shapes alone if it can."""
     config, shape = components.config, components.data.prepare.output_shape
     published = components.preprocessing.published
     target = components.targets.model
