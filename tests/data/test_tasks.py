@@ -84,7 +84,7 @@ def test_a_regression_run_has_no_accuracy_and_its_test_is_that_of_its_checkpoint
     rows = read_metrics(done.folder / "metrics.csv")
     assert not any("accuracy" in name for name in rows[0].metrics)
     test = done.results["test"]
-    assert test.keys() == {"loss", "mae", "rmse", "r2"}
+    assert test.keys() == {"loss", "mae", "rmse", "r2", "samples"}
     assert (done.folder / "predictions.png").exists()
     assert not (done.folder / "confusion_matrix.png").exists()
     best = checkpoint.load(done.folder / "checkpoints" / "best.pt")
