@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-import signal
 import sys
 
 import pytest
@@ -15,7 +14,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Each child process would compile this program, and each worker of the tests all tests.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup pytest` ignores it, and with it what the tests of signals start
 gc.disable()  # until the tests are collected: imports leave no garbage
 SLOW_FIXTURES = {"server", "train_process", "browse"}  # they start processes
 
