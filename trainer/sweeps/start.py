@@ -66,8 +66,8 @@ def new_sweep(composer: Composer, overrides: SweepOverrides, command: list[str],
     if settings.dry_run:
         return Ended(show_plan(jobs, settings, plan, trusted=True), None)
     stacks = _stacks(jobs, range(len(jobs)), settings, plan, trusted=True)
-    folder = new_folder("sweep", jobs[0].config.output)
-    with Signals() as signals, closing(Ledger.create(folder, overrides.words)) as ledger:
+    output = jobs[0].config.output
+    with Signals() as signals, closing(Ledger.create(new_folder("sweep", output), overrides.words)) as ledger:
         ledger.add(new_entries(jobs, varying(jobs)))
         ledger.stack(stacks.jobs, stacks.lines)
         sweep = Sweep(ledger, jobs, settings, plan, command, trusted=True)
@@ -148,8 +148,8 @@ def _run_study(
     plan = _plan(missing, settings, trusted=typed.trust, also=trial_jobs) if missing else None
     if settings.dry_run:
         return Ended(show_plan(missing, settings, plan, trusted=typed.trust), None)
-    ledger = ledger or Ledger.create(new_folder("sweep", trial_jobs[0].config.output), overrides.words)
-    with Signals() as signals, closing(ledger):
+    output = trial_jobs[0].config.output
+    with Signals() as signals, closing(ledger or Ledger.create(new_folder("sweep", output), overrides.words)) as ledger:
         folder = ledger.folder
         if plan is None:
             print(printable(f"{folder}: all {len(jobs)} jobs are finished. More: train resume={folder} sweep.trials=N"))
