@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 import trainer
 from helpers.datasets import CLASSES, write_images
 from helpers.runs import exit_code
+from trainer.data.objects import factory_of
 from trainer.data.streams import seeded_streams
 from trainer.models.mlp import MLP
 from trainer.seeds import derive
@@ -147,6 +148,83 @@ def test_a_data_frame_is_read_like_the_file_that_it_is_written_to() -> None:
     dropped = trainer.train("model=mlp", "data.missing=drop", data=(frame, kind), **OPTIONS)
     rows = [int(line.split(",")[0]) for line in (dropped.folder / "split.csv").read_text().splitlines()[1:]]
     assert sorted(rows) == [row for row in range(90) if row != 3]
+
+
+LABELS = np.stack([Y % 2 == 0, Y > 4, Y % 3 == 0], 1).astype(np.int64)
+NUMBERS = np.stack([Y * 2.5 - 3, Y**2.0], 1)
+SEVERAL = [("multilabel", LABELS), ("regression", NUMBERS)]
+
+
+@pytest.mark.parametrize(("task", "targets"), SEVERAL)
+def test_several_targets_are_trained_on_as_from_a_file(task: str, targets: np.ndarray) -> None:
+    words = ("model=mlp", f"data.task={task}")
+    np.savez("several.npz", x=X, y=targets)
+    run = trainer.train(*words, data=(X, targets), **OPTIONS)
+    assert_same(run, trainer.train(*words, "data=arrays", "data.path=several.npz", **OPTIONS))
+
+
+@pytest.mark.parametrize(("task", "targets"), SEVERAL)
+def test_several_targets_of_a_data_frame_are_read_like_the_file(task: str, targets: np.ndarray) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(np.random.default_rng(0).normal(size=(300, 3)), columns=list("abc"))
+    columns = pandas.DataFrame(targets, columns=["p", "q", "r"][: targets.shape[1]])
+    pandas.concat([frame, columns], axis=1).to_csv("several.csv", index=False)
+    names = f"data.target=[{','.join(columns)}]"
+    run = trainer.train(model="mlp", data=(frame, columns), **OPTIONS)
+    assert_same(run, trainer.train("data=csv", "data.path=several.csv", names, "model=mlp", **OPTIONS))
+    split = {"train": (frame[:200], targets[:200]), "test": (frame[200:], targets[200:])}
+    source = factory_of(split)[1](task=task)
+    assert torch.equal(source.splits["test"].targets, torch.from_numpy(targets[200:]))
+    assert (source.targets or source.classes) == ("y0", "y1", "y2")[: targets.shape[1]]
+
+
+@pytest.mark.parametrize(("task", "targets"), SEVERAL)
+def test_several_targets_of_a_data_set_are_labels_or_numbers(task: str, targets: np.ndarray) -> None:
+    run = trainer.train(model="mlp", data=items(targets), **OPTIONS)
+    assert (run.results["task"], run.predict(X[:4].reshape(4, 64)).shape) == (task, (4, targets.shape[1]))
+    source = factory_of({"train": items(targets), "test": items(targets[:9])})[1]()
+    assert torch.equal(source.splits["test"].targets, torch.from_numpy(targets[:9]))
+
+
+def items(targets: Any, **attributes: Any) -> TensorDataset:
+    """Return a data set with the first digits as inputs."""
+    targets = torch.as_tensor(targets)
+    dataset = TensorDataset(torch.from_numpy(X[: len(targets)]).flatten(1).float(), targets)
+    vars(dataset).update(attributes)
+    return dataset
+
+
+def test_the_task_of_a_data_set_may_be_its_attribute() -> None:
+    shares, one_hot = [[0.2, 0.3], [0.5, 0.1]], [[0, 1], [1, 0]]
+    source = factory_of(items(shares, task="regression", classes=["a", "b"]))[1]()
+    assert (source.task, source.targets, source.splits["train"].targets.dtype) == (
+        "regression", ("a", "b"), torch.float64,
+    )  # fmt: skip
+    assert factory_of(items(one_hot))[1]().task == "classification"
+    assert factory_of(items(one_hot, task="multilabel"))[1]().splits["train"].targets.tolist() == one_hot
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (items([[0.2, 0.3], [0.5, 0.1]]), "the target of item 0 is [0.20"),
+        (items([[0, 1], [2, 1]], task="multilabel"), "the target of item 1 is [2, 1]; labels are 0 and 1"),
+        (items([[0, 1], [1, 1]], classes=["a"]), "1 classes, and its targets have 2 labels"),
+        (
+            {"train": items(NUMBERS), "valid": items(NUMBERS[:, :1].repeat(3, 1))},
+            "targets of the valid split have 3 numbers, those of train 2",
+        ),
+        (
+            {"train": items(NUMBERS[:, 0]), "valid": items(NUMBERS)},
+            "targets of the valid split have 2 numbers, those of train 1",
+        ),
+        (items([0.5, 1.5], task="classification"), "targets are float, and the task is classification"),
+    ],
+)
+def test_targets_of_a_data_set_that_do_not_fit_are_one_sentence(data: Any, sentence: str) -> None:
+    with pytest.raises(trainer.UserError) as error:
+        factory_of(data)[1]()
+    assert sentence in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,17 @@ import torch
 
 from trainer.data.samples import Arrays, Samples
 from trainer.data.source import Source
-from trainer.data.tables.columns import Cells, parse_column, parse_target
+from trainer.data.tables.columns import Cells, parse_column
 from trainer.data.tables.rows import is_missing
+from trainer.data.tables.targets import Targets
 from trainer.errors import Problem, UserError, check_names, did_you_mean, first_few, show
 
-TASKS = ("binary", "multiclass", "regression")
+TASKS = ("binary", "multiclass", "multilabel", "regression")
 MISSING = ("mean", "median", "drop")
 
 
 def source_of_frames(splits: Mapping[str, Any]) -> Callable[..., Source]:
-    """Return a function that returns the source of `(DataFrame, target)` by split; its arguments are keys of `data`."""
+    """Return a function that returns the source of `(DataFrame, y)` by split; its arguments are keys of `data`."""
 
     def table(task: str | None = None, missing: str | None = None) -> Source:
         for key, value, choices in (("task", task, TASKS), ("missing", missing, MISSING)):
@@ -36,42 +37,65 @@ def source_of_frames(splits: Mapping[str, Any]) -> Callable[..., Source]:
 
 @dataclass
 class _Texts:
-    """The cells of all splits, one after the other, and the row at which each split ends."""
+    """The cells of all splits by column, one split after the other, and the row at which each split ends."""
 
-    target: str
     columns: dict[str, list[str]]
-    targets: list[str] = field(default_factory=list)
+    targets: dict[str, list[str]]
     ends: dict[str, int] = field(default_factory=dict)
 
-    def add(self, split: str, frame: Any, column: Any) -> None:
+    def add(self, split: str, frame: Any, targets: Any) -> None:
         """Add the rows of a split.
 
         Raises:
-            UserError: its columns are others, or it has not as many targets as rows.
+            UserError: its columns or targets are others, or it has not as many targets as rows.
         """
         names = [str(name) for name in getattr(frame, "columns", ())]
         if differing := sorted(set(names) ^ set(self.columns)):
             reason = f"the columns of {split} are not those of train: {first_few(differing)} differ"
             raise UserError(Problem("data", reason, check="shapes"))
-        if len(frame) != len(column):
-            reason = f"X of {split} has {len(frame):,} rows and y {len(column):,}"
+        if len(frame) != len(targets):
+            reason = f"X of {split} has {len(frame):,} rows and y {len(targets):,}"
             raise UserError(Problem("data", reason, check="shapes"))
         for place, name in enumerate(names):
             self.columns[name] += _texts(frame.iloc[:, place])
-        self.targets += _texts(column)
-        self.ends[split] = len(self.targets)
+        columns = _target_columns(targets)
+        if list(columns) != list(self.targets):
+            reason = f"the targets of {split} are {first_few(columns)} and those of train {first_few(self.targets)}"
+            raise UserError(Problem("data", reason, check="shapes"))
+        for name, column in columns.items():
+            self.targets[name] += _texts(column)
+        self.ends[split] = max(self.ends.values(), default=0) + len(frame)
+
+
+def _target_columns(targets: Any) -> dict[str, Any]:
+    """Return the columns of targets by name: of a DataFrame, a Series, or an array [N] or [N, K].
+
+    Raises:
+        UserError: they have another shape, or names are not different.
+    """
+    if hasattr(targets, "iloc") and hasattr(targets, "columns"):
+        names = [str(name) for name in targets.columns]
+        if not names or len(set(names)) < len(names):
+            raise UserError(Problem("data", "expected targets in columns of different names"))
+        return {name: targets.iloc[:, place] for place, name in enumerate(names)}
+    array = np.asarray(targets)
+    if array.ndim == 2 and array.shape[1] > 1:
+        return {f"y{place}": array[:, place] for place in range(array.shape[1])}
+    name = getattr(targets, "name", None)
+    return {"y" if name is None else str(name): array.reshape(len(array), -1)[:, 0] if array.ndim == 2 else targets}
 
 
 def _read(splits: Mapping[str, Any], task: str | None, missing: str | None) -> Source:
-    train, column = splits["train"]
+    train, targets = splits["train"]
     names = [str(name) for name in getattr(train, "columns", ())]
     if len(set(names)) < len(names) or not names:
         raise UserError(Problem("data", "expected a DataFrame with columns of different names"))
     check_names("data", "column", names, check="unusable columns")
-    texts = _Texts(str(getattr(column, "name", None) or "y"), {name: [] for name in names})
-    for split, (frame, column) in splits.items():
-        texts.add(split, frame, column)
-    kept = _kept(texts.columns | {texts.target: texts.targets}, texts.target, missing)
+    texts = _Texts({name: [] for name in names}, {name: [] for name in _target_columns(targets)})
+    predicted = Targets.of(list(texts.targets), task, None)
+    for split, (frame, targets) in splits.items():
+        texts.add(split, frame, targets)
+    kept = _kept(texts.columns, texts.targets, missing)
     columns, values, problems = [], [], []
     for name in names:
         try:
@@ -82,7 +106,7 @@ def _read(splits: Mapping[str, Any], task: str | None, missing: str | None) -> S
             problems += error.problems
     if problems:
         raise UserError(*problems)
-    answer = parse_target(_cells(texts.target, texts.targets, kept), task)
+    answer = predicted.parse([_cells(name, column, kept) for name, column in texts.targets.items()])
     inputs = torch.tensor(values, dtype=torch.float64).T.contiguous()
     samples: dict[str, Samples] = {}
     begin = 0
@@ -94,7 +118,9 @@ def _read(splits: Mapping[str, Any], task: str | None, missing: str | None) -> S
         if missing == "drop":
             samples[split].row_numbers = torch.tensor([kept[place] - begin for place in places])
         begin = end
-    return Source(samples, answer.classes, answer.task, tuple(columns), missing, [answer.note])
+    source = Source(samples, answer.classes, answer.task, tuple(columns), missing, [answer.note])
+    source.targets = answer.targets
+    return source
 
 
 def _cells(name: str, texts: list[str], kept: list[int]) -> Cells:
@@ -109,27 +135,30 @@ def _texts(column: Any) -> list[str]:
     return ["" if value is None or value != value else str(value).strip() for value in values.tolist()]
 
 
-def _kept(columns: Mapping[str, list[str]], target: str, missing: str | None) -> list[int]:
+def _kept(columns: Mapping[str, list[str]], targets: Mapping[str, list[str]], missing: str | None) -> list[int]:
     """Return the rows that are used.
 
     Raises:
         UserError: there are missing values, and `data.missing` does not say what becomes of them.
     """
-    count = len(columns[target])
     if missing == "drop":
-        kept = [row for row, cells in enumerate(zip(*columns.values(), strict=True)) if not any(map(is_missing, cells))]
+        cells = zip(*columns.values(), *targets.values(), strict=True)
+        kept = [row for row, values in enumerate(cells) if not any(map(is_missing, values))]
         if not kept:
             raise UserError(Problem("data", "every row has a missing value", check="missing values"))
         return kept
-    counts = {name: number for name, texts in columns.items() if (number := sum(map(is_missing, texts)))}
-    if target in counts:
-        reason = f"{counts[target]} rows have no {target}, the target"
+    for name, number in _missing(targets).items():
+        reason = f"{number} rows have no {name}, {'the target' if len(targets) == 1 else 'a target'}"
         raise UserError(
             Problem("data", reason, advice="Leave them out", command="data.missing=drop", check="missing values")
         )
-    if counts and missing is None:
+    if missing is None and (counts := _missing(columns)):
         reason = f"missing values: {', '.join(f'{name} {number}' for name, number in counts.items())}"
         raise UserError(
             Problem("data", reason, advice="Choose data.missing=mean, median or drop.", check="missing values")
         )
-    return list(range(count))
+    return list(range(len(next(iter(columns.values())))))
+
+
+def _missing(columns: Mapping[str, list[str]]) -> dict[str, int]:
+    return {name: number for name, texts in columns.items() if (number := sum(map(is_missing, texts)))}

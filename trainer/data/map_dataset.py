@@ -1,4 +1,4 @@
-"""Map-style data sets of the user's own, with items `(input, target)`. Shape letters: N samples, C classes."""
+"""Map-style data sets of the user's own, with items `(input, target)`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from trainer.data.item_targets import TASKS, read_targets
 from trainer.data.labels import check_count
 from trainer.data.samples import Samples
 from trainer.data.source import Source
@@ -31,20 +32,22 @@ T = TypeVar("T")
 class MapDataset(Samples):
     """A map-style data set with items `(input, target)`; all items are read once for their targets.
 
-    A target is a class (int), a number (float), or one number for each class: one-hot or probabilities. `name` is the
-    `_target_` of the data set, for messages.
+    A target is a class (int), a number (float), or a row: one-hot or probabilities of the classes, labels (0 and 1), or
+    several numbers. `name` is the `_target_` of the data set, for messages; `task` is inferred if it is None.
 
     Items may draw from the global random streams. What an item draws is the same at every reading but those of `draw`;
     only these leave the streams changed.
 
     Attributes:
+        task: `classification`, `multilabel` or `regression`.
+        count: number of classes, labels or numbers.
         drawn: names of the streams from which items have drawn so far.
 
     Raises:
         UserError: an item cannot be read or is not `(input, target)`.
     """
 
-    def __init__(self, dataset: Any, name: str) -> None:
+    def __init__(self, dataset: Any, name: str, task: str | None = None) -> None:
         self.dataset, self.name = dataset, name
         self.drawn: set[str] = set()
         targets: list[Any] = []
@@ -53,19 +56,8 @@ class MapDataset(Samples):
             chunk, before = range(len(dataset))[start : start + CHUNK], len(self.drawn)
             targets += self._read_alike(chunk, self._target)
             drawing += chunk if len(self.drawn) > before else ()
-        kinds = {type(target) for target in targets}
-        if kinds not in ({int}, {float}, {bool}, {list}):
-            words = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise self._error(
-                f"targets are {words}; expected all int (classes), all float, or all one number for each class",
-                check="label range",
-            )
-        if kinds == {list}:
-            self.targets, self.probabilities = self._distributions(targets)
-            self.num_classes = len(targets[0])
-        else:
-            self.targets = torch.tensor(targets, dtype=torch.float64 if kinds == {float} else torch.int64)
-            self.num_classes = int(self.targets.max()) + 1
+        read = read_targets(targets, task, lambda reason: self._error(reason, check="label range"))
+        self.task, self.targets, self.probabilities, self.count = read.task, read.values, read.probabilities, read.count
         probes = range(min(FEW, len(dataset)))
         self.repeatable = all(np.array_equal(self.input(i), self.input(i), equal_nan=True) for i in probes)
         self.fixed = self.repeatable and not any(map(self._draws, drawing))
@@ -128,21 +120,6 @@ class MapDataset(Samples):
         except (TypeError, ValueError, LookupError, RuntimeError) as error:
             reason = f"item {index} is not (input, target) with a class or a number: {error}"
             raise self._error(reason, check="label range") from error
-
-    def _distributions(self, rows: list[list[float]]) -> tuple[Tensor, Tensor | None]:
-        """Return the most probable class of each sample [N], and probabilities [N, C] or None if all are one-hot."""
-        lengths = sorted(set(map(len, rows)))
-        if len(lengths) > 1:
-            reason = f"targets have {lengths[0]} to {lengths[-1]} numbers; expected one for each class"
-            raise self._error(reason, check="label range")
-        table_NC = torch.tensor(rows, dtype=torch.float64)
-        wrong_N = (table_NC < 0).any(1) | ((table_NC.sum(1) - 1).abs() > 1e-3) | table_NC.isnan().any(1)
-        if wrong_N.any():
-            first = int(wrong_N.nonzero()[0])
-            reason = f"the target of item {first} is {rows[first]}; expected probabilities that sum to 1"
-            raise self._error(reason, check="label range")
-        one_hot = bool(((table_NC == 0) | (table_NC == 1)).all())
-        return table_NC.argmax(1), None if one_hot else table_NC.float()
 
     def _error(self, reason: str, *, check: str = "") -> UserError:
         return UserError(Problem("data._target_", reason, given=self.name, check=check))
@@ -222,24 +199,45 @@ def from_dataset(make: Callable[..., Any], name: str) -> Source:
     """
     names = ("train", "valid", "test") if "split" in inspect.signature(make).parameters else (None,)
     datasets = {split or "train": make(split=split) if split else make() for split in names}
+    task = getattr(datasets["train"], "task", None)
+    task = task if isinstance(task, str) and task in TASKS else None
     splits: dict[str, MapDataset] = {}
     for split, dataset in datasets.items():
         if dataset is None:
             continue
         if not hasattr(dataset, "__len__") or len(dataset) == 0:
             raise UserError(Problem("data._target_", f"the {split} split has no samples", given=name))
-        splits[split] = MapDataset(dataset, name)
+        splits[split] = MapDataset(dataset, name, splits["train"].task if "train" in splits else task)
     if "train" not in splits:
         raise UserError(Problem("data._target_", "there is no train split", given=name))
     shapes = {split: list(samples.input(0).shape) for split, samples in splits.items()}
     if others := [split for split, shape in shapes.items() if shape != shapes["train"]]:
         listed = ", ".join(f"{split} {shapes[split]}" for split in ("train", *others))
         raise UserError(Problem("data._target_", f"inputs differ in shape: {listed}", given=name, check="shapes"))
-    if splits["train"].targets.is_floating_point():
-        return Source(dict(splits), (), task="regression")
-    classes = getattr(datasets["train"], "classes", None)
-    if classes is None:
-        num_classes = max(samples.num_classes for samples in splits.values())
-        check_count(num_classes)
-        classes = range(num_classes)
-    return Source(dict(splits), tuple(map(str, classes)))
+    return _with_names(splits, getattr(datasets["train"], "classes", None), name)
+
+
+def _with_names(splits: dict[str, MapDataset], classes: Iterable[Any] | None, name: str) -> Source:
+    """Return the source with the names of classes, labels or several numbers; by default they are numbered.
+
+    Raises:
+        UserError: the targets of the splits, or the names, are not as many.
+    """
+    train = splits["train"]
+    counts = [samples.count for samples in splits.values()]
+    names = None if classes is None else tuple(map(str, classes))
+    for split, samples in splits.items():
+        if samples.targets.shape[1:] != train.targets.shape[1:]:
+            reason = f"targets of the {split} split have {samples.count} numbers, those of train {train.count}"
+            raise UserError(Problem("data._target_", reason, given=name, check="label range"))
+    if train.task == "regression":
+        several = train.targets.ndim == 2
+        names = names if names and len(names) == counts[0] else tuple(f"y{place}" for place in range(counts[0]))
+        return Source(dict(splits), (), task="regression", targets=names if several else ())
+    if names is None:
+        check_count(max(counts))
+        names = tuple(map(str, range(max(counts))))
+    if train.task == "multilabel" and len(names) != counts[0]:
+        reason = f"it names {len(names)} classes, and its targets have {counts[0]} labels"
+        raise UserError(Problem("data._target_", reason, given=name, check="label range"))
+    return Source(dict(splits), names, task=train.task)

@@ -35,8 +35,8 @@ def factory_of(data: Any) -> tuple[str, Callable[..., Source]]:
     """Return a name for messages and a function that returns the source of data; its arguments are keys of `data`.
 
     Args:
-        data: `(X, y)`, of arrays, tensors, lists, or of a DataFrame and a column; a torch Dataset; or a dict of these
-            by split.
+        data: `(X, y)`, of arrays, tensors, lists, or of a DataFrame and one or several columns; a torch Dataset; or a
+            dict of these by split.
 
     Raises:
         UserError: it is something else.
