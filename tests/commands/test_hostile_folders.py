@@ -108,17 +108,13 @@ def thinned(cases: Iterable[tuple[str, ...]], thin: set[tuple[str, ...]]) -> lis
 
 THIN = {
     ("train.log", "link", "resume"),
-    ("train.log", "hard link", "resume"),
     ("train.log", "pipe", "resume"),
-    ("run.lock", "link to nothing", "resume"),
     ("run.lock", "pipe", "resume"),
     ("checkpoints", "link", "resume"),
-    ("checkpoints", "link", "predict"),
     ("metrics.csv", "hard link", "resume"),
     ("results.json", "pipe", "list"),
     ("split.csv", "link to nothing", "resume"),
     ("predictions.csv", "link", "resume"),
-    ("report.html", "link", "report"),
     ("calibration.json", "link", "evaluate"),
     ("evaluation-1.json", "pipe", "report"),
 }

@@ -47,7 +47,7 @@ def _failing(arena: Arena, chance: random.Random, setting: Setting, error: int) 
     return {"at": moment(chance, arena.whole(setting)), "do": "fail", "error": error}
 
 
-@kind("output", 8, thin=1, full=12)
+@kind("output", 8, full=12)
 def lose_the_output(arena: Arena, chance: random.Random) -> None:
     """Train with /dev/full, or nothing, as stdout or as both streams: training does not depend on it."""
     setting = chance.choice([BY_NAME["plain"], *RUNS])

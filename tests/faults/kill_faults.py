@@ -27,7 +27,7 @@ def kill_by_clock(arena: Arena, chance: random.Random) -> None:
         place.finish([by_clock(chance, arena.whole(setting)) for _ in range(chance.randint(1, 4))])
 
 
-@kind("kill-moment", 1, thin=4, full=60)
+@kind("kill-moment", 1, thin=2, full=60)
 def kill_at_a_moment(arena: Arena, chance: random.Random) -> None:
     setting = chance.choice(RUNS)
     _killed(arena, chance, setting, list(range(len(arena.whole(setting).moments))))
@@ -60,7 +60,7 @@ def kill_in_an_evaluation(arena: Arena, chance: random.Random) -> None:
     _killed(arena, chance, setting, arena.whole(setting).at("poll validate", "poll test"))
 
 
-@kind("kill-report", 3, thin=1, full=30)
+@kind("kill-report", 3, full=30)
 def kill_while_reporting(arena: Arena, chance: random.Random) -> None:
     """Kill a run while it writes results, pictures and the page."""
     setting = BY_NAME["plain"]
@@ -68,7 +68,7 @@ def kill_while_reporting(arena: Arena, chance: random.Random) -> None:
     _killed(arena, chance, setting, moments, chance.choice(["kill", "tear"]))
 
 
-@kind("kill-group", 5, thin=1, full=20)
+@kind("kill-group", 5, full=20)
 def kill_all_processes(arena: Arena, chance: random.Random) -> None:
     """Kill a run or sweep and all its processes at once."""
     setting = chance.choice([BY_NAME["streamed"], *SWEEPS])

@@ -47,7 +47,7 @@ def _check_all_steps_saved(run: Path) -> None:
         raise Lost(f"{steps} steps were trained, and {newest and newest.step} saved, in {run}")
 
 
-@kind("signal", 4, thin=2, full=40)
+@kind("signal", 4, thin=1, full=40)
 def signal_once(arena: Arena, chance: random.Random) -> None:
     """A signal saves and ends a run with 128 + its number."""
     setting = chance.choice(RUNS)

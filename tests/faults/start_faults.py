@@ -25,7 +25,7 @@ def start_together(arena: Arena, chance: random.Random) -> None:
             compare(folder, setting, arena.whole(setting).folder)
 
 
-@kind("resumes", 22, thin=1, full=15)
+@kind("resumes", 22, full=15)
 def resume_together(arena: Arena, chance: random.Random) -> None:
     """Of resumes that start together one runs; the others say so, or that nothing is left to do."""
     setting = chance.choice([setting for setting in SETTINGS if setting not in (BY_NAME["streamed"],)])
@@ -41,7 +41,7 @@ def resume_together(arena: Arena, chance: random.Random) -> None:
         place.compare()
 
 
-@kind("resume-at-once", 1, thin=1, full=15)
+@kind("resume-at-once", 1, full=15)
 def resume_at_once(arena: Arena, chance: random.Random) -> None:
     """A run whose data workers are still alive can be resumed right after kill -9."""
     setting = BY_NAME["streamed"]

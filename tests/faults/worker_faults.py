@@ -9,7 +9,7 @@ from faults.kinds import kind
 from faults.settings import BY_NAME, FORGIVING
 
 
-@kind("worker", 38, thin=1, full=15)
+@kind("worker", 38, full=15)
 def kill_data_workers(arena: Arena, chance: random.Random) -> None:
     """A run whose data workers are killed ends with a sentence; its checkpoints stay, and it can be resumed."""
     setting = BY_NAME["streamed"]

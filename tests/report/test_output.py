@@ -126,7 +126,9 @@ def test_a_terminal_that_is_lost_without_a_signal_does_not_end_training(
     assert {results(place)["epochs"] for place in places(done.folder) or [done.folder]} == {20}
 
 
-@pytest.mark.parametrize(("way", "stack"), [("/dev/full", "sweep.stack=false"), ("both", STACK)])
+@pytest.mark.parametrize(
+    ("way", "stack"), [("/dev/full", "sweep.stack=false"), pytest.param("both", STACK, marks=pytest.mark.exhaustive)]
+)
 def test_a_sweep_goes_on_without_its_output(way: str, stack: str, server: ForkServer) -> None:
     words = ("-m", *RUN, "seed=0,1", "sweep.workers=1", stack)
     closed = CLOSED.get(way, ())

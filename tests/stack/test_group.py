@@ -118,13 +118,21 @@ def _shapes(content: Any) -> Any:
     "words",
     [
         "data=wine optim.lr=1e-2,1e-1 data.folds=4 data.fold=0,3 data.test_fraction=0.21 loss.weight=null,balanced",
-        "data=iris clip_norm=null,0.05 loss=cross_entropy loss.label_smoothing=0,0.2 batch_size=16 test=true",
+        pytest.param(
+            "data=iris clip_norm=null,0.05 loss=cross_entropy loss.label_smoothing=0,0.2 batch_size=16 test=true",
+            marks=pytest.mark.exhaustive,
+        ),
         "data=iris model.dropout=0,0.1,0.6 ema.decay=0.9 accumulate=2 batch_size=16 baseline=true seed=0,1",
         "data=wine optim=sgd model.norm=batch,layer model.dropout=0.2 validate_every=2ep epochs=3,5 data.seed=1"
         " seed=0,1",
-        "data=diabetes optim.lr=1e-2,1e-1 seed=0,1,2 optim=rmsprop test=true",
-        "data=breast_cancer monitor=valid_f1 schedule=cosine schedule.warmup_epochs=0,1 optim.weight_decay=0,0.1"
-        " max_steps=9 clip_value=null,1e-3",
+        pytest.param(
+            "data=diabetes optim.lr=1e-2,1e-1 seed=0,1,2 optim=rmsprop test=true", marks=pytest.mark.exhaustive
+        ),
+        pytest.param(
+            "data=breast_cancer monitor=valid_f1 schedule=cosine schedule.warmup_epochs=0,1 optim.weight_decay=0,0.1"
+            " max_steps=9 clip_value=null,1e-3",
+            marks=pytest.mark.exhaustive,
+        ),
         "data=digits model=mlp,lenet5 ~model.hidden debug.batches=2 batch_size=16 optim.lr=1e-3,1e-2",
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,8 @@ from trainer.training.evaluate import evaluate
 from trainer.training.step import train_step
 
 Make = Callable[..., Job]
-STEPS = 200
+STEPS = 60
+AT_LENGTH = pytest.param(200, marks=pytest.mark.exhaustive)
 BASE = ("threads=1", "precision=float64", "batch_size=16", "epochs=100", "patience=null")
 # Models that are small enough to be trained here, with data that they take; torchvision's are stacked further down.
 MODELS = {
@@ -78,12 +79,13 @@ def assert_same(found: Components, expected: Components, tolerance: float = 1e-1
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("steps", [STEPS, AT_LENGTH])
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.usefixtures("noise")
-def test_each_run_ends_where_it_would_alone(model: str, job: Make) -> None:
+def test_each_run_ends_where_it_would_alone(model: str, steps: int, job: Make) -> None:
     words = (f"model={model}", *MODELS[model], "data.seed=0", "optim=sgd")
     together, alone = built(job, words, THREE), built(job, words, THREE)
-    batches = first_batches(alone[0], STEPS)
+    batches = first_batches(alone[0], steps)
     train(StackedRuns([parts.population for parts in together]), batches)
     for found, expected in zip(together, alone, strict=True):
         train(expected.population, batches)
@@ -114,15 +116,18 @@ def test_runs_with_several_targets_end_where_they_would_alone(target: str, share
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["mnist_classifier", "mlp", "lenet5"])
-def test_with_adamw_it_drifts_no_further_than_by_a_last_digit(model: str, job: Make) -> None:
+@pytest.mark.parametrize("steps", [STEPS, AT_LENGTH])
+@pytest.mark.parametrize(
+    "model", ["mnist_classifier", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("mlp", "lenet5"))]
+)
+def test_with_adamw_it_drifts_no_further_than_by_a_last_digit(model: str, steps: int, job: Make) -> None:
     """AdamW makes a step of a rounding error where a gradient is all but zero, as before BatchNorm.
 
     So what is compared is the same run alone with weights that differ in their last digit.
     """
     words = (f"model={model}", *MODELS[model], "data.seed=0", "optim=adamw")
     together, alone, nudged = (built(job, words, THREE) for _ in range(3))
-    batches = first_batches(alone[0], STEPS)
+    batches = first_batches(alone[0], steps)
     train(StackedRuns([parts.population for parts in together]), batches)
     drifts = []
     for found, expected, other in zip(together, alone, nudged, strict=True):
@@ -152,9 +157,18 @@ OPTIMIZERS = {
 }
 
 
+SCHEDULES = ("constant", "cosine", "one_cycle")
+THIN = set(zip(OPTIMIZERS, SCHEDULES * 2, strict=True))  # each optimizer once, each schedule twice
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
-@pytest.mark.parametrize("optim", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optim", "schedule"),
+    [
+        pytest.param(*pair, marks=[] if pair in THIN else pytest.mark.exhaustive)
+        for pair in product(OPTIMIZERS, SCHEDULES)
+    ],
+)
 def test_settings_of_each_run_are_its_own(optim: str, schedule: str, job: Make) -> None:
     if schedule == "one_cycle" and optim == "adagrad":
         schedule = "step"  # it has no momentum to cycle
@@ -170,7 +184,7 @@ def test_settings_of_each_run_are_its_own(optim: str, schedule: str, job: Make) 
     ]
     varied = [[word.lstrip("+") if "=" in word else word for word in some] for some in varied]
     together, alone = built(job, words, varied), built(job, words, varied)
-    batches = first_batches(alone[0], STEPS if schedule == "constant" else 60)
+    batches = first_batches(alone[0], STEPS)
     train(StackedRuns([parts.population for parts in together]), batches)
     for found, expected in zip(together, alone, strict=True):
         train(expected.population, batches)
@@ -322,7 +336,9 @@ def test_a_member_resumes_alone_to_where_the_stack_would_have_come(job: Make) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "size"), [("resnet18", 32), ("densenet121", 32)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("resnet18", 32), pytest.param("densenet121", 32, marks=pytest.mark.exhaustive)]
+)
 @pytest.mark.usefixtures("noise")
 def test_networks_of_torchvision_stack(name: str, size: int, job: Make) -> None:
     words = (f"model={name}", "model.weights=none", "data=image_folder", "data.root=noise", f"data.size={size}")

@@ -168,7 +168,10 @@ def test_a_member_that_cannot_go_on_leaves_the_others_their_stack(whole: Path, h
     assert not torn.exists()
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "/tmp/elsewhere", "stack-000"])
+@pytest.mark.parametrize(
+    "name",
+    ["../elsewhere", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("/tmp/elsewhere", "stack-000"))],
+)
 def test_a_file_that_is_not_this_sweeps_is_refused_in_a_sentence(name: str, hasty: ForkServer, tmp_path: Path) -> None:
     folder = half_done(hasty)
     for path in saved(folder):
@@ -184,7 +187,7 @@ def test_a_file_that_is_not_this_sweeps_is_refused_in_a_sentence(name: str, hast
     assert not Path("/tmp/elsewhere").exists()
 
 
-@pytest.mark.parametrize("name", ["short", ["x"], pytest.param(7, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("name", ["short", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in (["x"], 7))])
 def test_a_stack_whose_files_are_all_damaged_costs_what_its_runs_had_not_saved(
     name: Any, whole, hasty: ForkServer
 ) -> None:
@@ -213,7 +216,7 @@ def test_a_file_cannot_touch_a_job_that_is_done(hasty: ForkServer) -> None:
     assert own.read_bytes() == before
 
 
-@pytest.mark.parametrize("fault", ["raises", "killed"])
+@pytest.mark.parametrize("fault", [pytest.param("raises", marks=pytest.mark.exhaustive), "killed"])
 def test_what_ends_a_stack_ends_its_members_and_no_others(fault: str, sweep) -> None:
     words = ("-m", *write_patient(), "test=false", "seed=0,1,2", "epochs=15", "model.width=4,6")
     whole = sweep(*words, STACK)
@@ -277,7 +280,10 @@ def sorted_like(folder: Path, other: Path) -> list[dict[str, Any]]:
     return [known[place.name.partition("-")[2]] for place in places(folder)[2:]]
 
 
-@pytest.mark.parametrize(("before", "after"), [("true", "false"), ("false", "true"), ("false", "auto")])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("true", "false"), ("false", "true"), pytest.param("false", "auto", marks=pytest.mark.exhaustive)],
+)
 def test_stacks_may_be_chosen_when_a_sweep_goes_on(before: str, after: str, hasty: ForkServer) -> None:
     words = ("-m", *write_patient(), "optim=sgd", "optim.lr=0.05,0.5", "seed=0,1", "epochs=8", "test=false")
     fault = plan("signal-main", 5, STEP, number=int(signal.SIGTERM))

@@ -44,7 +44,7 @@ def test_invalid_searches_are_refused(words: tuple[str, ...], fragment: str, swe
     assert fragment in done.err
 
 
-@pytest.mark.parametrize("name", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("name", ["joblib", pytest.param("submitit_local", marks=pytest.mark.exhaustive)])
 def test_another_launcher_runs_the_same_jobs(name: str, sweep) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{name.partition('_')[0]}_launcher")
     words = (*TINY, "epochs=1", "seed=0,1", "test=false")

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from helpers.datasets import write_images
+from helpers.fork_server import ForkServer
 from helpers.processes import HANG_SECONDS, wait_until
 from helpers.runs import REPOSITORY
 from trainer.data.dataset import load
@@ -215,13 +216,10 @@ def test_the_cache_folder_is_the_users_and_private(photos: Path) -> None:
     assert cache.default_folder().stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.slow
-def test_a_cache_folder_that_is_not_absolute_is_not_taken() -> None:
-    program = "from trainer.data.images.cache import default_folder\nprint(default_folder())"
-    command = [sys.executable, "-c", program]
-    environment = {"PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": "not/absolute", "HOME": "/somewhere"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.stdout == "/somewhere/.cache/trainer/images\n"
+def test_a_cache_folder_that_is_not_absolute_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert cache.default_folder() == Path("/somewhere/.cache/trainer/images")
 
 
 def test_without_a_cache_nothing_is_written(photos: Path) -> None:
@@ -438,26 +436,17 @@ def test_what_a_killed_run_leaves_is_never_used_and_cleaned_up() -> None:
     assert all_of(Path("photos"))[1] == 1000
 
 
-@pytest.mark.slow
-def test_a_signal_while_decoding_ends_the_run_and_leaves_nothing() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive)])
+def test_a_signal_while_decoding_ends_the_run_and_leaves_nothing(number: int, server: ForkServer) -> None:
     write_many(Path("photos"), 2000, side=300)
-    words = ["data=image_folder", "data.root=photos", "data.size=200", "model=ann"]
-    runs = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        runs[number] = subprocess.Popen(
-            [sys.executable, "-m", "trainer", *words, f"data.cache=cache{number}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        )
-    for number, run in runs.items():
-        wait_until(lambda folder=Path(f"cache{number}"): any(path.stat().st_size for path in folder.glob("*")))
-        run.send_signal(number)
-    for number, run in runs.items():
-        _, err = run.communicate(timeout=HANG_SECONDS)
-        assert run.returncode == 128 + number, err
-        assert b"Traceback" not in err
-        assert not list(Path(f"cache{number}").iterdir())
+    words = ("data=image_folder", "data.root=photos", "data.size=200", "model=ann", "data.cache=cache")
+    run = server.start(*words)
+    wait_until(lambda: any(path.stat().st_size for path in Path("cache").glob("*")))
+    os.kill(run.pid, number)
+    done = run.end()
+    assert done.code == 128 + number, done.err
+    assert "Traceback" not in done.err
+    assert not list(Path("cache").iterdir())
     assert not Path("outputs").exists()
 
 
