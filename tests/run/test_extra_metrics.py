@@ -87,6 +87,9 @@ def test_a_metric_of_ones_own(train, verb) -> None:
     ("words", "sentence"),
     [
         ("metric=[cohen_kapa]", "metric=cohen_kapa: no such metric. Did you mean metric=cohen_kappa"),
+        ("metric=f1", "metric=f1: it is computed anyway, in the test; at every validation if it is monitored"),
+        ("metric=[mcc,rmse]", "metric=rmse: it is computed anyway, at every validation and in the test; leave it out"),
+        ("metric=[precision,mcc]", "metric=precision: it is computed anyway, in the test; leave it out"),
         ("monitor=valid_mcc", "monitor=valid_mcc: expected"),
         ("metric=mcc monitor=valid_mc", "Did you mean valid_mcc?"),
         ("metric.f1._target_=torchmetrics.classification.F1Score", "this program has a metric of this name"),

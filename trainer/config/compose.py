@@ -36,6 +36,7 @@ from trainer.config.limits import check_file
 from trainer.config.overrides import plain, set_value
 from trainer.config.search_space import Range
 from trainer.config.words import quoted, refuse_word, repeated, unreadable
+from trainer.data.metrics import METRICS, Metric
 from trainer.errors import Problem, UserError, suggestions
 
 MANY = "metric"  # the group of which any number of options is chosen
@@ -124,6 +125,8 @@ class Composer:
         for value in map(str, values):
             empty = value == "None" and name in ("experiment", "debug")
             if not empty and value not in self.groups[name]:
+                if name == MANY and value in METRICS:
+                    return _computed_anyway(METRICS[value])
                 advice = suggestions(value, self.groups[name], f"{name}=")
                 return Problem(name, f"no such {name}", given=value, advice=advice)
         return None
@@ -222,6 +225,15 @@ def _listed(value: Any) -> list[str]:
         return [str(each) for each in value]
     text = str(value)
     return [each.strip() for each in text.strip("[]").split(",") if each.strip()] if text.startswith("[") else [text]
+
+
+def _computed_anyway(metric: Metric) -> Problem:
+    if metric.computed != "monitored":
+        when = "in the test" if metric.computed == "test" else "at every validation and in the test"
+        return Problem(MANY, f"it is computed anyway, {when}; leave it out", given=metric.name)
+    command = f"monitor={metric.monitors[0]}"
+    reason = "it is computed anyway, in the test; at every validation if it is monitored"
+    return Problem(MANY, reason, given=metric.name, advice="Leave it out, or use", command=command)
 
 
 def _is_number(value: Any) -> bool:
