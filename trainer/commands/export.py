@@ -28,8 +28,8 @@ Examples:
 def command(run: str, trust: bool, **request: Any) -> int:
     """Export a trained model as ONNX (needs the extra export), as torch.export's pt2, or as a state dict.
 
-    The exported model is compared with torch on samples of the run's test split; nothing is written if their outputs
-    differ. The file holds class names and preprocessing.
+    The exported model is compared with torch on samples of the run's test split, or else its validation split; nothing
+    is written if their outputs differ. The file holds class names and preprocessing.
     """
     from trainer.config.catalog import leave_current_folder
 
@@ -46,8 +46,9 @@ def command(run: str, trust: bool, **request: Any) -> int:
     with Signals() as signals, StatusBar(signals.check) as progress:
         exported = export(open_for_verb(run, trusted=trust), ExportRequest(**request), progress)
     if exported.samples:
+        kind = {"train": "training ", "valid": "validation ", "test": "test "}.get(exported.split, "")
         print(
-            f"agrees     with torch on {exported.samples} test samples: largest difference {exported.difference:.2g}, "
+            f"agrees     with torch on {exported.samples} {kind}samples: largest difference {exported.difference:.2g}, "
             f"largest output {exported.scale:.3g}"
         )
     print(printable(f"written    {exported.path}: {exported.size:,} bytes"))

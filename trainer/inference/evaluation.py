@@ -86,16 +86,17 @@ class EvaluationData:
         digest.update(self.splits[name].indices.numpy().data)
         return digest.hexdigest()
 
-    def spread_samples(self, count: int) -> Tensor:
-        """Return at most `count` raw samples [N, ...], spread over the test, validation or only split.
+    def spread_samples(self, count: int) -> tuple[str, Tensor]:
+        """Return at most `count` raw samples [N, ...] of the test, validation or only split, after its shown name.
 
         Raises:
             UserError: its samples are of another shape or type.
         """
         held_out = [name for name in ("test", "valid") if name in self.splits]
-        split = self.split(held_out[0] if held_out else self.default_split)
+        name = held_out[0] if held_out else self.default_split
+        split = self.split(name)
         spread = torch.linspace(0, len(split) - 1, min(count, len(split))).long()
-        return split.samples.take(split.indices[spread])
+        return self.shown_name(name), split.samples.take(split.indices[spread])
 
 
 def read_data(settings: EvaluationSettings, progress: Progress | None = None) -> EvaluationData:

@@ -55,7 +55,8 @@ class ExportResult:
 
     Attributes:
         size: size in bytes.
-        samples: number of compared test samples; 0 for a state dict, which computes nothing.
+        samples: number of compared samples; 0 for a state dict, which computes nothing.
+        split: the split that they are of.
         difference: the largest difference between outputs of the exported model and torch's.
         scale: the largest absolute output.
     """
@@ -63,6 +64,7 @@ class ExportResult:
     path: Path
     size: int
     samples: int = 0
+    split: str = ""
     difference: float = 0.0
     scale: float = 0.0
 
@@ -82,7 +84,7 @@ class ExportedModel(nn.Module):
 
 
 def export(checkpoint: LoadedCheckpoint, request: ExportRequest, progress: Progress | None = None) -> ExportResult:
-    """Write a trained model in another format; `progress` is called while test samples are read, and may raise to stop.
+    """Write a trained model in another format; `progress` is called while samples are read, and may raise to stop.
 
     Raises:
         UserError: a package or the data is missing, or the file exists.
@@ -97,7 +99,7 @@ def export(checkpoint: LoadedCheckpoint, request: ExportRequest, progress: Progr
     model, prepare = build_model(checkpoint), checkpoint.metadata.prepare
     settings = evaluation_settings(checkpoint, request.words)
     device.set_up(settings.config.threads, settings.config.deterministic)
-    raw = read_data(settings, progress).spread_samples(SAMPLES)
+    split, raw = read_data(settings, progress).spread_samples(SAMPLES)
     # Preparation caches tensors at its first call, which must not happen while it is traced.
     prepared = prepare(raw, dtype)
     inputs = raw if request.preprocess else prepared
@@ -109,7 +111,7 @@ def export(checkpoint: LoadedCheckpoint, request: ExportRequest, progress: Progr
             f"to {scale:.3g}: nothing was written to {path}."
         )
     write_atomically(path, data)
-    return ExportResult(path, len(data), len(inputs), difference, scale)
+    return ExportResult(path, len(data), len(inputs), split, difference, scale)
 
 
 def _output_path(checkpoint: LoadedCheckpoint, request: ExportRequest) -> Path:

@@ -261,7 +261,7 @@ def test_test_images_without_classes_are_predicted_on_request(place: str, train,
     assert "the run is finished, nothing is left to do" in again.out
     assert "the run's data has no such split; it has train, valid" in verb("evaluate", run.folder, "--part", "test").err
     assert verb("evaluate", run.folder, "--part", "valid").code == 0
-    assert "with torch on 2 test samples" in verb("export", run.folder, "--format", "pt2").out
+    assert "with torch on 2 validation samples" in verb("export", run.folder, "--format", "pt2").out
     checked = json.loads(verb("doctor", "--json", "--no-training", "data=image_folder", "data.root=parts").out)
     assert not [f for f in checked["findings"] if f["check"] in ("class lists", "images left out")]
 
