@@ -14,6 +14,7 @@ from PIL import Image
 
 from helpers.datasets import write_table
 from trainer.data.huggingface import huggingface_dataset
+from trainer.data.images.folder import image_folder
 from trainer.data.tables.table import csv_table
 from trainer.errors import UserError
 
@@ -61,6 +62,23 @@ def test_images_are_those_of_the_folder_or_file() -> None:
         assert torch.equal(samples.take(torch.arange(24)), torch.from_numpy(PIXELS[:24]).permute(0, 3, 1, 2))
         assert samples.targets.tolist() == [i % 3 for i in range(24)]
     assert sources[0].fingerprint == sources[1].fingerprint
+
+
+def test_a_folder_of_parquet_images_is_read_by_the_advised_command() -> None:
+    Path("pictures/data").mkdir(parents=True)
+    image_set(slice(15)).to_parquet("pictures/data/train-0.parquet")
+    image_set(slice(15, 30)).to_parquet("pictures/data/train-1.parquet")
+    for folder in ("pictures", "pictures/data"):
+        with pytest.raises(UserError, match=r"its 2 Parquet files hold images\. Train on them: train ") as error:
+            image_folder(folder)
+        data, name = error.value.problems[0].command.split()[1:]
+        assert data == "data=huggingface"
+        source = huggingface_dataset(name.removeprefix("data.name="))
+        assert source.fingerprint == huggingface_dataset("pictures").fingerprint
+    Path("tables").mkdir()
+    datasets.Dataset.from_dict({"a": [1, 2]}).to_parquet("tables/a.parquet")
+    with pytest.raises(UserError, match="its 1 Parquet files are not read"):
+        image_folder("tables")
 
 
 @pytest.mark.slow

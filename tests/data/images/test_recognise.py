@@ -162,12 +162,14 @@ def test_an_archive_is_unpacked_by_the_command_that_is_named(kind: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("suffix", "what"), [("tar", "such as the shards of webdataset, are"), ("parquet", "are")])
+@pytest.mark.parametrize(
+    ("suffix", "what"), [("tar", "files, such as the shards of webdataset, are"), ("parquet", "files are")]
+)
 def test_shards_need_a_class_of_the_users_own(suffix: str, what: str) -> None:
     Path("shards").mkdir()
     for i in range(3):
         Path(f"shards/{i}.{suffix}").write_bytes(b"")
-    expected = f"its 3 {suffix.replace('parquet', 'Parquet')} files, {what} not read. Read them in a Dataset class"
+    expected = f"its 3 {suffix.replace('parquet', 'Parquet')} {what} not read. Read them in a Dataset class"
     assert expected in refusal("shards")
 
 

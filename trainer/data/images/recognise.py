@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from trainer.data.tables.division import DivisionColumns
 from trainer.data.tables.reading import stream
 from trainer.data.tables.rows import BadRow
 from trainer.errors import Problem, UserError
+from trainer.files import open_regular
 
 ZIP, TAR = (".zip",), (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 ARRAYS, TABLES = (".npz", ".safetensors"), (".csv", ".tsv")
@@ -58,7 +60,8 @@ def of_table(path: str, error: UserError) -> UserError:
 def in_folder(folder: str, outer: str) -> tuple[str, str, str] | None:
     """Return what a folder without class folders, or the one around it, holds, with advice and a command, or None."""
     taken = suffixes()
-    if known := _in_folder(folder) or _in_folder(outer):
+    inner = os.path.join(folder, "data")  # of a data set of Hugging Face's hub
+    if known := _in_folder(folder) or _in_folder(outer) or (_in_folder(inner) if os.path.isdir(inner) else None):
         return known
     if images := sum(os.path.splitext(name)[1].lower() in taken for name in _names(folder)):
         advice = "Move them to a folder for each class, or name them in a table: data=image_table."
@@ -81,10 +84,34 @@ def _in_folder(folder: str) -> tuple[str, str, str] | None:
         if len(files) == 1 and kind != "Parquet":
             problem = of_file(os.path.join(folder, files[0]))
             return f"{files[0]} is {problem.reason}", problem.advice, problem.command
+        if kind == "Parquet" and files and (command := _parquet_command(folder, files[0])):
+            what = "its Parquet file holds" if len(files) == 1 else f"its {len(files):,} Parquet files hold"
+            return f"{what} images", "Train on them", command
         if files:
-            what = "such as the shards of webdataset, are" if kind == "tar" else "are"
-            return f"its {len(files):,} {kind} files, {what} not read", OWN_CLASS, ""
+            what = "files, such as the shards of webdataset, are" if kind == "tar" else "files are"
+            return f"its {len(files):,} {kind} {what} not read", OWN_CLASS, ""
     return None
+
+
+def _parquet_command(folder: str, name: str) -> str | None:
+    """Return a command that trains on Parquet files in which Hugging Face's library has marked images, or None."""
+    try:
+        from pyarrow import ArrowException, parquet
+    except ModuleNotFoundError:
+        return None
+    try:
+        with open_regular(Path(folder, name), follow=True) as file:
+            metadata = parquet.read_schema(file).metadata or {}
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        kinds = {column: feature["_type"] for column, feature in features.items() if "_type" in feature}
+    except (ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None  # damaged, or not marked
+    images, classes = ([column for column in kinds if kinds[column] == kind] for kind in ("Image", "ClassLabel"))
+    typed = [f"data.image={images[0]}"] if len(images) > 1 else []
+    typed += [f"data.target={classes[0]}"] if len(classes) > 1 else []
+    if not images or not classes or not all(map(PLAIN.fullmatch, (folder, images[0], classes[0]))):
+        return None
+    return shlex.join(["train", "data=huggingface", f"data.name={folder}", *typed])
 
 
 def image_table_command(path: str) -> str | None:
