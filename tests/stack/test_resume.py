@@ -72,11 +72,17 @@ def saved(folder: Path) -> list[Path]:
     return checkpoints if len(checkpoints) == 2 else []
 
 
-@pytest.mark.parametrize("victim", ["kill-main", pytest.param("kill-child", marks=pytest.mark.exhaustive)])
-def test_killed_stacks_end_like_uninterrupted_ones(victim: str, whole: Path, hasty: ForkServer) -> None:
+@pytest.mark.parametrize(
+    ("victim", "count"),
+    [
+        ("kill-main", 2),
+        *(pytest.param(victim, 4, marks=pytest.mark.exhaustive) for victim in ("kill-main", "kill-child")),
+    ],
+)
+def test_killed_stacks_end_like_uninterrupted_ones(victim: str, count: int, whole: Path, hasty: ForkServer) -> None:
     chance, kills, left, folder = random.Random(victim), 0, 0, None
-    while kills < 4 or folder:
-        fault = plan(victim, chance.randrange(STEPS), STEP) if kills < 4 else None
+    while kills < count or folder:
+        fault = plan(victim, chance.randrange(STEPS), STEP) if kills < count else None
         done = again(hasty, folder, fault)
         folder = done.folder
         finished = folder is not None and set(states(folder).values()) == {"done", "diverged"}

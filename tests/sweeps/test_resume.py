@@ -46,8 +46,8 @@ def test_killed_sweeps_end_like_uninterrupted_ones(whole, server: ForkServer) ->
     expected, moments = whole
     chance, kills, folder = random.Random(1), 0, None
     finished: dict[Path, Any] = {}
-    while kills < 6 or folder:
-        fault = plan("kill-main", chance.randrange(moments)) if kills < 6 else None
+    while kills < 3 or folder:
+        fault = plan("kill-main", chance.randrange(moments)) if kills < 3 else None
         done = again(server, folder, *WORDS, faults=fault)
         folder = done.folder
         if done.code == -signal.SIGKILL:
@@ -68,8 +68,8 @@ def test_killed_workers_are_reported_and_their_jobs_can_be_resumed(whole, server
     words = (*WORDS, "test=false")
     expected = sweep_outcome(server.start(*words).end().folder)
     chance, kills, folder = random.Random(2), 0, None
-    while kills < 5 or folder:
-        fault = plan("kill-child", chance.randrange(whole[1])) if kills < 5 else None
+    while kills < 3 or folder:
+        fault = plan("kill-child", chance.randrange(whole[1])) if kills < 3 else None
         done = again(server, folder, *words, faults=fault)
         folder = done.folder
         failed = [number for number, state in states(folder).items() if state == "failed"]
