@@ -13,6 +13,7 @@ A plan is a dictionary (it travels as JSON):
 
 What a fault does: `kill` the process that reaches the moment (`kill-child`: unless it is the one that was started),
 `kill-main` the one that was started, or `kill-all`;
+`signal-main` the one that was started (with "number"; and with "heard", wait until it has passed the signal on),
 `tear` (write the half, then kill), `power` (kill, and lose what was not flushed), `signal` (with "number"), `fail`
 (every later change of a file raises "error"), `orphan` (kill the child processes), `limit` (with "resource" and
 "value"; an address space is counted from its present size), `link` (put a link "to" elsewhere at the path).
@@ -33,7 +34,8 @@ from typing import Any
 
 from faults.moments import Counter, watch, watch_saves
 from faults.power import Disk
-from helpers.processes import children
+from helpers.processes import HANG_SECONDS, children
+from trainer.signals import NUMBERS
 
 FAILING = {
     errno.ENOSPC: ("open", "write", "torn", "fsync", "replace", "mkdir", "symlink", "pwrite"),
@@ -52,6 +54,16 @@ FAILING = {
     ),
 }
 HIDDEN_PID = re.compile(r"\.\d+(\.tmp)?$")
+
+
+def _signal_and_wait(pid: int, number: int) -> None:
+    """Send a signal to another process, and return once this one has received the signal that follows from it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+    os.kill(pid, number)
+    heard = signal.sigtimedwait(NUMBERS, HANG_SECONDS)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert heard is not None
+    signal.raise_signal(heard.si_signo)
 
 
 def plan(do: str, at: int, of: str | None = None, **more: Any) -> dict[str, Any]:
@@ -153,6 +165,8 @@ class Injection:
                 self._kill_all()
             case "signal":
                 os.kill(os.getpid(), fault["number"])
+            case "signal-main" if fault.get("heard"):
+                _signal_and_wait(self.main, fault["number"])
             case "signal-main":
                 os.kill(self.main, fault["number"])
             case "fail":

@@ -147,6 +147,7 @@ class RunningCommand:
 
 def _run(order: Mapping[str, Any]) -> int:
     """Run a command in this child process and return its exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests with `&` ignores it
     os.chdir(order["folder"])
     os.environ.update(order["environment"])
     for stream, path in enumerate((os.devnull, order["out"], order["err"])):

@@ -107,7 +107,7 @@ def test_killed_stacks_end_like_uninterrupted_ones(victim: str, count: int, whol
     ],
 )
 def test_a_signal_lets_all_members_save(number: int, code: int, whole: Path, hasty: ForkServer) -> None:
-    done = begin(hasty, plan("signal-main", 9, STEP, number=int(number)))
+    done = begin(hasty, plan("signal-main", 9, STEP, number=int(number), heard=True))
     assert done.code == code
     assert all(" diverged: " in line for line in done.err.splitlines())
     statuses = [results(place)["status"] for place in places(done.folder)]
@@ -159,7 +159,7 @@ def test_of_a_damaged_file_the_one_before_is_taken(whole, hasty: ForkServer) -> 
 
 
 def test_a_member_that_cannot_go_on_leaves_the_others_their_stack(whole: Path, hasty: ForkServer) -> None:
-    done = begin(hasty, plan("signal-main", 9, STEP, number=int(signal.SIGTERM)))
+    done = begin(hasty, plan("signal-main", 9, STEP, number=int(signal.SIGTERM), heard=True))
     spoilt, other = [place for place in places(done.folder) if results(place)["status"] == "interrupted"][:2]
     for path in spoilt.glob("checkpoints/[lp]*.pt"):
         path.write_bytes(b"")
@@ -292,7 +292,7 @@ def sorted_like(folder: Path, other: Path) -> list[dict[str, Any]]:
 )
 def test_stacks_may_be_chosen_when_a_sweep_goes_on(before: str, after: str, hasty: ForkServer) -> None:
     words = ("-m", *write_patient(), "optim=sgd", "optim.lr=0.05,0.5", "seed=0,1", "epochs=8", "test=false")
-    fault = plan("signal-main", 5, STEP, number=int(signal.SIGTERM))
+    fault = plan("signal-main", 5, STEP, number=int(signal.SIGTERM), heard=True)
     stopped = hasty.start(*words, f"sweep.stack={before}", "checkpoint.every=1st", faults=fault).end()
     assert stopped.code == 143, stopped.err
     done = hasty.start(f"resume={stopped.folder}", "trust=true", f"sweep.stack={after}").end()
