@@ -46,6 +46,8 @@ def test_a_target_may_be_typed(train) -> None:
     done = train("model._target_=typed_net.Net", "model.width=5", "epochs=1")
     assert done.code == 0, done.err
     assert done.results["parameters"]["total"] == (64 + 1) * 5 + (5 + 1) * 10
+    assert (done.folder.name.split("-", 3)[3], "model      Net: " in done.out) == ("digits-Net", True)
+    assert train(f"resume={done.folder}", "epochs=2", "trust=true").code == 0
 
 
 def test_what_a_users_module_lacks_is_not_blamed_on_the_user_s_target(train) -> None:

@@ -31,7 +31,7 @@ from yaml import YAMLError
 
 from trainer.config import schema
 from trainer.config.catalog import config_folders, groups
-from trainer.config.job import Job, finish, gist
+from trainer.config.job import Job, class_names, finish, gist
 from trainer.config.limits import check_file
 from trainer.config.overrides import plain, set_value
 from trainer.config.search_space import Range
@@ -151,7 +151,8 @@ class Composer:
         typed = {o.key_or_group for o in overrides}
         job = finish(tree, choices, [o.input_line or "" for o in overrides], suggest)
         problems += [self._with_file(problem, typed, choices) for problem in job.problems]
-        return replace(job, problems=problems, altered=self._altered(shipped, job.stored, choices))
+        altered = self._altered(shipped, job.stored, choices)
+        return replace(job, choices=choices | class_names(typed, job.stored), problems=problems, altered=altered)
 
     def sweep_of(self, overrides: list[Override]) -> dict[str, str] | None:
         """Return the parameters of a chosen experiment that is a sweep (`hydra.mode: MULTIRUN`), or None."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ class Job:
     Attributes:
         config: the typed configuration; a key with a problem has its default.
         stored: the tree that the run folder stores: resolved, except for interpolated environment variables.
-        choices: chosen option of each group.
+        choices: chosen option of each group, or the class of one whose `_target_` was typed without it; for display.
         overrides: what the user typed for this job.
         problems: everything that is wrong.
         id: identity of the job among the jobs of its sweep; empty outside a sweep.
@@ -108,3 +108,10 @@ def _keep_environment(raw: Any, resolved: Any, secrets: set[str]) -> Any:
     if isinstance(raw, str) and "${" in raw and any(secret in str(resolved) for secret in secrets):
         return raw
     return resolved
+
+
+def class_names(typed: Collection[str], stored: Mapping[str, Any]) -> dict[str, str]:
+    """Return the class of the model and of the data by group, where `_target_` was typed and the group was not."""
+    groups = [group for group in ("model", "data") if f"{group}._target_" in typed and group not in typed]
+    names = {group: str(value_at(stored, f"{group}._target_")).rpartition(".")[2] for group in groups}
+    return {group: name for group, name in names.items() if name.isidentifier()}
