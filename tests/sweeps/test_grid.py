@@ -35,6 +35,12 @@ def test_a_sweep_over_tables_has_a_job_for_each() -> None:
     assert varying(jobs) == [{"data.path": "a.csv"}, {"data.path": "b.csv"}]
 
 
+def test_typed_classes_tell_jobs_apart_once() -> None:
+    jobs = composed("model._target_=nets.A,nets.B")
+    assert [each.choices["model"] for each in jobs] == ["A", "B"]
+    assert varying(jobs) == [{"model._target_": "nets.A"}, {"model._target_": "nets.B"}]
+
+
 def values(jobs: list[Job], *keys: str) -> list[tuple]:
     """Return the values of these dotted keys for each job."""
     answer = []

@@ -131,9 +131,12 @@ def varying(configurations: Sequence[StoredConfiguration]) -> list[dict[str, Any
     A key that differs only because another option of a group was chosen is left out, as the option's name implies it.
     """
     choices = [each.choices for each in configurations]
-    groups = [g for g in dict.fromkeys(g for c in choices for g in c) if len({c.get(g) for c in choices}) > 1]
+    words = [{word.lstrip("+").partition("=")[0] for word in each.overrides or ()} for each in configurations]
+    typed = set[str]().union(*words)
+    common = typed.intersection(*words)  # a `_target_` that all have typed says more than the class
+    names = [g for g in dict.fromkeys(g for c in choices for g in c) if f"{g}._target_" not in common]
+    groups = [g for g in names if len({c.get(g) for c in choices}) > 1]
     leaves = [dict(leaves_of(each.stored)) for each in configurations]
-    typed = {word.lstrip("+").partition("=")[0] for each in configurations for word in each.overrides or ()}
     same_choices: dict[str, list[dict[str, Any]]] = {}
     for choice, leaf in zip(choices, leaves, strict=True):
         same_choices.setdefault(repr([choice.get(group) for group in groups]), []).append(leaf)
